@@ -1,0 +1,231 @@
+"""The command `keras-fcn`: parses, calls the package, prints.
+
+Keras is imported by the commands that need it and not before, so that `--help` answers at once.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+import warnings
+
+from keras_fcn.version import __version__
+
+
+def main(arguments=None):
+    """Runs the command line and returns its exit code: 0, 1 for a failure, 2 for wrong options."""
+    options = _parser().parse_args(arguments)
+    try:
+        with _quiet_imports():
+            import tensorflow
+
+            import keras_fcn.training.train  # noqa: F401
+
+            tensorflow.config.list_physical_devices()
+        warnings.showwarning = _show_warning
+        options.run(options)
+    except (OSError, ValueError) as error:
+        if options.traceback:
+            raise
+        print(f"keras-fcn: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("keras-fcn: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-fcn", description="Semantic segmentation with fully convolutional networks."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train on folders of images and label maps")
+    train.set_defaults(run=_train)
+    _add_data(train)
+    train.add_argument("--val-images", metavar="DIR", help="images to validate on")
+    train.add_argument("--val-labels", metavar="DIR", help="their label maps")
+    _add_label_space(train)
+    train.add_argument("--out", required=True, metavar="RUN", help="folder that is made")
+    train.add_argument("--model", default="fcn8s", choices=["fcn32s", "fcn16s", "fcn8s"])
+    train.add_argument("--weights", metavar="PATH", help="'imagenet' or a file; default: random")
+    train.add_argument("--padding", default="paper", choices=["paper", "same"])
+    train.add_argument("--fc-units", type=int, default=4096, metavar="N")
+    train.add_argument(
+        "--precision", default="float32", choices=["float32", "mixed_bfloat16", "mixed_float16"]
+    )
+    train.add_argument("--epochs", type=int, default=10, metavar="N")
+    train.add_argument("--batch-size", type=int, default=1, metavar="N")
+    train.add_argument("--learning-rate", type=float, default=1e-4, metavar="RATE")
+    train.add_argument("--weight-decay", type=float, default=1e-4, metavar="DECAY")
+    train.add_argument("--seed", type=int, default=0, metavar="N")
+
+    evaluate = commands.add_parser("evaluate", help="score a trained model")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("model", metavar="RUN", help="folder written by train")
+    _add_data(evaluate)
+
+    predict = commands.add_parser("predict", help="write label maps and overlays of images")
+    predict.set_defaults(run=_predict)
+    predict.add_argument("model", metavar="RUN", help="folder written by train")
+    predict.add_argument("images", nargs="+", metavar="IMAGE")
+    predict.add_argument("--out", required=True, metavar="DIR", help="folder that is written to")
+
+    demo = commands.add_parser("demo", help="train FCN-32s, 16s and 8s on drawn shapes, offline")
+    demo.set_defaults(run=_demo)
+    demo.add_argument("--out", default="keras-fcn-demo.png", metavar="PNG", help="the picture")
+    return parser
+
+
+def _add_data(parser):
+    parser.add_argument("--images", required=True, metavar="DIR")
+    parser.add_argument("--labels", required=True, metavar="DIR", help="label maps, same names")
+
+
+def _add_label_space(parser):
+    known = ["pascal_voc", "camvid"]
+    parser.add_argument("--num-classes", type=int, metavar="N")
+    parser.add_argument("--ignore-class", type=int, metavar="ID", help="label that does not count")
+    parser.add_argument(
+        "--label-space", choices=known, help="known classes, instead of the two options above"
+    )
+
+
+def _label_space(options):
+    from keras_fcn import label_spaces
+
+    if options.label_space is None:
+        if options.num_classes is None:
+            raise ValueError("--num-classes must be given, or else --label-space.")
+        return label_spaces.generic(options.num_classes, options.ignore_class)
+    if options.num_classes is not None or options.ignore_class is not None:
+        raise ValueError("--label-space must stand without --num-classes and --ignore-class.")
+    return getattr(label_spaces, options.label_space.upper())
+
+
+def _train(options):
+    from keras_fcn.data.examples import find_pairs
+    from keras_fcn.training.train import Settings, train
+
+    if (options.val_images is None) != (options.val_labels is None):
+        raise ValueError("--val-images and --val-labels must be given together.")
+    names = [field.name for field in dataclasses.fields(Settings)]
+    settings = Settings(**{name: getattr(options, name) for name in names})
+    label_space = _label_space(options)
+    train_pairs = find_pairs(options.images, options.labels)
+    val_pairs = find_pairs(options.val_images, options.val_labels) if options.val_images else []
+    history = train(settings, train_pairs, val_pairs, label_space, options.out)
+    if val_pairs:
+        best = max(history, key=lambda row: row["val_mean_iou"])
+        title = f"Best epoch, {best['epoch']} of {settings.epochs}"
+        scores = {name[4:]: value for name, value in best.items() if name.startswith("val_")}
+        class_iou = {name: scores.pop(f"iou/{name}") for name in label_space.class_names}
+        _print_scores(title, scores, class_iou)
+    print(f"Run: {options.out}")
+
+
+def _evaluate(options):
+    from keras_fcn.data.batches import evaluation_batches
+    from keras_fcn.data.examples import check_pairs, find_pairs
+    from keras_fcn.training.evaluate import evaluate
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.training.run import open_run
+
+    run = open_run(options.model)
+    space = run.label_space()
+    classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
+    pairs = find_pairs(options.images, options.labels)
+    with progress_bar("checking files", len(pairs)) as advance:
+        check_pairs(pairs, **classes, progress=lambda done, of: advance())
+    model = run.load_model()
+    batches = evaluation_batches(pairs, **classes, data_format=model.data_format)
+    with progress_bar("evaluating", len(pairs)) as advance:
+        scores = evaluate(model, batches, **classes, progress=advance)
+    class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
+    _print_scores(f"{len(pairs)} images", scores.as_dict(), class_iou)
+
+
+def _print_scores(title, scores, class_iou):
+    lines = {name.replace("_", " ").replace("iou", "IoU"): score for name, score in scores.items()}
+    lines |= {f"IoU of {name}": iou for name, iou in class_iou.items()}
+    print(f"{title}:")
+    for name, value in lines.items():
+        print(f"  {name:<26} {value:.4f}")
+
+
+def _predict(options):
+    from pathlib import Path
+
+    from keras_fcn.data.examples import read_image
+    from keras_fcn.inference import predict_label_map
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.training.run import open_run
+    from keras_fcn.visualization import save_label_map, save_overlay
+
+    run = open_run(options.model)
+    space = run.label_space()
+    outputs = _prediction_paths([Path(image) for image in options.images], Path(options.out))
+    for path in outputs:
+        read_image(path)
+    model = run.load_model()
+    os.makedirs(options.out, exist_ok=True)
+    with progress_bar("predicting", len(outputs)) as advance:
+        for path, (label_map_path, overlay_path) in outputs.items():
+            image = read_image(path)
+            label_map = predict_label_map(model, image)
+            save_label_map(label_map_path, label_map, space)
+            save_overlay(overlay_path, image, label_map, space)
+            advance()
+    print(f"Label maps and overlays: {options.out}")
+
+
+def _prediction_paths(images, out):
+    """Returns a dictionary from each image to the files of its label map and its overlay."""
+    outputs, owners = {}, {}
+    for image in images:
+        outputs[image] = (out / f"{image.stem}.png", out / f"{image.stem}_overlay.png")
+        for path in outputs[image]:
+            if path in owners:
+                raise ValueError(
+                    f"Images must differ in their names without folder and suffix, which name the "
+                    f"outputs. Received: {owners[path]} and {image}."
+                )
+            owners[path] = image
+            if path.exists() and any(path.samefile(other) for other in images if other.exists()):
+                raise ValueError(f"--out must be another folder: {path} would be overwritten.")
+    return outputs
+
+
+def _demo(options):
+    from keras_fcn.training.demo import demo
+
+    demo(options.out)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if "keras_fcn" in filename:
+        print(f"keras-fcn: warning: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _quiet_imports():
+    """Keeps away what TensorFlow's libraries write to standard error while they load."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What the class ids of a label map mean: names, colours and the class that is left out."""
+
+import dataclasses
+import operator
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSpace:
+    """Names and colours of the classes 0, 1, ..., and the class id that marks pixels to leave out.
+
+    Args:
+        class_names: One name per class, at least 2, no two alike.
+        palette: One colour (red, green, blue) in [0, 255] per class.
+        ignore_class: Class id of pixels that neither training nor scores count, `None` for none.
+    Raises:
+        ValueError: If an argument is not as described.
+    Example:
+        >>> LabelSpace(("road", "car"), ((128, 64, 128), (64, 0, 128)), 255).num_classes
+        2
+    """
+
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore_class: int | None = None
+
+    def __post_init__(self):
+        class_names = _class_names(self.class_names)
+        object.__setattr__(self, "class_names", class_names)
+        object.__setattr__(self, "palette", _palette(self.palette, len(class_names)))
+        object.__setattr__(self, "ignore_class", _ignore_class(self.ignore_class))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of names."""
+        return len(self.class_names)
+
+
+def generic(num_classes: int, ignore_class: int | None = None) -> LabelSpace:
+    """Label space of classes without names: "class 0", "class 1", ... in PASCAL VOC's colours.
+
+    Raises:
+        ValueError: If `num_classes` is not an integer of at least 2.
+    Example:
+        >>> generic(3).class_names
+        ('class 0', 'class 1', 'class 2')
+    """
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(
+            f"`num_classes` must be an integer of at least 2. Received: {num_classes=}."
+        )
+    names = tuple(f"class {class_id}" for class_id in range(num_classes))
+    return LabelSpace(names, voc_palette(num_classes), ignore_class)
+
+
+def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """The colours of PASCAL VOC's label maps, for as many classes as wanted.
+
+    The lowest three bits of the class id are the highest bits of red, green and blue, the next
+    three the bits below those, and so on.
+
+    Example:
+        >>> voc_palette(3)
+        ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    """
+    return tuple(
+        tuple(
+            sum((class_id >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+            for channel in range(3)
+        )
+        for class_id in range(num_classes)
+    )
+
+
+def _class_names(names):
+    if isinstance(names, str) or len(names := tuple(names)) < 2:
+        raise ValueError(
+            f"`class_names` must hold at least 2 names. Received: class_names={names!r}."
+        )
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"`class_names` must be non-empty strings. Received: class_names={names}.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"`class_names` must hold no name twice. Received twice: {twice}.")
+    return names
+
+
+def _palette(palette, num_classes):
+    palette = tuple(tuple(colour) for colour in palette)
+    if len(palette) != num_classes:
+        raise ValueError(
+            f"`palette` must hold one colour per class. Received: {len(palette)} colours for "
+            f"{num_classes} class names."
+        )
+    for colour in palette:
+        if len(colour) != 3 or not all(value in range(256) for value in colour):
+            raise ValueError(
+                "`palette` must hold colours of three integers from 0 to 255. "
+                f"Received: the colour {colour}."
+            )
+    return tuple(tuple(int(value) for value in colour) for colour in palette)
+
+
+def _ignore_class(ignore_class):
+    if ignore_class is None:
+        return None
+    if isinstance(ignore_class, bool) or not hasattr(ignore_class, "__index__"):
+        raise ValueError(f"`ignore_class` must be an integer or None. Received: {ignore_class=}.")
+    return operator.index(ignore_class)
+
+
+_VOC_NAMES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+PASCAL_VOC = LabelSpace(_VOC_NAMES, voc_palette(len(_VOC_NAMES)), ignore_class=255)
+"""PASCAL VOC: background and 20 classes; 255 marks the border of the objects."""
+
+_CAMVID_COLOURS = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign symbol": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+
+CAMVID = LabelSpace(tuple(_CAMVID_COLOURS), tuple(_CAMVID_COLOURS.values()), ignore_class=11)
+"""CamVid's 11 classes in the order of SegNet's copy of the data; 11 is void."""

@@ -1,0 +1,8 @@
+"""Keras layers and initializers that FCN is built of."""
+
+from keras_fcn.layers.bilinear import Bilinear
+from keras_fcn.layers.convolutionalized_dense import ConvolutionalizedDense
+from keras_fcn.layers.crop_to_reference import CropToReference
+from keras_fcn.layers.vgg_preprocessing import VGGPreprocessing
+
+__all__ = ["Bilinear", "ConvolutionalizedDense", "CropToReference", "VGGPreprocessing"]

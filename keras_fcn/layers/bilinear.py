@@ -1,0 +1,41 @@
+"""The bilinear kernel of a transposed convolution."""
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class Bilinear(keras.initializers.Initializer):
+    """Kernel with which a `Conv2DTranspose` of stride s and size 2s interpolates bilinearly.
+
+    Every class is upsampled on its own: the interpolation weights stand on the class diagonal of
+    the kernel, zeros elsewhere. Section 3.3 of the paper.
+
+    Output shape: (size, size, channels, channels), as asked for by the layer.
+    Raises:
+        ValueError: If the kernel is not square or its two channel counts differ.
+    Example:
+        >>> np.array(Bilinear()((4, 4, 1, 1)))[0, :, 0, 0].tolist()
+        [0.0625, 0.1875, 0.1875, 0.0625]
+    References:
+        - [Long et al., 2015](https://arxiv.org/abs/1411.4038)
+    """
+
+    def __call__(self, shape, dtype=None):
+        height, width, outputs, inputs = shape
+        if height != width or outputs != inputs:
+            raise ValueError(
+                "`shape` must be (size, size, channels, channels) for a bilinear kernel. "
+                f"Received: shape={tuple(shape)}."
+            )
+        kernel = np.zeros(shape, "float32")
+        diagonal = np.arange(outputs)
+        kernel[:, :, diagonal, diagonal] = _bilinear_weights(height)[:, :, None]
+        return keras.ops.convert_to_tensor(kernel, dtype=dtype or keras.config.floatx())
+
+
+def _bilinear_weights(size):
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    weights = 1 - np.abs(np.arange(size) - centre) / factor
+    return np.outer(weights, weights)

@@ -1,0 +1,123 @@
+"""A classifier's fully-connected layer that slides over the image."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class ConvolutionalizedDense(keras.layers.Layer):
+    """`Conv2D` of stride 1 as the fully-connected layer that it is: patches times one matrix.
+
+    Equal to a `keras.layers.Conv2D` with the same weights, to rounding. fc6 of VGG-16 has a kernel
+    of 411 MB and sees few positions: a convolution spends most of its time on bringing the kernel
+    into its own layout, a matrix product takes it as it lies. Section 3.1 of the paper.
+
+    Args:
+        units: Number of outputs.
+        kernel_size: Height and width of the window in pixels, odd.
+        padding: `"valid"`, or `"same"` for zeros around the input.
+        activation: As in `keras.layers.Dense`.
+        kernel_initializer: As in `keras.layers.Dense`.
+        bias_initializer: As in `keras.layers.Dense`.
+        data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
+    Input shape: (batch, height, width, channels).
+    Output shape: (batch, height', width', units), smaller by `kernel_size - 1` if `"valid"`.
+    Raises:
+        ValueError: If `units` is not positive, `kernel_size` not odd and positive, `padding`
+            unknown, or the input smaller than the window.
+    Example:
+        >>> ConvolutionalizedDense(16, kernel_size=7)(np.zeros((1, 9, 8, 4))).shape[1:]
+        (3, 2, 16)
+    References:
+        - [Long et al., 2015](https://arxiv.org/abs/1411.4038)
+    """
+
+    def __init__(
+        self,
+        units,
+        kernel_size,
+        padding="valid",
+        activation=None,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(units, int) or units < 1:
+            raise ValueError(f"`units` must be a positive integer. Received: {units=}.")
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f"`kernel_size` must be a positive odd integer. Received: {kernel_size=}."
+            )
+        if padding not in ("valid", "same"):
+            raise ValueError(f"`padding` must be 'valid' or 'same'. Received: {padding=}.")
+        self.units = units
+        self.kernel_size = kernel_size
+        self.padding = padding
+        self.activation = keras.activations.get(activation)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def build(self, input_shape):
+        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.kernel_size, self.kernel_size, channels, self.units),
+            initializer=self.kernel_initializer,
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(self.units,), initializer=self.bias_initializer
+        )
+
+    def call(self, inputs):
+        self.compute_output_shape(inputs.shape)
+        channels_first = self.data_format == "channels_first"
+        x = ops.transpose(inputs, (0, 2, 3, 1)) if channels_first else inputs
+        if self.padding == "same" and self.kernel_size > 1:
+            border = (self.kernel_size // 2, self.kernel_size // 2)
+            x = ops.pad(x, ((0, 0), border, border, (0, 0)))
+        x = ops.matmul(self._patches(x), ops.reshape(self.kernel, (-1, self.units)))
+        x = self.activation(ops.add(x, self.bias))
+        return ops.transpose(x, (0, 3, 1, 2)) if channels_first else x
+
+    def compute_output_shape(self, input_shape):
+        first = 1 if self.data_format == "channels_last" else 2
+        shape = list(input_shape)
+        for axis in (first, first + 1):
+            if self.padding == "valid" and shape[axis] is not None:
+                shape[axis] -= self.kernel_size - 1
+                if shape[axis] < 1:
+                    raise ValueError(
+                        f"The input of layer {self.name!r} must be at least {self.kernel_size} "
+                        f"pixels high and wide. Received: input shape {tuple(input_shape)}."
+                    )
+        shape[-1 if first == 1 else 1] = self.units
+        return tuple(shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "kernel_size": self.kernel_size,
+            "padding": self.padding,
+            "activation": keras.activations.serialize(self.activation),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "data_format": self.data_format,
+        }
+
+    def _patches(self, x):
+        """(batch, height, width, channels) -> (batch, height', width', size * size * channels)."""
+        size = self.kernel_size
+        if size == 1:
+            return x
+
+        def window(start):
+            return slice(start, start - size + 1 or None)
+
+        return ops.concatenate(
+            [x[:, window(row), window(column), :] for row in range(size) for column in range(size)],
+            axis=-1,
+        )

@@ -1,0 +1,66 @@
+"""The layer that puts two feature maps of different size in register."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class CropToReference(keras.layers.Layer):
+    """Crops a feature map to the height and width of a reference, from a given offset on.
+
+    The window starts `offset` pixels from the top and from the left and is as large as the
+    reference, whatever size either has in this batch. The reference's values are not used.
+
+    Args:
+        offset: Pixels cropped at the top and at the left; see `keras_fcn.models.alignment`.
+        data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
+    Input shape: A list of two, (batch, height, width, channels) and the reference
+        (batch, reference_height, reference_width, any).
+    Output shape: (batch, reference_height, reference_width, channels).
+    Raises:
+        ValueError: If `offset` is negative, or if the window does not lie inside the feature map
+            (where the sizes are known).
+    Example:
+        >>> CropToReference(5)([np.zeros((1, 34, 34, 21)), np.zeros((1, 18, 18, 21))]).shape[1:3]
+        (18, 18)
+    """
+
+    def __init__(self, offset, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(offset, int) or offset < 0:
+            raise ValueError(f"`offset` must be an integer of at least 0. Received: {offset=}.")
+        self.offset = offset
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def call(self, inputs):
+        feature_map, reference = inputs
+        self._check_window(feature_map.shape, reference.shape)
+        first = self._first_spatial_axis
+        height, width = keras.ops.shape(reference)[first : first + 2]
+        rows = slice(self.offset, self.offset + height)
+        columns = slice(self.offset, self.offset + width)
+        if first == 1:
+            return feature_map[:, rows, columns, :]
+        return feature_map[:, :, rows, columns]
+
+    def compute_output_shape(self, input_shape):
+        feature_map, reference = (tuple(shape) for shape in input_shape)
+        self._check_window(feature_map, reference)
+        first = self._first_spatial_axis
+        return feature_map[:first] + reference[first : first + 2] + feature_map[first + 2 :]
+
+    def get_config(self):
+        return {**super().get_config(), "offset": self.offset, "data_format": self.data_format}
+
+    @property
+    def _first_spatial_axis(self):
+        return 1 if self.data_format == "channels_last" else 2
+
+    def _check_window(self, shape, reference_shape):
+        for axis in (self._first_spatial_axis, self._first_spatial_axis + 1):
+            size, wanted = shape[axis], reference_shape[axis]
+            if size is not None and wanted is not None and self.offset + wanted > size:
+                raise ValueError(
+                    f"Layer {self.name!r} must crop inside its feature map. Received: "
+                    f"{wanted} pixels from offset {self.offset} on in an axis of {size} pixels, "
+                    f"feature map {tuple(shape)}, reference {tuple(reference_shape)}."
+                )

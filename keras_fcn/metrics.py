@@ -1,0 +1,307 @@
+"""The paper's four scores: pixel accuracy, mean accuracy, mean IU and frequency-weighted IU.
+
+All are read off one confusion matrix over the whole data set, never averaged over images
+([Long et al., 2015](https://arxiv.org/abs/1411.4038), section 5). Its rows are the truth, its
+columns the prediction. Each score is a function of this matrix; each Keras metric counts a matrix
+and calls that function.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+# JAX has no int64 by default, so that int32 must do. TensorFlow keeps int32 variables on the CPU,
+# where a step compiled by XLA for a GPU cannot reach them, so that int32 will not do.
+_INTEGER = "int32" if keras.backend.backend() == "jax" else "int64"
+# A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is small enough for the sum of
+# `low` over a thousand replicas to stay within int32.
+_LIMB = 2**20
+# What the bins behind the matrix count: labels that are neither a class nor ignored.
+_STRAY_LABELS = ("below 0", *range(256), "above 255", "not a whole number")
+
+
+def pixel_accuracy(matrix: np.ndarray) -> float:
+    """The share of pixels predicted right; 0 if there are none."""
+    xp, right, truth, _ = _pixels_of_each_class(matrix)
+    return xp.sum(right) / xp.maximum(xp.sum(truth), 1)
+
+
+def mean_accuracy(matrix: np.ndarray) -> float:
+    """The share of a class's pixels predicted right, averaged over the classes in the truth."""
+    xp, right, truth, _ = _pixels_of_each_class(matrix)
+    return _mean_over_present(xp, right / xp.maximum(truth, 1), truth)
+
+
+def mean_iou(matrix: np.ndarray) -> float:
+    """Intersection over union, averaged over the classes in the truth or the prediction.
+
+    Example:
+        >>> mean_iou([[3, 1, 0], [0, 2, 0], [0, 0, 0]]).round(4)  # (3/4 + 2/3) / 2
+        np.float64(0.7083)
+    """
+    xp, right, _, union = _pixels_of_each_class(matrix)
+    return _mean_over_present(xp, right / xp.maximum(union, 1), union)
+
+
+def frequency_weighted_iou(matrix: np.ndarray) -> float:
+    """Intersection over union, averaged over the pixels of the truth."""
+    xp, right, truth, union = _pixels_of_each_class(matrix)
+    return xp.sum(truth * (right / xp.maximum(union, 1))) / xp.maximum(xp.sum(truth), 1)
+
+
+def class_iou(matrix: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class; NaN for a class in neither truth nor prediction."""
+    _, right, _, union = _pixels_of_each_class(matrix)
+    return np.where(union > 0, right / np.maximum(union, 1), np.nan)
+
+
+def confusion_matrix(
+    label_map: np.ndarray,
+    prediction: np.ndarray,
+    num_classes: int,
+    ignore_class: int | None = None,
+) -> np.ndarray:
+    """Counts pixels by true (row) and predicted (column) class, in NumPy and int64.
+
+    Args:
+        label_map: True class ids, of any shape.
+        prediction: Predicted class ids, of the same shape.
+        num_classes: Number of classes.
+        ignore_class: Label of pixels that do not count.
+
+    Raises:
+        ValueError: If the shapes differ or a value is neither a class id nor `ignore_class`.
+    """
+    label_map, prediction = np.asarray(label_map), np.asarray(prediction)
+    if label_map.shape != prediction.shape:
+        raise ValueError(
+            "`label_map` and `prediction` must have the same shape. Received: "
+            f"label_map.shape={label_map.shape}, prediction.shape={prediction.shape}"
+        )
+    if ignore_class is not None:
+        counted = label_map != ignore_class
+        label_map, prediction = label_map[counted], prediction[counted]
+    for name, values in (("label_map", label_map), ("prediction", prediction)):
+        is_class = (values >= 0) & (values < num_classes) & (values == np.floor(values))
+        if not is_class.all():
+            strays = zip(*np.unique(values[~is_class], return_counts=True), strict=True)
+            allowed = ignore_class if name == "label_map" else None
+            raise _stray_labels_error(name, num_classes, allowed, list(strays))
+    bins = label_map.astype(np.int64).ravel() * num_classes + prediction.astype(np.int64).ravel()
+    counts = np.bincount(bins, minlength=num_classes**2).astype(np.int64)
+    return counts.reshape(num_classes, num_classes)
+
+
+def _stray_labels_error(argument, num_classes, ignore_class, found):
+    """The error that names the values `found`, pairs of (value, number of pixels)."""
+    rule = f"class ids 0 to {num_classes - 1}"
+    if ignore_class is not None:
+        rule += f" or `ignore_class`={ignore_class}"
+    shown = ", ".join(f"{value} ({pixels} pixels)" for value, pixels in found[:5])
+    more = ", ..." if len(found) > 5 else ""
+    return ValueError(
+        f"`{argument}` must hold {rule}. Received: {sum(pixels for _, pixels in found)} pixels "
+        f"with other values: {shown}{more}"
+    )
+
+
+def _pixels_of_each_class(matrix):
+    """The array module, and per class the pixels predicted right, in the truth, and in either."""
+    xp = _array_module(matrix)
+    matrix = xp.array(matrix)
+    right, truth = xp.diagonal(matrix), xp.sum(matrix, axis=1)
+    return xp, right, truth, truth + xp.sum(matrix, axis=0) - right
+
+
+def _array_module(array):
+    return ops if ops.is_tensor(array) else np
+
+
+def _mean_over_present(xp, scores, pixels):
+    """The mean over the classes with pixels; the scores of the others must be 0."""
+    return xp.sum(scores) / xp.maximum(xp.sum(xp.minimum(pixels, 1)), 1)
+
+
+class _ConfusionMatrixMetric(keras.Metric):
+    """Holds the confusion matrix over all updates; a subclass names the score read off it.
+
+    The state is a sum over pixels: those of several replicas or processes may be added up.
+    """
+
+    _score = None  # One of the functions above, whose name is the metric's default name.
+
+    def __init__(self, num_classes, ignore_class=None, axis=-1, name=None, dtype=None):
+        super().__init__(name=name or self._score.__name__, dtype=dtype)
+        if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
+            raise ValueError(
+                f"`num_classes` must be an integer of at least 2. Received: {num_classes=}"
+            )
+        self.num_classes = int(num_classes)
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
+        self.axis = axis
+        self._direction = "up"  # Tells Keras's callbacks that more is better.
+        self._num_bins = self.num_classes**2 + len(_STRAY_LABELS)
+        self._low = self.add_variable((self._num_bins,), "zeros", _INTEGER, name="low")
+        self._high = self.add_variable((self._num_bins,), "zeros", _INTEGER, name="high")
+
+    def update_state(self, label_map, logits, sample_weight=None):
+        """Counts the pixels of a batch.
+
+        Args:
+            label_map: Class ids (batch, height, width), of any dtype. A further axis of length 1,
+                at the end or in place of the classes, is allowed.
+            logits: Scores (batch, height, width, num_classes), or with the classes on `axis`.
+            sample_weight: Must be None.
+        """
+        if sample_weight is not None:
+            raise ValueError(
+                "`sample_weight` must be None; label pixels that are not to count with "
+                f"`ignore_class`. Received: {sample_weight=}"
+            )
+        label_map, logits = ops.convert_to_tensor(label_map), ops.convert_to_tensor(logits)
+        self._check_shapes(tuple(label_map.shape), tuple(logits.shape))
+        prediction = ops.argmax(logits, axis=self.axis)
+        bins = self._bins(ops.reshape(label_map, [-1]), ops.reshape(prediction, [-1]))
+        counts = ops.cast(_histogram(bins, self._num_bins + 1)[:-1], _INTEGER)
+        low = self._low + ops.mod(counts, _LIMB)
+        carry = ops.floor_divide(counts, _LIMB) + ops.floor_divide(low, _LIMB)
+        self._high.assign(self._high + carry)
+        self._low.assign(ops.mod(low, _LIMB))
+
+    def result(self):
+        """The score so far, a scalar tensor; 0 before any pixel has counted.
+
+        Raises:
+            ValueError: If a label was neither a class id nor `ignore_class`. Steps being compiled
+                cannot raise: there the result becomes NaN.
+        """
+        try:
+            matrix = self.confusion_matrix()
+        except (TypeError, NotImplementedError):  # A step is being traced: there are no values yet.
+            counts = ops.cast(self._high, "float32") * _LIMB + ops.cast(self._low, "float32")
+            matrix, strays = self._split(counts)
+            score = ops.where(ops.any(strays > 0), np.nan, self._score(matrix))
+        else:
+            score = self._score(matrix)
+        return ops.cast(score, self.dtype)
+
+    def confusion_matrix(self) -> np.ndarray:
+        """The exact counts (num_classes, num_classes) in int64; rows are the truth.
+
+        Raises:
+            ValueError: If a label was neither a class id nor `ignore_class`.
+        """
+        low, high = (
+            ops.convert_to_numpy(limb.value).astype(np.int64) for limb in (self._low, self._high)
+        )
+        matrix, strays = self._split(high * _LIMB + low)
+        if strays.any():
+            found = [(_STRAY_LABELS[i], strays[i]) for i in np.flatnonzero(strays)]
+            raise _stray_labels_error("label_map", self.num_classes, self.ignore_class, found)
+        return matrix
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "ignore_class": self.ignore_class,
+            "axis": self.axis,
+        }
+
+    def _check_shapes(self, label_map, logits):
+        rank, received = len(logits), f"Received: label_map={label_map}, logits={logits}"
+        if not -rank <= self.axis < rank or logits[self.axis] not in (None, self.num_classes):
+            raise ValueError(
+                f"The shape of `logits` must have num_classes={self.num_classes} on "
+                f"axis={self.axis}. {received}"
+            )
+        axis = self.axis % rank
+        before, after = logits[:axis], logits[axis + 1 :]
+        allowed = (before + after, (*before, 1, *after), (*before, *after, 1))
+        if not any(_shapes_agree(label_map, shape) for shape in allowed):
+            raise ValueError(
+                f"The shape of `label_map` must be that of `logits` without the classes. {received}"
+            )
+
+    def _bins(self, labels, predictions):
+        """Where each pixel counts: in the matrix, under `_STRAY_LABELS`, or, if ignored, last."""
+        first_stray = self.num_classes**2
+        ids, predictions = ops.cast(labels, _INTEGER), ops.cast(predictions, _INTEGER)
+        bins = ops.where(
+            ops.logical_and(ids >= 0, ids < self.num_classes),
+            ids * self.num_classes + predictions,
+            first_stray + 1 + ops.clip(ids, -1, 256),
+        )
+        if self.ignore_class is not None:
+            bins = ops.where(ids == self.ignore_class, self._num_bins, bins)
+        if keras.backend.is_float_dtype(labels.dtype):
+            bins = ops.where(labels == ops.floor(labels), bins, self._num_bins - 1)
+        return bins
+
+    def _split(self, counts):
+        """The confusion matrix and the numbers of stray labels."""
+        end, xp = self.num_classes**2, _array_module(counts)
+        return xp.reshape(counts[:end], (self.num_classes, self.num_classes)), counts[end:]
+
+
+def _histogram(bins, num_bins):
+    """How often each of the integers 0 to num_bins - 1 occurs."""
+    # On PyTorch Keras's segment_sum adds in float32, where counting stops at 2^24; on the others
+    # its bincount does not compile.
+    if keras.backend.backend() == "torch":
+        return ops.bincount(bins, minlength=num_bins)
+    return ops.segment_sum(ops.ones_like(bins, dtype="int32"), bins, num_segments=num_bins)
+
+
+def _shapes_agree(shape, other):
+    """Whether two static shapes may be equal; None is a size not known yet."""
+    return len(shape) == len(other) and all(
+        a == b or None in (a, b) for a, b in zip(shape, other, strict=True)
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class PixelAccuracy(_ConfusionMatrixMetric):
+    """The share of pixels predicted right. Arguments as for `MeanIoU`."""
+
+    _score = staticmethod(pixel_accuracy)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class MeanAccuracy(_ConfusionMatrixMetric):
+    """The mean of `PixelAccuracy` over the classes in the truth. Arguments as for `MeanIoU`."""
+
+    _score = staticmethod(mean_accuracy)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class MeanIoU(_ConfusionMatrixMetric):
+    """Intersection over union, averaged over the classes in the truth or the prediction.
+
+    Unlike `keras.metrics.MeanIoU` it takes logits, counts more than 2^31 pixels on every backend,
+    and refuses labels that are neither a class nor `ignore_class`.
+
+    Args:
+        num_classes: Number of classes.
+        ignore_class: Label of pixels that do not count, such as 255; may be a class id.
+        axis: Axis of the logits that holds the classes; 1 for `channels_first`.
+        name: Name of the metric; `mean_iou` by default.
+        dtype: Dtype of the result.
+
+    Example:
+        >>> metric = MeanIoU(num_classes=2, ignore_class=255)
+        >>> metric.update_state([[[0, 1, 1, 255]]], [[[[2, 1], [0, 1], [3, 1], [0, 1]]]])
+        >>> metric.confusion_matrix().tolist()
+        [[1, 0], [1, 1]]
+        >>> float(metric.result())  # (1/2 + 1/2) / 2
+        0.5
+    """
+
+    _score = staticmethod(mean_iou)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class FrequencyWeightedIoU(_ConfusionMatrixMetric):
+    """Intersection over union, averaged over the truth's pixels. Arguments as for `MeanIoU`."""
+
+    _score = staticmethod(frequency_weighted_iou)

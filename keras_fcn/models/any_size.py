@@ -1,0 +1,87 @@
+"""Lets `fit` take Python data whose images change their size from batch to batch."""
+
+import functools
+import inspect
+import types
+
+import keras
+from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+
+def _accepts_any_size(method):
+    """Replaces `PyDataset`s and generators among the arguments of a method of `keras.Model`."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def with_any_size(self, *args, **kwargs):
+        if keras.backend.backend() != "tensorflow":
+            return method(self, *args, **kwargs)
+        arguments = signature.bind(self, *args, **kwargs).arguments
+        extra = arguments.pop("kwargs", {})
+        for name in ("x", "validation_data"):
+            if name in arguments:
+                training = name == "x" and method.__name__ == "fit"
+                arguments[name] = _any_size_adapter(
+                    arguments[name],
+                    data_format=self.data_format,
+                    shuffle=arguments.get("shuffle", True) if training else False,
+                    class_weight=arguments.get("class_weight") if training else None,
+                )
+        return method(**arguments, **extra)
+
+    return with_any_size
+
+
+class AnySizeTrainer:
+    """Mixin for a `keras.Model` that takes images of every size, in front of it in the bases.
+
+    On TensorFlow, Keras takes a height or width for constant when the first two batches of a
+    `PyDataset` or generator agree in it, and stops at the first batch that differs. Here heights
+    and widths are never constant. (A `tf.data.Dataset` says itself what may change; JAX and torch
+    do not ask.)
+
+    `jit_compile="auto"` stands for XLA on TensorFlow only where there is a GPU: on CPUs its
+    convolutions take several times as long, and every new size is compiled anew.
+    """
+
+    fit = _accepts_any_size(keras.Model.fit)
+    evaluate = _accepts_any_size(keras.Model.evaluate)
+    predict = _accepts_any_size(keras.Model.predict)
+
+    def _resolve_auto_jit_compile(self):
+        if keras.backend.backend() == "tensorflow" and not _has_gpu():
+            return False
+        return super()._resolve_auto_jit_compile()
+
+
+def _has_gpu():
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _any_size_adapter(x, *, data_format, shuffle, class_weight):
+    if isinstance(x, keras.utils.PyDataset):
+        adapter = PyDatasetAdapter(x, class_weight=class_weight, shuffle=shuffle)
+        batch = adapter._standardize_batch(x[0])
+    elif isinstance(x, types.GeneratorType) and class_weight is None:
+        adapter = GeneratorDataAdapter(x)
+        batch = adapter._first_batches[0]
+    else:
+        return x
+    adapter._output_signature = keras.tree.map_structure(
+        functools.partial(_any_size_spec, data_format=data_format), batch
+    )
+    return adapter
+
+
+def _any_size_spec(array, data_format):
+    import tensorflow as tf
+
+    array = array if hasattr(array, "shape") else keras.ops.convert_to_numpy(array)
+    shape = [None, *array.shape[1:]]
+    first = 2 if len(shape) == 4 and data_format == "channels_first" else 1
+    if len(shape) >= 3:
+        shape[first : first + 2] = (None, None)
+    return tf.TensorSpec(shape, keras.backend.standardize_dtype(array.dtype))

@@ -1,0 +1,78 @@
+"""From scores at stride 32 and the pools to logits at the image's own size."""
+
+import dataclasses
+
+import keras
+from keras import layers
+
+from keras_fcn.layers import Bilinear, CropToReference
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """The layers behind fc7, as in figure 3 of the paper: score, upsample, crop, add.
+
+    Args:
+        num_classes: Number of classes.
+        trainable_upsampling: Whether the transposed convolutions learn.
+        data_format: Layout of all feature maps.
+        dtype: The layers' `keras.DTypePolicy`.
+    """
+
+    num_classes: int
+    trainable_upsampling: bool
+    data_format: str
+    dtype: keras.DTypePolicy
+
+    def logits(self, fc7, skips, image, crop_offsets):
+        """Returns the logits, (batch, height, width, num_classes) as high and wide as `image`.
+
+        Args:
+            fc7: KerasTensor of stride 32.
+            skips: Dictionary from the names of the fused pools, coarsest first, to KerasTensors,
+                each of half the stride of the one before.
+            image: KerasTensor of the image, without input padding.
+            crop_offsets: One for each skip and one for the logits; see `fcn_crop_offsets`.
+        """
+        *skip_offsets, logits_offset = crop_offsets
+        x = self._score(fc7, "score_fr")
+        stride, upsampling = 32, "upscore2"
+        for (name, skip), offset in zip(skips.items(), skip_offsets, strict=True):
+            x = self._upsample(x, 2, upsampling)
+            skip = self._score(skip, f"score_{name}")
+            if offset >= 0:
+                skip = self._crop(skip, x, offset, f"crop_score_{name}")
+            else:
+                x = self._crop(x, skip, -offset, f"crop_{upsampling}")
+            x = layers.Add(name=f"fuse_{name}", dtype=self.dtype)([x, skip])
+            stride, upsampling = stride // 2, f"upscore_{name}"
+        x = self._upsample(x, stride, f"upscore{stride}" if skips else "upscore")
+        return self._crop(x, image, logits_offset, "crop_logits")
+
+    def _score(self, x, name):
+        return layers.Conv2D(
+            self.num_classes,
+            1,
+            kernel_initializer="zeros",
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+    def _upsample(self, x, factor, name):
+        return layers.Conv2DTranspose(
+            self.num_classes,
+            2 * factor,
+            strides=factor,
+            use_bias=False,
+            kernel_initializer=Bilinear(),
+            trainable=self.trainable_upsampling,
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+    def _crop(self, x, reference, offset, name):
+        return CropToReference(offset, data_format=self.data_format, dtype=self.dtype, name=name)(
+            [x, reference]
+        )

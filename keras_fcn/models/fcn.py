@@ -1,0 +1,266 @@
+"""FCN-32s, FCN-16s and FCN-8s of Long, Shelhamer & Darrell on VGG-16."""
+
+import keras
+from keras import layers
+
+from keras_fcn import weights as weight_files
+from keras_fcn.layers import ConvolutionalizedDense, VGGPreprocessing
+from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
+from keras_fcn.models.alignment import fcn_crop_offsets
+from keras_fcn.models.any_size import AnySizeTrainer
+from keras_fcn.models.decoder import Decoder
+from keras_fcn.models.vgg16 import vgg16_pools
+
+AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
+"""`skip_scales` of FCN-8s trained all at once instead of in three stages."""
+
+_DEFAULT_INPUT_SHAPE = (None, None, 3)
+
+
+class FCN(AnySizeTrainer, keras.Model):
+    """A fully convolutional network on VGG-16; use `FCN32s`, `FCN16s` or `FCN8s`.
+
+    The classifier's fully-connected layers slide over the image as fc6 and fc7, a 1x1 convolution
+    scores the classes at stride 32, skips of finer stride are scored likewise and added, and
+    transposed convolutions bring the scores to the image's size. Sections 3 and 4 of the paper.
+
+    Args:
+        num_classes: Number of classes, background included; at least 2.
+        weights: `None` for random values, `"imagenet"` for the VGG-16 of `keras.applications`, or
+            the path of a file that holds VGG-16 or a model of this package.
+        input_shape: (height, width, channels), or (channels, height, width) if `data_format` is
+            `"channels_first"`; `None` for an axis of any size. Other than three channels need
+            `weights=None` and `include_preprocessing=False`.
+        padding: `"paper"` pads the image by 100 pixels of zeros and fc6 by none, as published (by
+            16 more for every pixel of fc6's window beyond 7). `"same"` pads fc6 instead of the
+            image: about 60 % of the arithmetic, other values near the image's border.
+        fc_units: Outputs of fc6 and of fc7.
+        fc6_kernel_size: Height and width of fc6's window in pixels of pool5, odd. 1 gives the
+            simplified network that many tutorials draw.
+        dropout_rate: Share of fc6's and fc7's outputs that are dropped in training.
+        trainable_upsampling: If `False`, the transposed convolutions keep their kernels.
+        skip_scales: Factors of pool4 and of pool3 in front of their scores.
+        include_preprocessing: If `True`, the input is RGB in [0, 255] of any dtype. If `False`, it
+            is what VGG-16 takes: BGR minus the mean.
+        mean: Mean (blue, green, red) that the preprocessing subtracts; PASCAL VOC's by default.
+        classifier_activation: Name of an activation over the classes, such as `"softmax"`.
+        data_format: `"channels_last"` or `"channels_first"`, of images and logits; Keras's default
+            if `None`.
+        dtype: dtype policy of every layer; Keras's global one if `None`.
+        name: Name of the model.
+    Input shape: (batch, height, width, channels), every height and width of at least 1.
+    Output shape: (batch, height, width, num_classes), unnormalized logits in float32.
+    Raises:
+        ValueError: If an argument is not as described, or `weights` do not fit the model.
+        FileNotFoundError: If `weights` is the path of no file.
+    Example:
+        >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
+        (1, 8, 9, 21)
+    References:
+        - [Long et al., 2015](https://arxiv.org/abs/1411.4038)
+        - [Shelhamer et al., 2016](https://arxiv.org/abs/1605.06211)
+    """
+
+    skips = ()
+    """Names of the pools whose scores are added, coarsest first."""
+
+    def __init__(
+        self,
+        num_classes,
+        *,
+        weights=None,
+        input_shape=_DEFAULT_INPUT_SHAPE,
+        padding="paper",
+        fc_units=4096,
+        fc6_kernel_size=7,
+        dropout_rate=0.5,
+        trainable_upsampling=False,
+        skip_scales=(1.0, 1.0),
+        include_preprocessing=True,
+        mean=PASCAL_VOC_MEAN,
+        classifier_activation=None,
+        data_format=None,
+        dtype=None,
+        name=None,
+        **kwargs,
+    ):
+        data_format = data_format or keras.config.image_data_format()
+        dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        if data_format == "channels_first" and tuple(input_shape) == _DEFAULT_INPUT_SHAPE:
+            input_shape = (3, None, None)
+        config = {
+            "num_classes": num_classes,
+            "input_shape": tuple(input_shape),
+            "padding": padding,
+            "fc_units": fc_units,
+            "fc6_kernel_size": fc6_kernel_size,
+            "dropout_rate": dropout_rate,
+            "trainable_upsampling": trainable_upsampling,
+            "skip_scales": tuple(skip_scales),
+            "include_preprocessing": include_preprocessing,
+            "mean": tuple(mean),
+            "classifier_activation": classifier_activation,
+            "data_format": data_format,
+            "dtype": keras.dtype_policies.serialize(dtype),
+        }
+        _check_config(config, weights)
+
+        inputs = keras.Input(input_shape, dtype="float32", name="image")
+        # Each backend computes in the layout that its convolutions want; images and logits change
+        # theirs at the door.
+        layout = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
+        image = _change_layout(inputs, data_format, layout, "image_layout")
+        logits = self._logits(image, config, layout, dtype)
+        if classifier_activation is not None:
+            logits = _change_layout(logits, layout, "channels_last", "class_axis_last")
+            layout = "channels_last"
+        # In float32 under every policy: losses and softmax need its range.
+        logits = layers.Activation(classifier_activation or "linear", dtype="float32", name="head")(
+            logits
+        )
+        outputs = _change_layout(logits, layout, data_format, "logits_layout")
+
+        name = name or type(self).__name__.lower()
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.dtype_policy = dtype
+        self._config = config
+        if weights is not None:
+            weight_files.load(self, weights)
+
+    def _logits(self, image, config, layout, dtype):
+        options = {"data_format": layout, "dtype": dtype}
+        input_padding, fc6_padding = _paddings(config["padding"], config["fc6_kernel_size"])
+        x = image
+        if config["include_preprocessing"]:
+            x = VGGPreprocessing(config["mean"], name="preprocessing", **options)(x)
+        if input_padding:
+            x = layers.ZeroPadding2D(input_padding, name="input_padding", **options)(x)
+        pools = vgg16_pools(x, **options)
+
+        x = pools["pool5"]
+        for number, kernel_size in ((6, config["fc6_kernel_size"]), (7, 1)):
+            x = ConvolutionalizedDense(
+                config["fc_units"],
+                kernel_size,
+                padding="same" if fc6_padding else "valid",
+                activation="relu",
+                name=f"fc{number}",
+                **options,
+            )(x)
+            x = layers.Dropout(config["dropout_rate"], name=f"drop{number}", dtype=dtype)(x)
+
+        skips = {}
+        for pool, scale in zip(self.skips, config["skip_scales"], strict=False):
+            skips[pool] = pools[pool]
+            if scale != 1:
+                scaling = layers.Rescaling(scale, name=f"scale_{pool}", dtype=dtype)
+                skips[pool] = scaling(pools[pool])
+        crop_offsets = fcn_crop_offsets(
+            self.skips,
+            input_padding=input_padding,
+            fc6_kernel_size=config["fc6_kernel_size"],
+            fc6_padding=fc6_padding,
+        )
+        decoder = Decoder(config["num_classes"], config["trainable_upsampling"], **options)
+        return decoder.logits(x, skips, image, crop_offsets)
+
+    @property
+    def num_classes(self):
+        """Number of classes, background included."""
+        return self._config["num_classes"]
+
+    @property
+    def data_format(self):
+        """`"channels_last"` or `"channels_first"`, of images and logits."""
+        return self._config["data_format"]
+
+    def get_config(self):
+        return {"name": self.name, "trainable": self.trainable, **self._config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class FCN32s(FCN):
+    """FCN-32s: the scores of stride 32, upsampled once. Arguments and shapes are those of `FCN`.
+
+    Example:
+        >>> tuple(FCN32s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
+        (1, 8, 9, 21)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class FCN16s(FCN):
+    """FCN-16s: FCN-32s and a skip from pool4. Arguments and shapes are those of `FCN`.
+
+    Example:
+        >>> tuple(FCN16s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
+        (1, 8, 9, 21)
+    """
+
+    skips = ("pool4",)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class FCN8s(FCN):
+    """FCN-8s: FCN-16s and a skip from pool3. Arguments and shapes are those of `FCN`.
+
+    Example:
+        >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
+        (1, 8, 9, 21)
+    """
+
+    skips = ("pool4", "pool3")
+
+
+def _paddings(padding, fc6_kernel_size):
+    """Returns the pixels that the image is padded by and those that fc6 is padded by."""
+    if padding == "same":
+        return 0, fc6_kernel_size // 2
+    # One less than the paper's 100: block1_conv1 pads by a pixel as well. 100 leaves 7 x 7 pixels
+    # of pool5 to an image of one pixel; a larger window takes as many more.
+    return 99 + 16 * max(0, fc6_kernel_size - 7), 0
+
+
+def _change_layout(x, layout, wanted, name):
+    """Returns a KerasTensor of 4 axes in the data format `wanted`; `name` is the layer's."""
+    if layout == wanted:
+        return x
+    axes = (2, 3, 1) if wanted == "channels_last" else (3, 1, 2)
+    return layers.Permute(axes, dtype=x.dtype, name=name)(x)
+
+
+def _check_config(config, weights):
+    def require(condition, argument, rule):
+        if not condition:
+            raise ValueError(
+                f"`{argument}` must be {rule}. Received: {argument}={config[argument]!r}."
+            )
+
+    def is_count(value, minimum):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+    require(is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
+    require(config["padding"] in ("paper", "same"), "padding", "'paper' or 'same'")
+    require(is_count(config["fc_units"], 1), "fc_units", "a positive integer")
+    size = config["fc6_kernel_size"]
+    require(is_count(size, 1) and size % 2 == 1, "fc6_kernel_size", "a positive odd integer")
+    require(0 <= config["dropout_rate"] < 1, "dropout_rate", "at least 0 and less than 1")
+    require(len(config["skip_scales"]) == 2, "skip_scales", "two numbers, for pool4 and pool3")
+    require(len(config["mean"]) == 3, "mean", "three numbers, blue, green and red")
+    require(
+        config["data_format"] in ("channels_last", "channels_first"),
+        "data_format",
+        "'channels_last' or 'channels_first'",
+    )
+    require(len(config["input_shape"]) == 3, "input_shape", "three numbers or None")
+    channels = config["input_shape"][0 if config["data_format"] == "channels_first" else -1]
+    require(is_count(channels, 1), "input_shape", "of a known number of channels")
+    require(
+        channels == 3 or (weights is None and not config["include_preprocessing"]),
+        "input_shape",
+        "of 3 channels unless weights=None and include_preprocessing=False",
+    )

@@ -1,0 +1,62 @@
+"""Shows how far a loop is: a bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_PLAIN_LINES = 4
+
+
+@contextlib.contextmanager
+def progress_bar(title, total):
+    """Context manager of a function `advance(steps=1, note="")`.
+
+    Args:
+        title: What is going on, such as "epoch 1/8".
+        total: Number of steps.
+    """
+    show = _terminal_bar if sys.stdout.isatty() else _plain_lines
+    with show(title, total) as advance:
+        yield advance
+
+
+@contextlib.contextmanager
+def _terminal_bar(title, total):
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=total, note="")
+
+        def advance(steps=1, note=""):
+            progress.update(task, advance=steps, note=note)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _plain_lines(title, total):
+    done = 0
+
+    def advance(steps=1, note=""):
+        nonlocal done
+        lines_before = done * _PLAIN_LINES // total
+        done += steps
+        if done * _PLAIN_LINES // total > lines_before:
+            print(f"{title}: {done}/{total} {note}".rstrip(), flush=True)
+
+    yield advance

@@ -1,0 +1,94 @@
+"""The folder that a training run leaves behind; every file in it is replaced as a whole."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import keras
+
+from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.visualization import plot_curves
+
+_CONFIG = "config.json"
+_MODEL = "best.keras"
+
+
+class Run:
+    """A run folder: `config.json`, `best.keras`, `metrics.csv` and `curves.png`.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    @property
+    def has_model(self):
+        """Whether a model has been saved yet."""
+        return (self.path / _MODEL).is_file()
+
+    def create(self, settings, label_space):
+        """Makes the folder and writes what the run is made of.
+
+        Args:
+            settings: Dictionary of JSON values.
+            label_space: The `LabelSpace` of the model's classes.
+        """
+        self.path.mkdir(parents=True)
+        config = {"settings": settings, "label_space": dataclasses.asdict(label_space)}
+        (self.path / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    def write_history(self, history):
+        """Writes the scores, a dictionary for each epoch, as a table and as curves."""
+        with _replacing(self.path / "metrics.csv") as temporary, temporary.open("w") as file:
+            writer = csv.DictWriter(file, history[0])
+            writer.writeheader()
+            writer.writerows(history)
+        with _replacing(self.path / "curves.png") as temporary:
+            plot_curves(history, temporary)
+
+    def save_model(self, model):
+        """Writes the model, without the state of its optimizer, which is twice its size."""
+        plain = type(model).from_config(model.get_config())
+        plain.set_weights(model.get_weights())
+        with _replacing(self.path / _MODEL) as temporary:
+            plain.save(temporary)
+
+    def load_model(self):
+        """Returns the saved model."""
+        return keras.saving.load_model(self.path / _MODEL)
+
+    def label_space(self):
+        """Returns the `LabelSpace` of the model's classes."""
+        config = json.loads((self.path / _CONFIG).read_text())
+        return LabelSpace(**config["label_space"])
+
+
+def open_run(path):
+    """Returns the `Run` at `path`.
+
+    Raises:
+        FileNotFoundError: If there is none, or one without a saved model.
+    """
+    run = Run(path)
+    if not run.has_model or not (run.path / _CONFIG).is_file():
+        raise FileNotFoundError(
+            f"RUN must be a folder written by `keras-fcn train`, with {_CONFIG} and {_MODEL} in "
+            f"it. Received: {path}."
+        )
+    return run
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """Yields a temporary path that takes the place of `path` when the block ends well."""
+    temporary = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,124 @@
+"""Label maps as colours, and scores as curves."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+
+def colorize(label_map, label_space):
+    """Returns the colour of every pixel's class; pixels of no class are white.
+
+    Args:
+        label_map: Class ids, (height, width).
+        label_space: The `LabelSpace` whose palette is used.
+    Returns:
+        RGB, (height, width, 3), uint8.
+    """
+    label_map = np.asarray(label_map)
+    palette = np.array([*label_space.palette, (255, 255, 255)], "uint8")
+    is_class = (label_map >= 0) & (label_map < label_space.num_classes)
+    return palette[np.where(is_class, label_map, label_space.num_classes)]
+
+
+def overlay(image, label_map, label_space, opacity=0.5):
+    """Returns the image with the classes' colours laid over it; pixels of no class stay as is.
+
+    Args:
+        image: RGB, (height, width, 3), uint8.
+        label_map: Class ids, (height, width).
+        label_space: The `LabelSpace` whose palette is used.
+        opacity: Share of the colour, from 0 to 1.
+    Returns:
+        RGB, (height, width, 3), uint8.
+    """
+    label_map = np.asarray(label_map)
+    is_class = (label_map >= 0) & (label_map < label_space.num_classes)
+    share = np.where(is_class, opacity, 0.0)[..., None]
+    blended = (1 - share) * np.asarray(image) + share * colorize(label_map, label_space)
+    return np.rint(blended).astype("uint8")
+
+
+def save_label_map(path, label_map, label_space):
+    """Writes a palette PNG: the index of a pixel is its class id, its colour that of the class."""
+    image = Image.fromarray(np.asarray(label_map).astype("uint8"))
+    palette = np.zeros((256, 3), "uint8")
+    palette[: label_space.num_classes] = label_space.palette
+    palette[label_space.num_classes :] = 255
+    image.putpalette(palette.ravel().tolist())
+    image.save(path)
+
+
+def save_overlay(path, image, label_map, label_space):
+    """Writes the image with the classes' colours laid over it."""
+    Image.fromarray(overlay(image, label_map, label_space)).save(path)
+
+
+def picture_row(panels, height=None):
+    """Returns one picture of captioned panels side by side.
+
+    Args:
+        panels: Dictionary from caption to RGB (height, width, 3), uint8, all of one size.
+        height: Height of a panel in pixels, for small panels to be seen; their own if `None`.
+    Returns:
+        `PIL.Image.Image`.
+    """
+    margin, caption_height = 6, 18
+    images = [Image.fromarray(panel) for panel in panels.values()]
+    if height is not None:
+        scale = height / images[0].height
+        size = (round(images[0].width * scale), height)
+        images = [image.resize(size, Image.Resampling.NEAREST) for image in images]
+    width = images[0].width
+    picture = Image.new(
+        "RGB",
+        (margin + len(images) * (width + margin), caption_height + images[0].height + margin),
+        "white",
+    )
+    draw = ImageDraw.Draw(picture)
+    for column, (caption, image) in enumerate(zip(panels, images, strict=True)):
+        left = margin + column * (width + margin)
+        draw.text((left, 3), caption, fill="black")
+        picture.paste(image, (left, caption_height))
+    return picture
+
+
+def stack_pictures(pictures):
+    """Returns one picture of several of the same width, one above the other."""
+    height = sum(picture.height for picture in pictures)
+    stacked = Image.new("RGB", (pictures[0].width, height), "white")
+    top = 0
+    for picture in pictures:
+        stacked.paste(picture, (0, top))
+        top += picture.height
+    return stacked
+
+
+def plot_curves(history, path):
+    """Draws the training loss and the validation scores over the epochs.
+
+    Args:
+        history: One dictionary per epoch, with `epoch`, `loss` and, if there was a validation,
+            `val_mean_iou` and `val_pixel_accuracy` in [0, 1].
+        path: The PNG or SVG file that is written.
+    """
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in history]
+    validated = "val_mean_iou" in history[0]
+    figure = Figure(figsize=(9 if validated else 4.5, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
+    axes[0].plot(epochs, [row["loss"] for row in history], marker="o", color="#c44e52")
+    axes[0].set(title="training loss", xlabel="epoch", ylim=(0, None))
+    if validated:
+        for name, label, colour in (
+            ("val_mean_iou", "mean IoU", "#4c72b0"),
+            ("val_pixel_accuracy", "pixel accuracy", "#55a868"),
+        ):
+            axes[1].plot(epochs, [row[name] for row in history], marker="o", label=label, c=colour)
+        axes[1].set(title="validation", xlabel="epoch", ylim=(0, 1))
+        axes[1].legend(loc="lower right")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(Path(path), dpi=130)

@@ -1,0 +1,115 @@
+"""What several tests need of a model: random weights, variables and gradients by name."""
+
+import zlib
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def randomize(model, seed):
+    """Draws non-zero weights for every layer; equal names, shapes and seed give equal weights.
+
+    Activations keep their size through the layers (He et al., arXiv 1502.01852); the score layers
+    bring pixel values in the hundreds down to logits near one, so that no softmax saturates.
+    """
+    for name, (layer, variable) in _variables(model).items():
+        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        values = generator.standard_normal(variable.shape, dtype="float32")
+        variable.assign(values * _standard_deviation(layer.name, variable.shape))
+
+
+def assign(model, values):
+    """Sets every variable of the model from a dictionary of "layer/variable" to its value."""
+    for name, (_, variable) in _variables(model).items():
+        variable.assign(values[name])
+
+
+def variables_as_numpy(model):
+    """Dictionary of "layer/variable" to its float32 value."""
+    return {
+        name: np.array(ops.convert_to_numpy(variable), dtype="float32")
+        for name, (_, variable) in _variables(model).items()
+    }
+
+
+def gradients(model, images, label_map, ignore_class=255, axis=-1):
+    """Gradient of the summed cross-entropy by each trainable variable, "layer/variable" to NumPy.
+
+    `axis` is the logits' axis of classes.
+    """
+    return logits_and_gradients(model, images, label_map, ignore_class, axis)[1]
+
+
+def logits_and_gradients(model, images, label_map, ignore_class=255, axis=-1):
+    """Inference logits as NumPy, and the `gradients` of the same forward pass."""
+    names = {id(variable): name for name, (_, variable) in _variables(model).items()}
+    images = ops.convert_to_tensor(images, "float32")
+    differentiate = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}
+
+    def loss_of(logits):
+        return summed_cross_entropy(logits, label_map, ignore_class, axis)
+
+    logits, values = differentiate[keras.backend.backend()](model, images, loss_of)
+    return ops.convert_to_numpy(logits), {
+        names[id(variable)]: ops.convert_to_numpy(value)
+        for variable, value in zip(model.trainable_weights, values, strict=True)
+    }
+
+
+def summed_cross_entropy(logits, label_map, ignore_class=255, axis=-1):
+    """Softmax cross-entropy summed over the pixels not labelled `ignore_class`, a scalar tensor."""
+    label_map = np.asarray(label_map)
+    valid = label_map != ignore_class
+    one_hot = np.eye(logits.shape[axis], dtype="float32")[np.where(valid, label_map, 0)]
+    one_hot = np.moveaxis(one_hot * valid[..., None], -1, axis)
+    return -ops.sum(ops.log_softmax(logits, axis=axis) * ops.convert_to_tensor(one_hot))
+
+
+def _variables(model):
+    return {
+        f"{layer.name}/{variable.name}": (layer, variable)
+        for layer in model.layers
+        for variable in layer.weights
+    }
+
+
+def _standard_deviation(layer_name, shape):
+    if len(shape) == 1:
+        return 0.1
+    if layer_name.startswith("upscore"):
+        # A kernel twice as wide as the stride lets every output pixel see 2x2 input pixels.
+        return 1 / np.sqrt(2 * 2 * shape[-1])
+    gain = 0.01 if layer_name.startswith("score") else 1.0
+    return gain * np.sqrt(2 / np.prod(shape[:-1]))
+
+
+def _by_tensorflow(model, images, loss_of):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        logits = model(images, training=False)
+        loss = loss_of(logits)
+    return logits, tape.gradient(loss, [variable.value for variable in model.trainable_weights])
+
+
+def _by_jax(model, images, loss_of):
+    import jax
+
+    non_trainable = [variable.value for variable in model.non_trainable_variables]
+
+    def loss_and_logits(trainable):
+        logits, _ = model.stateless_call(trainable, non_trainable, images, training=False)
+        return loss_of(logits), logits
+
+    trainable = [variable.value for variable in model.trainable_variables]
+    values, logits = jax.grad(loss_and_logits, has_aux=True)(trainable)
+    return logits, values
+
+
+def _by_torch(model, images, loss_of):
+    import torch
+
+    logits = model(images, training=False)
+    tensors = [variable.value for variable in model.trainable_weights]
+    return logits, torch.autograd.grad(loss_of(logits), tensors)

@@ -1,0 +1,205 @@
+import keras
+import numpy as np
+import pytest
+
+import keras_fcn
+from keras_fcn import FCN8s, FCN16s, FCN32s
+
+MODELS = (FCN32s, FCN16s, FCN8s)
+
+
+def small(cls=FCN8s, **arguments):
+    return cls(**{"num_classes": 5, "fc_units": 4, "padding": "same", **arguments})
+
+
+def logits_of(model, images):
+    return keras.ops.convert_to_numpy(model(images))
+
+
+class TestShapes:
+    @pytest.mark.parametrize("padding", ["paper", "same"])
+    @pytest.mark.parametrize("cls", MODELS)
+    def test_logits_have_the_size_of_the_image(self, cls, padding):
+        model = small(cls, padding=padding, data_format="channels_last")
+        for height, width in ((1, 1), (2, 3), (31, 33), (45, 44)):
+            images = np.zeros((2, height, width, 3), "uint8")
+            assert tuple(model(images).shape) == (2, height, width, 5)
+
+    def test_channels_first(self):
+        model = small(data_format="channels_first")
+        assert model.input_shape == (None, 3, None, None)
+        assert model.output_shape == (None, 5, None, None)
+        assert tuple(model(np.zeros((1, 3, 9, 6), "uint8")).shape) == (1, 5, 9, 6)
+
+    def test_data_format_follows_keras(self):
+        keras.config.set_image_data_format("channels_first")
+        try:
+            model = small()
+        finally:
+            keras.config.set_image_data_format("channels_last")
+        assert model.input_shape == (None, 3, None, None)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64"])
+    def test_images_of_any_dtype_give_the_same_logits(self, dtype):
+        model = small()
+        model.get_layer("score_fr").kernel.assign(np.ones((1, 1, 4, 5)))
+        image = np.random.default_rng(0).integers(0, 256, (1, 20, 24, 3))
+        expected = logits_of(model, image.astype("float32"))
+        np.testing.assert_array_equal(logits_of(model, image.astype(dtype)), expected)
+
+    def test_other_channel_counts(self):
+        model = small(input_shape=(None, None, 4), include_preprocessing=False)
+        assert tuple(model(np.zeros((1, 8, 8, 4))).shape) == (1, 8, 8, 5)
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_classes": 1}, "`num_classes` must be an integer of at least 2"),
+            ({"padding": "valid"}, "`padding` must be 'paper' or 'same'"),
+            ({"fc_units": 0}, "`fc_units` must be a positive integer"),
+            ({"fc6_kernel_size": 4}, "`fc6_kernel_size` must be a positive odd integer"),
+            ({"dropout_rate": 1.0}, "`dropout_rate` must be at least 0"),
+            ({"skip_scales": (1.0,)}, "`skip_scales` must be two numbers"),
+            ({"mean": (1, 2)}, "`mean` must be three numbers"),
+            ({"data_format": "NCHW"}, "`data_format` must be"),
+            ({"input_shape": (None, None, 4)}, "3 channels unless weights=None"),
+            (
+                {
+                    "input_shape": (None, None, 4),
+                    "include_preprocessing": False,
+                    "weights": "imagenet",
+                },
+                "3 channels unless weights=None",
+            ),
+        ],
+    )
+    def test_bad_arguments_are_named(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            small(**arguments)
+
+    def test_softmax_over_the_classes_in_both_data_formats(self):
+        image = np.random.default_rng(0).uniform(0, 255, (1, 9, 8, 3)).astype("float32")
+        for data_format, axis in (("channels_last", -1), ("channels_first", 1)):
+            model = small(classifier_activation="softmax", data_format=data_format)
+            model.get_layer("score_fr").bias.assign(np.arange(5))
+            inputs = image if axis == -1 else image.transpose(0, 3, 1, 2)
+            outputs = logits_of(model, inputs)
+            np.testing.assert_allclose(outputs.sum(axis=axis), 1, rtol=1e-5)
+            assert (outputs.argmax(axis=axis) == 4).all()
+
+    def test_preprocessing_can_be_left_to_the_caller(self):
+        inside = small(mean=(10, 20, 30))
+        outside = small(include_preprocessing=False)
+        inside.get_layer("score_fr").kernel.assign(np.ones((1, 1, 4, 5)))
+        outside.set_weights(inside.get_weights())
+        rgb = np.random.default_rng(0).uniform(0, 255, (1, 12, 12, 3)).astype("float32")
+        bgr = rgb[..., ::-1] - np.array([10, 20, 30], "float32")
+        np.testing.assert_allclose(
+            logits_of(inside, rgb), logits_of(outside, bgr), rtol=1e-4, atol=1e-4
+        )
+
+    @pytest.mark.parametrize("fc6_kernel_size", [1, 3, 9])
+    def test_any_odd_window_of_fc6_fits_the_smallest_image(self, fc6_kernel_size):
+        model = small(padding="paper", fc6_kernel_size=fc6_kernel_size)
+        assert tuple(model(np.zeros((1, 1, 1, 3))).shape) == (1, 1, 1, 5)
+
+
+class TestLayers:
+    def test_convolutions_are_those_of_keras_applications(self):
+        vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+        model = small()
+        for layer in vgg16.layers[1:]:
+            ours = model.get_layer(layer.name)
+            assert type(ours) is type(layer)
+            assert [tuple(w.shape) for w in ours.weights] == [tuple(w.shape) for w in layer.weights]
+
+    def test_upsampling_starts_bilinear_and_frozen_in_a_full_kernel(self):
+        import reference
+
+        model = small()
+        for name, size in (("upscore2", 4), ("upscore_pool4", 4), ("upscore8", 16)):
+            layer = model.get_layer(name)
+            assert isinstance(layer, keras.layers.Conv2DTranspose)
+            assert not layer.trainable
+            kernel = keras.ops.convert_to_numpy(layer.kernel)
+            np.testing.assert_allclose(kernel, reference.bilinear_kernel(size, 5), atol=1e-6)
+
+    def test_upsampling_can_be_trained(self):
+        model = small(trainable_upsampling=True)
+        assert any(
+            variable is model.get_layer("upscore8").kernel for variable in model.trainable_variables
+        )
+
+    def test_scores_start_at_zero(self):
+        image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3))
+        assert not logits_of(small(), image).any()
+
+    def test_skip_scales_of_all_at_once(self):
+        assert keras_fcn.AT_ONCE_SKIP_SCALES == (0.01, 0.0001)
+        model = small(skip_scales=keras_fcn.AT_ONCE_SKIP_SCALES)
+        assert model.get_layer("scale_pool4").scale == 0.01
+        assert model.get_layer("scale_pool3").scale == 0.0001
+
+    @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+    def test_building_twice_gives_the_same_names(self, data_format):
+        first, second = (small(data_format=data_format) for _ in range(2))
+        assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+        assert first.name == second.name == "fcn8s"
+
+    def test_dropout_only_in_training(self):
+        model = small(FCN32s, fc_units=64)
+        model.get_layer("score_fr").kernel.assign(np.ones((1, 1, 64, 5)))
+        image = np.random.default_rng(0).integers(0, 256, (1, 33, 33, 3)).astype("float32")
+        np.testing.assert_array_equal(logits_of(model, image), logits_of(model, image))
+        dropped = keras.ops.convert_to_numpy(model(image, training=True))
+        assert np.abs(dropped - logits_of(model, image)).max() > 0
+
+    def test_summary_names_every_layer(self):
+        lines = []
+        small().summary(print_fn=lines.append, line_length=150)
+        assert all(name in "\n".join(lines) for name in ("fc6", "score_pool3", "upscore8"))
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+    def test_logits_are_float32_and_close_to_full_precision(self, policy):
+        image = np.random.default_rng(0).integers(0, 256, (1, 40, 48, 3)).astype("float32")
+        full, half = small(), small(dtype=policy)
+        full.get_layer("score_fr").kernel.assign(np.full((1, 1, 4, 5), 0.1))
+        full.get_layer("score_pool3").kernel.assign(np.full((1, 1, 256, 5), 0.001))
+        half.set_weights(full.get_weights())
+        expected, logits = logits_of(full, image), half(image)
+        assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+        error = np.abs(keras.ops.convert_to_numpy(logits) - expected).max()
+        assert error < 0.05 * np.abs(expected).max()
+
+    def test_policy_is_kept_by_the_model(self):
+        model = small(dtype="mixed_bfloat16")
+        assert model.dtype_policy.name == "mixed_bfloat16"
+        assert model.get_layer("fc6").compute_dtype == "bfloat16"
+        assert model.get_layer("fc6").variable_dtype == "float32"
+        assert FCN8s.from_config(model.get_config()).dtype_policy.name == "mixed_bfloat16"
+
+    def test_compiled_prediction_equals_the_eager_one(self):
+        model = small(FCN32s)
+        model.get_layer("score_fr").kernel.assign(np.ones((1, 1, 4, 5)))
+        model.compile(jit_compile=True)
+        image = np.random.default_rng(0).integers(0, 256, (1, 24, 20, 3)).astype("float32")
+        np.testing.assert_allclose(
+            model.predict_on_batch(image), logits_of(model, image), rtol=1e-4, atol=1e-3
+        )
+
+    @pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="XLA is TensorFlow's choice"
+    )
+    def test_tensorflow_on_a_cpu_does_without_xla_unless_asked(self):
+        import tensorflow as tf
+
+        if tf.config.list_physical_devices("GPU"):
+            pytest.skip("there is a GPU")
+        model = small()
+        assert model.jit_compile is False
+        model.compile(jit_compile=True)
+        assert model.jit_compile is True

@@ -1,0 +1,193 @@
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_fcn.cli import main
+
+FAST = ["--padding", "same", "--fc-units", "4", "--model", "fcn32s", "--num-classes", "3"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Folders of four small images and label maps of 3 classes, with 255 in a corner."""
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    generator = np.random.default_rng(0)
+    for name in "abcd":
+        label_map = np.zeros((36, 40), "uint8")
+        label_map[:, 20:] = generator.integers(1, 3)
+        label_map[:2, :2] = 255
+        image = np.repeat(label_map[:, :, None] % 255 * 80, 3, axis=2)
+        Image.fromarray(image.astype("uint8")).save(images / f"{name}.png")
+        Image.fromarray(label_map).save(labels / f"{name}.png")
+    return tmp_path
+
+
+def train(data, *options, out="run"):
+    folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+    return main(["train", *folders, *FAST, "--out", str(data / out), "--epochs", "1", *options])
+
+
+def error_of(capsys):
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("keras-fcn: error: ")
+    return lines[0]
+
+
+class TestMainJob:
+    def test_train_evaluate_predict(self, data, capsys):
+        validation = ["--val-images", str(data / "images"), "--val-labels", str(data / "labels")]
+        assert train(data, "--ignore-class", "255", "--epochs", "2", *validation) == 0
+        run = data / "run"
+        files = {path.name for path in run.iterdir()}
+        assert files == {"best.keras", "config.json", "curves.png", "metrics.csv"}
+        with (run / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        best = max(float(row["val_mean_iou"]) for row in rows)
+        assert json.loads((run / "config.json").read_text())["settings"]["model"] == "fcn32s"
+        printed = capsys.readouterr().out
+        assert f"mean IoU                   {best:.4f}" in printed
+        assert "IoU of class 2" in printed
+
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        assert main(["evaluate", str(run), *folders]) == 0
+        assert f"mean IoU                   {best:.4f}" in capsys.readouterr().out
+
+        images = [str(data / "images" / f"{name}.png") for name in "ab"]
+        assert main(["predict", str(run), *images, "--out", str(data / "out")]) == 0
+        for name in "ab":
+            label_map = Image.open(data / "out" / f"{name}.png")
+            assert label_map.mode == "P"
+            assert label_map.size == (40, 36)
+            assert np.asarray(label_map).max() <= 2
+            overlay = Image.open(data / "out" / f"{name}_overlay.png")
+            assert (overlay.mode, overlay.size) == ("RGB", (40, 36))
+
+    def test_without_validation_the_last_model_is_kept(self, data):
+        assert train(data, "--ignore-class", "255") == 0
+        assert (data / "run" / "best.keras").is_file()
+
+    def test_the_same_seed_gives_the_same_run(self, data):
+        losses = []
+        for out in ("first", "second"):
+            assert train(data, "--ignore-class", "255", "--seed", "3", out=out) == 0
+            with (data / out / "metrics.csv").open() as file:
+                losses.append([float(row["loss"]) for row in csv.DictReader(file)])
+        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+class TestBadInput:
+    """One clear line, a non-zero exit code, and no run folder."""
+
+    @pytest.fixture(autouse=True)
+    def leaves_no_run(self, data):
+        yield
+        assert not (data / "run").exists()
+        assert not (data / "out").exists()
+
+    def test_no_matching_pairs(self, data, capsys):
+        for path in (data / "labels").iterdir():
+            path.rename(path.with_name(f"x{path.name}"))
+        assert train(data, "--ignore-class", "255") == 1
+        assert "no two names match" in error_of(capsys)
+
+    def test_truncated_image(self, data, capsys):
+        path = data / "images" / "c.png"
+        path.write_bytes(path.read_bytes()[:60])
+        assert train(data, "--ignore-class", "255") == 1
+        assert "c.png cannot be read as an image" in error_of(capsys)
+
+    def test_image_and_label_map_of_different_size(self, data, capsys):
+        Image.new("RGB", (41, 36)).save(data / "images" / "b.png")
+        assert train(data, "--ignore-class", "255") == 1
+        error = error_of(capsys)
+        assert "same size" in error
+        assert "41x36" in error
+        assert "40x36" in error
+
+    def test_colour_label_map(self, data, capsys):
+        Image.new("RGB", (40, 36)).save(data / "labels" / "a.png")
+        assert train(data, "--ignore-class", "255") == 1
+        error = error_of(capsys)
+        assert "a.png must hold one class id per pixel" in error
+        assert "RGB" in error
+
+    def test_label_out_of_range(self, data, capsys):
+        assert train(data) == 1
+        error = error_of(capsys)
+        assert "a.png holds the value 255 at row 0, column 0" in error
+        assert "--ignore-class 255" in error
+
+    def test_weights_that_do_not_fit(self, data, capsys, recwarn):
+        from keras_fcn import FCN32s
+
+        weights = data / "other.weights.h5"
+        FCN32s(num_classes=3, fc_units=8, padding="same").save_weights(weights)
+        assert train(data, "--ignore-class", "255", "--weights", str(weights)) == 1
+        assert "fc6/bias (4,): has shape (8,) in the file" in error_of(capsys)
+
+    def test_missing_folder_and_missing_run(self, data, capsys):
+        assert train(data, "--images", str(data / "absent")) == 1
+        assert "must be a folder" in error_of(capsys)
+        assert main(["predict", str(data / "run"), "a.png", "--out", str(data / "out")]) == 1
+        assert "RUN must be a folder written by" in error_of(capsys)
+
+    def test_bad_settings(self, data, capsys):
+        assert train(data, "--ignore-class", "255", "--epochs", "0") == 1
+        assert "`epochs` must be at least 1. Received: epochs=0" in error_of(capsys)
+        assert train(data, "--val-images", "somewhere") == 1
+        assert "must be given together" in error_of(capsys)
+        assert train(data, "--label-space", "camvid") == 1
+        assert "--label-space must stand without" in error_of(capsys)
+
+    def test_interrupted_before_the_first_epoch_ends(self, data, capsys, monkeypatch):
+        import keras
+
+        def interrupt(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(keras.callbacks.CallbackList, "on_train_batch_end", interrupt)
+        assert train(data, "--ignore-class", "255") == 130
+
+
+def test_an_existing_run_is_not_touched(data, capsys):
+    (data / "run").mkdir()
+    (data / "run" / "precious").write_text("kept")
+    assert train(data, "--ignore-class", "255") == 1
+    assert "must not exist yet" in error_of(capsys)
+    assert [path.name for path in (data / "run").iterdir()] == ["precious"]
+
+
+def test_predictions_do_not_overwrite_each_other_or_the_images(data, capsys):
+    assert train(data, "--ignore-class", "255") == 0
+    capsys.readouterr()
+    image = data / "images" / "a.png"
+    Image.open(image).save(data / "images" / "a.jpg")
+    before = image.read_bytes()
+    run, images = str(data / "run"), str(data / "images")
+    assert main(["predict", run, str(image), "--out", images]) == 1
+    assert "would be overwritten" in error_of(capsys)
+    assert main(["predict", run, f"{images}/a.png", f"{images}/a.jpg", "--out", str(data)]) == 1
+    assert "must differ in their names" in error_of(capsys)
+    assert image.read_bytes() == before
+
+
+def test_an_unknown_option_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--no-such-option"])
+    assert exit_.value.code == 2
+
+
+def test_the_command_is_installed():
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_fcn", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("0.")

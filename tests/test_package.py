@@ -1,0 +1,98 @@
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_fcn
+
+PACKAGE = Path(keras_fcn.__file__).parent
+
+# Each room may import only what stands to its left.
+ROOMS = (
+    "label_spaces",
+    "layers",
+    "weights",
+    "models",
+    "losses",
+    "metrics",
+    "distribution",
+    "data",
+    "inference",
+    "visualization",
+    "training",
+    "export",
+    "cli",
+)
+
+
+def run_python(script):
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_every_public_name_resolves():
+    for name in keras_fcn.__all__:
+        assert getattr(keras_fcn, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'FCN4s'"):
+        keras_fcn.FCN4s  # noqa: B018
+
+
+def test_importing_the_package_imports_no_backend():
+    heavy = "keras", "tensorflow", "jax", "torch", "numpy", "PIL", "matplotlib"
+    loaded = run_python("import sys, keras_fcn; print([m for m in sys.modules])")
+    assert not set(ast.literal_eval(loaded)) & set(heavy)
+
+
+def test_help_imports_no_backend():
+    script = (
+        "import sys; from keras_fcn.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print('|', sorted({'keras', 'tensorflow', 'numpy'} & set(sys.modules)))"
+    )
+    assert run_python(script).endswith("| []")
+
+
+def test_the_backend_is_the_one_that_was_asked_for():
+    assert keras.backend.backend() == os.environ.get("KERAS_BACKEND", "tensorflow")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_imports_go_one_way(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room not in ROOMS:
+        return
+    for imported in imported_rooms(ast.parse(path.read_text())):
+        assert ROOMS.index(imported) <= ROOMS.index(room), f"{path.name} imports {imported}"
+
+
+def imported_rooms(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "keras_fcn":
+            modules = [f"keras_fcn.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            continue
+        for module in modules:
+            parts = module.split(".")
+            if parts[0] == "keras_fcn" and len(parts) > 1 and parts[1] in ROOMS:
+                yield parts[1]
+
+
+def test_every_room_is_named_in_the_order():
+    rooms = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
+    rooms -= {"__init__", "__main__", "__pycache__", "version", "_registration"}
+    assert rooms <= set(ROOMS)
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert importlib.metadata.version("keras-fcn") == keras_fcn.__version__

@@ -1,0 +1,49 @@
+import numpy as np
+from PIL import Image
+
+from keras_fcn import visualization
+from keras_fcn.label_spaces import LabelSpace
+
+SPACE = LabelSpace(("ground", "tree"), ((10, 20, 30), (40, 50, 60)), 255)
+LABEL_MAP = np.array([[0, 1], [1, 255]])
+
+
+def test_colours_are_those_of_the_palette_and_white_for_no_class():
+    expected = [[[10, 20, 30], [40, 50, 60]], [[40, 50, 60], [255, 255, 255]]]
+    np.testing.assert_array_equal(visualization.colorize(LABEL_MAP, SPACE), expected)
+
+
+def test_overlay_blends_classes_and_leaves_other_pixels():
+    image = np.full((2, 2, 3), 100, "uint8")
+    blended = visualization.overlay(image, LABEL_MAP, SPACE, opacity=0.5)
+    expected = [[[55, 60, 65], [70, 75, 80]], [[70, 75, 80], [100, 100, 100]]]
+    np.testing.assert_array_equal(blended, expected)
+
+
+def test_saved_label_map_keeps_class_ids_and_shows_colours(tmp_path):
+    visualization.save_label_map(tmp_path / "map.png", LABEL_MAP, SPACE)
+    image = Image.open(tmp_path / "map.png")
+    np.testing.assert_array_equal(np.asarray(image), LABEL_MAP)
+    np.testing.assert_array_equal(
+        np.asarray(image.convert("RGB")), visualization.colorize(LABEL_MAP, SPACE)
+    )
+
+
+def test_panels_stand_side_by_side_under_their_captions():
+    red, blue = np.full((4, 6, 3), (255, 0, 0), "uint8"), np.full((4, 6, 3), (0, 0, 255), "uint8")
+    picture = visualization.picture_row({"red": red, "blue": blue}, height=40)
+    pixels = np.asarray(picture)
+    assert (pixels == (255, 0, 0)).all(-1).sum() == 60 * 40
+    assert (pixels == (0, 0, 255)).all(-1).sum() == 60 * 40
+    both = visualization.stack_pictures([picture, picture])
+    assert both.size == (picture.width, 2 * picture.height)
+
+
+def test_curves_are_drawn_with_and_without_validation(tmp_path):
+    history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
+    visualization.plot_curves(history, tmp_path / "plain.png")
+    for row in history:
+        row.update(val_mean_iou=0.5, val_pixel_accuracy=0.8)
+    visualization.plot_curves(history, tmp_path / "validated.png")
+    plain, validated = (Image.open(tmp_path / f"{name}.png") for name in ("plain", "validated"))
+    assert validated.width > plain.width

@@ -1,0 +1,137 @@
+import keras
+import numpy as np
+import pytest
+from helpers import randomize, variables_as_numpy
+
+from keras_fcn import FCN8s, FCN16s, FCN32s, weights
+
+SMALL = {"num_classes": 3, "fc_units": 4, "padding": "same"}
+IMAGE = np.random.default_rng(0).integers(0, 256, (1, 70, 45, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def vgg16():
+    model = keras.applications.VGG16(include_top=False, weights=None)
+    randomize(model, seed=5)
+    return model
+
+
+def write_legacy_h5(path, model):
+    """The layout of Keras 2's weight files, as `keras.applications` still publishes them."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{variable.name}:0" for variable in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, variable in zip(names, layer.weights, strict=True):
+                group[name] = keras.ops.convert_to_numpy(variable)
+
+
+@pytest.mark.parametrize("file", ["vgg16.weights.h5", "vgg16.h5", "vgg16.keras"])
+def test_vgg16_without_top_sets_the_convolutions_and_warns(vgg16, file, tmp_path):
+    path = tmp_path / file
+    if file.endswith(".weights.h5"):
+        vgg16.save_weights(path)
+    elif file.endswith(".keras"):
+        vgg16.save(path)
+    else:
+        write_legacy_h5(path, vgg16)
+    with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
+        model = FCN8s(**SMALL, weights=path)
+    ours, theirs = variables_as_numpy(model), variables_as_numpy(vgg16)
+    assert len(theirs) == 26
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value)
+
+
+def test_keras_reads_the_legacy_layout_that_the_test_writes(vgg16, tmp_path):
+    write_legacy_h5(tmp_path / "vgg16.h5", vgg16)
+    copy = keras.applications.VGG16(include_top=False, weights=tmp_path / "vgg16.h5")
+    for ours, theirs in zip(copy.get_weights(), vgg16.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("file", ["fcn.weights.h5", "fcn.keras"])
+def test_a_model_of_the_same_size_sets_everything(file, tmp_path):
+    source = FCN8s(**SMALL)
+    randomize(source, seed=1)
+    source.compile("adam", "sparse_categorical_crossentropy")
+    path = tmp_path / file
+    source.save(path) if file.endswith(".keras") else source.save_weights(path)
+    model = FCN8s(**SMALL, weights=path)
+    for name, value in variables_as_numpy(source).items():
+        if "seed" not in name:
+            np.testing.assert_array_equal(variables_as_numpy(model)[name], value)
+
+
+def test_a_wrong_number_of_classes_is_named_with_both_shapes_and_nothing_is_set(tmp_path):
+    source = FCN8s(**SMALL)
+    source.save_weights(tmp_path / "fcn.weights.h5")
+    model = FCN8s(**{**SMALL, "num_classes": 7})
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"score_fr/bias \(7,\): has shape \(3,\)") as error:
+        weights.load(model, tmp_path / "fcn.weights.h5")
+    assert "score_pool3/kernel (1, 1, 256, 7): has shape (1, 1, 256, 3)" in str(error.value)
+    for new, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_missing_and_unused_layers_are_all_named(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(64, 3, name="block1_conv1", padding="same"),
+            keras.layers.Conv2D(2, 1, name="mine"),
+        ]
+    )
+    model.save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(ValueError, match="mine/kernel") as error:
+        FCN8s(**SMALL, weights=tmp_path / "other.weights.h5")
+    assert "block5_conv3/kernel (3, 3, 512, 512): missing in the file" in str(error.value)
+
+
+def test_files_that_are_none_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must be an existing file.*absent\.h5"):
+        FCN8s(**SMALL, weights=tmp_path / "absent.h5")
+    for name in ("text.h5", "text.keras"):
+        (tmp_path / name).write_text("not weights")
+        with pytest.raises(ValueError, match=f"must be a Keras file, whole.*{name}"):
+            FCN8s(**SMALL, weights=tmp_path / name)
+
+
+def test_a_truncated_file_is_refused(vgg16, tmp_path):
+    whole = tmp_path / "whole.weights.h5"
+    vgg16.save_weights(whole)
+    cut = tmp_path / "cut.weights.h5"
+    cut.write_bytes(whole.read_bytes()[:1_000_000])
+    with pytest.raises(ValueError, match=r"must be a Keras file, whole.*cut\.weights\.h5"):
+        FCN8s(**SMALL, weights=cut)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), [(FCN32s, FCN16s), (FCN16s, FCN8s)])
+def test_the_next_finer_model_starts_where_the_coarser_one_stopped(coarse, fine):
+    source = coarse(**SMALL)
+    frozen = {layer.name: layer.get_weights() for layer in source.layers if "upscore" in layer.name}
+    randomize(source, seed=2)
+    for name, values in frozen.items():
+        source.get_layer(name).set_weights(values)
+    model = fine(**SMALL, weights=source)
+    coarse_logits = keras.ops.convert_to_numpy(source(IMAGE))
+    fine_logits = keras.ops.convert_to_numpy(model(IMAGE))
+    # Upsampling by 2 and then by the rest is not quite upsampling at once.
+    difference = np.abs(fine_logits - coarse_logits)[:, 8:-8, 8:-8].max()
+    assert difference < 0.1 * np.ptp(coarse_logits)
+    new_score = "score_pool4" if fine is FCN16s else "score_pool3"
+    assert not np.any(keras.ops.convert_to_numpy(model.get_layer(new_score).kernel))
+
+
+def test_shared_weights_are_read_with_their_half_precision(shared):
+    path = shared / "weights" / "vgg16_imagenet_notop_fp16.weights.h5"
+    with pytest.warns(UserWarning, match="stay random"):
+        model = FCN8s(**SMALL, weights=path)
+    expected = keras.applications.VGG16(include_top=False, weights=path)
+    for name, value in variables_as_numpy(expected).items():
+        np.testing.assert_array_equal(variables_as_numpy(model)[name], value)
