@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 
-def predict_label_map(model, image):
+def predict_label_map(model: keras.Model, image: np.ndarray) -> np.ndarray:
     """Predicts the class of every pixel of an image.
 
     Args:
@@ -28,7 +28,7 @@ def predict_label_map(model, image):
     return predict_label_maps(model, image[None])[0]
 
 
-def predict_label_maps(model, images):
+def predict_label_maps(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Predicts the class of every pixel of a batch in the model's data format.
 
     Returns:

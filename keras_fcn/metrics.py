@@ -130,7 +130,14 @@ class _ConfusionMatrixMetric(keras.Metric):
 
     _score = None  # One of the functions above, whose name is the metric's default name.
 
-    def __init__(self, num_classes, ignore_class=None, axis=-1, name=None, dtype=None):
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_class: int | None = None,
+        axis: int = -1,
+        name: str | None = None,
+        dtype: str | None = None,
+    ):
         super().__init__(name=name or self._score.__name__, dtype=dtype)
         if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
             raise ValueError(
@@ -269,7 +276,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class MeanAccuracy(_ConfusionMatrixMetric):
-    """The mean of `PixelAccuracy` over the classes in the truth. Arguments as for `MeanIoU`."""
+    """The share of a class predicted right, averaged over the classes. Arguments as for `MeanIoU`."""
 
     _score = staticmethod(mean_accuracy)
 

@@ -1,12 +1,14 @@
 """Label maps as colours, and scores as curves."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_fcn.label_spaces import LabelSpace
 
-def colorize(label_map, label_space):
+
+def colorize(label_map: np.ndarray, label_space: LabelSpace) -> np.ndarray:
     """Returns the colour of every pixel's class; pixels of no class are white.
 
     Args:
@@ -21,7 +23,9 @@ def colorize(label_map, label_space):
     return palette[np.where(is_class, label_map, label_space.num_classes)]
 
 
-def overlay(image, label_map, label_space, opacity=0.5):
+def overlay(
+    image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace, opacity: float = 0.5
+) -> np.ndarray:
     """Returns the image with the classes' colours laid over it; pixels of no class stay as is.
 
     Args:
@@ -39,7 +43,7 @@ def overlay(image, label_map, label_space, opacity=0.5):
     return np.rint(blended).astype("uint8")
 
 
-def save_label_map(path, label_map, label_space):
+def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: LabelSpace) -> None:
     """Writes a palette PNG: the index of a pixel is its class id, its colour that of the class."""
     image = Image.fromarray(np.asarray(label_map).astype("uint8"))
     palette = np.zeros((256, 3), "uint8")
@@ -49,12 +53,14 @@ def save_label_map(path, label_map, label_space):
     image.save(path)
 
 
-def save_overlay(path, image, label_map, label_space):
+def save_overlay(
+    path: str | os.PathLike, image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace
+) -> None:
     """Writes the image with the classes' colours laid over it."""
     Image.fromarray(overlay(image, label_map, label_space)).save(path)
 
 
-def picture_row(panels, height=None):
+def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Image.Image:
     """Returns one picture of captioned panels side by side.
 
     Args:
@@ -83,7 +89,7 @@ def picture_row(panels, height=None):
     return picture
 
 
-def stack_pictures(pictures):
+def stack_pictures(pictures: list[Image.Image]) -> Image.Image:
     """Returns one picture of several of the same width, one above the other."""
     height = sum(picture.height for picture in pictures)
     stacked = Image.new("RGB", (pictures[0].width, height), "white")
@@ -94,7 +100,7 @@ def stack_pictures(pictures):
     return stacked
 
 
-def plot_curves(history, path):
+def plot_curves(history: list[dict], path: str | os.PathLike) -> None:
     """Draws the training loss and the validation scores over the epochs.
 
     Args:
@@ -121,4 +127,4 @@ def plot_curves(history, path):
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(Path(path), dpi=130)
+    figure.savefig(path, dpi=130)

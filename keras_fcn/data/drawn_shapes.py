@@ -10,7 +10,7 @@ SHAPES = LabelSpace(
 )
 
 
-def draw_shapes(num_images, size=64, seed=0):
+def draw_shapes(num_images: int, size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws images of striped discs, chequered squares and dotted triangles.
 
     Colours are drawn at random, so that only form and texture tell the classes apart. Later shapes

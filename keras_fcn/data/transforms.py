@@ -3,7 +3,9 @@
 import tensorflow as tf
 
 
-def random_flip(image, label_map, seed):
+def random_flip(
+    image: tf.Tensor, label_map: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mirrors image and label map left to right, or neither, with a probability of one half.
 
     Args:

@@ -17,6 +17,7 @@ class Bilinear(keras.initializers.Initializer):
     Example:
         >>> np.array(Bilinear()((4, 4, 1, 1)))[0, :, 0, 0].tolist()
         [0.0625, 0.1875, 0.1875, 0.0625]
+
     References:
         - [Long et al., 2015](https://arxiv.org/abs/1411.4038)
     """

@@ -1,5 +1,7 @@
 """A classifier's fully-connected layer that slides over the image."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -28,19 +30,20 @@ class ConvolutionalizedDense(keras.layers.Layer):
     Example:
         >>> ConvolutionalizedDense(16, kernel_size=7)(np.zeros((1, 9, 8, 4))).shape[1:]
         (3, 2, 16)
+
     References:
         - [Long et al., 2015](https://arxiv.org/abs/1411.4038)
     """
 
     def __init__(
         self,
-        units,
-        kernel_size,
-        padding="valid",
-        activation=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        data_format=None,
+        units: int,
+        kernel_size: int,
+        padding: str = "valid",
+        activation: str | Callable | None = None,
+        kernel_initializer: str | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        data_format: str | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)

@@ -8,7 +8,8 @@ class CropToReference(keras.layers.Layer):
     """Crops a feature map to the height and width of a reference, from a given offset on.
 
     The window starts `offset` pixels from the top and from the left and is as large as the
-    reference, whatever size either has in this batch. The reference's values are not used.
+    reference, whatever size either has in this batch; it ends with the feature map if that ends
+    first. The reference's values are not used.
 
     Args:
         offset: Pixels cropped at the top and at the left; see `keras_fcn.models.alignment`.
@@ -17,14 +18,13 @@ class CropToReference(keras.layers.Layer):
         (batch, reference_height, reference_width, any).
     Output shape: (batch, reference_height, reference_width, channels).
     Raises:
-        ValueError: If `offset` is negative, or if the window does not lie inside the feature map
-            (where the sizes are known).
+        ValueError: If `offset` is negative, or not inside the feature map.
     Example:
         >>> CropToReference(5)([np.zeros((1, 34, 34, 21)), np.zeros((1, 18, 18, 21))]).shape[1:3]
         (18, 18)
     """
 
-    def __init__(self, offset, data_format=None, **kwargs):
+    def __init__(self, offset: int, data_format: str | None = None, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(offset, int) or offset < 0:
             raise ValueError(f"`offset` must be an integer of at least 0. Received: {offset=}.")
@@ -33,7 +33,6 @@ class CropToReference(keras.layers.Layer):
 
     def call(self, inputs):
         feature_map, reference = inputs
-        self._check_window(feature_map.shape, reference.shape)
         first = self._first_spatial_axis
         height, width = keras.ops.shape(reference)[first : first + 2]
         rows = slice(self.offset, self.offset + height)
@@ -43,10 +42,18 @@ class CropToReference(keras.layers.Layer):
         return feature_map[:, :, rows, columns]
 
     def compute_output_shape(self, input_shape):
-        feature_map, reference = (tuple(shape) for shape in input_shape)
-        self._check_window(feature_map, reference)
-        first = self._first_spatial_axis
-        return feature_map[:first] + reference[first : first + 2] + feature_map[first + 2 :]
+        feature_map, reference = input_shape
+        shape = list(feature_map)
+        for axis in (self._first_spatial_axis, self._first_spatial_axis + 1):
+            size, wanted = feature_map[axis], reference[axis]
+            if size is not None and size <= self.offset:
+                raise ValueError(
+                    f"The feature map of layer {self.name!r} must be larger than {self.offset} "
+                    f"pixels. Received: shape {tuple(feature_map)}."
+                )
+            known = size is not None and wanted is not None
+            shape[axis] = min(wanted, size - self.offset) if known else wanted
+        return tuple(shape)
 
     def get_config(self):
         return {**super().get_config(), "offset": self.offset, "data_format": self.data_format}
@@ -54,13 +61,3 @@ class CropToReference(keras.layers.Layer):
     @property
     def _first_spatial_axis(self):
         return 1 if self.data_format == "channels_last" else 2
-
-    def _check_window(self, shape, reference_shape):
-        for axis in (self._first_spatial_axis, self._first_spatial_axis + 1):
-            size, wanted = shape[axis], reference_shape[axis]
-            if size is not None and wanted is not None and self.offset + wanted > size:
-                raise ValueError(
-                    f"Layer {self.name!r} must crop inside its feature map. Received: "
-                    f"{wanted} pixels from offset {self.offset} on in an axis of {size} pixels, "
-                    f"feature map {tuple(shape)}, reference {tuple(reference_shape)}."
-                )

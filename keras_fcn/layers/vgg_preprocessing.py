@@ -23,7 +23,12 @@ class VGGPreprocessing(keras.layers.Layer):
         [[[[9.0, 18.0, 27.0]]]]
     """
 
-    def __init__(self, mean=PASCAL_VOC_MEAN, data_format=None, **kwargs):
+    def __init__(
+        self,
+        mean: tuple[float, float, float] = PASCAL_VOC_MEAN,
+        data_format: str | None = None,
+        **kwargs,
+    ):
         super().__init__(autocast=False, **kwargs)
         self.mean = tuple(float(value) for value in mean)
         if len(self.mean) != 3:

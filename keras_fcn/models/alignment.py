@@ -25,7 +25,7 @@ class CoordinateMap:
     scale: Fraction
     offset: Fraction
 
-    def then(self, layer):
+    def then(self, layer: "CoordinateMap") -> "CoordinateMap":
         """Returns the map of this path followed by `layer`, another `CoordinateMap`."""
         return CoordinateMap(self.scale * layer.scale, self.scale * layer.offset + self.offset)
 
@@ -33,18 +33,18 @@ class CoordinateMap:
 IMAGE = CoordinateMap(Fraction(1), Fraction(0))
 
 
-def convolution(kernel_size, stride=1, padding=0):
+def convolution(kernel_size: int, stride: int = 1, padding: int = 0) -> CoordinateMap:
     """Returns the `CoordinateMap` of a convolution or pool, sizes in pixels along one axis."""
     return CoordinateMap(Fraction(stride), Fraction(kernel_size - 1, 2) - padding)
 
 
-def transposed_convolution(kernel_size, stride=1, padding=0):
+def transposed_convolution(kernel_size: int, stride: int = 1, padding: int = 0) -> CoordinateMap:
     """Returns the `CoordinateMap` of a transposed convolution: the inverse of `convolution`."""
     inverse = convolution(kernel_size, stride, padding)
     return CoordinateMap(1 / inverse.scale, -inverse.offset / inverse.scale)
 
 
-def crop_offset(upsampled, reference):
+def crop_offset(upsampled: CoordinateMap, reference: CoordinateMap) -> int:
     """Returns how many pixels to crop from the start of `reference` to align it with `upsampled`.
 
     A negative number says that `upsampled` is to be cropped instead, by its absolute value.
@@ -69,7 +69,7 @@ def crop_offset(upsampled, reference):
     return int(offset)
 
 
-def vgg16_pool_maps(input_padding):
+def vgg16_pool_maps(input_padding: int) -> dict[str, CoordinateMap]:
     """Returns the `CoordinateMap` of each pool of VGG-16, by name `"pool1"` to `"pool5"`.
 
     Args:
@@ -85,7 +85,9 @@ def vgg16_pool_maps(input_padding):
     return maps
 
 
-def fcn_crop_offsets(skips, *, input_padding, fc6_kernel_size, fc6_padding):
+def fcn_crop_offsets(
+    skips: tuple[str, ...], *, input_padding: int, fc6_kernel_size: int, fc6_padding: int
+) -> tuple[int, ...]:
     """Returns the crop offsets of an FCN: one for each skip, and the one of the logits.
 
     Each skip meets the scores so far, upsampled by 2 with a kernel of 4; the last scores of stride

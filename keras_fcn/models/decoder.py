@@ -7,6 +7,10 @@ from keras import layers
 
 from keras_fcn.layers import Bilinear, CropToReference
 
+# Upsampled scores end inside their skip, unless fc6's window has 3 pixels: then the offset is 1,
+# and they may end up to 2 pixels after pool3.
+_OFFSET_THAT_MAY_NOT_FIT = 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
@@ -24,7 +28,13 @@ class Decoder:
     data_format: str
     dtype: keras.DTypePolicy
 
-    def logits(self, fc7, skips, image, crop_offsets):
+    def logits(
+        self,
+        fc7: keras.KerasTensor,
+        skips: dict[str, keras.KerasTensor],
+        image: keras.KerasTensor,
+        crop_offsets: tuple[int, ...],
+    ) -> keras.KerasTensor:
         """Returns the logits, (batch, height, width, num_classes) as high and wide as `image`.
 
         Args:
@@ -42,6 +52,8 @@ class Decoder:
             skip = self._score(skip, f"score_{name}")
             if offset >= 0:
                 skip = self._crop(skip, x, offset, f"crop_score_{name}")
+                if offset <= _OFFSET_THAT_MAY_NOT_FIT:
+                    x = self._crop(x, skip, 0, f"crop_{upsampling}")
             else:
                 x = self._crop(x, skip, -offset, f"crop_{upsampling}")
             x = layers.Add(name=f"fuse_{name}", dtype=self.dtype)([x, skip])

@@ -1,5 +1,7 @@
 """FCN-32s, FCN-16s and FCN-8s of Long, Shelhamer & Darrell on VGG-16."""
 
+import os
+
 import keras
 from keras import layers
 
@@ -14,8 +16,6 @@ from keras_fcn.models.vgg16 import vgg16_pools
 AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
 """`skip_scales` of FCN-8s trained all at once instead of in three stages."""
 
-_DEFAULT_INPUT_SHAPE = (None, None, 3)
-
 
 class FCN(AnySizeTrainer, keras.Model):
     """A fully convolutional network on VGG-16; use `FCN32s`, `FCN16s` or `FCN8s`.
@@ -26,8 +26,9 @@ class FCN(AnySizeTrainer, keras.Model):
 
     Args:
         num_classes: Number of classes, background included; at least 2.
-        weights: `None` for random values, `"imagenet"` for the VGG-16 of `keras.applications`, or
-            the path of a file that holds VGG-16 or a model of this package.
+        weights: `None` for random values, `"imagenet"` for the VGG-16 of `keras.applications`, the
+            path of a file that holds VGG-16 or a model of this package, or a model of coarser
+            stride to go on from.
         input_shape: (height, width, channels), or (channels, height, width) if `data_format` is
             `"channels_first"`; `None` for an axis of any size. Other than three channels need
             `weights=None` and `include_preprocessing=False`.
@@ -56,6 +57,7 @@ class FCN(AnySizeTrainer, keras.Model):
     Example:
         >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
         (1, 8, 9, 21)
+
     References:
         - [Long et al., 2015](https://arxiv.org/abs/1411.4038)
         - [Shelhamer et al., 2016](https://arxiv.org/abs/1605.06211)
@@ -66,27 +68,27 @@ class FCN(AnySizeTrainer, keras.Model):
 
     def __init__(
         self,
-        num_classes,
+        num_classes: int,
         *,
-        weights=None,
-        input_shape=_DEFAULT_INPUT_SHAPE,
-        padding="paper",
-        fc_units=4096,
-        fc6_kernel_size=7,
-        dropout_rate=0.5,
-        trainable_upsampling=False,
-        skip_scales=(1.0, 1.0),
-        include_preprocessing=True,
-        mean=PASCAL_VOC_MEAN,
-        classifier_activation=None,
-        data_format=None,
-        dtype=None,
-        name=None,
+        weights: str | os.PathLike | keras.Model | None = None,
+        input_shape: tuple[int | None, int | None, int | None] = (None, None, 3),
+        padding: str = "paper",
+        fc_units: int = 4096,
+        fc6_kernel_size: int = 7,
+        dropout_rate: float = 0.5,
+        trainable_upsampling: bool = False,
+        skip_scales: tuple[float, float] = (1.0, 1.0),
+        include_preprocessing: bool = True,
+        mean: tuple[float, float, float] = PASCAL_VOC_MEAN,
+        classifier_activation: str | None = None,
+        data_format: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+        name: str | None = None,
         **kwargs,
     ):
         data_format = data_format or keras.config.image_data_format()
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        if data_format == "channels_first" and tuple(input_shape) == _DEFAULT_INPUT_SHAPE:
+        if data_format == "channels_first" and tuple(input_shape) == (None, None, 3):
             input_shape = (3, None, None)
         config = {
             "num_classes": num_classes,
@@ -165,12 +167,12 @@ class FCN(AnySizeTrainer, keras.Model):
         return decoder.logits(x, skips, image, crop_offsets)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes, background included."""
         return self._config["num_classes"]
 
     @property
-    def data_format(self):
+    def data_format(self) -> str:
         """`"channels_last"` or `"channels_first"`, of images and logits."""
         return self._config["data_format"]
 

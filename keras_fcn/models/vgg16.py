@@ -3,7 +3,9 @@
 import keras
 
 
-def vgg16_pools(x, *, data_format, dtype):
+def vgg16_pools(
+    x: keras.KerasTensor, *, data_format: str, dtype: keras.DTypePolicy
+) -> dict[str, keras.KerasTensor]:
     """Applies the five blocks of VGG-16 and returns their pools.
 
     The layers are made from the configurations of `keras.applications.VGG16` and keep their names.

@@ -1,5 +1,6 @@
 """A demonstration without downloads: FCN-32s, 16s and 8s in turn on drawn shapes."""
 
+import os
 import time
 
 import keras
@@ -7,7 +8,7 @@ import keras
 from keras_fcn.data.drawn_shapes import SHAPES, draw_shapes
 from keras_fcn.inference import predict_label_maps
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
-from keras_fcn.training.evaluate import evaluate
+from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.visualization import colorize, picture_row, stack_pictures
 
@@ -21,7 +22,7 @@ _STAGES = (
 )
 
 
-def demo(out):
+def demo(out: str | os.PathLike) -> dict[str, Scores]:
     """Trains the three models in turn, as the paper does, and compares them.
 
     There are no weights of VGG-16 to start from: the convolutions take He's initial values, made

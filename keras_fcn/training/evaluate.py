@@ -1,7 +1,9 @@
 """Scores of a model over a whole data set."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 
+import keras
 import numpy as np
 
 from keras_fcn import metrics
@@ -18,7 +20,7 @@ class Scores:
 
     matrix: np.ndarray
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, float]:
         """Returns the four scores by name, as floats in [0, 1]."""
         functions = (
             metrics.pixel_accuracy,
@@ -29,12 +31,19 @@ class Scores:
         return {function.__name__: float(function(self.matrix)) for function in functions}
 
     @property
-    def class_iou(self):
+    def class_iou(self) -> np.ndarray:
         """IoU of each class, NaN where it occurs in neither truth nor prediction."""
         return metrics.class_iou(self.matrix)
 
 
-def evaluate(model, batches, *, num_classes, ignore_class=None, progress=None):
+def evaluate(
+    model: keras.Model,
+    batches: Iterable,
+    *,
+    num_classes: int,
+    ignore_class: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
     """Compares a model's predictions with the truth, pixel by pixel, over a whole data set.
 
     Args:

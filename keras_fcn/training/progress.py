@@ -16,7 +16,7 @@ _PLAIN_LINES = 4
 
 
 @contextlib.contextmanager
-def progress_bar(title, total):
+def progress_bar(title: str, total: int):
     """Context manager of a function `advance(steps=1, note="")`.
 
     Args:

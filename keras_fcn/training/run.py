@@ -23,15 +23,15 @@ class Run:
         path: The folder.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
 
     @property
-    def has_model(self):
+    def has_model(self) -> bool:
         """Whether a model has been saved yet."""
         return (self.path / _MODEL).is_file()
 
-    def create(self, settings, label_space):
+    def create(self, settings: dict, label_space: LabelSpace) -> None:
         """Makes the folder and writes what the run is made of.
 
         Args:
@@ -42,7 +42,7 @@ class Run:
         config = {"settings": settings, "label_space": dataclasses.asdict(label_space)}
         (self.path / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
-    def write_history(self, history):
+    def write_history(self, history: list[dict]) -> None:
         """Writes the scores, a dictionary for each epoch, as a table and as curves."""
         with _replacing(self.path / "metrics.csv") as temporary, temporary.open("w") as file:
             writer = csv.DictWriter(file, history[0])
@@ -51,24 +51,24 @@ class Run:
         with _replacing(self.path / "curves.png") as temporary:
             plot_curves(history, temporary)
 
-    def save_model(self, model):
+    def save_model(self, model: keras.Model) -> None:
         """Writes the model, without the state of its optimizer, which is twice its size."""
         plain = type(model).from_config(model.get_config())
         plain.set_weights(model.get_weights())
         with _replacing(self.path / _MODEL) as temporary:
             plain.save(temporary)
 
-    def load_model(self):
+    def load_model(self) -> keras.Model:
         """Returns the saved model."""
         return keras.saving.load_model(self.path / _MODEL)
 
-    def label_space(self):
+    def label_space(self) -> LabelSpace:
         """Returns the `LabelSpace` of the model's classes."""
         config = json.loads((self.path / _CONFIG).read_text())
         return LabelSpace(**config["label_space"])
 
 
-def open_run(path):
+def open_run(path: str | os.PathLike) -> Run:
     """Returns the `Run` at `path`.
 
     Raises:

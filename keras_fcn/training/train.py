@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+import os
 import shutil
+from collections.abc import Sequence
 
 import keras
 
 from keras_fcn.data.batches import evaluation_batches, training_batches
-from keras_fcn.data.examples import check_pairs
+from keras_fcn.data.examples import Pair, check_pairs
+from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.training.evaluate import evaluate
 from keras_fcn.training.progress import progress_bar
@@ -60,7 +63,13 @@ class Settings:
             raise ValueError(f"`{name}` must be {rule}. Received: {name}={getattr(self, name)!r}.")
 
 
-def train(settings, train_pairs, val_pairs, label_space, out):
+def train(
+    settings: Settings,
+    train_pairs: Sequence[Pair],
+    val_pairs: Sequence[Pair],
+    label_space: LabelSpace,
+    out: str | os.PathLike,
+) -> list[dict]:
     """Trains a model and leaves a run folder behind.
 
     Every file is read and checked, and the weights are loaded, before the folder is made.

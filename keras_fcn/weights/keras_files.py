@@ -1,6 +1,7 @@
 """Reads the arrays of Keras's own weight files by layer, without building their model."""
 
 import contextlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 _VARIABLE_NAMES = ("kernel", "bias")
 
 
-def read_keras_file(path):
+def read_keras_file(path: str | os.PathLike) -> dict[tuple[str, str], np.ndarray]:
     """Returns the arrays of a Keras file.
 
     Args:

@@ -1,5 +1,6 @@
 """One door for every source of weights."""
 
+import os
 import warnings
 
 import keras
@@ -15,7 +16,7 @@ _VGG16_LAYERS = frozenset(
 _CLASSIFIER = {"fc1": "fc6", "fc2": "fc7"}
 
 
-def load(model, source):
+def load(model: keras.Model, source: str | os.PathLike | keras.Model) -> None:
     """Sets the weights of an FCN from a file, from another model, or from ImageNet.
 
     VGG-16 sets the convolutions and, if the source has them and they fit, fc6 and fc7; the rest

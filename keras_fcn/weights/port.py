@@ -1,7 +1,18 @@
 """Sets a model's variables from named arrays, all of them or none."""
 
+from collections.abc import Collection
 
-def port(model, arrays, *, source, kept=()):
+import keras
+import numpy as np
+
+
+def port(
+    model: keras.Model,
+    arrays: dict[tuple[str, str], np.ndarray],
+    *,
+    source: str,
+    kept: Collection[str] = (),
+) -> None:
     """Assigns each array to the variable of its name.
 
     Args:

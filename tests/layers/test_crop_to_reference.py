@@ -25,10 +25,17 @@ def test_unknown_sizes_stay_unknown():
     assert crop.shape == (None, None, 7, 5)
 
 
-def test_window_outside_the_feature_map_is_refused():
-    with pytest.raises(ValueError, match=r"8 pixels from offset 3 on in an axis of 10"):
-        CropToReference(3, data_format="channels_last")(
-            [np.zeros((1, 10, 20, 1)), np.zeros((1, 8, 8, 1))]
+def test_window_ends_with_the_feature_map():
+    layer = CropToReference(3, data_format="channels_last")
+    feature_map, reference = np.zeros((1, 10, 20, 1)), np.zeros((1, 8, 8, 1))
+    assert tuple(layer([feature_map, reference]).shape) == (1, 7, 8, 1)
+    assert layer.compute_output_shape([feature_map.shape, reference.shape]) == (1, 7, 8, 1)
+
+
+def test_offset_beyond_the_feature_map_is_refused():
+    with pytest.raises(ValueError, match="must be larger than 10 pixels"):
+        CropToReference(10, data_format="channels_last")(
+            [keras.Input((10, 20, 1)), keras.Input((8, 8, 1))]
         )
 
 

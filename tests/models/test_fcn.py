@@ -100,10 +100,11 @@ class TestArguments:
             logits_of(inside, rgb), logits_of(outside, bgr), rtol=1e-4, atol=1e-4
         )
 
-    @pytest.mark.parametrize("fc6_kernel_size", [1, 3, 9])
-    def test_any_odd_window_of_fc6_fits_the_smallest_image(self, fc6_kernel_size):
+    @pytest.mark.parametrize("fc6_kernel_size", [1, 3, 5, 9])
+    def test_any_odd_window_of_fc6_fits_images_of_every_remainder(self, fc6_kernel_size):
         model = small(padding="paper", fc6_kernel_size=fc6_kernel_size)
-        assert tuple(model(np.zeros((1, 1, 1, 3))).shape) == (1, 1, 1, 5)
+        for size in (1, 2, 6, 12):
+            assert tuple(model(np.zeros((1, size, size, 3))).shape) == (1, size, size, 5)
 
 
 class TestLayers:
