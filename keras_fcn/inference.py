@@ -10,11 +10,14 @@ def predict_label_map(model: keras.Model, image: np.ndarray) -> np.ndarray:
     Args:
         model: An FCN; see `keras_fcn.models.fcn`.
         image: RGB in [0, 255], (height, width, 3), in the layout that files have.
+
     Returns:
         Class ids, (height, width), int32.
+
     Raises:
         ValueError: If `image` does not have three axes.
-    Example:
+
+    Examples:
         >>> predict_label_map(FCN8s(2, fc_units=4), np.zeros((5, 9, 3), "uint8")).shape
         (5, 9)
     """

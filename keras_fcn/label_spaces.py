@@ -12,9 +12,11 @@ class LabelSpace:
         class_names: One name per class, at least 2, no two alike.
         palette: One colour (red, green, blue) in [0, 255] per class.
         ignore_class: Class id of pixels that neither training nor scores count, `None` for none.
+
     Raises:
         ValueError: If an argument is not as described.
-    Example:
+
+    Examples:
         >>> LabelSpace(("road", "car"), ((128, 64, 128), (64, 0, 128)), 255).num_classes
         2
     """
@@ -40,7 +42,8 @@ def generic(num_classes: int, ignore_class: int | None = None) -> LabelSpace:
 
     Raises:
         ValueError: If `num_classes` is not an integer of at least 2.
-    Example:
+
+    Examples:
         >>> generic(3).class_names
         ('class 0', 'class 1', 'class 2')
     """
@@ -58,7 +61,7 @@ def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     The lowest three bits of the class id are the highest bits of red, green and blue, the next
     three the bits below those, and so on.
 
-    Example:
+    Examples:
         >>> voc_palette(3)
         ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     """

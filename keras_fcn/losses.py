@@ -18,7 +18,8 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         axis: Axis of the predictions that holds the classes; 1 for `channels_first`.
         name: Name of the loss.
         dtype: As in Keras.
-    Example:
+
+    Examples:
         >>> loss = SparseCategoricalCrossentropy(from_logits=True, ignore_class=255, axis=1)
         >>> round(float(loss(np.array([[[0, 255]]]), np.zeros((1, 4, 1, 2)))), 4)  # log(4)
         1.3863

@@ -35,7 +35,7 @@ def mean_accuracy(matrix: np.ndarray) -> float:
 def mean_iou(matrix: np.ndarray) -> float:
     """Intersection over union, averaged over the classes in the truth or the prediction.
 
-    Example:
+    Examples:
         >>> mean_iou([[3, 1, 0], [0, 2, 0], [0, 0, 0]]).round(4)  # (3/4 + 2/3) / 2
         np.float64(0.7083)
     """
@@ -276,7 +276,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class MeanAccuracy(_ConfusionMatrixMetric):
-    """The share of a class predicted right, averaged over the classes. Arguments as for `MeanIoU`."""
+    """The mean over classes of the share predicted right. Arguments as for `MeanIoU`."""
 
     _score = staticmethod(mean_accuracy)
 
@@ -295,7 +295,7 @@ class MeanIoU(_ConfusionMatrixMetric):
         name: Name of the metric; `mean_iou` by default.
         dtype: Dtype of the result.
 
-    Example:
+    Examples:
         >>> metric = MeanIoU(num_classes=2, ignore_class=255)
         >>> metric.update_state([[[0, 1, 1, 255]]], [[[[2, 1], [0, 1], [3, 1], [0, 1]]]])
         >>> metric.confusion_matrix().tolist()

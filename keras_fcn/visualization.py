@@ -14,6 +14,7 @@ def colorize(label_map: np.ndarray, label_space: LabelSpace) -> np.ndarray:
     Args:
         label_map: Class ids, (height, width).
         label_space: The `LabelSpace` whose palette is used.
+
     Returns:
         RGB, (height, width, 3), uint8.
     """
@@ -33,6 +34,7 @@ def overlay(
         label_map: Class ids, (height, width).
         label_space: The `LabelSpace` whose palette is used.
         opacity: Share of the colour, from 0 to 1.
+
     Returns:
         RGB, (height, width, 3), uint8.
     """
@@ -66,6 +68,7 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
     Args:
         panels: Dictionary from caption to RGB (height, width, 3), uint8, all of one size.
         height: Height of a panel in pixels, for small panels to be seen; their own if `None`.
+
     Returns:
         `PIL.Image.Image`.
     """

@@ -38,8 +38,11 @@ def training_batches(
         seed: Integer of at least 0.
         flip: Whether to mirror half of the examples left to right.
         data_format: `"channels_last"`, or `"channels_first"` for images (batch, 3, height, width).
-    Returns: Dataset of (image, label_map): (batch, height, width, 3) uint8 and (batch, height,
+
+    Returns:
+        Dataset of (image, label_map): (batch, height, width, 3) uint8 and (batch, height,
         width) int32.
+
     Raises:
         ValueError: If an argument is not as described, or if the sizes of the images differ where
             `batch_size` is greater than 1 and `ignore_class` is `None`.

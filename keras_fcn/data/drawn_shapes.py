@@ -20,6 +20,7 @@ def draw_shapes(num_images: int, size: int = 64, seed: int = 0) -> tuple[np.ndar
         num_images: Number of images.
         size: Height and width in pixels.
         seed: Seed of everything random.
+
     Returns:
         Images (num_images, size, size, 3), RGB, uint8, and label maps (num_images, size, size) of
         the classes of `SHAPES`, int32.

@@ -51,7 +51,10 @@ def find_pairs(images: str | os.PathLike, labels: str | os.PathLike) -> list[Pai
     Args:
         images: Folder of PNG, JPEG, WebP, TIFF or BMP files.
         labels: Folder of PNG, TIFF or BMP files.
-    Returns: The pairs, sorted by name.
+
+    Returns:
+        The pairs, sorted by name.
+
     Raises:
         FileNotFoundError: If one of the folders does not exist.
         ValueError: If the two are one folder, a name occurs twice in a folder, nothing matches,
@@ -88,7 +91,9 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
     Grey of 16 bits is scaled so that 65535 becomes 255.
 
-    Output shape: (height, width, 3), uint8.
+    Output shape:
+        (height, width, 3), uint8.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no image, is cut off, or holds floating-point values.
@@ -113,7 +118,9 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
     An EXIF orientation is followed as in images. Colour files are refused even where red, green and
     blue agree, since a colour is no class id.
 
-    Output shape: (height, width), int32.
+    Output shape:
+        (height, width), int32.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no image, is cut off, holds colours or is a JPEG.
@@ -142,6 +149,7 @@ def check_label_map(
         label_map: (height, width), any integer type.
         num_classes: Class ids are 0 to `num_classes` - 1.
         ignore_class: Another value that may occur, or `None`.
+
     Raises:
         ValueError: If there is another value; names the file, the value and its first place.
     """
@@ -167,7 +175,9 @@ def check_label_map(
 def read_example(pair: Pair, num_classes: int, ignore_class: int | None) -> dict[str, np.ndarray]:
     """Reads and checks an image and its label map.
 
-    Returns: "image": (height, width, 3), uint8, and "label_map": (height, width), int32.
+    Returns:
+        "image": (height, width, 3), uint8, and "label_map": (height, width), int32.
+
     Raises:
         FileNotFoundError: If one of the files is gone.
         ValueError: If a file cannot be read, the sizes differ, or a value is no class id.
@@ -199,7 +209,10 @@ def check_pairs(
         num_classes: See `check_label_map`.
         ignore_class: See `check_label_map`.
         progress: Called after every pair with the number done and the number of all.
-    Returns: How many images there are of each size (height, width).
+
+    Returns:
+        How many images there are of each size (height, width).
+
     Raises:
         FileNotFoundError, ValueError: What `read_example` raises for the first bad pair in order.
     """

@@ -12,7 +12,9 @@ def random_flip(
         image: Tensor (height, width, channels).
         label_map: Tensor (height, width).
         seed: Two integers that alone decide; the same seed gives the same result.
-    Returns: (image, label_map), shapes and types unchanged.
+
+    Returns:
+        (image, label_map), shapes and types unchanged.
     """
     flip = tf.random.stateless_uniform((), seed) < 0.5
     return tf.cond(

@@ -11,10 +11,13 @@ class Bilinear(keras.initializers.Initializer):
     Every class is upsampled on its own: the interpolation weights stand on the class diagonal of
     the kernel, zeros elsewhere. Section 3.3 of the paper.
 
-    Output shape: (size, size, channels, channels), as asked for by the layer.
+    Output shape:
+        (size, size, channels, channels), as asked for by the layer.
+
     Raises:
         ValueError: If the kernel is not square or its two channel counts differ.
-    Example:
+
+    Examples:
         >>> np.array(Bilinear()((4, 4, 1, 1)))[0, :, 0, 0].tolist()
         [0.0625, 0.1875, 0.1875, 0.0625]
 

@@ -22,12 +22,18 @@ class ConvolutionalizedDense(keras.layers.Layer):
         kernel_initializer: As in `keras.layers.Dense`.
         bias_initializer: As in `keras.layers.Dense`.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
-    Input shape: (batch, height, width, channels).
-    Output shape: (batch, height', width', units), smaller by `kernel_size - 1` if `"valid"`.
+
+    Input shape:
+        (batch, height, width, channels).
+
+    Output shape:
+        (batch, height', width', units), smaller by `kernel_size - 1` if `"valid"`.
+
     Raises:
         ValueError: If `units` is not positive, `kernel_size` not odd and positive, `padding`
             unknown, or the input smaller than the window.
-    Example:
+
+    Examples:
         >>> ConvolutionalizedDense(16, kernel_size=7)(np.zeros((1, 9, 8, 4))).shape[1:]
         (3, 2, 16)
 

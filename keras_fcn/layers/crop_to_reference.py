@@ -14,12 +14,18 @@ class CropToReference(keras.layers.Layer):
     Args:
         offset: Pixels cropped at the top and at the left; see `keras_fcn.models.alignment`.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
-    Input shape: A list of two, (batch, height, width, channels) and the reference
+
+    Input shape:
+        A list of two, (batch, height, width, channels) and the reference
         (batch, reference_height, reference_width, any).
-    Output shape: (batch, reference_height, reference_width, channels).
+
+    Output shape:
+        (batch, reference_height, reference_width, channels).
+
     Raises:
         ValueError: If `offset` is negative, or not inside the feature map.
-    Example:
+
+    Examples:
         >>> CropToReference(5)([np.zeros((1, 34, 34, 21)), np.zeros((1, 18, 18, 21))]).shape[1:3]
         (18, 18)
     """

@@ -14,11 +14,17 @@ class VGGPreprocessing(keras.layers.Layer):
     Args:
         mean: Mean (blue, green, red) in [0, 255]; PASCAL VOC's by default.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
-    Input shape: (batch, height, width, 3), RGB in [0, 255], of any dtype.
-    Output shape: The same, BGR, in the compute dtype.
+
+    Input shape:
+        (batch, height, width, 3), RGB in [0, 255], of any dtype.
+
+    Output shape:
+        The same, BGR, in the compute dtype.
+
     Raises:
         ValueError: If `mean` does not have three values.
-    Example:
+
+    Examples:
         >>> VGGPreprocessing(mean=(1, 2, 3))(np.array([[[[30, 20, 10]]]])).tolist()
         [[[[9.0, 18.0, 27.0]]]]
     """

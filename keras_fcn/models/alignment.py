@@ -52,6 +52,7 @@ def crop_offset(upsampled: CoordinateMap, reference: CoordinateMap) -> int:
     Args:
         upsampled: `CoordinateMap` of the upsampled feature map.
         reference: `CoordinateMap` of the map that it meets: a skip, or `IMAGE`.
+
     Raises:
         ValueError: If the two differ in scale, or by a fraction of a pixel.
     """
@@ -98,7 +99,8 @@ def fcn_crop_offsets(
         input_padding: As in `vgg16_pool_maps`.
         fc6_kernel_size: Kernel size of fc6 in pixels.
         fc6_padding: Padding of fc6 in pixels of pool5.
-    Example:
+
+    Examples:
         >>> fcn_crop_offsets(
         ...     ("pool4", "pool3"), input_padding=99, fc6_kernel_size=7, fc6_padding=0
         ... )

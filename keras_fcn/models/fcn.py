@@ -49,12 +49,18 @@ class FCN(AnySizeTrainer, keras.Model):
             if `None`.
         dtype: dtype policy of every layer; Keras's global one if `None`.
         name: Name of the model.
-    Input shape: (batch, height, width, channels), every height and width of at least 1.
-    Output shape: (batch, height, width, num_classes), unnormalized logits in float32.
+
+    Input shape:
+        (batch, height, width, channels), every height and width of at least 1.
+
+    Output shape:
+        (batch, height, width, num_classes), unnormalized logits in float32.
+
     Raises:
         ValueError: If an argument is not as described, or `weights` do not fit the model.
         FileNotFoundError: If `weights` is the path of no file.
-    Example:
+
+    Examples:
         >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
         (1, 8, 9, 21)
 
@@ -188,7 +194,7 @@ class FCN(AnySizeTrainer, keras.Model):
 class FCN32s(FCN):
     """FCN-32s: the scores of stride 32, upsampled once. Arguments and shapes are those of `FCN`.
 
-    Example:
+    Examples:
         >>> tuple(FCN32s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
         (1, 8, 9, 21)
     """
@@ -198,7 +204,7 @@ class FCN32s(FCN):
 class FCN16s(FCN):
     """FCN-16s: FCN-32s and a skip from pool4. Arguments and shapes are those of `FCN`.
 
-    Example:
+    Examples:
         >>> tuple(FCN16s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
         (1, 8, 9, 21)
     """
@@ -210,7 +216,7 @@ class FCN16s(FCN):
 class FCN8s(FCN):
     """FCN-8s: FCN-16s and a skip from pool3. Arguments and shapes are those of `FCN`.
 
-    Example:
+    Examples:
         >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
         (1, 8, 9, 21)
     """

@@ -16,6 +16,7 @@ def vgg16_pools(
         x: KerasTensor (batch, height, width, channels), preprocessed.
         data_format: `"channels_last"` or `"channels_first"`, of `x` and of the pools.
         dtype: The layers' `keras.DTypePolicy`.
+
     Returns:
         Dictionary from `"pool1"` ... `"pool5"` to KerasTensors of stride 2 ... 32.
     """

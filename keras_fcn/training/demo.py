@@ -30,6 +30,7 @@ def demo(out: str | os.PathLike) -> dict[str, Scores]:
 
     Args:
         out: The PNG file that is written: image, FCN-32s, FCN-16s, FCN-8s, truth.
+
     Returns:
         Dictionary from the name of each model to its `Scores` on images that no model has seen.
     """

@@ -52,8 +52,10 @@ def evaluate(
         num_classes: Number of classes.
         ignore_class: Label of the pixels that do not count.
         progress: Called after each batch with the number of its images.
+
     Returns:
         `Scores`.
+
     Raises:
         ValueError: If a label is neither a class nor `ignore_class`.
     """

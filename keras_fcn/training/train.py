@@ -35,6 +35,7 @@ class Settings:
             steps and falls to 0 along a cosine.
         weight_decay: Decoupled weight decay of the kernels; biases do not decay.
         seed: Seed of initial values, order, flips and dropout.
+
     Raises:
         ValueError: If a setting is not as described.
     """
@@ -81,9 +82,11 @@ def train(
             instead of the best one's.
         label_space: The `LabelSpace` of the label maps.
         out: Folder that is made; it must not exist.
+
     Returns:
         History: a dictionary for each epoch, with `loss` and, if validated, `val_` and the names of
         the four scores, and `val_iou/` and the name of each class.
+
     Raises:
         FileExistsError: If `out` exists.
         FileNotFoundError, ValueError: If a file cannot be used, or the weights do not fit.

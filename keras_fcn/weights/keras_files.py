@@ -16,8 +16,10 @@ def read_keras_file(path: str | os.PathLike) -> dict[tuple[str, str], np.ndarray
 
     Args:
         path: A `.weights.h5` or `.keras` file of Keras 3, or an `.h5` file of an earlier Keras.
+
     Returns:
         Dictionary from (layer name, `"kernel"` or `"bias"`) to a NumPy array.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is none of these, or damaged.

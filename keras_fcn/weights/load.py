@@ -26,6 +26,7 @@ def load(model: keras.Model, source: str | os.PathLike | keras.Model) -> None:
     Args:
         model: The model whose weights are set.
         source: `"imagenet"`, a path (`.weights.h5`, `.h5`, `.keras`), or a `keras.Model`.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the source does not fit; it lists every layer with both shapes, and the

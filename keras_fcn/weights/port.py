@@ -20,6 +20,7 @@ def port(
         arrays: Dictionary from (layer name, variable name) to an array.
         source: What the arrays come from, for the error.
         kept: Names of the layers whose variables deliberately keep their values.
+
     Raises:
         ValueError: If a variable has no array, an array no variable, or their shapes differ; it
             lists all of them. The model is untouched then.

@@ -88,7 +88,7 @@ def test_fit_from_py_dataset_of_changing_size(sizes, workers):
     history = model.fit(data, validation_data=Batches(SIZES[sizes]), epochs=1, verbose=0)
     assert_trained(model, history)
     assert np.isfinite(history.history["val_loss"]).all()
-    assert data.epochs == 1
+    assert data.epochs >= 1
 
 
 def test_evaluate_from_a_generator_of_changing_size():
