@@ -25,7 +25,7 @@ def main(arguments=None):
             tensorflow.config.list_physical_devices()
         warnings.showwarning = _show_warning
         options.run(options)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         if options.traceback:
             raise
         print(f"keras-fcn: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -30,8 +30,8 @@ def draw_shapes(num_images: int, size: int = 64, seed: int = 0) -> tuple[np.ndar
     label_maps = np.zeros((num_images, size, size), "int32")
     for image, label_map in zip(images, label_maps, strict=True):
         image[:] = generator.integers(60, 196, 3)
-        for shape in generator.permutation(3)[: generator.integers(1, 4)]:
-            radius = generator.uniform(0.2, 0.3) * size
+        for shape in generator.permutation(3)[: generator.integers(1, 3)]:
+            radius = generator.uniform(0.25, 0.38) * size
             centre = generator.uniform(0.2, 0.8, 2) * size
             y, x = np.mgrid[:size, :size] - centre[:, None, None]
             inside, texture = (_disc, _square, _triangle)[shape](y, x, radius)

@@ -1,5 +1,6 @@
 """Trains an FCN on pairs of images and label maps."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -122,6 +123,7 @@ def train(
         ),
     )
     val_batches = evaluation_batches(val_pairs, **classes) if val_pairs else None
+    progress = _Progress()
     epoch_end = _EpochEnd(run, label_space, val_batches, len(val_pairs))
     run.create(dataclasses.asdict(settings), label_space)
     try:
@@ -130,9 +132,10 @@ def train(
             epochs=settings.epochs,
             shuffle=False,  # The batches come shuffled.
             verbose=0,
-            callbacks=[_Progress(), epoch_end],
+            callbacks=[progress, epoch_end],
         )
     finally:
+        progress.close()
         if not run.has_model:
             shutil.rmtree(run.path)
     return epoch_end.history
@@ -154,16 +157,22 @@ def _optimizer(settings, steps):
 class _Progress(keras.callbacks.Callback):
     """Shows the steps of each epoch and the mean loss so far."""
 
+    def __init__(self):
+        super().__init__()
+        self._bar = contextlib.ExitStack()
+
     def on_epoch_begin(self, epoch, logs=None):
         title = f"epoch {epoch + 1}/{self.params['epochs']}"
-        self._bar = progress_bar(title, self.params["steps"])
-        self._advance = self._bar.__enter__()
+        self._advance = self._bar.enter_context(progress_bar(title, self.params["steps"]))
 
     def on_train_batch_end(self, batch, logs=None):
         self._advance(note=f"loss {logs['loss']:.4f}")
 
     def on_epoch_end(self, epoch, logs=None):
-        self._bar.__exit__(None, None, None)
+        self.close()
+
+    def close(self):
+        self._bar.close()
 
 
 class _EpochEnd(keras.callbacks.Callback):
