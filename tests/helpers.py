@@ -36,13 +36,8 @@ def variables_as_numpy(model):
 def gradients(model, images, label_map, ignore_class=255, axis=-1):
     """Gradient of the summed cross-entropy by each trainable variable, "layer/variable" to NumPy.
 
-    `axis` is the logits' axis of classes.
+    Of the inference graph, without dropout. `axis` is the logits' axis of classes.
     """
-    return logits_and_gradients(model, images, label_map, ignore_class, axis)[1]
-
-
-def logits_and_gradients(model, images, label_map, ignore_class=255, axis=-1):
-    """Inference logits as NumPy, and the `gradients` of the same forward pass."""
     names = {id(variable): name for name, (_, variable) in _variables(model).items()}
     images = ops.convert_to_tensor(images, "float32")
     differentiate = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}
@@ -50,8 +45,8 @@ def logits_and_gradients(model, images, label_map, ignore_class=255, axis=-1):
     def loss_of(logits):
         return summed_cross_entropy(logits, label_map, ignore_class, axis)
 
-    logits, values = differentiate[keras.backend.backend()](model, images, loss_of)
-    return ops.convert_to_numpy(logits), {
+    values = differentiate[keras.backend.backend()](model, images, loss_of)
+    return {
         names[id(variable)]: ops.convert_to_numpy(value)
         for variable, value in zip(model.trainable_weights, values, strict=True)
     }
@@ -88,9 +83,8 @@ def _by_tensorflow(model, images, loss_of):
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        logits = model(images, training=False)
-        loss = loss_of(logits)
-    return logits, tape.gradient(loss, [variable.value for variable in model.trainable_weights])
+        loss = loss_of(model(images, training=False))
+    return tape.gradient(loss, [variable.value for variable in model.trainable_weights])
 
 
 def _by_jax(model, images, loss_of):
@@ -98,18 +92,15 @@ def _by_jax(model, images, loss_of):
 
     non_trainable = [variable.value for variable in model.non_trainable_variables]
 
-    def loss_and_logits(trainable):
+    def loss_of_variables(trainable):
         logits, _ = model.stateless_call(trainable, non_trainable, images, training=False)
-        return loss_of(logits), logits
+        return loss_of(logits)
 
-    trainable = [variable.value for variable in model.trainable_variables]
-    values, logits = jax.grad(loss_and_logits, has_aux=True)(trainable)
-    return logits, values
+    return jax.grad(loss_of_variables)([v.value for v in model.trainable_variables])
 
 
 def _by_torch(model, images, loss_of):
     import torch
 
-    logits = model(images, training=False)
     tensors = [variable.value for variable in model.trainable_weights]
-    return logits, torch.autograd.grad(loss_of(logits), tensors)
+    return torch.autograd.grad(loss_of(model(images, training=False)), tensors)

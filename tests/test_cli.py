@@ -71,17 +71,23 @@ class TestMainJob:
             overlay = Image.open(data / "out" / f"{name}_overlay.png")
             assert (overlay.mode, overlay.size) == ("RGB", (40, 36))
 
-    def test_without_validation_the_last_model_is_kept(self, data):
-        assert train(data, "--ignore-class", "255") == 0
-        assert (data / "run" / "best.keras").is_file()
-
-    def test_the_same_seed_gives_the_same_run(self, data):
+    def test_the_same_seed_gives_the_same_run_and_predictions_overwrite_nothing(self, data, capsys):
         losses = []
         for out in ("first", "second"):
             assert train(data, "--ignore-class", "255", "--seed", "3", out=out) == 0
             with (data / out / "metrics.csv").open() as file:
                 losses.append([float(row["loss"]) for row in csv.DictReader(file)])
         np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+        capsys.readouterr()
+
+        image, run, images = data / "images" / "a.png", str(data / "first"), str(data / "images")
+        Image.open(image).save(data / "images" / "a.jpg")
+        before = image.read_bytes()
+        assert main(["predict", run, str(image), "--out", images]) == 1
+        assert "would be overwritten" in error_of(capsys)
+        assert main(["predict", run, f"{images}/a.png", f"{images}/a.jpg", "--out", run]) == 1
+        assert "must differ in their names" in error_of(capsys)
+        assert image.read_bytes() == before
 
 
 class TestBadInput:
@@ -154,7 +160,7 @@ class TestBadInput:
         def interrupt(*args, **kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(keras.callbacks.CallbackList, "on_train_batch_end", interrupt)
+        monkeypatch.setattr(keras.callbacks.CallbackList, "on_epoch_begin", interrupt)
         assert train(data, "--ignore-class", "255") == 130
 
 
@@ -164,20 +170,6 @@ def test_an_existing_run_is_not_touched(data, capsys):
     assert train(data, "--ignore-class", "255") == 1
     assert "must not exist yet" in error_of(capsys)
     assert [path.name for path in (data / "run").iterdir()] == ["precious"]
-
-
-def test_predictions_do_not_overwrite_each_other_or_the_images(data, capsys):
-    assert train(data, "--ignore-class", "255") == 0
-    capsys.readouterr()
-    image = data / "images" / "a.png"
-    Image.open(image).save(data / "images" / "a.jpg")
-    before = image.read_bytes()
-    run, images = str(data / "run"), str(data / "images")
-    assert main(["predict", run, str(image), "--out", images]) == 1
-    assert "would be overwritten" in error_of(capsys)
-    assert main(["predict", run, f"{images}/a.png", f"{images}/a.jpg", "--out", str(data)]) == 1
-    assert "must differ in their names" in error_of(capsys)
-    assert image.read_bytes() == before
 
 
 def test_an_unknown_option_is_a_usage_error(capsys):

@@ -11,10 +11,10 @@ SHAPES = LabelSpace(
 
 
 def draw_shapes(num_images: int, size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draws images of striped discs, chequered squares and dotted triangles.
+    """Draws images of striped discs, chequered squares and dotted triangles on a grey ground.
 
-    Colours are drawn at random, so that only form and texture tell the classes apart. Later shapes
-    cover earlier ones.
+    The bright colour of a shape is that of its class, more or less; the dark one is random. Later
+    shapes cover earlier ones.
 
     Args:
         num_images: Number of images.
@@ -29,13 +29,14 @@ def draw_shapes(num_images: int, size: int = 64, seed: int = 0) -> tuple[np.ndar
     images = np.empty((num_images, size, size, 3), "uint8")
     label_maps = np.zeros((num_images, size, size), "int32")
     for image, label_map in zip(images, label_maps, strict=True):
-        image[:] = generator.integers(60, 196, 3)
+        image[:] = generator.integers(60, 196)
         for shape in generator.permutation(3)[: generator.integers(1, 3)]:
             radius = generator.uniform(0.25, 0.38) * size
             centre = generator.uniform(0.2, 0.8, 2) * size
             y, x = np.mgrid[:size, :size] - centre[:, None, None]
             inside, texture = (_disc, _square, _triangle)[shape](y, x, radius)
-            light, dark = generator.integers(150, 256, 3), generator.integers(0, 106, 3)
+            light = np.clip(SHAPES.palette[1 + shape] + generator.integers(-40, 41, 3), 0, 255)
+            dark = generator.integers(0, 106, 3)
             image[inside] = np.where(texture[..., None], light, dark)[inside]
             label_map[inside] = 1 + shape
         noise = generator.normal(0, 6, image.shape)
