@@ -13,13 +13,13 @@ from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.visualization import colorize, picture_row, stack_pictures
 
-_NUM_TRAIN, _NUM_VAL, _NUM_SHOWN = 256, 64, 4
+_NUM_TRAIN, _NUM_VAL, _NUM_SHOWN = 168, 64, 4
 _BATCH_SIZE = 4
 # (name, model, epochs, learning rate) of each stage; each starts where the one before stopped.
 _STAGES = (
     ("FCN-32s", FCN32s, 2, 1.5e-4),
     ("FCN-16s", FCN16s, 1, 1.5e-4),
-    ("FCN-8s", FCN8s, 3, 1.5e-4),
+    ("FCN-8s", FCN8s, 4, 1.5e-4),
 )
 
 
