@@ -34,8 +34,8 @@ class ConvolutionalizedDense(keras.layers.Layer):
             unknown, or the input smaller than the window.
 
     Examples:
-        >>> ConvolutionalizedDense(16, kernel_size=7)(np.zeros((1, 9, 8, 4))).shape[1:]
-        (3, 2, 16)
+        >>> tuple(ConvolutionalizedDense(16, kernel_size=7)(np.zeros((1, 9, 8, 4))).shape)
+        (1, 3, 2, 16)
 
     References:
         - [Long et al., 2015](https://arxiv.org/abs/1411.4038)

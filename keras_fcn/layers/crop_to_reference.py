@@ -26,8 +26,9 @@ class CropToReference(keras.layers.Layer):
         ValueError: If `offset` is negative, or not inside the feature map.
 
     Examples:
-        >>> CropToReference(5)([np.zeros((1, 34, 34, 21)), np.zeros((1, 18, 18, 21))]).shape[1:3]
-        (18, 18)
+        >>> skip, upsampled = np.zeros((1, 34, 34, 21)), np.zeros((1, 18, 18, 21))
+        >>> tuple(CropToReference(5)([skip, upsampled]).shape)
+        (1, 18, 18, 21)
     """
 
     def __init__(self, offset: int, data_format: str | None = None, **kwargs):

@@ -25,7 +25,7 @@ class VGGPreprocessing(keras.layers.Layer):
         ValueError: If `mean` does not have three values.
 
     Examples:
-        >>> VGGPreprocessing(mean=(1, 2, 3))(np.array([[[[30, 20, 10]]]])).tolist()
+        >>> np.array(VGGPreprocessing(mean=(1, 2, 3))(np.array([[[[30, 20, 10]]]]))).tolist()
         [[[[9.0, 18.0, 27.0]]]]
     """
 

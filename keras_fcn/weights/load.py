@@ -29,6 +29,7 @@ def load(model: keras.Model, source: str | os.PathLike | keras.Model) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        OSError: If the ImageNet weights cannot be downloaded.
         ValueError: If the source does not fit; it lists every layer with both shapes, and the
             model is untouched.
     """
@@ -54,7 +55,14 @@ def _arrays_of(model):
 
 
 def _imagenet_vgg16(model):
-    return keras.applications.VGG16(include_top=_takes_classifier(model), weights="imagenet")
+    include_top = _takes_classifier(model)
+    try:
+        return keras.applications.VGG16(include_top=include_top, weights="imagenet")
+    except Exception as error:  # What Keras raises for a failed download is nothing more specific.
+        raise OSError(
+            f"VGG-16 of keras.applications could not be downloaded: {error}. Pass the path of its "
+            "file as `weights`, or weights=None to start from random values."
+        ) from error
 
 
 def _takes_classifier(model):

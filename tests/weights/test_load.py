@@ -102,6 +102,18 @@ def test_files_that_are_none_are_refused(tmp_path):
             FCN8s(**SMALL, weights=tmp_path / name)
 
 
+def test_a_failed_download_says_how_to_go_on(monkeypatch):
+    def without_network(*args, weights=None, **kwargs):
+        if weights == "imagenet":
+            raise Exception("URL fetch failure on https://...")
+        return vgg16_of_keras(*args, weights=weights, **kwargs)
+
+    vgg16_of_keras = keras.applications.VGG16
+    monkeypatch.setattr(keras.applications, "VGG16", without_network)
+    with pytest.raises(OSError, match=r"could not be downloaded: URL fetch.*Pass the path"):
+        FCN8s(**SMALL, weights="imagenet")
+
+
 def test_a_truncated_file_is_refused(vgg16, tmp_path):
     whole = tmp_path / "whole.weights.h5"
     vgg16.save_weights(whole)
