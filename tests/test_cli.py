@@ -146,6 +146,10 @@ class TestBadInput:
         assert main(["predict", str(data / "run"), "a.png", "--out", str(data / "out")]) == 1
         assert "RUN must be a folder written by" in error_of(capsys)
 
+    def test_the_demonstration_looks_for_its_folder_before_it_trains(self, data, capsys):
+        assert main(["demo", "--out", str(data / "absent" / "demo.png")]) == 1
+        assert "`out` must lie in an existing folder" in error_of(capsys)
+
     def test_bad_settings(self, data, capsys):
         assert train(data, "--ignore-class", "255", "--epochs", "0") == 1
         assert "`epochs` must be at least 1. Received: epochs=0" in error_of(capsys)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import keras
 
@@ -14,13 +15,9 @@ from keras_fcn.training.progress import progress_bar
 from keras_fcn.visualization import colorize, picture_row, stack_pictures
 
 _NUM_TRAIN, _NUM_VAL, _NUM_SHOWN = 168, 64, 4
-_BATCH_SIZE = 4
-# (name, model, epochs, learning rate) of each stage; each starts where the one before stopped.
-_STAGES = (
-    ("FCN-32s", FCN32s, 2, 1.5e-4),
-    ("FCN-16s", FCN16s, 1, 1.5e-4),
-    ("FCN-8s", FCN8s, 4, 1.5e-4),
-)
+_BATCH_SIZE, _LEARNING_RATE = 4, 1.5e-4
+# (name, model, epochs) of each stage; each starts where the one before stopped.
+_STAGES = (("FCN-32s", FCN32s, 2), ("FCN-16s", FCN16s, 1), ("FCN-8s", FCN8s, 4))
 
 
 def demo(out: str | os.PathLike) -> dict[str, Scores]:
@@ -34,7 +31,12 @@ def demo(out: str | os.PathLike) -> dict[str, Scores]:
 
     Returns:
         Dictionary from the name of each model to its `Scores` on images that no model has seen.
+
+    Raises:
+        FileNotFoundError: If the folder of `out` does not exist.
     """
+    if not Path(out).absolute().parent.is_dir():
+        raise FileNotFoundError(f"`out` must lie in an existing folder. Received: out={out}.")
     started = time.monotonic()
     keras.utils.set_random_seed(0)
     print(
@@ -47,8 +49,8 @@ def demo(out: str | os.PathLike) -> dict[str, Scores]:
     val_images, val_label_maps = images[_NUM_TRAIN:], label_maps[_NUM_TRAIN:]
 
     scores, predictions, model = {}, {}, None
-    for name, stage, epochs, learning_rate in _STAGES:
-        model = _train_stage(name, stage, model, train, epochs, learning_rate)
+    for name, stage, epochs in _STAGES:
+        model = _train_stage(name, stage, model, train, epochs)
         predictions[name] = predict_label_maps(model, val_images)
         scores[name] = Scores(
             confusion_matrix(val_label_maps, predictions[name], SHAPES.num_classes)
@@ -79,7 +81,7 @@ def _picture(images, predictions, label_maps):
     return stack_pictures(rows)
 
 
-def _train_stage(name, stage, coarser, train, epochs, learning_rate):
+def _train_stage(name, stage, coarser, train, epochs):
     model = stage(
         num_classes=SHAPES.num_classes,
         weights=coarser,
@@ -94,7 +96,7 @@ def _train_stage(name, stage, coarser, train, epochs, learning_rate):
     steps = epochs * (len(train[0]) // _BATCH_SIZE)
     model.compile(
         optimizer=keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+            keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
