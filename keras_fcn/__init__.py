@@ -12,6 +12,7 @@ _EXPORTS = {
     "FCN16s": "keras_fcn.models.fcn",
     "FCN8s": "keras_fcn.models.fcn",
     "AT_ONCE_SKIP_SCALES": "keras_fcn.models.fcn",
+    "diagnose": "keras_fcn.weights.diagnose",
 }
 _SUBMODULES = (
     "data",

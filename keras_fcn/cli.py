@@ -12,6 +12,8 @@ import warnings
 
 from keras_fcn.version import __version__
 
+_MODEL_HELP = "folder written by train, a .keras file, pascal_voc or pascal_voc_atonce"
+
 
 def main(arguments=None):
     """Runs the command line and returns its exit code: 0, 1 for a failure, 2 for wrong options."""
@@ -51,10 +53,10 @@ def _parser():
     train.add_argument("--val-labels", metavar="DIR", help="their label maps")
     _add_label_space(train)
     train.add_argument("--out", required=True, metavar="RUN", help="folder that is made")
-    train.add_argument("--model", default="fcn8s", choices=["fcn32s", "fcn16s", "fcn8s"])
-    train.add_argument("--weights", metavar="PATH", help="'imagenet' or a file; default: random")
-    train.add_argument("--padding", default="paper", choices=["paper", "same"])
-    train.add_argument("--fc-units", type=int, default=4096, metavar="N")
+    _add_model(train)
+    train.add_argument(
+        "--weights", metavar="WEIGHTS", help="imagenet, pascal_voc or a file; default: random"
+    )
     train.add_argument(
         "--precision", default="float32", choices=["float32", "mixed_bfloat16", "mixed_float16"]
     )
@@ -66,14 +68,26 @@ def _parser():
 
     evaluate = commands.add_parser("evaluate", help="score a trained model")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("model", metavar="RUN", help="folder written by train")
+    evaluate.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     _add_data(evaluate)
 
     predict = commands.add_parser("predict", help="write label maps and overlays of images")
     predict.set_defaults(run=_predict)
-    predict.add_argument("model", metavar="RUN", help="folder written by train")
+    predict.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
     predict.add_argument("images", nargs="+", metavar="IMAGE")
-    predict.add_argument("--out", required=True, metavar="DIR", help="folder that is written to")
+    predict.add_argument(
+        "--out", default="predictions", metavar="DIR", help="folder that is written to"
+    )
+
+    convert = commands.add_parser("convert", help="turn Caffe, PyTorch or npz weights into Keras's")
+    convert.set_defaults(run=_convert)
+    convert.add_argument("source", metavar="SRC", help=".caffemodel, .pth, .npz or a Keras file")
+    convert.add_argument("target", metavar="DST", help=".weights.h5 or .keras, which is made")
+    _add_label_space(convert)
+    _add_model(convert)
+    convert.add_argument(
+        "--at-once", action="store_true", help="SRC was trained with FCN-8s at once"
+    )
 
     demo = commands.add_parser("demo", help="train FCN-32s, 16s and 8s on drawn shapes, offline")
     demo.set_defaults(run=_demo)
@@ -84,6 +98,12 @@ def _parser():
 def _add_data(parser):
     parser.add_argument("--images", required=True, metavar="DIR")
     parser.add_argument("--labels", required=True, metavar="DIR", help="label maps, same names")
+
+
+def _add_model(parser):
+    parser.add_argument("--model", default="fcn8s", choices=["fcn32s", "fcn16s", "fcn8s"])
+    parser.add_argument("--padding", default="paper", choices=["paper", "same"])
+    parser.add_argument("--fc-units", type=int, default=4096, metavar="N")
 
 
 def _add_label_space(parser):
@@ -133,15 +153,13 @@ def _evaluate(options):
     from keras_fcn.data.examples import check_pairs, find_pairs
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
-    from keras_fcn.training.run import open_run
+    from keras_fcn.training.run import open_model
 
-    run = open_run(options.model)
-    space = run.label_space()
+    model, space = open_model(options.model)
     classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
     pairs = find_pairs(options.images, options.labels)
     with progress_bar("checking files", len(pairs)) as advance:
         check_pairs(pairs, **classes, progress=lambda done, of: advance())
-    model = run.load_model()
     batches = evaluation_batches(pairs, **classes, data_format=model.data_format)
     with progress_bar("evaluating", len(pairs)) as advance:
         scores = evaluate(model, batches, **classes, progress=advance)
@@ -163,15 +181,13 @@ def _predict(options):
     from keras_fcn.data.examples import read_image
     from keras_fcn.inference import predict_label_map
     from keras_fcn.training.progress import progress_bar
-    from keras_fcn.training.run import open_run
+    from keras_fcn.training.run import open_model
     from keras_fcn.visualization import save_label_map, save_overlay
 
-    run = open_run(options.model)
-    space = run.label_space()
     outputs = _prediction_paths([Path(image) for image in options.images], Path(options.out))
     for path in outputs:
         read_image(path)
-    model = run.load_model()
+    model, space = open_model(options.model)
     os.makedirs(options.out, exist_ok=True)
     with progress_bar("predicting", len(outputs)) as advance:
         for path, (label_map_path, overlay_path) in outputs.items():
@@ -181,6 +197,24 @@ def _predict(options):
             save_overlay(overlay_path, image, label_map, space)
             advance()
     print(f"Label maps and overlays: {options.out}")
+
+
+def _convert(options):
+    from keras_fcn.models.convert import convert
+    from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
+    from keras_fcn.training.train import MODELS
+
+    label_space = _label_space(options)
+    model = MODELS[options.model](
+        num_classes=label_space.num_classes,
+        label_space=label_space,
+        skip_scales=AT_ONCE_SKIP_SCALES if options.at_once else None,
+        padding=options.padding,
+        fc_units=options.fc_units,
+        data_format="channels_last",
+    )
+    convert(options.source, options.target, model)
+    print(f"{type(model).__name__}, {model.count_params():,} values: {options.target}")
 
 
 def _prediction_paths(images, out):

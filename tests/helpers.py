@@ -1,7 +1,8 @@
-"""What several tests need of a model: random weights, variables and gradients by name."""
+"""What several tests need of a model: random weights, variables, gradients, and Keras 2's files."""
 
 import zlib
 
+import h5py
 import keras
 import numpy as np
 from keras import ops
@@ -31,6 +32,18 @@ def variables_as_numpy(model):
         name: np.array(ops.convert_to_numpy(variable), dtype="float32")
         for name, (_, variable) in _variables(model).items()
     }
+
+
+def write_legacy_h5(path, model):
+    """The layout of Keras 2's weight files, as `keras.applications` still publishes them."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{variable.name}:0" for variable in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, variable in zip(names, layer.weights, strict=True):
+                group[name] = keras.ops.convert_to_numpy(variable)
 
 
 def gradients(model, images, label_map, ignore_class=255, axis=-1):

@@ -3,11 +3,17 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+from caffe import paper_layers, write_caffemodel
+from helpers import randomize, variables_as_numpy
 from PIL import Image
 
+from keras_fcn import FCN8s
 from keras_fcn.cli import main
+from keras_fcn.inference import predict_label_map
+from keras_fcn.label_spaces import PASCAL_VOC
 
 FAST = ["--padding", "same", "--fc-units", "4", "--model", "fcn32s", "--num-classes", "3"]
 
@@ -143,8 +149,9 @@ class TestBadInput:
     def test_missing_folder_and_missing_run(self, data, capsys):
         assert train(data, "--images", str(data / "absent")) == 1
         assert "must be a folder" in error_of(capsys)
-        assert main(["predict", str(data / "run"), "a.png", "--out", str(data / "out")]) == 1
-        assert "RUN must be a folder written by" in error_of(capsys)
+        image = str(data / "images" / "a.png")
+        assert main(["predict", str(data / "run"), image, "--out", str(data / "out")]) == 1
+        assert "MODEL must be a folder written by" in error_of(capsys)
 
     def test_the_demonstration_looks_for_its_folder_before_it_trains(self, data, capsys):
         assert main(["demo", "--out", str(data / "absent" / "demo.png")]) == 1
@@ -187,3 +194,75 @@ def test_the_command_is_installed():
         [sys.executable, "-m", "keras_fcn", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("0.")
+
+
+class TestConvert:
+    @pytest.fixture
+    def caffemodel(self, tmp_path):
+        source = FCN8s(21, fc_units=4)
+        randomize(source, seed=8)
+        path = tmp_path / "net.caffemodel"
+        write_caffemodel(path, paper_layers(variables_as_numpy(source)))
+        return path, source
+
+    @pytest.mark.parametrize("name", ["net.weights.h5", "net.keras"])
+    def test_a_converted_file_predicts_as_its_model(self, caffemodel, name, tmp_path, capsys):
+        path, source = caffemodel
+        options = ["--model", "fcn8s", "--label-space", "pascal_voc", "--fc-units", "4"]
+        assert main(["convert", str(path), str(tmp_path / name), *options]) == 0
+        assert "FCN8s, " in capsys.readouterr().out
+        if name.endswith(".keras"):
+            model = keras.saving.load_model(tmp_path / name)
+            assert model.label_space == PASCAL_VOC
+        else:
+            model = FCN8s(21, fc_units=4)
+            model.load_weights(tmp_path / name)
+        image = np.random.default_rng(0).integers(0, 256, (30, 41, 3), "uint8")
+        expected = predict_label_map(source, image)
+        np.testing.assert_array_equal(predict_label_map(model, image), expected)
+
+        if name.endswith(".keras"):
+            Image.fromarray(image).save(tmp_path / "photo.png")
+            out = str(tmp_path / "out")
+            photo = str(tmp_path / "photo.png")
+            assert main(["predict", str(tmp_path / name), photo, "--out", out]) == 0
+            label_map = np.asarray(Image.open(tmp_path / "out" / "photo.png"))
+            np.testing.assert_array_equal(label_map, expected)
+
+    @pytest.mark.parametrize(
+        ("target", "options", "reason"),
+        [
+            ("x.weights.h5", ["--num-classes", "3"], "score_fr/bias (3,): has shape (21,)"),
+            ("x.weights.h5", ["--num-classes", "21", "--model", "fcn16s"], "not in the model"),
+            ("x.weights.h5", ["--num-classes", "21", "--at-once"], "scales pool4 by 1."),
+            ("x.h5", ["--num-classes", "21"], "must end in .weights.h5 or .keras"),
+            ("net.caffemodel", ["--num-classes", "21"], "must end in .weights.h5 or .keras"),
+            ("old.keras", ["--num-classes", "21"], "must not exist yet"),
+            ("absent/x.keras", ["--num-classes", "21"], "must lie in an existing folder"),
+        ],
+    )
+    def test_what_does_not_fit_is_one_line_and_leaves_nothing(
+        self, caffemodel, target, options, reason, tmp_path, capsys
+    ):
+        (tmp_path / "old.keras").write_bytes(b"old")
+        before = sorted(path.name for path in tmp_path.iterdir())
+        command = ["convert", str(caffemodel[0]), str(tmp_path / target), "--fc-units", "4"]
+        assert main([*command, *options]) == 1
+        assert reason in error_of(capsys)
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        assert (tmp_path / "old.keras").read_bytes() == b"old"
+
+    def test_a_damaged_model_file_is_one_line(self, tmp_path, capsys):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+        (tmp_path / "model.keras").write_bytes(b"not a model")
+        command = ["predict", str(tmp_path / "model.keras"), str(tmp_path / "photo.png")]
+        assert main([*command, "--out", str(tmp_path / "out")]) == 1
+        assert "model.keras must be a whole .keras file" in error_of(capsys)
+        assert not (tmp_path / "out").exists()
+
+
+def test_training_from_random_values_is_warned_of_in_one_line(data, capsys):
+    assert train(data, "--ignore-class", "255") == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert line.startswith("keras-fcn: warning: block1_conv1, ")
+    assert "random initial values" in line

@@ -1,11 +1,13 @@
 """FCN-32s, FCN-16s and FCN-8s of Long, Shelhamer & Darrell on VGG-16."""
 
+import dataclasses
 import os
 
 import keras
 from keras import layers
 
 from keras_fcn import weights as weight_files
+from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import ConvolutionalizedDense, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.alignment import fcn_crop_offsets
@@ -26,9 +28,9 @@ class FCN(AnySizeTrainer, keras.Model):
 
     Args:
         num_classes: Number of classes, background included; at least 2.
-        weights: `None` for random values, `"imagenet"` for the VGG-16 of `keras.applications`, the
-            path of a file that holds VGG-16 or a model of this package, or a model of coarser
-            stride to go on from.
+        weights: `None` for random values; `"imagenet"` for the VGG-16 of `keras.applications`;
+            `"pascal_voc"`, or `"pascal_voc_atonce"` for FCN-8s, for the authors' models; the path
+            of a file; or a model of coarser stride to go on from. See `keras_fcn.weights.load`.
         input_shape: (height, width, channels), or (channels, height, width) if `data_format` is
             `"channels_first"`; `None` for an axis of any size. Other than three channels need
             `weights=None` and `include_preprocessing=False`.
@@ -40,11 +42,15 @@ class FCN(AnySizeTrainer, keras.Model):
             simplified network that many tutorials draw.
         dropout_rate: Share of fc6's and fc7's outputs that are dropped in training.
         trainable_upsampling: If `False`, the transposed convolutions keep their kernels.
-        skip_scales: Factors of pool4 and of pool3 in front of their scores.
+        skip_scales: Factors of pool4 and of pool3 in front of their scores; `None` for those of
+            published weights, else (1, 1).
         include_preprocessing: If `True`, the input is RGB in [0, 255] of any dtype. If `False`, it
             is what VGG-16 takes: BGR minus the mean.
-        mean: Mean (blue, green, red) that the preprocessing subtracts; PASCAL VOC's by default.
+        mean: Mean (blue, green, red) that the preprocessing subtracts; `None` for that of published
+            weights, else PASCAL VOC's.
         classifier_activation: Name of an activation over the classes, such as `"softmax"`.
+        label_space: `LabelSpace` of the classes, which the model carries and saves; `None` for that
+            of published weights of as many classes, else none.
         data_format: `"channels_last"` or `"channels_first"`, of images and logits; Keras's default
             if `None`.
         dtype: dtype policy of every layer; Keras's global one if `None`.
@@ -83,10 +89,11 @@ class FCN(AnySizeTrainer, keras.Model):
         fc6_kernel_size: int = 7,
         dropout_rate: float = 0.5,
         trainable_upsampling: bool = False,
-        skip_scales: tuple[float, float] = (1.0, 1.0),
+        skip_scales: tuple[float, float] | None = None,
         include_preprocessing: bool = True,
-        mean: tuple[float, float, float] = PASCAL_VOC_MEAN,
+        mean: tuple[float, float, float] | None = None,
         classifier_activation: str | None = None,
+        label_space: LabelSpace | None = None,
         data_format: str | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         name: str | None = None,
@@ -96,6 +103,12 @@ class FCN(AnySizeTrainer, keras.Model):
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         if data_format == "channels_first" and tuple(input_shape) == (None, None, 3):
             input_shape = (3, None, None)
+        published = weight_files.find_published(weights, stride=32 >> len(self.skips))
+        if published is not None:
+            skip_scales = published.skip_scales if skip_scales is None else skip_scales
+            mean = published.mean if mean is None else mean
+            if label_space is None and num_classes == published.label_space.num_classes:
+                label_space = published.label_space
         config = {
             "num_classes": num_classes,
             "input_shape": tuple(input_shape),
@@ -104,10 +117,11 @@ class FCN(AnySizeTrainer, keras.Model):
             "fc6_kernel_size": fc6_kernel_size,
             "dropout_rate": dropout_rate,
             "trainable_upsampling": trainable_upsampling,
-            "skip_scales": tuple(skip_scales),
+            "skip_scales": (1.0, 1.0) if skip_scales is None else tuple(skip_scales),
             "include_preprocessing": include_preprocessing,
-            "mean": tuple(mean),
+            "mean": PASCAL_VOC_MEAN if mean is None else tuple(mean),
             "classifier_activation": classifier_activation,
+            "label_space": _label_space_config(label_space),
             "data_format": data_format,
             "dtype": keras.dtype_policies.serialize(dtype),
         }
@@ -178,6 +192,12 @@ class FCN(AnySizeTrainer, keras.Model):
         return self._config["num_classes"]
 
     @property
+    def label_space(self) -> LabelSpace | None:
+        """What the classes mean, if the model knows it."""
+        config = self._config["label_space"]
+        return None if config is None else LabelSpace(**config)
+
+    @property
     def data_format(self) -> str:
         """`"channels_last"` or `"channels_first"`, of images and logits."""
         return self._config["data_format"]
@@ -224,6 +244,13 @@ class FCN8s(FCN):
     skips = ("pool4", "pool3")
 
 
+def _label_space_config(label_space):
+    """Returns a dictionary of JSON values; in `from_config` it is one already."""
+    if dataclasses.is_dataclass(label_space):
+        label_space = dataclasses.asdict(label_space)
+    return label_space
+
+
 def _paddings(padding, fc6_kernel_size):
     """Returns the pixels that the image is padded by and those that fc6 is padded by."""
     if padding == "same":
@@ -263,6 +290,12 @@ def _check_config(config, weights):
         config["data_format"] in ("channels_last", "channels_first"),
         "data_format",
         "'channels_last' or 'channels_first'",
+    )
+    label_space = config["label_space"]
+    require(
+        label_space is None or len(label_space["class_names"]) == config["num_classes"],
+        "label_space",
+        "of as many classes as `num_classes`",
     )
     require(len(config["input_shape"]) == 3, "input_shape", "three numbers or None")
     channels = config["input_shape"][0 if config["data_format"] == "channels_first" else -1]

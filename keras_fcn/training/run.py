@@ -5,11 +5,14 @@ import csv
 import dataclasses
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import keras
 
-from keras_fcn.label_spaces import LabelSpace
+from keras_fcn import weights
+from keras_fcn.label_spaces import LabelSpace, generic
+from keras_fcn.models.fcn import FCN, FCN8s
 from keras_fcn.visualization import plot_curves
 
 _CONFIG = "config.json"
@@ -60,7 +63,7 @@ class Run:
 
     def load_model(self) -> keras.Model:
         """Returns the saved model."""
-        return keras.saving.load_model(self.path / _MODEL)
+        return _load_model(self.path / _MODEL)
 
     def label_space(self) -> LabelSpace:
         """Returns the `LabelSpace` of the model's classes."""
@@ -77,10 +80,51 @@ def open_run(path: str | os.PathLike) -> Run:
     run = Run(path)
     if not run.has_model or not (run.path / _CONFIG).is_file():
         raise FileNotFoundError(
-            f"RUN must be a folder written by `keras-fcn train`, with {_CONFIG} and {_MODEL} in "
-            f"it. Received: {path}."
+            f"MODEL must be a folder written by `keras-fcn train`, with {_CONFIG} and {_MODEL} in "
+            f"it, a .keras file, or one of {', '.join(weights.published_names())}. "
+            f"Received: {path}."
         )
     return run
+
+
+def open_model(name: str | os.PathLike) -> tuple[keras.Model, LabelSpace]:
+    """Returns a trained model and what its classes mean.
+
+    Args:
+        name: A run folder, a `.keras` file of this package, or the name of published weights, which
+            stands for FCN-8s.
+
+    Raises:
+        FileNotFoundError: If it is none of these.
+        OSError: If published weights cannot be downloaded.
+        ValueError: If the file is damaged or holds another model.
+    """
+    if name in weights.published_names():
+        published = weights.find_published(name, stride=8)
+        model = FCN8s(
+            published.label_space.num_classes,
+            weights=name,
+            fc_units=published.fc_units,
+            data_format="channels_last",
+        )
+        return model, published.label_space
+    if Path(name).is_file():
+        model = _load_model(name)
+        return model, model.label_space or generic(model.num_classes)
+    run = open_run(name)
+    return run.load_model(), run.label_space()
+
+
+def _load_model(path):
+    try:
+        model = keras.saving.load_model(path)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} must be a whole .keras file. Received: {error}.") from error
+    if not isinstance(model, FCN):
+        raise ValueError(
+            f"{path} must hold a model of keras_fcn. Received: {type(model).__name__}."
+        )
+    return model
 
 
 @contextlib.contextmanager

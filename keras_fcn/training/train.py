@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -16,6 +17,7 @@ from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.training.evaluate import evaluate
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.run import Run
+from keras_fcn.weights import diagnose
 
 MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s}
 
@@ -26,7 +28,7 @@ class Settings:
 
     Args:
         model: `"fcn32s"`, `"fcn16s"` or `"fcn8s"`.
-        weights: As in the models: `None`, `"imagenet"` or a path.
+        weights: As in the models: `None`, a name such as `"imagenet"`, or a path.
         padding: As in the models.
         fc_units: As in the models.
         precision: dtype policy, such as `"float32"` or `"mixed_bfloat16"`.
@@ -109,9 +111,11 @@ def train(
         weights=settings.weights,
         padding=settings.padding,
         fc_units=settings.fc_units,
+        label_space=label_space,
         data_format="channels_last",
         dtype=settings.precision,
     )
+    _warn_of_bad_start(model)
     batches = training_batches(
         train_pairs, **classes, batch_size=settings.batch_size, seed=settings.seed
     )
@@ -139,6 +143,17 @@ def train(
         if not run.has_model:
             shutil.rmtree(run.path)
     return epoch_end.history
+
+
+def _warn_of_bad_start(model):
+    """Says in one line what keeps the model from learning; scores are zero at every start."""
+    findings = [finding for finding in diagnose(model) if not _is_normal_at_start(finding)]
+    if findings:
+        warnings.warn("; ".join(str(finding) for finding in findings), stacklevel=3)
+
+
+def _is_normal_at_start(finding):
+    return finding.problem == "zero" and all(name.startswith("score_") for name in finding.layers)
 
 
 def _optimizer(settings, steps):

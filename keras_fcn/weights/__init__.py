@@ -1,5 +1,21 @@
 """Weights from files into models, and nothing of them lost on the way."""
 
-from keras_fcn.weights.load import load
+from keras_fcn.weights.diagnose import Finding, diagnose
+from keras_fcn.weights.load import load, open_file
+from keras_fcn.weights.published import (
+    PUBLISHED_WEIGHTS,
+    PublishedWeights,
+    find_published,
+    published_names,
+)
 
-__all__ = ["load"]
+__all__ = [
+    "PUBLISHED_WEIGHTS",
+    "Finding",
+    "PublishedWeights",
+    "diagnose",
+    "find_published",
+    "load",
+    "open_file",
+    "published_names",
+]

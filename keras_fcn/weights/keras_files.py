@@ -3,43 +3,44 @@
 import contextlib
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
+
+from keras_fcn.weights.entries import Entries, Entry, damaged_file
 
 _VARIABLE_NAMES = ("kernel", "bias")
+# Keras stores the weights of a `.keras` file unpacked; a packed size far below the true one is
+# somebody else's doing.
+_MAX_EXPANSION = 20
 
 
-def read_keras_file(path: str | os.PathLike) -> dict[tuple[str, str], np.ndarray]:
-    """Returns the arrays of a Keras file.
+@contextlib.contextmanager
+def open_keras_file(path: str | os.PathLike) -> Iterator[Entries]:
+    """Yields the entries of a Keras file.
 
     Args:
         path: A `.weights.h5` or `.keras` file of Keras 3, or an `.h5` file of an earlier Keras.
-
-    Returns:
-        Dictionary from (layer name, `"kernel"` or `"bias"`) to a NumPy array.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is none of these, or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"`weights` must be an existing file. Received: {path}.")
-    try:
-        with _open_hdf5(path) as file:
+    with contextlib.ExitStack() as stack:
+        with damaged_file(
+            path,
+            "Keras file (.weights.h5, .h5 or .keras)",
+            *(OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile),
+        ):
+            file = stack.enter_context(_open_hdf5(Path(path)))
             read = _read_keras3 if "layers" in file else _read_legacy
-            return {
-                (layer, name): np.asarray(array)
-                for layer, arrays in read(file)
-                for name, array in zip(_VARIABLE_NAMES, arrays, strict=False)
+            entries = {
+                (layer, name): Entry(tuple(dataset.shape), lambda dataset=dataset: dataset[...])
+                for layer, datasets in read(file)
+                for name, dataset in zip(_VARIABLE_NAMES, datasets, strict=False)
             }
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            "`weights` must be a Keras file, whole: .weights.h5, .h5 or .keras. "
-            f"Received: {path} ({error})."
-        ) from error
+        yield entries
 
 
 @contextlib.contextmanager
@@ -48,6 +49,9 @@ def _open_hdf5(path):
         file = path
         if path.suffix == ".keras":
             archive = stack.enter_context(zipfile.ZipFile(path))
+            size = archive.getinfo("model.weights.h5").file_size
+            if size > _MAX_EXPANSION * path.stat().st_size:
+                raise ValueError(f"model.weights.h5 claims {size} bytes")
             file = stack.enter_context(archive.open("model.weights.h5"))
         yield stack.enter_context(h5py.File(file, "r"))
 

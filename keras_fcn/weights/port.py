@@ -1,29 +1,26 @@
 """Sets a model's variables from named arrays, all of them or none."""
 
+import zipfile
+import zlib
 from collections.abc import Collection
 
 import keras
-import numpy as np
+
+from keras_fcn.weights.entries import Entries
 
 
-def port(
-    model: keras.Model,
-    arrays: dict[tuple[str, str], np.ndarray],
-    *,
-    source: str,
-    kept: Collection[str] = (),
-) -> None:
+def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[str] = ()) -> None:
     """Assigns each array to the variable of its name.
 
     Args:
         model: A built `keras.Model`.
-        arrays: Dictionary from (layer name, variable name) to an array.
+        entries: Dictionary from (layer name, variable name) to an `Entry`.
         source: What the arrays come from, for the error.
         kept: Names of the layers whose variables deliberately keep their values.
 
     Raises:
         ValueError: If a variable has no array, an array no variable, or their shapes differ; it
-            lists all of them. The model is untouched then.
+            lists all of them. Also if an array cannot be read. The model is untouched then.
     """
     variables = {
         (layer.name, variable.name): variable
@@ -33,18 +30,34 @@ def port(
     }
     problems = []
     for (layer, name), variable in variables.items():
-        if (layer, name) not in arrays:
+        if (layer, name) not in entries:
             problems.append(f"{layer}/{name} {tuple(variable.shape)}: missing in the file")
-        elif tuple(arrays[layer, name].shape) != tuple(variable.shape):
+        elif entries[layer, name].shape != tuple(variable.shape):
             problems.append(
-                f"{layer}/{name} {tuple(variable.shape)}: has shape "
-                f"{tuple(arrays[layer, name].shape)} in the file"
+                f"{layer}/{name} {tuple(variable.shape)}: has shape {entries[layer, name].shape} "
+                "in the file"
             )
-    for layer, name in arrays.keys() - variables.keys():
+    for layer, name in entries.keys() - variables.keys():
         problems.append(
-            f"{layer}/{name} {tuple(arrays[layer, name].shape)} of the file: not in the model"
+            f"{layer}/{name} {entries[layer, name].shape} of the file: not in the model"
         )
     if problems:
         raise ValueError(f"{source} must fit model {model.name!r}: " + "; ".join(sorted(problems)))
+    # A damaged file may show itself only when it is read. To read it twice takes less memory than
+    # to hold all of it.
+    for key in variables:
+        _read(entries[key], key, source)
     for key, variable in variables.items():
-        variable.assign(arrays[key])
+        variable.assign(_read(entries[key], key, source))
+
+
+def _read(entry, key, source):
+    try:
+        array = entry.read()
+        if array.dtype.kind not in "fiu" or array.shape != entry.shape:
+            raise ValueError(f"an array of {array.dtype} and shape {array.shape}")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{source} must be whole: {'/'.join(key)} is damaged ({error})."
+        ) from error
+    return array.astype("float32", copy=False)

@@ -1,7 +1,12 @@
+import os
+import subprocess
+import sys
+import zipfile
+
 import keras
 import numpy as np
 import pytest
-from helpers import randomize, variables_as_numpy
+from helpers import randomize, variables_as_numpy, write_legacy_h5
 
 from keras_fcn import FCN8s, FCN16s, FCN32s, weights
 
@@ -14,20 +19,6 @@ def vgg16():
     model = keras.applications.VGG16(include_top=False, weights=None)
     randomize(model, seed=5)
     return model
-
-
-def write_legacy_h5(path, model):
-    """The layout of Keras 2's weight files, as `keras.applications` still publishes them."""
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
-        for layer in model.layers:
-            group = file.create_group(layer.name)
-            names = [f"{layer.name}/{variable.name}:0" for variable in layer.weights]
-            group.attrs["weight_names"] = [name.encode() for name in names]
-            for name, variable in zip(names, layer.weights, strict=True):
-                group[name] = keras.ops.convert_to_numpy(variable)
 
 
 @pytest.mark.parametrize("file", ["vgg16.weights.h5", "vgg16.h5", "vgg16.keras"])
@@ -67,16 +58,39 @@ def test_a_model_of_the_same_size_sets_everything(file, tmp_path):
             np.testing.assert_array_equal(variables_as_numpy(model)[name], value)
 
 
-def test_a_wrong_number_of_classes_is_named_with_both_shapes_and_nothing_is_set(tmp_path):
+def test_other_classes_keep_the_trunk_and_start_with_zero_scores_and_say_so(tmp_path):
+    source = FCN8s(**SMALL)
+    randomize(source, seed=4)
+    source.save_weights(tmp_path / "fcn.weights.h5")
+    for origin in (source, tmp_path / "fcn.weights.h5"):
+        with pytest.warns(UserWarning, match="has 3 classes, the model 7"):
+            model = FCN8s(**{**SMALL, "num_classes": 7}, weights=origin)
+        ours, theirs = variables_as_numpy(model), variables_as_numpy(source)
+        for name in ("block5_conv3/kernel", "fc6/kernel", "fc7/bias"):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+        for name in ("score_fr", "score_pool4", "score_pool3"):
+            assert not ours[f"{name}/kernel"].any()
+            assert not ours[f"{name}/bias"].any()
+        assert np.count_nonzero(ours["upscore8/kernel"]) == 7 * 16 * 16
+
+
+def test_a_whole_load_names_a_wrong_number_of_classes_with_both_shapes_and_sets_nothing(tmp_path):
     source = FCN8s(**SMALL)
     source.save_weights(tmp_path / "fcn.weights.h5")
     model = FCN8s(**{**SMALL, "num_classes": 7})
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"score_fr/bias \(7,\): has shape \(3,\)") as error:
-        weights.load(model, tmp_path / "fcn.weights.h5")
+        weights.load(model, tmp_path / "fcn.weights.h5", partial=False)
     assert "score_pool3/kernel (1, 1, 256, 7): has shape (1, 1, 256, 3)" in str(error.value)
     for new, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(new, old)
+
+
+def test_a_whole_load_takes_neither_a_coarser_model_nor_vgg16(vgg16):
+    with pytest.raises(ValueError, match=r"score_pool3/kernel .*: missing in the file"):
+        weights.load(FCN8s(**SMALL), FCN16s(**SMALL), partial=False)
+    with pytest.raises(ValueError, match=r"fc6/kernel .*: missing in the file"):
+        weights.load(FCN8s(**SMALL), vgg16, partial=False)
 
 
 def test_missing_and_unused_layers_are_all_named(tmp_path):
@@ -98,7 +112,7 @@ def test_files_that_are_none_are_refused(tmp_path):
         FCN8s(**SMALL, weights=tmp_path / "absent.h5")
     for name in ("text.h5", "text.keras"):
         (tmp_path / name).write_text("not weights")
-        with pytest.raises(ValueError, match=f"must be a Keras file, whole.*{name}"):
+        with pytest.raises(ValueError, match=f"must be a whole Keras file.*{name}"):
             FCN8s(**SMALL, weights=tmp_path / name)
 
 
@@ -110,8 +124,50 @@ def test_a_failed_download_says_how_to_go_on(monkeypatch):
 
     vgg16_of_keras = keras.applications.VGG16
     monkeypatch.setattr(keras.applications, "VGG16", without_network)
-    with pytest.raises(OSError, match=r"could not be downloaded: URL fetch.*Pass the path"):
+    monkeypatch.setenv("KERAS_HOME", "/cache")
+    notop = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    reason = rf"must be downloaded from https://.*/{notop}, which failed: URL fetch.*"
+    with pytest.raises(OSError, match=reason + rf"by hand at /cache/models/{notop}.*weights=None"):
         FCN8s(**SMALL, weights="imagenet")
+
+
+def test_a_file_put_by_hand_into_kerass_cache_is_imagenet(vgg16, tmp_path, monkeypatch):
+    # Keras reads its folder on import and checks the file's checksum, so this is another process.
+    path = tmp_path / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    path.parent.mkdir()
+    write_legacy_h5(path, vgg16)
+    script = (
+        "import keras, keras_fcn, keras.src.utils.file_utils as files\n"
+        "files.validate_file = lambda *args, **kwargs: True\n"
+        "model = keras_fcn.FCN8s(num_classes=3, fc_units=4, padding='same', weights='imagenet')\n"
+        "print(float(keras.ops.sum(model.get_layer('block5_conv3').kernel)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_HOME": str(tmp_path)},
+        check=False,
+    )
+    assert "fc6 and fc7 stay random" in done.stderr, done.stderr
+    expected = keras.ops.sum(vgg16.get_layer("block5_conv3").kernel)
+    np.testing.assert_allclose(float(done.stdout), float(expected), rtol=1e-4)
+
+
+def test_an_unknown_name_or_suffix_is_answered_with_the_known_ones(tmp_path):
+    with pytest.raises(FileNotFoundError, match="one of imagenet, pascal_voc, pascal_voc_atonce"):
+        FCN8s(**SMALL, weights="pascal-voc")
+    (tmp_path / "weights.bin").write_bytes(b"1")
+    with pytest.raises(ValueError, match=r"ends in one of \.weights\.h5, .*\.caffemodel"):
+        FCN8s(**SMALL, weights=tmp_path / "weights.bin")
+
+
+def test_a_keras_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
+    path = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10**8))
+    with pytest.raises(ValueError, match="claims 100000000 bytes"):
+        FCN8s(**SMALL, weights=path)
 
 
 def test_a_truncated_file_is_refused(vgg16, tmp_path):
@@ -119,7 +175,7 @@ def test_a_truncated_file_is_refused(vgg16, tmp_path):
     vgg16.save_weights(whole)
     cut = tmp_path / "cut.weights.h5"
     cut.write_bytes(whole.read_bytes()[:1_000_000])
-    with pytest.raises(ValueError, match=r"must be a Keras file, whole.*cut\.weights\.h5"):
+    with pytest.raises(ValueError, match=r"must be a whole Keras file.*cut\.weights\.h5"):
         FCN8s(**SMALL, weights=cut)
 
 

@@ -1,0 +1,121 @@
+"""Tells what is wrong with the weights of a model."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_fcn.layers import Bilinear, ConvolutionalizedDense
+
+_SAMPLE = 1_000_000
+# Kurtosis is 1.8 for the uniform values that Keras draws, 3 for normal ones, and more for weights
+# that have been trained, of which most are near zero.
+_KURTOSIS_OF_INITIAL_VALUES = 2.2
+_PROBE_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something wrong with the weights of some layers.
+
+    Args:
+        problem: `"random"`, `"zero"`, `"not_finite"`, `"not_bilinear"` or `"dead_input"`.
+        layers: Names of the layers, in the model's order.
+        meaning: What follows from it, and what to do.
+    """
+
+    problem: str
+    layers: tuple[str, ...]
+    meaning: str
+
+    def __str__(self):
+        return f"{', '.join(self.layers)}: {self.meaning}"
+
+
+_MEANINGS = {
+    "random": "random initial values, not VGG-16's; start from weights='imagenet' or a file",
+    "zero": "all zero, as score layers are before training; until then every pixel is class 0",
+    "not_finite": "NaN or infinite values; train with a smaller learning rate, or load again",
+    "not_bilinear": "an upsampling kernel that is not bilinear, which only learned ones should be",
+    "dead_input": "the layer in front gives zero for every probe image, so nothing can be learned",
+}
+
+
+def diagnose(model: keras.Model) -> list[Finding]:
+    """Returns what is wrong with a model's weights; an empty list if nothing is.
+
+    It looks for convolutions, fc6 and fc7 that still hold random initial values, for kernels that
+    are all zero, for NaN and infinity, and for upsampling that is not bilinear. Then it shows the
+    model two images of noise and looks for score layers that get nothing but zeros.
+
+    Args:
+        model: A model of this package, or another functional `keras.Model` with its layer names.
+
+    Examples:
+        >>> [finding.problem for finding in diagnose(FCN8s(2, fc_units=16))]
+        ['random', 'zero']
+    """
+    kernels = {layer.name: layer for layer in model.layers if hasattr(layer, "kernel")}
+    layers = {
+        "random": [name for name, layer in kernels.items() if _is_random(layer)],
+        "zero": [name for name, layer in kernels.items() if not np.any(_numpy(layer.kernel))],
+        "not_finite": [name for name, layer in kernels.items() if not _is_finite(layer)],
+        "not_bilinear": [name for name, layer in kernels.items() if not _is_bilinear(layer)],
+    }
+    if not layers["not_finite"]:
+        layers["dead_input"] = _score_layers_without_input(model)
+    return [
+        Finding(problem, tuple(names), _MEANINGS[problem])
+        for problem, names in layers.items()
+        if names
+    ]
+
+
+def _numpy(variable):
+    return keras.ops.convert_to_numpy(variable)
+
+
+def _is_random(layer):
+    is_convolution = isinstance(layer, (keras.layers.Conv2D, ConvolutionalizedDense))
+    if not is_convolution or layer.name.startswith("score_"):
+        return False
+    values = _numpy(layer.kernel).ravel()
+    values = values[:: max(1, values.size // _SAMPLE)].astype("float64")
+    values -= values.mean()
+    variance = np.mean(values**2)
+    if not np.isfinite(variance) or variance == 0:
+        return False
+    return np.mean(values**4) / variance**2 < _KURTOSIS_OF_INITIAL_VALUES
+
+
+def _is_finite(layer):
+    return all(np.isfinite(_numpy(variable)).all() for variable in layer.weights)
+
+
+def _is_bilinear(layer):
+    if not isinstance(layer, keras.layers.Conv2DTranspose):
+        return True
+    kernel = _numpy(layer.kernel)
+    return np.allclose(kernel, _numpy(Bilinear()(kernel.shape)), atol=1e-4)
+
+
+def _score_layers_without_input(model):
+    names = [layer.name for layer in model.layers if layer.name.startswith("score_")]
+    inputs = [model.get_layer(name).input for name in names]
+    features = keras.Model(model.input, inputs)(_probe_images(model), training=False)
+    features = features if isinstance(features, list | tuple) else [features]
+    return [
+        name for name, feature in zip(names, features, strict=True) if not np.any(_numpy(feature))
+    ]
+
+
+def _probe_images(model):
+    """Fine and coarse noise in the model's data format, of its own size if that is fixed."""
+    shape = [size or _PROBE_SIZE for size in model.input_shape[1:]]
+    generator = np.random.default_rng(0)
+    fine = generator.uniform(0, 255, shape)
+    axes = (1, 2) if getattr(model, "data_format", None) == "channels_first" else (0, 1)
+    coarse = fine
+    for axis in axes:
+        coarse = np.repeat(coarse, 8, axis=axis).take(range(shape[axis]), axis=axis)
+    return np.stack([fine, coarse]).astype("float32")

@@ -1,0 +1,123 @@
+"""Downloads that are whole or not there."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+_GOOGLE_DRIVE = "drive.google.com"
+_TIMEOUT = 30.0
+_DAY = 24 * 60 * 60
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedFile:
+    """A file on the internet.
+
+    Args:
+        name: Name of the file, whose suffix says its format.
+        url: Address: `https://drive.google.com/...` needs gdown, others nothing.
+        md5: Checksum of the file, `None` where nobody published one.
+        size: Size of the file in bytes, `None` where nobody published it.
+    """
+
+    name: str
+    url: str
+    md5: str | None = None
+    size: int | None = None
+
+
+def keras_home() -> Path:
+    """Returns the folder of Keras's cache: `$KERAS_HOME`, or `.keras` in the home folder."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+
+
+def download(file: PublishedFile, folder: Path) -> Path:
+    """Downloads a file into a folder and checks it.
+
+    Args:
+        file: `PublishedFile`.
+        folder: A folder of the caller's own, such as `unfinished_folder` yields: a download that
+            is killed leaves a part of the file there.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ImportError: If the address needs gdown and it is not installed.
+        OSError: If the download fails, or what came is not whole or not the file.
+    """
+    path = folder / file.name
+    if urllib.parse.urlsplit(file.url).hostname == _GOOGLE_DRIVE:
+        _from_google_drive(file.url, path)
+    else:
+        _from_server(file.url, path)
+    check(path, file)
+    return path
+
+
+def check(path: Path, file: PublishedFile) -> None:
+    """Compares a file's size and checksum with the published ones, where there are any.
+
+    Raises:
+        OSError: If they differ.
+    """
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        raise OSError(f"{path} must have {file.size} bytes, but has {size}")
+    if file.md5 is not None:
+        with path.open("rb") as stream:
+            md5 = hashlib.file_digest(stream, "md5").hexdigest()
+        if md5 != file.md5:
+            raise OSError(f"{path} must have the MD5 checksum {file.md5}, but has {md5}")
+
+
+@contextlib.contextmanager
+def unfinished_folder(parent: Path) -> Iterator[Path]:
+    """Yields a new folder in `parent` for files that are not whole yet, and removes it at the end.
+
+    What a killed process left is removed a day later.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left_behind in parent.glob(".unfinished-*"):
+        if time.time() - left_behind.stat().st_mtime > _DAY:
+            shutil.rmtree(left_behind, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def put_in_place(path: Path, target: Path) -> None:
+    """Gives a finished file its name, after all of it has reached the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(path, target)
+
+
+def _from_server(url, path):
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as stream:
+        shutil.copyfileobj(response, stream, 1 << 20)
+        announced = response.headers.get("Content-Length")
+    received = path.stat().st_size
+    if announced is not None and received != int(announced):
+        raise OSError(f"{url} announced {announced} bytes, but sent {received}")
+
+
+def _from_google_drive(url, path):
+    try:
+        import gdown
+        import requests
+    except ImportError as error:
+        raise ImportError("needs gdown: pip install 'keras-fcn[download]'") from error
+    try:
+        gdown.download(url=url, output=str(path), quiet=True, use_cookies=False, timeout=_TIMEOUT)
+    except requests.exceptions.ConnectionError as error:
+        raise OSError("no connection to Google Drive") from error
+    except Exception as error:  # gdown's and requests' own errors have no common class.
+        raise OSError(" ".join(str(error).split())) from error

@@ -1,0 +1,56 @@
+"""Reads the `.npz` copies of the authors' models: arrays named `conv1_1/W`, `conv1_1/b`, ..."""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_fcn.weights.entries import Entries, Entry, damaged_file
+
+_VARIABLE_NAMES = {"W": "kernel", "b": "bias"}
+_ERRORS = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+_MAX_ARRAYS = 10_000
+
+
+@contextlib.contextmanager
+def open_npz(path: str | os.PathLike) -> Iterator[Entries]:
+    """Yields the entries of an `.npz` file, by the paper's layer names, in PyTorch's layout.
+
+    Only the headers of the arrays are read at first; nothing is ever unpickled.
+
+    Args:
+        path: A file as wkentaro/fcn publishes them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not such a file, or damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        with damaged_file(path, ".npz file of wkentaro/fcn", *_ERRORS, NotImplementedError):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            members = archive.namelist()
+            if len(members) > _MAX_ARRAYS:
+                raise ValueError(f"it holds {len(members)} arrays")
+            entries = dict(_entry(archive, member) for member in members)
+        yield entries
+
+
+def _entry(archive, member):
+    layer, _, variable = member.removesuffix(".npy").rpartition("/")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    if dtype.hasobject:
+        raise ValueError(f"{member} holds Python objects")
+
+    def read():
+        with archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+    return (layer, _VARIABLE_NAMES.get(variable, variable)), Entry(shape, read)

@@ -1,0 +1,52 @@
+"""From the names and the layout of the paper's releases to those of this package."""
+
+import re
+
+import numpy as np
+
+from keras_fcn.weights.entries import Entries, Entry
+
+# Windows of VGG-16's fully-connected layers, which Caffe and PyTorch keep as matrices.
+_WINDOWS = {"fc6": 7, "fc7": 1, "fc8": 1}
+
+
+def from_paper(entries: Entries) -> Entries:
+    """Returns the entries under Keras's names and in Keras's layout.
+
+    Caffe, PyTorch and Chainer keep the kernel of a convolution as (outputs, inputs, height, width)
+    and that of a transposed convolution as (inputs, outputs, height, width); Keras reverses the
+    channels and puts them last, for both. Matrices of fully-connected layers become kernels.
+
+    Args:
+        entries: Entries of layers `conv1_1`, ..., `fc6`, `score_fr`, `upscore2`, ...
+    """
+    return {
+        (_keras_name(layer), variable): _keras_layout(layer, variable, entry)
+        for (layer, variable), entry in entries.items()
+    }
+
+
+def _keras_name(layer):
+    return re.sub(r"^conv([1-5])_([1-3])$", r"block\1_conv\2", layer)
+
+
+def _keras_layout(layer, variable, entry):
+    if variable != "kernel":
+        return entry
+    if len(entry.shape) == 2 and layer in _WINDOWS:
+        entry = _as_window(entry, _WINDOWS[layer])
+    if len(entry.shape) != 4:
+        return entry
+    outputs, inputs, height, width = entry.shape
+    return entry.map(
+        lambda array: np.ascontiguousarray(np.transpose(array, (2, 3, 1, 0))),
+        (height, width, inputs, outputs),
+    )
+
+
+def _as_window(entry, size) -> Entry:
+    outputs, inputs = entry.shape
+    if inputs % size**2:
+        return entry
+    shape = (outputs, inputs // size**2, size, size)
+    return entry.map(lambda array: array.reshape(shape), shape)

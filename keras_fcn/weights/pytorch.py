@@ -1,0 +1,78 @@
+"""Reads PyTorch state dicts: the models of pytorch-fcn and the VGG-16 that they start from."""
+
+import contextlib
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator
+
+from keras_fcn.weights.entries import Entries, Entry, damaged_file
+
+_VARIABLE_NAMES = {"weight": "kernel", "bias": "bias"}
+# The places of VGG-16's layers in torchvision's `features` and `classifier`.
+_TORCHVISION_NAMES = {
+    f"features.{place}": name
+    for place, name in zip(
+        (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
+        (
+            *("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"),
+            *("conv4_1", "conv4_2", "conv4_3", "conv5_1", "conv5_2", "conv5_3"),
+        ),
+        strict=True,
+    )
+} | {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+CAFFE_VGG16_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
+"""Checksum of pytorch-fcn's copy of Caffe's VGG-16, which has torchvision's names."""
+
+
+@contextlib.contextmanager
+def open_pytorch_file(path: str | os.PathLike) -> Iterator[Entries]:
+    """Yields the entries of a `.pth` file, by the paper's layer names, in PyTorch's layout.
+
+    Read by `torch.load(..., weights_only=True)`, which runs no code of the file.
+
+    Args:
+        path: A state dict, or a checkpoint of pytorch-fcn with `"model_state_dict"` in it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If PyTorch is not installed.
+        ValueError: If the file is not such a file, or damaged, or holds torchvision's own VGG-16.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"PyTorch must be installed to read {path}: pip install 'keras-fcn[torch]'."
+        ) from error
+
+    # Damaged bytes lead the unpickler to errors of every class.
+    with damaged_file(path, ".pth state dict of pytorch-fcn", Exception):
+        state = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+        state = state.get("model_state_dict", state)
+        entries = dict(_entry(key, tensor) for key, tensor in state.items())
+        if any(layer in _TORCHVISION_NAMES for layer, _ in entries):
+            _check_caffe_vgg16(path)
+            entries = {
+                (_TORCHVISION_NAMES.get(layer, layer), name): entry
+                for (layer, name), entry in entries.items()
+            }
+    yield entries
+
+
+def _entry(key, tensor):
+    layer, _, variable = key.rpartition(".")
+    key = layer, _VARIABLE_NAMES.get(variable, variable)
+    return key, Entry(tuple(tensor.shape), lambda: tensor.detach().float().numpy())
+
+
+def _check_caffe_vgg16(path):
+    with open(path, "rb") as file:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    if md5 != CAFFE_VGG16_MD5:
+        raise ValueError(
+            "torchvision's VGG-16 was trained on RGB divided by 255 and does not fit BGR minus the "
+            "mean; pass weights='imagenet', or pytorch-fcn's vgg16_from_caffe.pth"
+        )

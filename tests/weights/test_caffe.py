@@ -1,0 +1,181 @@
+import cv2
+import keras
+import numpy as np
+import pytest
+from caffe import bytes_field, layer, number_field, paper_layers, prototxt, varint, write_caffemodel
+from helpers import randomize, variables_as_numpy
+
+from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
+from keras_fcn.weights import open_file
+
+SMALL = {"num_classes": 5, "fc_units": 8, "include_preprocessing": False}
+SIZE = (61, 44)
+AT_ONCE = {"skip_scales": AT_ONCE_SKIP_SCALES}
+MODELS = {
+    "fcn32s": (FCN32s, 32, {}),
+    "fcn16s": (FCN16s, 16, {}),
+    "fcn8s": (FCN8s, 8, {}),
+    "at once": (FCN8s, 8, AT_ONCE),
+}
+
+
+def layers_of(model, at_once=False):
+    layers = paper_layers(variables_as_numpy(model))
+    if at_once:
+        layers["scale_pool4"] = [np.full(512, 0.01, "float32")]
+        layers["scale_pool3"] = [np.full(256, 0.0001, "float32")]
+    return layers
+
+
+@pytest.fixture(scope="module")
+def small_fcn8s():
+    model = FCN8s(**SMALL)
+    randomize(model, seed=3)
+    return model
+
+
+class TestEveryNetwork:
+    @pytest.mark.parametrize("name", MODELS)
+    def test_opencv_and_this_package_read_the_same_network(self, name, tmp_path):
+        make, stride, options = MODELS[name]
+        source = make(**SMALL, **options)
+        randomize(source, seed=7)
+        path = tmp_path / "net.caffemodel"
+        write_caffemodel(path, layers_of(source, at_once=bool(options)))
+        model = make(**SMALL, **options, data_format="channels_last", weights=path)
+        for key, value in variables_as_numpy(source).items():
+            if "seed" not in key:
+                np.testing.assert_array_equal(variables_as_numpy(model)[key], value)
+
+        text = prototxt(stride, num_classes=5, fc_units=8, size=SIZE, at_once=bool(options))
+        (tmp_path / "net.prototxt").write_text(text)
+        theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(path))
+        image = np.random.default_rng(1).uniform(-120, 120, (1, *SIZE, 3)).astype("float32")
+        theirs.setInput(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
+        expected = theirs.forward("logits").transpose(0, 2, 3, 1)
+        logits = keras.ops.convert_to_numpy(model(image))
+        assert np.ptp(expected) > 0.1
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+
+    @pytest.mark.parametrize("v1", [True, False], ids=["V1", "V2"])
+    @pytest.mark.parametrize("legacy", [True, False], ids=["legacy shapes", "shapes"])
+    @pytest.mark.parametrize("double", [True, False], ids=["double", "float"])
+    def test_every_form_of_the_file_is_read(self, small_fcn8s, v1, legacy, double, tmp_path):
+        path = tmp_path / "net.caffemodel"
+        layers = layers_of(small_fcn8s)
+        write_caffemodel(path, layers, v1=v1, legacy=legacy, double=double)
+        model = FCN8s(**SMALL, weights=path)
+        for key, value in variables_as_numpy(small_fcn8s).items():
+            if "seed" not in key:
+                np.testing.assert_array_equal(variables_as_numpy(model)[key], value)
+
+    def test_vgg16_of_caffe_sets_the_classifiers_layers_from_its_matrices(self, tmp_path):
+        # Full-size fc6 and fc7; the convolutions alone would not show how a matrix is reshaped.
+        layers = paper_layers(variables_as_numpy(FCN32s(2, fc_units=1)))
+        generator = np.random.default_rng(0)
+        fc6 = generator.standard_normal((4096, 512 * 7 * 7), dtype="float32")
+        layers["fc6"] = [fc6, np.ones(4096)]
+        layers["fc7"] = [generator.standard_normal((4096, 4096), dtype="float32"), np.ones(4096)]
+        layers["fc8"] = [np.zeros((1000, 4096)), np.zeros(1000)]
+        del layers["score_fr"], layers["upscore"]
+        write_caffemodel(tmp_path / "vgg16.caffemodel", layers, v1=True, legacy=True)
+        model = FCN32s(2, weights=tmp_path / "vgg16.caffemodel")
+        kernel = keras.ops.convert_to_numpy(model.get_layer("fc6").kernel)
+        np.testing.assert_array_equal(kernel[3, 5, 100], fc6.reshape(4096, 512, 7, 7)[:, 100, 3, 5])
+        fc7 = keras.ops.convert_to_numpy(model.get_layer("fc7").kernel)
+        np.testing.assert_array_equal(fc7[0, 0], layers["fc7"][0].T)
+
+
+class TestSkipScales:
+    def test_a_file_trained_at_once_wants_its_scales(self, small_fcn8s, tmp_path):
+        write_caffemodel(tmp_path / "net.caffemodel", layers_of(small_fcn8s, at_once=True))
+        with pytest.raises(ValueError, match=r"scales pool4 by 0\.01\. Received: 1.*--at-once"):
+            FCN8s(**SMALL, weights=tmp_path / "net.caffemodel")
+
+    def test_a_file_trained_in_stages_does_not_fit_a_model_with_scales(self, small_fcn8s, tmp_path):
+        write_caffemodel(tmp_path / "net.caffemodel", layers_of(small_fcn8s))
+        with pytest.raises(ValueError, match=r"scales pool4 by 1\. Received: 0\.01"):
+            FCN8s(**SMALL, **AT_ONCE, weights=tmp_path / "net.caffemodel")
+
+
+class TestAllOrNothing:
+    def test_everything_that_does_not_fit_is_listed_and_the_model_untouched(
+        self, small_fcn8s, tmp_path
+    ):
+        layers = layers_of(small_fcn8s)
+        del layers["conv3_2"]
+        layers["fc7"][0] = np.zeros((8, 9, 1, 1), "float32")
+        layers["extra"] = [np.zeros(3, "float32")]
+        write_caffemodel(tmp_path / "net.caffemodel", layers)
+        before = small_fcn8s.get_weights()
+        with pytest.raises(ValueError, match=r"net\.caffemodel must fit") as error:
+            weights.load(small_fcn8s, tmp_path / "net.caffemodel")
+        message = str(error.value)
+        assert "block3_conv2/kernel (3, 3, 256, 256): missing in the file" in message
+        assert "block3_conv2/bias (256,): missing in the file" in message
+        assert "fc7/kernel (1, 1, 8, 8): has shape (1, 1, 9, 8) in the file" in message
+        assert "extra/kernel (3,) of the file: not in the model" in message
+        for new, old in zip(small_fcn8s.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(new, old)
+
+
+def shape_field(*sizes):
+    return bytes_field(7, bytes_field(1, b"".join(varint(size) for size in sizes)))
+
+
+GOOD = layer("conv1_1", "Convolution", [np.ones((2, 3)), np.ones(2)])
+HOSTILE = {
+    "empty": (b"", "empty"),
+    "text": (b"not a network at all", "net.caffemodel"),
+    "truncated": (GOOD[:-1], r"claims \d+ bytes, \d+ are left"),
+    "no layers": (bytes_field(1, b"name"), "no layers"),
+    "layers without blobs": (layer("relu", "ReLU", []), "none of its layers"),
+    "a length of 2 to the 60": (varint(100 << 3 | 2) + varint(2**60) + b"abc", f"claims {2**60}"),
+    "an endless number": (b"\xff" * 30, "longer than 10 bytes"),
+    "a million tiny layers": (bytes_field(100, b"") * 1_000_000, "more than 100000 fields"),
+    "a million tiny blobs": (
+        bytes_field(100, bytes_field(7, b"") * 1_000_000),
+        "more than 100000 fields",
+    ),
+    "a group": (b"\x0b\x0c", "unknown wire type"),
+    "a shape without values": (
+        bytes_field(100, bytes_field(7, shape_field(2**40, 2**20))),
+        "and 0",
+    ),
+    "a negative shape": (bytes_field(100, bytes_field(7, shape_field(2**64 - 1))), r"\(-1,\)"),
+    "a million axes": (
+        bytes_field(100, bytes_field(7, shape_field(*[1] * 1_000_000))),
+        "more than 32 axes",
+    ),
+    "half a value": (
+        bytes_field(100, bytes_field(7, shape_field(1) + bytes_field(5, b"abc"))),
+        "net.caffemodel",
+    ),
+    "values that are not packed": (
+        bytes_field(100, bytes_field(7, shape_field(1) + varint(5 << 3 | 5) + b"\0\0\x80\x3f")),
+        "0 values",
+    ),
+    "the same layer twice": (GOOD * 2, "'conv1_1' twice"),
+    "a damaged layer": (bytes_field(100, bytes_field(7, varint(5 << 3 | 2) + b"\x7f")), "caffe"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_end_in_one_sentence(name, tmp_path):
+    content, reason = HOSTILE[name]
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(content)
+    with (
+        pytest.raises(ValueError, match=f"must be a whole .caffemodel file.*({reason})"),
+        open_file(path),
+    ):
+        pass
+
+
+def test_unknown_fields_and_other_forms_of_them_are_passed_over(tmp_path):
+    path = tmp_path / "net.caffemodel"
+    fields = number_field(9, 300) + varint(10 << 3 | 5) + b"1234" + varint(11 << 3 | 1) + b"8" * 8
+    path.write_bytes(fields + GOOD + fields)
+    with open_file(path) as entries:
+        assert entries["block1_conv1", "kernel"].read().tolist() == np.ones((2, 3)).tolist()
+        assert entries["block1_conv1", "bias"].shape == (2,)

@@ -1,0 +1,184 @@
+"""The copies of the authors' models: .pth of pytorch-fcn and .npz of wkentaro/fcn."""
+
+import hashlib
+import io
+import os
+import pickle
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from caffe import paper_layers
+from helpers import randomize, variables_as_numpy
+
+from keras_fcn import FCN8s, weights
+from keras_fcn.weights import open_file
+
+SMALL = {"num_classes": 5, "fc_units": 8}
+
+
+@pytest.fixture(scope="module")
+def source():
+    model = FCN8s(**SMALL)
+    randomize(model, seed=3)
+    return model
+
+
+def assert_equal_weights(model, source):
+    ours, theirs = variables_as_numpy(model), variables_as_numpy(source)
+    assert len(theirs) > 30
+    for key, value in theirs.items():
+        if "seed" not in key:
+            np.testing.assert_array_equal(ours[key], value)
+
+
+class TestNpz:
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    def test_every_array_is_read(self, source, save, tmp_path):
+        layers = paper_layers(variables_as_numpy(source))
+        arrays = {
+            f"{layer}/{name}": array
+            for layer, values in layers.items()
+            for name, array in zip("Wb", values, strict=False)
+        }
+        save(tmp_path / "fcn8s.npz", **arrays)
+        assert_equal_weights(FCN8s(**SMALL, weights=tmp_path / "fcn8s.npz"), source)
+
+    def test_a_bomb_is_refused_by_its_shape_before_it_unpacks(self, source, tmp_path):
+        path = tmp_path / "bomb.npz"
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f4", "fortran_order": False, "shape": (10**9,)}
+        )
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("score_fr/W.npy", "w", force_zip64=True) as member,
+        ):
+            member.write(header.getvalue())
+            for _ in range(4):
+                member.write(bytes(10**7))
+        with pytest.raises(ValueError, match=r"\(1000000000,\)"):
+            weights.load(source, path)
+
+    def test_an_array_that_ends_early_leaves_the_model_untouched(self, source, tmp_path):
+        path = tmp_path / "damaged.npz"
+        arrays = {
+            f"{layer}/{name}": array
+            for layer, values in paper_layers(variables_as_numpy(source)).items()
+            for name, array in zip("Wb", values, strict=False)
+        }
+        np.savez(path, **arrays)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF  # The archive's checksums show it, and nothing else.
+        path.write_bytes(content)
+        before = source.get_weights()
+        with pytest.raises(ValueError, match=r"damaged\.npz must be whole.*is damaged \("):
+            weights.load(source, path)
+        for new, old in zip(source.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(new, old)
+
+    def test_pickles_are_not_read(self, tmp_path):
+        path = tmp_path / "objects.npz"
+        np.savez(path, **{"score_fr/W": np.array([print], dtype=object)})
+        with pytest.raises(ValueError, match="holds Python objects"), open_file(path):
+            pass
+
+    @pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more", b"text"])
+    def test_other_files_are_refused(self, content, tmp_path):
+        path = tmp_path / "other.npz"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"must be a whole \.npz file"), open_file(path):
+            pass
+
+
+class TestPyTorch:
+    @pytest.fixture(autouse=True)
+    def torch(self):
+        return pytest.importorskip("torch", reason="reading .pth files needs PyTorch")
+
+    def state(self, torch, source):
+        layers = paper_layers(variables_as_numpy(source))
+        return {
+            f"{layer}.{name}": torch.from_numpy(array)
+            for layer, values in layers.items()
+            for name, array in zip(("weight", "bias"), values, strict=False)
+        }
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    @pytest.mark.parametrize("checkpoint", [True, False], ids=["checkpoint", "state dict"])
+    def test_every_tensor_is_read(self, torch, source, zipped, checkpoint, tmp_path):
+        state = self.state(torch, source)
+        state = {"epoch": 3, "model_state_dict": state} if checkpoint else state
+        path = tmp_path / ("model_best.pth.tar" if checkpoint else "fcn8s.pth")
+        torch.save(state, path, _use_new_zipfile_serialization=zipped)
+        assert_equal_weights(FCN8s(**SMALL, weights=path), source)
+
+    def test_code_in_a_file_does_not_run(self, torch, tmp_path):
+        path, trace = tmp_path / "code.pth", tmp_path / "trace"
+
+        class Code:
+            def __reduce__(self):
+                return os.mkdir, (str(trace),)
+
+        torch.save({"fc6.weight": Code()}, path)
+        with pytest.raises(ValueError, match=r"must be a whole \.pth state dict"), open_file(path):
+            pass
+        path.write_bytes(pickle.dumps(Code()))
+        with pytest.raises(ValueError, match=r"must be a whole \.pth state dict"), open_file(path):
+            pass
+        assert not trace.exists()
+
+    @pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4"])
+    def test_other_files_are_refused(self, content, tmp_path):
+        path = tmp_path / "other.pth"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"must be a whole \.pth state dict"), open_file(path):
+            pass
+
+    def test_a_truncated_file_is_refused(self, torch, source, tmp_path):
+        path = tmp_path / "cut.pth"
+        torch.save(self.state(torch, source), path)
+        os.truncate(path, path.stat().st_size // 2)
+        with pytest.raises(ValueError, match=r"must be a whole \.pth state dict"), open_file(path):
+            pass
+
+    def test_a_tensor_that_claims_more_than_it_has_is_refused_by_its_shape(self, torch, tmp_path):
+        path = tmp_path / "expanded.pth"
+        torch.save({"score_fr.weight": torch.ones(1).expand(2**40)}, path)
+        with pytest.raises(ValueError, match=str(2**40)):
+            FCN8s(**SMALL, weights=path)
+
+    def test_torchvisions_vgg16_is_refused_and_caffes_copy_taken(
+        self, torch, tmp_path, monkeypatch
+    ):
+        vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+        randomize(vgg16, seed=4)
+        layers = paper_layers(variables_as_numpy(vgg16))
+        places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+        state = {
+            f"features.{place}.{name}": torch.from_numpy(array)
+            for place, values in zip(places, layers.values(), strict=True)
+            for name, array in zip(("weight", "bias"), values, strict=True)
+        }
+        path = tmp_path / "vgg16.pth"
+        torch.save(state, path)
+        with pytest.raises(ValueError, match="torchvision's VGG-16 was trained on RGB"):
+            FCN8s(**SMALL, weights=path)
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        monkeypatch.setattr("keras_fcn.weights.pytorch.CAFFE_VGG16_MD5", md5)
+        with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
+            model = FCN8s(**SMALL, weights=path)
+        for key, value in variables_as_numpy(vgg16).items():
+            np.testing.assert_array_equal(variables_as_numpy(model)[key], value)
+
+
+def test_without_pytorch_a_pth_file_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "fcn8s.pth").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with (
+        pytest.raises(ImportError, match=r"pip install 'keras-fcn\[torch\]'"),
+        open_file(tmp_path / "fcn8s.pth"),
+    ):
+        pass

@@ -1,0 +1,273 @@
+"""The door of `weights="pascal_voc"`, with small models served on the loopback."""
+
+import contextlib
+import dataclasses
+import hashlib
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from caffe import paper_layers, write_caffemodel
+from helpers import randomize, variables_as_numpy
+from PIL import Image
+
+from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN32s
+from keras_fcn.cli import main
+from keras_fcn.inference import predict_label_map
+from keras_fcn.label_spaces import PASCAL_VOC
+from keras_fcn.weights import PUBLISHED_WEIGHTS, published
+from keras_fcn.weights.download import PublishedFile, download, unfinished_folder
+
+FC_UNITS = 8
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files; a name may ask for a damaged answer or for one that never ends."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        kind, _, name = self.path.lstrip("/").partition("/")
+        content = (Path(self.directory) / name).read_bytes()
+        self.send_response(200)
+        if kind != "unannounced":
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if kind == "slow":
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            time.sleep(60)
+        else:
+            self.wfile.write(content[: len(content) // 2] if kind == "cut" else content)
+
+
+@contextlib.contextmanager
+def serve(folder):
+    def handler(*args):
+        return Handler(*args, directory=str(folder))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.requests = []
+        server.daemon_threads = True
+        server.address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A small FCN-8s of 21 classes as its authors might have released it."""
+    model = FCN8s(21, fc_units=FC_UNITS)
+    randomize(model, seed=6)
+    folder = tmp_path_factory.mktemp("released")
+    layers = paper_layers(variables_as_numpy(model))
+    write_caffemodel(folder / "fcn8s.caffemodel", layers)
+    arrays = {
+        f"{layer}/{name}": array
+        for layer, values in layers.items()
+        for name, array in zip("Wb", values, strict=False)
+    }
+    np.savez(folder / "fcn8s.npz", **arrays)
+    return model, folder
+
+
+@pytest.fixture
+def registry(released, tmp_path, monkeypatch):
+    """Function that replaces the registry by one entry with the given files; and a server."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    original = next(entry for entry in PUBLISHED_WEIGHTS if entry.stride == 8)
+    with serve(released[1]) as server:
+
+        def set_files(*files, **changes):
+            files = tuple(
+                dataclasses.replace(file, url=f"{server.address}/{file.url}") for file in files
+            )
+            entry = dataclasses.replace(original, files=files, fc_units=FC_UNITS, **changes)
+            monkeypatch.setattr(published, "PUBLISHED_WEIGHTS", (entry,))
+            return server
+
+        yield set_files
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def cache(tmp_path):
+    folder = tmp_path / "home" / "keras_fcn"
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+CAFFEMODEL = PublishedFile("fcn8s.caffemodel", "whole/fcn8s.caffemodel")
+
+
+class TestWeightsByName:
+    def test_the_model_carries_the_weights_the_label_space_and_the_mean(
+        self, released, registry, tmp_path
+    ):
+        server = registry(CAFFEMODEL, mean=(1.0, 2.0, 3.0))
+        model = FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        for key, value in variables_as_numpy(released[0]).items():
+            if "seed" not in key:
+                np.testing.assert_array_equal(variables_as_numpy(model)[key], value)
+        assert model.label_space == PASCAL_VOC
+        assert model.get_config()["mean"] == (1.0, 2.0, 3.0)
+        assert cache(tmp_path) == ["pascal_voc-fcn8s.weights.h5"]
+
+        model.save(tmp_path / "model.keras")
+        saved = keras.saving.load_model(tmp_path / "model.keras")
+        assert saved.label_space == PASCAL_VOC
+        assert tuple(saved.get_config()["mean"]) == (1.0, 2.0, 3.0)
+
+        FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        assert server.requests == ["/whole/fcn8s.caffemodel"]
+
+    def test_predict_takes_the_name(self, released, registry, tmp_path):
+        registry(CAFFEMODEL)
+        image = np.random.default_rng(2).integers(0, 256, (33, 40, 3), "uint8")
+        Image.fromarray(image).save(tmp_path / "photo.png")
+        command = ["predict", "pascal_voc", str(tmp_path / "photo.png")]
+        assert main([*command, "--out", str(tmp_path / "out")]) == 0
+        label_map = np.asarray(Image.open(tmp_path / "out" / "photo.png"))
+        np.testing.assert_array_equal(label_map, predict_label_map(released[0], image))
+
+    def test_other_classes_take_the_trunk_and_no_label_space(self, registry):
+        registry(CAFFEMODEL)
+        with pytest.warns(UserWarning, match="has 21 classes, the model 4"):
+            model = FCN8s(4, fc_units=FC_UNITS, weights="pascal_voc")
+        assert model.label_space is None
+
+    def test_files_are_tried_in_order_until_one_is_whole(self, released, registry, tmp_path):
+        server = registry(
+            PublishedFile("fcn8s.npz", "whole/fcn8s.npz", md5="0" * 32),
+            PublishedFile("fcn8s.npz", "cut/fcn8s.npz"),
+            PublishedFile("fcn8s.caffemodel", "whole/fcn8s.caffemodel", size=1),
+            PublishedFile("fcn8s.npz", "whole/fcn8s.npz", md5=md5(released[1] / "fcn8s.npz")),
+        )
+        model = FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        assert len(server.requests) == 4
+        np.testing.assert_array_equal(
+            variables_as_numpy(model)["fc7/kernel"], variables_as_numpy(released[0])["fc7/kernel"]
+        )
+        assert cache(tmp_path) == ["pascal_voc-fcn8s.weights.h5"]
+
+    def test_a_file_that_ends_early_and_unannounced_is_seen_by_its_structure(
+        self, released, registry, tmp_path
+    ):
+        content = (released[1] / "fcn8s.caffemodel").read_bytes()
+        (released[1] / "half.caffemodel").write_bytes(content[: len(content) // 2])
+        registry(PublishedFile("fcn8s.caffemodel", "unannounced/half.caffemodel"))
+        with pytest.raises(OSError, match=r"must be a whole \.caffemodel.*Put one of fcn8s\.caff"):
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        assert cache(tmp_path) == []
+
+    def test_without_network_the_error_says_what_where_and_how_to_go_on(self, registry, tmp_path):
+        registry(CAFFEMODEL)
+        entry = published.PUBLISHED_WEIGHTS[0]
+        closed = dataclasses.replace(CAFFEMODEL, url="http://127.0.0.1:9/fcn8s.caffemodel")
+        published.PUBLISHED_WEIGHTS = (dataclasses.replace(entry, files=(closed,)),)
+        with pytest.raises(OSError, match="must be downloaded") as error:
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        message = str(error.value)
+        assert "http://127.0.0.1:9/fcn8s.caffemodel (" in message
+        assert f"into {tmp_path / 'home' / 'keras_fcn'} by hand" in message
+        assert "weights=None" in message
+
+    def test_a_file_put_by_hand_is_taken_and_left_there(self, released, registry, tmp_path):
+        server = registry(CAFFEMODEL)
+        folder = tmp_path / "home" / "keras_fcn"
+        folder.mkdir(parents=True)
+        content = (released[1] / "fcn8s.caffemodel").read_bytes()
+        (folder / "fcn8s.caffemodel").write_bytes(content)
+        FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        assert server.requests == []
+        assert cache(tmp_path) == ["fcn8s.caffemodel", "pascal_voc-fcn8s.weights.h5"]
+
+    def test_a_model_that_cannot_take_them_is_refused_before_any_download(self, registry):
+        server = registry(CAFFEMODEL)
+        with pytest.raises(ValueError, match=r"must have a kernel of \(7, 7, 512, 8\).*512, 16\)"):
+            FCN8s(21, fc_units=16, weights="pascal_voc")
+        with pytest.raises(ValueError, match=r"must go into FCN-8s\. Received: FCN-32s"):
+            FCN32s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        with pytest.raises(ValueError, match=r"`skip_scales` must be \(1\.0, 1\.0\)"):
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc", skip_scales=AT_ONCE_SKIP_SCALES)
+        assert server.requests == []
+
+
+class TestRegistry:
+    def test_every_stride_and_the_at_once_model_are_there_with_what_belongs_to_them(self):
+        strides = [(entry.name, entry.stride) for entry in PUBLISHED_WEIGHTS]
+        assert strides == [
+            *(("pascal_voc", 32), ("pascal_voc", 16), ("pascal_voc", 8)),
+            ("pascal_voc_atonce", 8),
+        ]
+        for entry in PUBLISHED_WEIGHTS:
+            assert entry.label_space == PASCAL_VOC
+            assert entry.mean == (104.00699, 116.66877, 122.67892)
+            assert entry.license == "unrestricted use"
+            assert [Path(file.name).suffix for file in entry.files] == [
+                *(".npz", ".pth", ".caffemodel")
+            ]
+            assert all(len(file.md5) == 32 for file in entry.files[:2])
+        assert [round(entry.scores["mean_iou"], 3) for entry in PUBLISHED_WEIGHTS] == [
+            *(0.636, 0.650, 0.655, 0.654)
+        ]
+        assert PUBLISHED_WEIGHTS[-1].skip_scales == AT_ONCE_SKIP_SCALES
+
+
+class TestDownload:
+    def test_google_drive_is_read_by_gdown(self, released, tmp_path, monkeypatch):
+        monkeypatch.setattr("keras_fcn.weights.download._GOOGLE_DRIVE", "127.0.0.1")
+        with serve(released[1]) as server:
+            file = PublishedFile("fcn8s.npz", f"{server.address}/whole/fcn8s.npz")
+            path = download(file, tmp_path)
+        assert md5(path) == md5(released[1] / "fcn8s.npz")
+
+    def test_without_gdown_the_error_says_what_to_install(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "gdown", None)
+        file = PublishedFile("fcn8s.npz", "https://drive.google.com/uc?id=1")
+        with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[download\]'"):
+            download(file, tmp_path)
+
+    def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from keras_fcn.weights.download import *\n"
+            "folder = Path(sys.argv[2])\n"
+            "with unfinished_folder(folder) as unfinished:\n"
+            "    file = PublishedFile('fcn8s.caffemodel', sys.argv[1])\n"
+            "    put_in_place(download(file, unfinished), folder / 'fcn8s.caffemodel')\n"
+        )
+        command = [sys.executable, "-c", script]
+        folder = tmp_path / "cache"
+        with serve(released[1]) as server:
+            killed = subprocess.Popen([*command, f"{server.address}/slow/fcn8s.caffemodel", folder])
+            while not any(path.stat().st_size for path in folder.glob(".unfinished-*/*")):
+                assert killed.poll() is None
+                time.sleep(0.05)
+            killed.send_signal(signal.SIGKILL)
+            killed.wait()
+            assert [path.name[:12] for path in folder.iterdir()] == [".unfinished-"]
+            address = f"{server.address}/whole/fcn8s.caffemodel"
+            subprocess.run([*command, address, folder], check=True)
+        assert md5(folder / "fcn8s.caffemodel") == md5(released[1] / "fcn8s.caffemodel")
+
+    def test_what_a_killed_process_left_goes_after_a_day(self, tmp_path):
+        old, new = tmp_path / ".unfinished-old", tmp_path / ".unfinished-new"
+        old.mkdir()
+        new.mkdir()
+        os.utime(old, (time.time() - 90_000,) * 2)
+        with unfinished_folder(tmp_path) as folder:
+            assert folder.is_dir()
+        assert [path.name for path in tmp_path.iterdir()] == [".unfinished-new"]
