@@ -1,12 +1,12 @@
 """Turns a weight file of any format into a file of this package."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import keras
 
 from keras_fcn import weights
+from keras_fcn.weights.download import put_in_place, unfinished_folder
 
 
 def convert(source: str | os.PathLike, target: str | os.PathLike, model: keras.Model) -> None:
@@ -30,10 +30,10 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, model: keras.M
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"`target` must lie in an existing folder. Received: {target}.")
     weights.load(model, source, partial=False)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=target.parent) as folder:
-        finished = Path(folder) / target.name
+    with unfinished_folder(target.parent) as folder:
+        finished = folder / target.name
         if target.name.endswith(".keras"):
             model.save(finished)
         else:
             model.save_weights(finished)
-        os.replace(finished, target)
+        put_in_place(finished, target)

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
-from keras_fcn.weights.entries import Entries, Entry, damaged_file
+from keras_fcn.weights.entries import Entries, Entry, constant, damaged_file
 
 # Fields of NetParameter: layers of the old form (V1) and of the present one.
 _LAYERS_V1, _LAYERS = 2, 100
@@ -42,7 +41,7 @@ def open_caffemodel(path: str | os.PathLike) -> Iterator[Entries]:
         ValueError: If it is not such a file, or damaged.
     """
     with contextlib.ExitStack() as stack:
-        with damaged_file(path, ".caffemodel file of Caffe", OSError, ValueError, DecodeError):
+        with damaged_file(path, ".caffemodel file of Caffe"):
             file = stack.enter_context(open(path, "rb"))
             entries = _entries(file)
         yield entries
@@ -75,6 +74,10 @@ def _entries(file):
             entries[name, variable] = Entry(shape, _reader(file, number, start, size, index, shape))
     if not entries:
         raise ValueError("none of its layers holds weights")
+    for pool in ("pool4", "pool3"):
+        if (f"score_{pool}", "kernel") in entries:
+            # A network without a Scale layer takes its pool as it is.
+            entries.setdefault((f"scale_{pool}", "kernel"), constant(1.0))
     return entries
 
 

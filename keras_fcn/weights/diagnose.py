@@ -49,7 +49,7 @@ def diagnose(model: keras.Model) -> list[Finding]:
     model two images of noise and looks for score layers that get nothing but zeros.
 
     Args:
-        model: A model of this package, or another functional `keras.Model` with its layer names.
+        model: A model of this package, or another built and functional `keras.Model`.
 
     Examples:
         >>> [finding.problem for finding in diagnose(FCN8s(2, fc_units=16))]
@@ -101,6 +101,8 @@ def _is_bilinear(layer):
 
 def _score_layers_without_input(model):
     names = [layer.name for layer in model.layers if layer.name.startswith("score_")]
+    if not names:
+        return []
     inputs = [model.get_layer(name).input for name in names]
     features = keras.Model(model.input, inputs)(_probe_images(model), training=False)
     features = features if isinstance(features, list | tuple) else [features]

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import http.client
 import os
 import shutil
 import tempfile
@@ -87,8 +88,9 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     for left_behind in parent.glob(".unfinished-*"):
-        if time.time() - left_behind.stat().st_mtime > _DAY:
-            shutil.rmtree(left_behind, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # Its owner may be done with it meanwhile.
+            if time.time() - left_behind.stat().st_mtime > _DAY:
+                shutil.rmtree(left_behind, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=parent) as folder:
         yield Path(folder)
 
@@ -101,9 +103,12 @@ def put_in_place(path: Path, target: Path) -> None:
 
 
 def _from_server(url, path):
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as stream:
-        shutil.copyfileobj(response, stream, 1 << 20)
-        announced = response.headers.get("Content-Length")
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as stream:
+            shutil.copyfileobj(response, stream, 1 << 20)
+            announced = response.headers.get("Content-Length")
+    except http.client.HTTPException as error:
+        raise OSError(f"{url} answered in another way than a web server: {error!r}") from error
     received = path.stat().st_size
     if announced is not None and received != int(announced):
         raise OSError(f"{url} announced {announced} bytes, but sent {received}")

@@ -1,6 +1,8 @@
 """Reads the arrays of Keras's own weight files by layer, without building their model."""
 
 import contextlib
+import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import h5py
 
-from keras_fcn.weights.entries import Entries, Entry, damaged_file
+from keras_fcn.weights.entries import Entries, Entry, by_name, constant, damaged_file
 
 _VARIABLE_NAMES = ("kernel", "bias")
+_MAX_LAYERS = 10_000
 # Keras stores the weights of a `.keras` file unpacked; a packed size far below the true one is
 # somebody else's doing.
 _MAX_EXPANSION = 20
@@ -28,48 +31,93 @@ def open_keras_file(path: str | os.PathLike) -> Iterator[Entries]:
         ValueError: If the file is none of these, or damaged.
     """
     with contextlib.ExitStack() as stack:
-        with damaged_file(
-            path,
-            "Keras file (.weights.h5, .h5 or .keras)",
-            *(OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile),
-        ):
-            file = stack.enter_context(_open_hdf5(Path(path)))
-            read = _read_keras3 if "layers" in file else _read_legacy
-            entries = {
-                (layer, name): Entry(tuple(dataset.shape), lambda dataset=dataset: dataset[...])
-                for layer, datasets in read(file)
-                for name, dataset in zip(_VARIABLE_NAMES, datasets, strict=False)
-            }
+        with damaged_file(path, "Keras file (.weights.h5, .h5 or .keras)"):
+            path = Path(path)
+            is_archive = path.name.lower().endswith(".keras")
+            archive = stack.enter_context(zipfile.ZipFile(path)) if is_archive else None
+            file = path if archive is None else stack.enter_context(_weights_of(archive, path))
+            file = stack.enter_context(h5py.File(file, "r"))
+            read_layers = _read_keras3 if "layers" in file else _read_legacy
+            entries = by_name(
+                ((layer, _variable_name(index)), _entry(dataset))
+                for layer, datasets in read_layers(file)
+                for index, dataset in enumerate(datasets)
+            )
+            if archive is not None:
+                entries |= _facts(archive)
         yield entries
 
 
-@contextlib.contextmanager
-def _open_hdf5(path):
-    with contextlib.ExitStack() as stack:
-        file = path
-        if path.suffix == ".keras":
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            size = archive.getinfo("model.weights.h5").file_size
-            if size > _MAX_EXPANSION * path.stat().st_size:
-                raise ValueError(f"model.weights.h5 claims {size} bytes")
-            file = stack.enter_context(archive.open("model.weights.h5"))
-        yield stack.enter_context(h5py.File(file, "r"))
+def _weights_of(archive, path):
+    size = archive.getinfo("model.weights.h5").file_size
+    if size > _MAX_EXPANSION * path.stat().st_size:
+        raise ValueError(f"model.weights.h5 claims {size} bytes")
+    return archive.open("model.weights.h5")
+
+
+def _facts(archive):
+    """What the configuration of an FCN says of its skips and its preprocessing."""
+    config = json.loads(archive.read("config.json"))["config"]
+    if "skip_scales" not in config:
+        return {}
+    facts = {
+        (f"scale_{pool}", "kernel"): constant(float(scale))
+        for pool, scale in zip(("pool4", "pool3"), config["skip_scales"], strict=True)
+    }
+    if config["include_preprocessing"]:
+        facts["preprocessing", "mean"] = constant(*map(float, config["mean"]))
+    return facts
+
+
+def _variable_name(index):
+    return _VARIABLE_NAMES[index] if index < len(_VARIABLE_NAMES) else f"variable {index}"
+
+
+def _entry(dataset):
+    shape = tuple(dataset.shape)
+    # What Keras never writes: values in other files, and chunks that unpack to more than is there.
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{dataset.name} keeps its values in another file")
+    if dataset.chunks and math.prod(dataset.chunks) > 2 * math.prod(shape) + 1024:
+        raise ValueError(f"{dataset.name} has chunks of {dataset.chunks}")
+    if dataset.attrs.get("dtype") == "bfloat16":
+        return Entry(shape, lambda: _from_bfloat16(dataset[...]))
+    return Entry(shape, lambda: dataset[...], dataset.dtype)
+
+
+def _from_bfloat16(values):
+    """The upper half of float32's bits, which HDF5 keeps as bytes without a type."""
+    return (values.view("<u2").astype("uint32") << 16).view("float32")
 
 
 def _read_keras3(file):
-    for group in file["layers"].values():
-        variables = group.get("vars", {})
+    layers = _child(file, "layers")
+    if len(layers) > _MAX_LAYERS:
+        raise ValueError(f"it holds {len(layers)} layers")
+    for name in layers:
+        layer = _child(layers, name)
+        variables = _child(layer, "vars") if "vars" in layer else {}
         if len(variables):
-            yield variables.attrs["name"], [variables[key] for key in sorted(variables, key=int)]
+            datasets = [_child(variables, key) for key in sorted(variables, key=int)]
+            yield variables.attrs["name"], datasets
 
 
 def _read_legacy(file):
-    file = file.get("model_weights", file)
+    file = _child(file, "model_weights") if "model_weights" in file else file
     for layer in file.attrs["layer_names"]:
-        group = file[layer]
+        group = _child(file, layer)
         names = group.attrs["weight_names"]
         if len(names):
-            yield _text(layer), [group[name] for name in names]
+            yield _text(layer), [_child(group, name) for name in names]
+
+
+def _child(group, path):
+    """A member of a group, without following links, which could lead into other files."""
+    for name in _text(path).split("/"):
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name!r} must be in {group.name}, and no link")
+        group = group[name]
+    return group
 
 
 def _text(name):

@@ -10,13 +10,18 @@ import keras
 import numpy as np
 
 from keras_fcn.weights.caffe import open_caffemodel
-from keras_fcn.weights.entries import Entries, Entry
+from keras_fcn.weights.entries import Entries, Entry, constant
 from keras_fcn.weights.imagenet import imagenet_vgg16
 from keras_fcn.weights.keras_files import open_keras_file
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
 from keras_fcn.weights.port import port
-from keras_fcn.weights.published import cached_file, find_published, published_names
+from keras_fcn.weights.published import (
+    cached_file,
+    find_published,
+    published_facts,
+    published_names,
+)
 from keras_fcn.weights.pytorch import open_pytorch_file
 
 _KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -37,6 +42,12 @@ _CLASSIFIER = {"fc1": "fc6", "fc2": "fc7"}
 _IMAGENET_SCORES = ("predictions", "fc8")
 # Layers whose shapes follow the number of classes.
 _CLASS_LAYERS = ("score_", "upscore")
+_COARSER_MODELS = (
+    frozenset({"score_fr", "upscore"}),
+    frozenset({"score_fr", "score_pool4", "upscore2", "upscore16"}),
+)
+# What sources tell beside their weights.
+_FACTS = (("scale_pool4", "kernel"), ("scale_pool3", "kernel"), ("preprocessing", "mean"))
 
 
 def load(
@@ -69,12 +80,13 @@ def load(
         vgg16 = imagenet_vgg16(include_top=_takes_classifier(model))
         _port(model, _entries_of(vgg16), "VGG-16 of keras.applications", partial)
     elif source in published_names():
-        with open_file(_published_file(model, source)) as entries:
+        published = _published(model, source)
+        path = cached_file(published, lambda file, target: _convert(model, published, file, target))
+        with _way_out(f"Delete {path}, and it is downloaded again."), open_file(path) as entries:
+            entries |= published_facts(published)
             _port(model, entries, f"weights={source!r}", partial)
     else:
         with open_file(source) as entries:
-            if Path(source).suffix == ".caffemodel":
-                _check_skip_scales(model, entries, source)
             _port(model, entries, str(source), partial)
 
 
@@ -107,44 +119,66 @@ def open_file(path: str | os.PathLike) -> Iterator[Entries]:
 
 
 def _entries_of(model):
-    return {
-        (layer.name, variable.name): Entry(
-            tuple(variable.shape), lambda variable=variable: keras.ops.convert_to_numpy(variable)
-        )
+    entries = {
+        (layer.name, variable.name): Entry(tuple(variable.shape), _reader(variable))
         for layer in model.layers
         for variable in layer.weights
         if variable.name in ("kernel", "bias")
     }
+    return entries | _facts_of(model)
 
 
-def _published_file(model, name):
-    """Returns the path of published weights in the cache, converted by a model of their own."""
-    layers = {layer.name for layer in model.layers}
-    stride = 8 if "score_pool3" in layers else 16 if "score_pool4" in layers else 32
-    published = find_published(name, stride)
+def _reader(variable):
+    return lambda: keras.ops.convert_to_numpy(variable).astype("float32")
+
+
+def _facts_of(model):
+    """What a model multiplies its skips by and subtracts from its images."""
+    facts = {}
+    for layer in model.layers:
+        if layer.name.startswith("score_pool"):
+            facts.setdefault((layer.name.replace("score", "scale"), "kernel"), constant(1.0))
+        elif layer.name.startswith("scale_pool"):
+            facts[layer.name, "kernel"] = constant(layer.scale)
+        elif layer.name == "preprocessing":
+            facts["preprocessing", "mean"] = constant(*layer.mean)
+    return facts
+
+
+def _published(model, name):
+    """Returns the published weights of a name after a look at whether the model can take them."""
+    if not hasattr(model, "skips"):
+        raise ValueError(f"weights={name!r} must go into a model of this package.")
+    published = find_published(name, stride=32 >> len(model.skips))
     kernel, wanted = tuple(model.get_layer("fc6").kernel.shape), (7, 7, 512, published.fc_units)
     if kernel != wanted:
         raise ValueError(
             f"fc6 must have a kernel of {wanted} for weights={name!r}. Received: {kernel}. Leave "
             "out `fc_units` and `fc6_kernel_size`."
         )
-    for pool, scale in zip(("pool4", "pool3"), published.skip_scales, strict=True):
-        if f"score_{pool}" in layers and _skip_scale(model, pool) != scale:
-            raise ValueError(
-                f"`skip_scales` must be {published.skip_scales} for weights={name!r}, or left out. "
-                f"Received: {_skip_scale(model, pool):g} for {pool}."
-            )
+    if _num_classes(model) == published.label_space.num_classes:
+        _check_skip_scales(model, published_facts(published), f"weights={name!r}")
+    return published
 
-    def convert(file, target):
-        blank = type(model)(
-            num_classes=published.label_space.num_classes,
-            skip_scales=published.skip_scales,
-            fc_units=published.fc_units,
-        )
-        load(blank, file, partial=False)
-        blank.save_weights(target)
 
-    return cached_file(published, convert)
+def _convert(model, published, file, target):
+    """Writes a published file as a `.weights.h5`, through a model of its own."""
+    blank = type(model)(
+        num_classes=published.label_space.num_classes,
+        skip_scales=published.skip_scales,
+        fc_units=published.fc_units,
+        dtype="float32",
+    )
+    load(blank, file, partial=False)
+    blank.save_weights(target)
+
+
+@contextlib.contextmanager
+def _way_out(sentence):
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} {sentence}") from error
 
 
 def _takes_classifier(model):
@@ -152,20 +186,23 @@ def _takes_classifier(model):
 
 
 def _port(model, entries, name, partial):
-    if ("score_fr", "kernel") in entries:
-        _port_fcn(model, entries, name, partial)
+    facts = {key: entries[key] for key in _FACTS if key in entries}
+    entries = {key: entry for key, entry in entries.items() if key not in facts}
+    if any(layer.startswith(_CLASS_LAYERS) for layer, _ in entries):
+        _port_fcn(model, entries, facts, name, partial)
     else:
         _port_vgg16(model, entries, name, partial)
 
 
 def _port_vgg16(model, entries, name, partial):
-    entries = {key: entry for key, entry in entries.items() if key[0] not in _IMAGENET_SCORES}
     entries = {
         (_CLASSIFIER.get(layer, layer), variable): entry
         for (layer, variable), entry in entries.items()
+        if layer not in _IMAGENET_SCORES
     }
+    has_classifier, takes_classifier = ("fc6", "kernel") in entries, _takes_classifier(model)
     kept = {layer.name for layer in model.layers} - _VGG16_LAYERS
-    if _takes_classifier(model) and ("fc6", "kernel") in entries:
+    if takes_classifier and has_classifier:
         kept -= {"fc6", "fc7"}
         for layer in ("fc6", "fc7"):
             shape = tuple(model.get_layer(layer).kernel.shape)
@@ -176,10 +213,12 @@ def _port_vgg16(model, entries, name, partial):
         entries = {key: entry for key, entry in entries.items() if key[0] not in ("fc6", "fc7")}
     port(model, entries, source=name, kept=kept if partial else ())
     if "fc6" in kept:
-        _warn(
-            f"fc6 and fc7 stay random: {name} has no classifier, or fc_units is not 4096 or "
-            "fc6_kernel_size not 7. The model trains, but reaches lower scores."
+        reason = (
+            "they fit fc_units=4096 and fc6_kernel_size=7 alone"
+            if has_classifier or not takes_classifier
+            else f"{name} does not hold them"
         )
+        _warn(f"fc6 and fc7 stay random: {reason}. The model trains, but reaches lower scores.")
 
 
 def _dense_as_window(kernel, shape):
@@ -189,63 +228,78 @@ def _dense_as_window(kernel, shape):
     return kernel.map(lambda array: array.reshape(shape), shape)
 
 
-def _port_fcn(model, entries, name, partial):
-    if not partial:
-        port(model, entries, source=name)
-        return
-    shape, num_classes = entries["score_fr", "kernel"].shape, _num_classes(model)
+def _port_fcn(model, entries, facts, name, partial):
+    num_classes = _num_classes(model)
+    score = entries.get(("score_fr", "kernel"))
+    found = num_classes if score is None or len(score.shape) != 4 else score.shape[-1]
     kept, unused = set(), set()
-    if len(shape) == 4 and shape[-1] != num_classes:
+    if partial and found != num_classes:
         kept = {layer.name for layer in model.layers if layer.name.startswith(_CLASS_LAYERS)}
         unused = {layer for layer, _ in entries if layer.startswith(_CLASS_LAYERS)}
-    elif finer := _layers_of_finer_stride(model, entries):
-        # Each size ends in an upsampling of its own.
-        kept = finer
-        unused = {layer for layer, _ in entries if layer.startswith("upscore")}
-        unused -= {layer.name for layer in model.layers}
+    else:
+        if partial:
+            kept, unused = _hand_over(model, entries)
+        _check_skip_scales(model, facts, name)
     entries = {key: entry for key, entry in entries.items() if key[0] not in unused}
     port(model, entries, source=name, kept=kept)
     if "score_fr" in kept:
         _warn(
-            f"The score layers keep their values, zero in a new model: {name} has {shape[-1]} "
+            f"The score layers keep their values, zero in a new model: {name} has {found} "
             f"classes, the model {num_classes}."
         )
+    _check_mean(model, facts, name)
 
 
 def _num_classes(model):
     return model.get_layer("score_fr").kernel.shape[-1]
 
 
-def _layers_of_finer_stride(model, entries):
-    """Layers that a model has beyond the coarser one that the entries are of; empty if none."""
-    sources = {layer for layer, _ in entries}
-    new = {layer.name for layer in model.layers} - sources
-    new = {layer for layer in new if layer.startswith(_CLASS_LAYERS)}
-    return new if {"score_pool4", "score_pool3"} & new else set()
+def _hand_over(model, entries):
+    """Layers that a model adds to the coarser one of the entries, and those that it drops.
+
+    Both are empty unless the entries hold all layers of a coarser model.
+    """
+    layers, sources = (
+        frozenset(layer for layer in names if layer.startswith(_CLASS_LAYERS))
+        for names in ({layer.name for layer in model.layers}, {layer for layer, _ in entries})
+    )
+    if sources not in _COARSER_MODELS or not sources - {"upscore", "upscore16"} < layers:
+        return set(), set()
+    return layers - sources, sources - layers
 
 
-def _check_skip_scales(model, entries, path):
-    """Takes the Scale blobs out of the entries of a `.caffemodel` and compares them.
+def _check_skip_scales(model, facts, name):
+    """Compares the factors of the skips that a source knows of with the model's.
 
     Raises:
         ValueError: If the model multiplies a skip by something else.
     """
+    wanted = _facts_of(model)
     for pool in ("pool4", "pool3"):
-        blob = entries.pop((f"scale_{pool}", "kernel"), None)
-        scales = np.ones(1, "float32") if blob is None else blob.read()
-        if not np.allclose(scales, _skip_scale(model, pool), rtol=1e-4):
-            found = f"{scales.min():g} to {scales.max():g}" if np.ptp(scales) else f"{scales[0]:g}"
+        key = (f"scale_{pool}", "kernel")
+        if key not in facts or key not in wanted:
+            continue
+        scales, factor = facts[key].read().ravel(), wanted[key].read()[0]
+        if not scales.size or not np.allclose(scales, factor, rtol=1e-4):
+            numbers = ", ".join(f"{scale:g}" for scale in np.unique(scales)[:3])
             raise ValueError(
-                f"`skip_scales` must be those of {path}, which scales {pool} by {found}. "
-                f"Received: {_skip_scale(model, pool):g}. The at-once models need "
+                f"`skip_scales` must be those of {name}, which scales {pool} by {numbers}. "
+                f"Received: {factor:g}. The at-once models need "
                 "skip_scales=AT_ONCE_SKIP_SCALES, or --at-once on the command line."
             )
 
 
-def _skip_scale(model, pool):
-    """Rescaling layers stand only where the factor is not 1."""
-    scales = [layer.scale for layer in model.layers if layer.name == f"scale_{pool}"]
-    return scales[0] if scales else 1.0
+def _check_mean(model, facts, name):
+    key = ("preprocessing", "mean")
+    wanted = _facts_of(model).get(key)
+    if key not in facts or wanted is None:
+        return
+    theirs, ours = facts[key].read(), wanted.read()
+    if not np.allclose(theirs, ours, atol=0.01):
+        _warn(
+            f"{name} was trained with the mean {theirs.tolist()}, and the model subtracts "
+            f"{ours.tolist()}: pass `mean`, unless you train it anew."
+        )
 
 
 def _warn(message):

@@ -3,16 +3,15 @@
 import contextlib
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from keras_fcn.weights.entries import Entries, Entry, damaged_file
+from keras_fcn.weights.entries import Entries, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"W": "kernel", "b": "bias"}
-_ERRORS = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 _MAX_ARRAYS = 10_000
+_MAX_HEADER_BYTES = 10_000
 
 
 @contextlib.contextmanager
@@ -29,23 +28,18 @@ def open_npz(path: str | os.PathLike) -> Iterator[Entries]:
         ValueError: If the file is not such a file, or damaged.
     """
     with contextlib.ExitStack() as stack:
-        with damaged_file(path, ".npz file of wkentaro/fcn", *_ERRORS, NotImplementedError):
+        with damaged_file(path, ".npz file of wkentaro/fcn"):
             archive = stack.enter_context(zipfile.ZipFile(path))
             members = archive.namelist()
             if len(members) > _MAX_ARRAYS:
                 raise ValueError(f"it holds {len(members)} arrays")
-            entries = dict(_entry(archive, member) for member in members)
+            entries = by_name(_entry(archive, member) for member in members)
         yield entries
 
 
 def _entry(archive, member):
     layer, _, variable = member.removesuffix(".npy").rpartition("/")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    shape, dtype = _header(archive, member)
     if dtype.hasobject:
         raise ValueError(f"{member} holds Python objects")
 
@@ -53,4 +47,19 @@ def _entry(archive, member):
         with archive.open(member) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
 
-    return (layer, _VARIABLE_NAMES.get(variable, variable)), Entry(shape, read)
+    return (layer, _VARIABLE_NAMES.get(variable, variable)), Entry(shape, read, dtype)
+
+
+def _header(archive, member):
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        size = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if size > _MAX_HEADER_BYTES:
+        raise ValueError(f"{member} has a header of {size} bytes")
+    with archive.open(member) as file:
+        np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    return shape, dtype

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from keras_fcn.weights.entries import Entries, Entry
+from keras_fcn.weights.entries import Entries, Entry, by_name
 
 # Windows of VGG-16's fully-connected layers, which Caffe and PyTorch keep as matrices.
 _WINDOWS = {"fc6": 7, "fc7": 1, "fc8": 1}
@@ -20,10 +20,10 @@ def from_paper(entries: Entries) -> Entries:
     Args:
         entries: Entries of layers `conv1_1`, ..., `fc6`, `score_fr`, `upscore2`, ...
     """
-    return {
-        (_keras_name(layer), variable): _keras_layout(layer, variable, entry)
+    return by_name(
+        ((_keras_name(layer), variable), _keras_layout(layer, variable, entry))
         for (layer, variable), entry in entries.items()
-    }
+    )
 
 
 def _keras_name(layer):

@@ -15,6 +15,7 @@ from keras_fcn.weights.download import (
     put_in_place,
     unfinished_folder,
 )
+from keras_fcn.weights.entries import Entries, constant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +139,13 @@ def find_published(name: object, stride: int) -> PublishedWeights | None:
     raise ValueError(f"weights={name!r} must go into {models}. Received: FCN-{stride}s.")
 
 
+def published_facts(published: PublishedWeights) -> Entries:
+    """Returns what published weights go with, as entries: the factors of the skips and the mean."""
+    scales = zip(("scale_pool4", "scale_pool3"), published.skip_scales, strict=True)
+    facts = {(name, "kernel"): constant(scale) for name, scale in scales}
+    return {**facts, ("preprocessing", "mean"): constant(*published.mean)}
+
+
 def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], None]) -> Path:
     """Returns the path of published weights as a `.weights.h5` file in Keras's cache.
 
@@ -173,6 +181,8 @@ def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], Non
             return target
         except (OSError, ValueError, ImportError) as error:
             failures.append(f"{path or file.url} ({error})")
+    if target.is_file():  # Another process was quicker.
+        return target
     raise OSError(
         f"weights={published.name!r} must be downloaded, and no copy could be had: "
         f"{'; '.join(failures)}. Put one of {', '.join(file.name for file in published.files)} "

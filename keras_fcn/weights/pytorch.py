@@ -6,7 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 
-from keras_fcn.weights.entries import Entries, Entry, damaged_file
+from keras_fcn.weights.entries import Entries, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"weight": "kernel", "bias": "bias"}
 # The places of VGG-16's layers in torchvision's `features` and `classifier`.
@@ -32,7 +32,7 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Entries]:
     Read by `torch.load(..., weights_only=True)`, which runs no code of the file.
 
     Args:
-        path: A state dict, or a checkpoint of pytorch-fcn with `"model_state_dict"` in it.
+        path: A state dict, or a checkpoint with `"model_state_dict"` or `"state_dict"` in it.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -46,13 +46,13 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Entries]:
             f"PyTorch must be installed to read {path}: pip install 'keras-fcn[torch]'."
         ) from error
 
-    # Damaged bytes lead the unpickler to errors of every class.
-    with damaged_file(path, ".pth state dict of pytorch-fcn", Exception):
+    with damaged_file(path, ".pth state dict of pytorch-fcn"):
         state = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-        state = state.get("model_state_dict", state)
-        entries = dict(_entry(key, tensor) for key, tensor in state.items())
+        for key in ("model_state_dict", "state_dict"):
+            state = state.get(key, state)
+        entries = by_name(_entry(key, tensor) for key, tensor in state.items())
         if any(layer in _TORCHVISION_NAMES for layer, _ in entries):
             _check_caffe_vgg16(path)
             entries = {
@@ -63,6 +63,11 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Entries]:
 
 
 def _entry(key, tensor):
+    import torch
+
+    plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+    if not plain or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+        raise ValueError(f"{key!r} must be a plain tensor of numbers")
     layer, _, variable = key.rpartition(".")
     key = layer, _VARIABLE_NAMES.get(variable, variable)
     return key, Entry(tuple(tensor.shape), lambda: tensor.detach().float().numpy())

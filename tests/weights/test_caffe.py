@@ -97,8 +97,43 @@ class TestSkipScales:
         with pytest.raises(ValueError, match=r"scales pool4 by 1\. Received: 0\.01"):
             FCN8s(**SMALL, **AT_ONCE, weights=tmp_path / "net.caffemodel")
 
+    def test_vgg16_and_other_classes_have_no_scales_to_compare(self, small_fcn8s, tmp_path):
+        layers = layers_of(small_fcn8s, at_once=True)
+        write_caffemodel(tmp_path / "net.caffemodel", layers)
+        with pytest.warns(UserWarning, match="has 5 classes, the model 3"):
+            FCN8s(**{**SMALL, "num_classes": 3}, weights=tmp_path / "net.caffemodel")
+        vgg16 = {name: layers[name] for name in layers if name.startswith("conv")}
+        write_caffemodel(tmp_path / "vgg16.caffemodel", vgg16)
+        with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
+            FCN8s(**SMALL, **AT_ONCE, weights=tmp_path / "vgg16.caffemodel")
+
+    @pytest.mark.parametrize("scale", [np.full((2, 3), 0.5), np.array(0.5), np.zeros(0)])
+    def test_scales_of_any_shape_are_compared(self, small_fcn8s, scale, tmp_path):
+        path = tmp_path / "net.CAFFEMODEL"
+        write_caffemodel(path, {**layers_of(small_fcn8s), "scale_pool4": [scale]})
+        with pytest.raises(ValueError, match=r"`skip_scales` must be those of .*CAFFEMODEL"):
+            FCN8s(**SMALL, weights=path)
+
 
 class TestAllOrNothing:
+    @pytest.mark.parametrize(
+        "missing", ["score_fr", "score_pool4", "score_pool3", "upscore2", "upscore8", "fc6"]
+    )
+    def test_no_layer_may_be_missing(self, small_fcn8s, missing, tmp_path):
+        layers = layers_of(small_fcn8s)
+        del layers[missing]
+        write_caffemodel(tmp_path / "net.caffemodel", layers)
+        with pytest.raises(ValueError, match=f"{missing}/kernel .*: missing in the file"):
+            weights.load(small_fcn8s, tmp_path / "net.caffemodel")
+
+    def test_half_of_an_fcn8s_is_no_fcn32s(self, small_fcn8s, tmp_path):
+        layers = layers_of(small_fcn8s)
+        for name in ("score_pool4", "score_pool3", "upscore8"):
+            del layers[name]
+        write_caffemodel(tmp_path / "net.caffemodel", layers)
+        with pytest.raises(ValueError, match=r"score_pool3/bias .*: missing in the file"):
+            weights.load(small_fcn8s, tmp_path / "net.caffemodel")
+
     def test_everything_that_does_not_fit_is_listed_and_the_model_untouched(
         self, small_fcn8s, tmp_path
     ):

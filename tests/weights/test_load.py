@@ -3,12 +3,13 @@ import subprocess
 import sys
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from helpers import randomize, variables_as_numpy, write_legacy_h5
 
-from keras_fcn import FCN8s, FCN16s, FCN32s, weights
+from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
 
 SMALL = {"num_classes": 3, "fc_units": 4, "padding": "same"}
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 70, 45, 3)).astype("float32")
@@ -194,6 +195,75 @@ def test_the_next_finer_model_starts_where_the_coarser_one_stopped(coarse, fine)
     assert difference < 0.1 * np.ptp(coarse_logits)
     new_score = "score_pool4" if fine is FCN16s else "score_pool3"
     assert not np.any(keras.ops.convert_to_numpy(model.get_layer(new_score).kernel))
+
+
+@pytest.mark.parametrize("of", ["model", "file"])
+class TestWhatGoesWithTheWeights:
+    """Models and `.keras` files know their `skip_scales` and `mean`."""
+
+    def source(self, of, tmp_path, model):
+        if of == "model":
+            return model
+        model.save(tmp_path / "source.keras")
+        return tmp_path / "source.keras"
+
+    @pytest.mark.parametrize("make", [FCN16s, FCN8s])
+    def test_other_skip_scales_are_refused(self, of, make, tmp_path):
+        source = self.source(of, tmp_path, make(**SMALL, skip_scales=AT_ONCE_SKIP_SCALES))
+        with pytest.raises(ValueError, match=r"scales pool4 by 0\.01\. Received: 1\."):
+            FCN8s(**SMALL, weights=source)
+        FCN8s(**SMALL, skip_scales=AT_ONCE_SKIP_SCALES, weights=source)
+
+    def test_another_mean_is_warned_of(self, of, tmp_path):
+        source = self.source(of, tmp_path, FCN8s(**SMALL, mean=(1, 2, 3)))
+        with pytest.warns(UserWarning, match=r"trained with the mean \[1\.0, 2\.0, 3\.0\]"):
+            FCN8s(**SMALL, weights=source)
+
+    def test_bfloat16_weights_are_read(self, of, tmp_path):
+        bfloat16 = FCN32s(**SMALL, dtype="bfloat16")
+        model = FCN32s(**SMALL, weights=self.source(of, tmp_path, bfloat16))
+        expected = variables_as_numpy(bfloat16)["block2_conv1/kernel"]
+        np.testing.assert_array_equal(variables_as_numpy(model)["block2_conv1/kernel"], expected)
+
+
+class TestHostileHdf5:
+    """The file ends in one sentence, and no other file is read."""
+
+    def refuse(self, path, reason):
+        with pytest.raises(ValueError, match=f"must be a whole Keras file.*{reason}"):
+            FCN8s(**SMALL, weights=path)
+
+    def write(self, path, name="layers/conv2d/vars/0", **options):
+        with h5py.File(path, "w") as file:
+            group, _, key = name.rpartition("/")
+            file.create_group(group).attrs["name"] = "block1_conv1"
+            file[group].create_dataset(key, dtype="f4", **options)
+
+    def test_values_in_another_file(self, tmp_path):
+        (tmp_path / "secret").write_bytes(bytes(4000))
+        external = [(str(tmp_path / "secret"), 0, 4000)]
+        self.write(tmp_path / "x.weights.h5", shape=(10,), external=external)
+        self.refuse(tmp_path / "x.weights.h5", "keeps its values in another file")
+
+    def test_a_link_into_another_file(self, tmp_path):
+        self.write(tmp_path / "other.h5", shape=(10,))
+        with h5py.File(tmp_path / "x.weights.h5", "w") as file:
+            file["layers"] = h5py.ExternalLink("other.h5", "/layers")
+        self.refuse(tmp_path / "x.weights.h5", "and no link")
+
+    def test_a_chunk_that_unpacks_to_much_more(self, tmp_path):
+        chunks = {"shape": (64,), "maxshape": (None,), "chunks": (10**7,), "compression": "gzip"}
+        self.write(tmp_path / "x.weights.h5", **chunks)
+        self.refuse(tmp_path / "x.weights.h5", "has chunks")
+
+    def test_a_dataset_that_claims_far_more_than_the_file_has(self, tmp_path):
+        self.write(tmp_path / "x.weights.h5", shape=(2**40,), chunks=(1000,))
+        with pytest.raises(ValueError, match=str(2**40)):
+            FCN8s(**SMALL, weights=tmp_path / "x.weights.h5")
+
+    def test_things_in_the_wrong_place(self, tmp_path):
+        self.write(tmp_path / "x.weights.h5", name="layers/conv2d/vars/0/kernel", shape=(1,))
+        self.refuse(tmp_path / "x.weights.h5", "")
 
 
 def test_shared_weights_are_read_with_their_half_precision(shared):

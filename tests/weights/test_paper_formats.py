@@ -79,6 +79,32 @@ class TestNpz:
         for new, old in zip(source.get_weights(), before, strict=True):
             np.testing.assert_array_equal(new, old)
 
+    def test_a_header_that_unpacks_to_much_more_is_not_read(self, tmp_path):
+        path = tmp_path / "header.npz"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            magic = b"\x93NUMPY\x02\x00" + (50_000_000).to_bytes(4, "little")
+            archive.writestr("fc6/W.npy", magic + b" " * 50_000_000)
+        with pytest.raises(ValueError, match="header of 50000000 bytes"), open_file(path):
+            pass
+
+    @pytest.mark.parametrize("header", ["{'descr': '<f4'", "{[]: 1}", "{'descr': ()}", "-" * 9000])
+    def test_strange_headers_are_refused(self, header, tmp_path):
+        path = tmp_path / "header.npz"
+        with zipfile.ZipFile(path, "w") as archive:
+            size = len(header).to_bytes(2, "little")
+            archive.writestr("fc6/W.npy", b"\x93NUMPY\x01\x00" + size + header.encode())
+        with pytest.raises(ValueError, match=r"must be a whole \.npz file"), open_file(path):
+            pass
+
+    def test_values_that_are_no_numbers_are_refused_unread(self, source, tmp_path):
+        layers = paper_layers(variables_as_numpy(source))
+        arrays = {f"{layer}/W": values[0] for layer, values in layers.items()}
+        arrays |= {f"{layer}/b": values[1] for layer, values in layers.items() if len(values) > 1}
+        arrays["conv1_1/b"] = np.full(64, "x" * 50)
+        np.savez(tmp_path / "text.npz", **arrays)
+        with pytest.raises(ValueError, match="block1_conv1/bias: holds <U50 in the file"):
+            weights.load(source, tmp_path / "text.npz")
+
     def test_pickles_are_not_read(self, tmp_path):
         path = tmp_path / "objects.npz"
         np.savez(path, **{"score_fr/W": np.array([print], dtype=object)})
@@ -149,6 +175,13 @@ class TestPyTorch:
         torch.save({"score_fr.weight": torch.ones(1).expand(2**40)}, path)
         with pytest.raises(ValueError, match=str(2**40)):
             FCN8s(**SMALL, weights=path)
+
+    def test_what_is_no_plain_tensor_is_refused(self, torch, tmp_path):
+        path = tmp_path / "strange.pth"
+        for value in (torch.eye(3).to_sparse(), torch.ones(3, dtype=torch.complex64), 7):
+            torch.save({"fc6.weight": value}, path)
+            with pytest.raises(ValueError, match="must be a plain tensor"), open_file(path):
+                pass
 
     def test_torchvisions_vgg16_is_refused_and_caffes_copy_taken(
         self, torch, tmp_path, monkeypatch

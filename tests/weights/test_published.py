@@ -19,7 +19,7 @@ from caffe import paper_layers, write_caffemodel
 from helpers import randomize, variables_as_numpy
 from PIL import Image
 
-from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN32s
+from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN32s, weights
 from keras_fcn.cli import main
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
@@ -38,6 +38,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append(self.path)
         kind, _, name = self.path.lstrip("/").partition("/")
+        if kind == "garbage":
+            self.wfile.write(b"this is no answer of a web server\r\n")
+            return
         content = (Path(self.directory) / name).read_bytes()
         self.send_response(200)
         if kind != "unannounced":
@@ -152,11 +155,12 @@ class TestWeightsByName:
         server = registry(
             PublishedFile("fcn8s.npz", "whole/fcn8s.npz", md5="0" * 32),
             PublishedFile("fcn8s.npz", "cut/fcn8s.npz"),
+            PublishedFile("fcn8s.npz", "garbage/fcn8s.npz"),
             PublishedFile("fcn8s.caffemodel", "whole/fcn8s.caffemodel", size=1),
             PublishedFile("fcn8s.npz", "whole/fcn8s.npz", md5=md5(released[1] / "fcn8s.npz")),
         )
         model = FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
-        assert len(server.requests) == 4
+        assert len(server.requests) == 5
         np.testing.assert_array_equal(
             variables_as_numpy(model)["fc7/kernel"], variables_as_numpy(released[0])["fc7/kernel"]
         )
@@ -194,13 +198,41 @@ class TestWeightsByName:
         assert server.requests == []
         assert cache(tmp_path) == ["fcn8s.caffemodel", "pascal_voc-fcn8s.weights.h5"]
 
+    def test_the_cache_is_in_float32_whatever_the_global_policy(self, released, registry, tmp_path):
+        registry(CAFFEMODEL)
+        keras.config.set_dtype_policy("bfloat16")
+        try:
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        finally:
+            keras.config.set_dtype_policy("float32")
+        model = FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        np.testing.assert_array_equal(
+            variables_as_numpy(model)["fc7/kernel"], variables_as_numpy(released[0])["fc7/kernel"]
+        )
+
+    def test_a_damaged_cache_names_the_file_and_the_way_out(self, registry, tmp_path):
+        registry(CAFFEMODEL)
+        FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        path = tmp_path / "home" / "keras_fcn" / "pascal_voc-fcn8s.weights.h5"
+        os.truncate(path, 1000)
+        with pytest.raises(ValueError, match=rf"{path}.*Delete {path}, and it is downloaded again"):
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+
+    def test_loading_by_name_into_a_model_of_another_mean_says_so(self, registry):
+        registry(CAFFEMODEL)
+        model = FCN8s(21, fc_units=FC_UNITS, mean=(0, 0, 0))
+        with pytest.warns(UserWarning, match=r"was trained with the mean \[104\.0"):
+            weights.load(model, "pascal_voc")
+
     def test_a_model_that_cannot_take_them_is_refused_before_any_download(self, registry):
         server = registry(CAFFEMODEL)
         with pytest.raises(ValueError, match=r"must have a kernel of \(7, 7, 512, 8\).*512, 16\)"):
             FCN8s(21, fc_units=16, weights="pascal_voc")
         with pytest.raises(ValueError, match=r"must go into FCN-8s\. Received: FCN-32s"):
             FCN32s(21, fc_units=FC_UNITS, weights="pascal_voc")
-        with pytest.raises(ValueError, match=r"`skip_scales` must be \(1\.0, 1\.0\)"):
+        with pytest.raises(
+            ValueError, match=r"`skip_scales` must be those of weights='pascal_voc'"
+        ):
             FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc", skip_scales=AT_ONCE_SKIP_SCALES)
         assert server.requests == []
 
@@ -262,6 +294,26 @@ class TestDownload:
             address = f"{server.address}/whole/fcn8s.caffemodel"
             subprocess.run([*command, address, folder], check=True)
         assert md5(folder / "fcn8s.caffemodel") == md5(released[1] / "fcn8s.caffemodel")
+
+    def test_a_killed_conversion_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
+        script = (
+            "import sys, time; from pathlib import Path\n"
+            "from keras_fcn.weights.published import PUBLISHED_WEIGHTS, cached_file\n"
+            "def convert(file, target):\n"
+            "    target.write_bytes(b'half of it'); time.sleep(60)\n"
+            "cached_file(PUBLISHED_WEIGHTS[0], convert)\n"
+        )
+        folder = tmp_path / "keras_fcn"
+        folder.mkdir()
+        (folder / "fcn32s-heavy-pascal.caffemodel").write_bytes(b"put here by hand")
+        environment = {**os.environ, "KERAS_HOME": str(tmp_path)}
+        killed = subprocess.Popen([sys.executable, "-c", script], env=environment)
+        while not any(path.stat().st_size for path in folder.glob(".unfinished-*/*")):
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert not (folder / "pascal_voc-fcn32s.weights.h5").exists()
 
     def test_what_a_killed_process_left_goes_after_a_day(self, tmp_path):
         old, new = tmp_path / ".unfinished-old", tmp_path / ".unfinished-new"
