@@ -1,6 +1,9 @@
 """Only what Keras lacks."""
 
+from collections.abc import Sequence
+
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -42,3 +45,164 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
 
     def get_config(self):
         return {**super().get_config(), "axis": self.axis}
+
+
+class _SegmentationLoss(keras.losses.Loss):
+    """What the losses below share: classes, ignored pixels, weights of the classes, softmax."""
+
+    def __init__(
+        self,
+        ignore_class: int | None = None,
+        class_weights: Sequence[float] | None = None,
+        axis: int = -1,
+        name: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+    ):
+        super().__init__(name=name, reduction=None, dtype=dtype)
+        if class_weights is not None and not all(weight >= 0 for weight in class_weights):
+            raise ValueError(f"`class_weights` must be at least 0. Received: {class_weights=}.")
+        self.ignore_class = ignore_class
+        self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
+        self.axis = axis
+
+    def call(self, y_true, y_pred):
+        logits = ops.moveaxis(y_pred, self.axis, -1)
+        num_classes = logits.shape[-1]
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(
+                f"`class_weights` must hold a weight for each of the {num_classes} classes. "
+                f"Received: {len(self.class_weights)}."
+            )
+        logits = ops.reshape(logits, (-1, num_classes))
+        labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+        valid = ops.ones_like(labels, dtype=logits.dtype)
+        if self.ignore_class is not None:
+            is_valid = labels != self.ignore_class
+            valid, labels = ops.cast(is_valid, logits.dtype), ops.where(is_valid, labels, 0)
+        truth = ops.one_hot(labels, num_classes, dtype=logits.dtype) * valid[:, None]
+        weights = [1.0] * num_classes if self.class_weights is None else self.class_weights
+        return self._loss(
+            logits, truth, valid[:, None], ops.convert_to_tensor(weights, logits.dtype)
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["reduction"]
+        return {
+            **config,
+            "ignore_class": self.ignore_class,
+            "class_weights": self.class_weights,
+            "axis": self.axis,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class Focal(_SegmentationLoss):
+    """Cross-entropy that counts easy pixels less: -(1 - p)^gamma log p of the true class.
+
+    The mean over the pixels that are not ignored, each times the weight of its class.
+
+    Args:
+        gamma: How much less easy pixels count; 0 is cross-entropy.
+        ignore_class: Label of the pixels that give neither loss nor gradient.
+        class_weights: A weight for each class, such as by median frequency; all 1 if `None`.
+        axis: Axis of the logits that holds the classes; 1 for `channels_first`.
+        name: Name of the loss; that of the class if `None`.
+        dtype: As in Keras.
+
+    Raises:
+        ValueError: If `gamma` or a weight is less than 0, or the weights are not one per class.
+
+    References:
+        - [Lin et al., 2017](https://arxiv.org/abs/1708.02002)
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        ignore_class: int | None = None,
+        class_weights: Sequence[float] | None = None,
+        axis: int = -1,
+        name: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+    ):
+        super().__init__(ignore_class, class_weights, axis, name, dtype)
+        if not gamma >= 0:
+            raise ValueError(f"`gamma` must be at least 0. Received: {gamma=}.")
+        self.gamma = float(gamma)
+
+    def _loss(self, logits, truth, valid, weights):
+        log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
+        pixels = -ops.sum(truth * weights, axis=-1) * (1 - ops.exp(log_p)) ** self.gamma * log_p
+        return ops.sum(pixels) / ops.maximum(ops.sum(valid), 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class Dice(_SegmentationLoss):
+    """1 minus the soft Dice coefficient of each class over the batch, averaged over the classes.
+
+    The coefficient is 2 sum(p t) / (sum(p) + sum(t)), p the softmax and t the truth of the pixels
+    that are not ignored. Classes absent from the truth of the batch do not count.
+
+    Args:
+        ignore_class: As in `Focal`.
+        class_weights: As in `Focal`; weights of the average.
+        axis: As in `Focal`.
+        name: Name of the loss; that of the class if `None`.
+        dtype: As in Keras.
+
+    Raises:
+        ValueError: If a weight is less than 0, or the weights are not one per class.
+
+    References:
+        - [Milletari et al., 2016](https://arxiv.org/abs/1606.04797)
+    """
+
+    def _loss(self, logits, truth, valid, weights):
+        p = ops.softmax(logits, axis=-1) * valid
+        size = ops.sum(truth, axis=0)
+        dice = 2 * ops.sum(p * truth, axis=0) / ops.maximum(ops.sum(p, axis=0) + size, 1e-6)
+        return _mean_of_present(1 - dice, size, weights)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class LovaszSoftmax(_SegmentationLoss):
+    """The convex extension of 1 minus the IoU of each class, averaged over the classes.
+
+    Over the whole batch; ignored pixels and classes absent from its truth do not count.
+
+    Args:
+        ignore_class: As in `Focal`.
+        class_weights: As in `Focal`; weights of the average.
+        axis: As in `Focal`.
+        name: Name of the loss; that of the class if `None`.
+        dtype: As in Keras.
+
+    Raises:
+        ValueError: If a weight is less than 0, or the weights are not one per class.
+
+    References:
+        - [Berman et al., 2018](https://arxiv.org/abs/1705.08790)
+    """
+
+    def _loss(self, logits, truth, valid, weights):
+        # Ignored pixels have error 0 and truth 0: they come last and change nothing.
+        errors = ops.abs(truth - ops.softmax(logits, axis=-1)) * valid
+        order = ops.argsort(-ops.stop_gradient(errors), axis=0)
+        errors = ops.take_along_axis(errors, order, axis=0)
+        truth = ops.take_along_axis(truth, order, axis=0)
+        size = ops.sum(truth, axis=0)
+        # 1 - IoU if the first n pixels are wrong, for every n, and its growth with each pixel.
+        intersection = size - ops.cumsum(truth, axis=0)
+        union = size + ops.cumsum(1 - truth, axis=0)
+        jaccard = 1 - intersection / union
+        growth = ops.concatenate([jaccard[:1], jaccard[1:] - jaccard[:-1]], axis=0)
+        return _mean_of_present(ops.sum(errors * growth, axis=0), size, weights)
+
+
+def _mean_of_present(values, size, weights):
+    weights = weights * ops.cast(size > 0, values.dtype)
+    return ops.sum(weights * values) / ops.maximum(ops.sum(weights), 1e-6)

@@ -1,0 +1,143 @@
+"""Focal, Dice and Lovász-softmax against their definitions, written again in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_fcn.losses import Dice, Focal, LovaszSoftmax
+
+IGNORED, NUM_CLASSES = 255, 4
+LOSSES = {"focal": Focal, "dice": Dice, "lovasz": LovaszSoftmax}
+WEIGHTS = [0.5, 2.0, 1.0, 3.0]
+
+
+def example(seed=0):
+    """Logits and label maps in which class 3 never occurs."""
+    generator = np.random.default_rng(seed)
+    logits = generator.standard_normal((2, 4, 5, NUM_CLASSES)).astype("float32") * 2
+    label_map = generator.integers(0, 3, (2, 4, 5)).astype("uint8")
+    label_map[0, 0] = label_map[1, 2, :2] = IGNORED
+    return logits, label_map
+
+
+def valid_pixels(logits, label_map):
+    """Softmax (pixels, classes) and labels (pixels,) of the pixels that count, in float64."""
+    logits = logits.astype("float64").reshape(-1, NUM_CLASSES)
+    labels = label_map.ravel()
+    logits, labels = logits[labels != IGNORED], labels[labels != IGNORED]
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    return exponents / exponents.sum(1, keepdims=True), labels
+
+
+def focal(p, labels, weights, gamma=2.0):
+    losses = []
+    for pixel, label in zip(p, labels, strict=True):
+        losses.append(-weights[label] * (1 - pixel[label]) ** gamma * np.log(pixel[label]))
+    return np.mean(losses)
+
+
+def dice(p, labels, weights):
+    values = {}
+    for c in set(labels.tolist()):
+        truth = labels == c
+        values[c] = 1 - 2 * p[truth, c].sum() / (p[:, c].sum() + truth.sum())
+    return np.average(list(values.values()), weights=[weights[c] for c in values])
+
+
+def jaccard_loss(truth, wrong):
+    """1 - IoU of a class if exactly the pixels of the set `wrong` are mispredicted."""
+    truth = set(np.flatnonzero(truth))
+    predicted = truth ^ set(wrong)
+    return 1 - len(truth & predicted) / len(truth | predicted)
+
+
+def lovasz(p, labels, weights):
+    """The Lovász extension from its definition over growing sets of wrong pixels."""
+    values = {}
+    for c in set(labels.tolist()):
+        truth = labels == c
+        errors = np.where(truth, 1 - p[:, c], p[:, c])
+        order = np.argsort(-errors)
+        value = 0.0
+        for count, pixel in enumerate(order):
+            before = jaccard_loss(truth, order[:count]) if count else 0.0
+            value += errors[pixel] * (jaccard_loss(truth, order[: count + 1]) - before)
+        values[c] = value
+    return np.average(list(values.values()), weights=[weights[c] for c in values])
+
+
+DEFINITIONS = {"focal": focal, "dice": dice, "lovasz": lovasz}
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal", "weighted"])
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("name", LOSSES)
+class TestDefinition:
+    def test_the_value_is_that_of_the_definition(self, name, axis, weights):
+        logits, label_map = example()
+        loss = LOSSES[name](ignore_class=IGNORED, class_weights=weights, axis=axis)
+        expected = DEFINITIONS[name](*valid_pixels(logits, label_map), weights or [1.0] * 4)
+        value = loss(label_map, np.moveaxis(logits, -1, axis))
+        np.testing.assert_allclose(float(value), expected, rtol=1e-5)
+
+
+class TestSpecialCases:
+    def test_focal_with_gamma_0_is_kerass_cross_entropy(self):
+        logits, label_map = example()
+        theirs = keras.losses.SparseCategoricalCrossentropy(True, ignore_class=IGNORED)
+        value = float(Focal(gamma=0, ignore_class=IGNORED)(label_map, logits))
+        np.testing.assert_allclose(value, float(theirs(label_map, logits)), rtol=1e-6)
+
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_a_sure_and_right_prediction_has_no_loss(self, name):
+        _, label_map = example()
+        logits = 100 * np.eye(NUM_CLASSES, dtype="float32")[np.where(label_map < 4, label_map, 0)]
+        assert float(LOSSES[name](ignore_class=IGNORED)(label_map, logits)) == pytest.approx(0)
+
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_nothing_but_ignored_pixels_is_no_loss_and_no_nan(self, name):
+        logits, label_map = example()
+        label_map[:] = IGNORED
+        assert float(LOSSES[name](ignore_class=IGNORED)(label_map, logits)) == 0
+
+    def test_a_prediction_all_wrong_has_lovasz_1(self):
+        logits = np.zeros((1, 1, 2, 2), "float32")
+        logits[0, 0, 0, 1] = logits[0, 0, 1, 0] = 100
+        value = LovaszSoftmax()(np.array([[[0, 1]]]), logits)
+        assert float(value) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+class TestTraining:
+    def test_ignored_pixels_give_no_gradient_and_fit_lowers_the_loss(self, name):
+        """One bias for each pixel: those of ignored pixels must not move."""
+        logits, label_map = example()
+
+        class Table(keras.layers.Layer):
+            def build(self, input_shape):
+                self.table = self.add_weight(shape=logits.shape[1:], initializer="zeros")
+
+            def call(self, inputs):
+                return inputs + self.table
+
+        model = keras.Sequential([keras.Input(logits.shape[1:]), Table()])
+        model.compile(keras.optimizers.SGD(1.0), LOSSES[name](ignore_class=IGNORED))
+        first = model.train_on_batch(logits[:1], label_map[:1])
+        for _ in range(5):
+            last = model.train_on_batch(logits[:1], label_map[:1])
+        table = keras.ops.convert_to_numpy(model.layers[-1].table)
+        assert last < first
+        assert not table[label_map[0] == IGNORED].any()
+        assert table[label_map[0] != IGNORED].any(axis=-1).all()
+
+    def test_it_saves_and_loads(self, name):
+        loss = LOSSES[name](ignore_class=7, class_weights=WEIGHTS, axis=1)
+        copy = keras.losses.deserialize(keras.losses.serialize(loss))
+        assert copy.get_config() == loss.get_config()
+
+    def test_wrong_weights_are_refused(self, name):
+        logits, label_map = example()
+        with pytest.raises(ValueError, match="`class_weights` must be at least 0"):
+            LOSSES[name](class_weights=[1, -1])
+        with pytest.raises(ValueError, match=r"each of the 4 classes\. Received: 2"):
+            LOSSES[name](ignore_class=IGNORED, class_weights=[1, 1])(label_map, logits)
