@@ -12,6 +12,11 @@ import warnings
 
 from keras_fcn.version import __version__
 
+_LABEL_SPACES = (
+    *("ade20k", "camvid", "cityscapes", "nyudv2_40", "oxford_iiit_pet", "pascal_context"),
+    *("pascal_voc", "sift_flow", "sift_flow_geometric"),
+)
+_DIR_HELP = "folder of images/ and labels/, or of NAME/ and NAMEannot/ for each split"
 _MODEL_HELP = "folder written by train, a .keras file, pascal_voc or pascal_voc_atonce"
 
 
@@ -26,7 +31,7 @@ def main(arguments=None):
 
             tensorflow.config.list_physical_devices()
         warnings.showwarning = _show_warning
-        options.run(options)
+        return options.run(options) or 0
     except (ImportError, OSError, ValueError) as error:
         if options.traceback:
             raise
@@ -35,7 +40,6 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("keras-fcn: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser():
@@ -88,6 +92,32 @@ def _parser():
     convert.add_argument(
         "--at-once", action="store_true", help="SRC was trained with FCN-8s at once"
     )
+    convert.add_argument(
+        "--mean",
+        type=float,
+        nargs=3,
+        metavar=("BLUE", "GREEN", "RED"),
+        help="mean that SRC was trained with; default: PASCAL VOC's",
+    )
+
+    data = commands.add_parser("data", help="look into a data set").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    check = data.add_parser("check", help="read every file once and report what is wrong")
+    check.set_defaults(run=_check_data)
+    check.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
+    _add_label_space(check)
+    _add_palette(check)
+    check.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    check.add_argument("--chart", metavar="PNG", help="bar chart of the classes, which is written")
+
+    preview = data.add_parser("preview", help="write a sheet of images and overlays")
+    preview.set_defaults(run=_preview_data)
+    preview.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
+    _add_label_space(preview)
+    _add_palette(preview)
+    preview.add_argument("--count", type=int, default=8, metavar="N", help="pairs that are shown")
+    preview.add_argument("--out", default="preview.png", metavar="PNG", help="the sheet")
 
     demo = commands.add_parser("demo", help="train FCN-32s, 16s and 8s on drawn shapes, offline")
     demo.set_defaults(run=_demo)
@@ -107,11 +137,18 @@ def _add_model(parser):
 
 
 def _add_label_space(parser):
-    known = ["pascal_voc", "camvid"]
     parser.add_argument("--num-classes", type=int, metavar="N")
     parser.add_argument("--ignore-class", type=int, metavar="ID", help="label that does not count")
     parser.add_argument(
-        "--label-space", choices=known, help="known classes, instead of the two options above"
+        "--label-space",
+        metavar="NAME",
+        help=f"{', '.join(_LABEL_SPACES)}, or a .toml or .json file; instead of the two above",
+    )
+
+
+def _add_palette(parser):
+    parser.add_argument(
+        "--palette", action="store_true", help="label maps hold the label space's colours"
     )
 
 
@@ -124,11 +161,18 @@ def _label_space(options):
         return label_spaces.generic(options.num_classes, options.ignore_class)
     if options.num_classes is not None or options.ignore_class is not None:
         raise ValueError("--label-space must stand without --num-classes and --ignore-class.")
-    return getattr(label_spaces, options.label_space.upper())
+    if options.label_space in _LABEL_SPACES:
+        return getattr(label_spaces, options.label_space.upper())
+    if not options.label_space.endswith((".toml", ".json")):
+        raise ValueError(
+            f"--label-space must be one of {', '.join(_LABEL_SPACES)}, or a .toml or .json file. "
+            f"Received: {options.label_space}."
+        )
+    return label_spaces.from_file(options.label_space)
 
 
 def _train(options):
-    from keras_fcn.data.examples import find_pairs
+    from keras_fcn.data.files import find_pairs
     from keras_fcn.training.train import Settings, train
 
     if (options.val_images is None) != (options.val_labels is None):
@@ -150,7 +194,8 @@ def _train(options):
 
 def _evaluate(options):
     from keras_fcn.data.batches import evaluation_batches
-    from keras_fcn.data.examples import check_pairs, find_pairs
+    from keras_fcn.data.examples import check_pairs
+    from keras_fcn.data.files import find_pairs
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
     from keras_fcn.training.run import open_model
@@ -209,6 +254,7 @@ def _convert(options):
         num_classes=label_space.num_classes,
         label_space=label_space,
         skip_scales=AT_ONCE_SKIP_SCALES if options.at_once else None,
+        mean=options.mean,
         padding=options.padding,
         fc_units=options.fc_units,
         data_format="channels_last",
@@ -232,6 +278,62 @@ def _prediction_paths(images, out):
             if path.exists() and any(path.samefile(other) for other in images if other.exists()):
                 raise ValueError(f"--out must be another folder: {path} would be overwritten.")
     return outputs
+
+
+def _check_data(options):
+    import json
+
+    from keras_fcn.data.check import check_data
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.visualization import plot_class_shares
+
+    space = _label_space(options)
+    splits, problems = _splits(options.folders)
+    num_pairs = sum(map(len, splits.values()))
+    quiet = contextlib.nullcontext(lambda: None)
+    with quiet if options.json else progress_bar("checking files", num_pairs) as advance:
+        report = check_data(splits, space, space.palette if options.palette else None, advance)
+    report.problems[:0] = problems
+    if options.chart:
+        plot_class_shares(report.shares, report.label_space, options.chart)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
+    return 1 if report.problems else 0
+
+
+def _preview_data(options):
+    from keras_fcn.data.examples import read_example
+    from keras_fcn.visualization import contact_sheet
+
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1. Received: {options.count}.")
+    space = _label_space(options)
+    splits, _ = _splits(options.folders)
+    pairs = [pair for pairs in splits.values() for pair in pairs]
+    shown = pairs[:: max(1, len(pairs) // options.count)][: options.count]
+    palette = space.palette if options.palette else None
+    examples = {
+        pair.image.name: read_example(pair, space.num_classes, space.ignore_class, palette)
+        for pair in shown
+    }
+    contact_sheet(examples, space).save(options.out)
+    print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
+
+
+def _splits(folders):
+    """Returns the pairs of each split in some folders, and what has no partner."""
+    from pathlib import Path
+
+    from keras_fcn.data.check import find_splits, match_pairs
+
+    splits, problems = {}, []
+    for folder in map(Path, folders):
+        for name, (images, labels) in find_splits(folder).items():
+            name = name if len(folders) == 1 else str(folder / name)
+            splits[name], unmatched = match_pairs(images, labels)
+            problems += unmatched
+    if not any(splits.values()):
+        raise ValueError(f"DIR must hold pairs of images and label maps. Received: {folders}.")
+    return splits, problems
 
 
 def _demo(options):

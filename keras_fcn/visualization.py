@@ -67,7 +67,7 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
 
     Args:
         panels: Dictionary from caption to RGB (height, width, 3), uint8, all of one size.
-        height: Height of a panel in pixels, for small panels to be seen; their own if `None`.
+        height: Height of a panel in pixels; their own if `None`.
 
     Returns:
         `PIL.Image.Image`.
@@ -77,7 +77,8 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
     if height is not None:
         scale = height / images[0].height
         size = (round(images[0].width * scale), height)
-        images = [image.resize(size, Image.Resampling.NEAREST) for image in images]
+        resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+        images = [image.resize(size, resampling) for image in images]
     width = images[0].width
     picture = Image.new(
         "RGB",
@@ -93,14 +94,41 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
 
 
 def stack_pictures(pictures: list[Image.Image]) -> Image.Image:
-    """Returns one picture of several of the same width, one above the other."""
-    height = sum(picture.height for picture in pictures)
-    stacked = Image.new("RGB", (pictures[0].width, height), "white")
+    """Returns one picture of several, one above the other."""
+    size = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
+    stacked = Image.new("RGB", size, "white")
     top = 0
     for picture in pictures:
         stacked.paste(picture, (0, top))
         top += picture.height
     return stacked
+
+
+def contact_sheet(
+    examples: dict[str, dict[str, np.ndarray]], label_space: LabelSpace, height: int = 180
+) -> Image.Image:
+    """Returns one picture of examples, two in a row, each as image and overlay, and a legend.
+
+    Args:
+        examples: Dictionary from a caption to `"image"` and `"label_map"`, of any sizes.
+        label_space: The `LabelSpace` of the label maps.
+        height: Height of an image on the sheet, in pixels.
+    """
+    rows = []
+    for caption, example in examples.items():
+        blended = overlay(example["image"], example["label_map"], label_space)
+        rows.append(picture_row({caption: example["image"], "overlay": blended}, height))
+    columns = [stack_pictures(rows[start::2]) for start in range(min(2, len(rows)))]
+    sheet = Image.new(
+        "RGB",
+        (sum(column.width for column in columns), max(column.height for column in columns)),
+        "white",
+    )
+    left = 0
+    for column in columns:
+        sheet.paste(column, (left, 0))
+        left += column.width
+    return stack_pictures([sheet, legend(label_space, sheet.width)])
 
 
 def plot_curves(history: list[dict], path: str | os.PathLike) -> None:
@@ -131,3 +159,47 @@ def plot_curves(history: list[dict], path: str | os.PathLike) -> None:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.savefig(path, dpi=130)
+
+
+def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | os.PathLike) -> None:
+    """Draws the share of each class in a data set as a bar in its colour.
+
+    Args:
+        shares: Fractions, (num_classes,).
+        label_space: The `LabelSpace` of the classes.
+        path: The PNG or SVG file that is written.
+    """
+    from matplotlib.figure import Figure
+
+    percent = 100 * np.asarray(shares)
+    figure = Figure(figsize=(7, 0.8 + 0.24 * len(percent)), layout="constrained")
+    axes = figure.subplots()
+    colours = np.array(label_space.palette) / 255
+    bars = axes.barh(label_space.class_names, percent, color=colours, edgecolor="black", lw=0.4)
+    axes.bar_label(bars, fmt="%.2f %%", padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the pixels that count, %", xlim=(0, 1.15 * max(percent.max(), 1e-9)))
+    axes.tick_params(axis="y", labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
+def legend(label_space: LabelSpace, width: int) -> Image.Image:
+    """Returns a picture of every class's colour and name, `width` pixels wide.
+
+    Args:
+        label_space: The `LabelSpace` of the classes.
+        width: Width in pixels.
+    """
+    box, line, margin = 12, 18, 6
+    columns = max(1, width // 150)
+    rows = -(-label_space.num_classes // columns)
+    picture = Image.new("RGB", (width, rows * line + margin), "white")
+    draw = ImageDraw.Draw(picture)
+    classes = zip(label_space.class_names, label_space.palette, strict=True)
+    for index, (name, colour) in enumerate(classes):
+        left, top = margin + index % columns * 150, index // columns * line + 2
+        draw.rectangle((left, top, left + box, top + box), fill=colour, outline="black")
+        draw.text((left + box + 5, top), name, fill="black")
+    return picture

@@ -10,8 +10,8 @@ from caffe import paper_layers, write_caffemodel
 from helpers import randomize, variables_as_numpy
 from PIL import Image
 
-from keras_fcn import FCN8s
-from keras_fcn.cli import main
+from keras_fcn import FCN8s, label_spaces
+from keras_fcn.cli import _LABEL_SPACES, main
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
 
@@ -259,6 +259,27 @@ class TestConvert:
         assert main([*command, "--out", str(tmp_path / "out")]) == 1
         assert "model.keras must be a whole .keras file" in error_of(capsys)
         assert not (tmp_path / "out").exists()
+
+
+class TestLabelSpace:
+    def check(self, data, name):
+        return main(["data", "check", str(data), "--label-space", str(name)])
+
+    def test_a_file_names_the_classes(self, data, capsys):
+        path = data / "classes.toml"
+        path.write_text('class_names = ["road", "car", "tree"]\nignore_class = 255\n')
+        self.check(data, path)
+        assert "\ntree " in capsys.readouterr().out
+
+    def test_every_known_name_is_one(self, data, capsys):
+        for name in _LABEL_SPACES:
+            assert isinstance(getattr(label_spaces, name.upper()), label_spaces.LabelSpace)
+        self.check(data, "pascal_voc")
+        assert "aeroplane" in capsys.readouterr().out
+
+    def test_another_name_is_answered_with_the_known_ones(self, data, capsys):
+        assert self.check(data, "pascal") == 1
+        assert "must be one of ade20k, camvid" in error_of(capsys)
 
 
 def test_training_from_random_values_is_warned_of_in_one_line(data, capsys):

@@ -4,7 +4,21 @@ import sys
 
 import pytest
 
-from keras_fcn.label_spaces import CAMVID, PASCAL_VOC, LabelSpace, generic
+from keras_fcn import label_spaces
+from keras_fcn.label_spaces import (
+    ADE20K,
+    CAMVID,
+    CITYSCAPES,
+    NYUDV2_40,
+    OXFORD_IIIT_PET,
+    PASCAL_CONTEXT,
+    PASCAL_VOC,
+    SIFT_FLOW,
+    SIFT_FLOW_GEOMETRIC,
+    LabelSpace,
+    from_file,
+    generic,
+)
 
 BLACK_AND_WHITE = ((0, 0, 0), (255, 255, 255))
 
@@ -76,6 +90,46 @@ class TestKnownLabelSpaces:
         assert CAMVID.palette[3] == (128, 64, 128)
         assert CAMVID.ignore_class == 11
 
+    @pytest.mark.parametrize(
+        ("space", "some_names"),
+        [
+            (PASCAL_CONTEXT, {0: "background", 1: "aeroplane", 28: "clothes", 59: "wood"}),
+            (NYUDV2_40, {0: "wall", 1: "floor", 24: "television", 39: "otherprop"}),
+            (SIFT_FLOW, {0: "awning", 8: "cow", 27: "sky", 32: "window"}),
+            (SIFT_FLOW_GEOMETRIC, {0: "sky", 1: "horizontal", 2: "vertical"}),
+            (CITYSCAPES, {0: "road", 8: "vegetation", 13: "car", 18: "bicycle"}),
+            (ADE20K, {0: "wall", 12: "person", 89: "television", 149: "flag"}),
+            (OXFORD_IIIT_PET, {0: "pet", 1: "background", 2: "border"}),
+        ],
+    )
+    def test_names_stand_in_the_order_of_the_data(self, space, some_names):
+        assert {class_id: space.class_names[class_id] for class_id in some_names} == some_names
+
+    @pytest.mark.parametrize(
+        ("space", "num_classes"),
+        [
+            (PASCAL_CONTEXT, 60),
+            (NYUDV2_40, 40),
+            (SIFT_FLOW, 33),
+            (SIFT_FLOW_GEOMETRIC, 3),
+            (CITYSCAPES, 19),
+            (ADE20K, 150),
+            (OXFORD_IIIT_PET, 3),
+        ],
+    )
+    def test_every_class_has_a_colour_of_its_own_and_255_is_void(self, space, num_classes):
+        assert space.num_classes == len(set(space.palette)) == num_classes
+        assert space.ignore_class == 255
+
+    def test_cityscapes_colours_are_those_of_the_benchmark(self):
+        by_name = dict(zip(CITYSCAPES.class_names, CITYSCAPES.palette, strict=True))
+        assert by_name["road"] == (128, 64, 128)
+        assert by_name["person"] == (220, 20, 60)
+        assert by_name["bicycle"] == (119, 11, 32)
+
+    def test_every_public_name_is_there(self):
+        assert all(hasattr(label_spaces, name) for name in label_spaces.__all__)
+
     def test_generic_counts_its_classes(self):
         space = generic(3, ignore_class=255)
         assert space.class_names == ("class 0", "class 1", "class 2")
@@ -90,6 +144,58 @@ class TestKnownLabelSpaces:
     def test_generic_refuses_less_than_2_classes(self, num_classes):
         with pytest.raises(ValueError, match="`num_classes` must be an integer of at least 2"):
             generic(num_classes)
+
+
+class TestFromFile:
+    TOML = 'class_names = ["road", "car"]\npalette = [[128, 64, 128], [0, 0, 7]]\n'
+    JSON = '{"class_names": ["road", "car"], "palette": [[128, 64, 128], [0, 0, 7]]'
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [("a.toml", TOML + "ignore_class = 255"), ("a.JSON", JSON + ', "ignore_class": 255}')],
+    )
+    def test_reads_names_colours_and_ignore_class(self, tmp_path, name, text):
+        (tmp_path / name).write_text(text)
+        expected = LabelSpace(("road", "car"), ((128, 64, 128), (0, 0, 7)), 255)
+        assert from_file(tmp_path / name) == expected
+        assert from_file(str(tmp_path / name)) == expected
+
+    def test_names_alone_are_enough(self, tmp_path):
+        (tmp_path / "a.toml").write_text('class_names = ["Straße", "Auto"]', encoding="utf-8")
+        space = from_file(tmp_path / "a.toml")
+        assert space == LabelSpace(("Straße", "Auto"), ((0, 0, 0), (128, 0, 0)), None)
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("a.yaml", "", r"`path` must end in \.toml or \.json. Received: path=.*a\.yaml"),
+            ("a.toml", "class_names = [", r"a\.toml cannot be read as TOML: "),
+            ("a.json", "{", r"a\.json cannot be read as JSON: "),
+            ("a.json", b"\xff\xfe{", r"a\.json cannot be read as JSON: "),
+            ("a.json", "[1]", r"a\.json must hold an object .* Received: a list"),
+            ("a.toml", "palette = []", r"a\.toml must hold `class_names`.*\['palette'\]"),
+            ("a.toml", TOML + "ignore = 255", r"a\.toml must hold only .*\['ignore'\]"),
+            ("a.json", '{"class_names": "road"}', "`class_names` must be a list. Received: 'road'"),
+            ("a.json", '{"class_names": [1, 2]}', r"a\.json: `class_names` must be non-empty str"),
+            ("a.json", '{"class_names": ["a"]}', r"a\.json: `class_names` must hold at least 2"),
+            ("a.json", '{"class_names": ["a", "b"], "palette": "red"}', "`palette` must be a list"),
+            (
+                "a.json",
+                '{"class_names": ["a", "b"], "palette": [1, 2]}',
+                "`palette` must be a list",
+            ),
+            ("a.json", '{"class_names": ["a", "b"], "palette": [[1, 2, 3]]}', "one colour per cl"),
+            ("a.toml", TOML + 'ignore_class = "void"', "`ignore_class` must be an integer or None"),
+        ],
+    )
+    def test_names_the_file_and_what_is_wrong(self, tmp_path, name, text, message):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ValueError, match=message):
+            from_file(tmp_path / name)
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.toml"):
+            from_file(tmp_path / "nowhere.toml")
 
 
 def test_importing_label_spaces_loads_neither_numpy_nor_keras():

@@ -5,18 +5,28 @@ import importlib
 # Public name -> module that defines it, resolved on first use (PEP 562): reading files must not
 # wait for TensorFlow.
 _EXPORTS = {
-    "Pair": "examples",
+    "Pair": "files",
+    "find_pairs": "files",
+    "read_pairs_file": "files",
     "check_label_map": "examples",
     "check_pairs": "examples",
-    "find_pairs": "examples",
     "read_example": "examples",
     "read_image": "examples",
     "read_label_map": "examples",
+    "from_directory": "loading",
+    "from_pairs": "loading",
+    "load": "loading",
+    "data_set_names": "named",
+    "label_space_of": "named",
+    "photometric_jitter": "transforms",
+    "random_crop": "transforms",
     "random_flip": "transforms",
+    "random_scale": "transforms",
+    "resize_keeping_aspect": "transforms",
     "evaluation_batches": "batches",
     "training_batches": "batches",
 }
-_SUBMODULES = ("batches", "examples", "transforms")
+_SUBMODULES = ("batches", "examples", "files", "loading", "transforms")
 
 __all__ = [*_EXPORTS, *_SUBMODULES]
 

@@ -1,42 +1,73 @@
-"""Pairs of files -> batches of images and label maps, as `keras.Model.fit` takes them."""
+"""Examples -> batches of images and label maps, as `keras.Model.fit` takes them."""
 
-import itertools
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras_fcn.data.examples import Pair, read_example, read_label_map
-from keras_fcn.data.transforms import random_flip
+from keras_fcn.data.examples import Palette
+from keras_fcn.data.files import Pair
+from keras_fcn.data.padding import PadTo, batched, check_pad_to
+from keras_fcn.data.sources import DatasetSource, PairsSource
+from keras_fcn.data.transforms import Transform, random_flip
 
 _DATA_FORMATS = ("channels_last", "channels_first")
 
 
 def training_batches(
-    pairs: Sequence[Pair],
+    examples: Sequence[Pair] | tf.data.Dataset,
     *,
     num_classes: int,
     ignore_class: int | None,
     batch_size: int,
     seed: int,
-    flip: bool = True,
+    transforms: Sequence[Transform] = (random_flip,),
+    pad_to: PadTo = None,
+    drop_remainder: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    cache: str | os.PathLike | None = None,
+    on_error: str = "raise",
+    first_epoch: int = 0,
+    shuffle_buffer: int = 128,
+    palette: Palette | None = None,
     data_format: str = "channels_last",
 ) -> tf.data.Dataset:
-    """Batches in random order with random flips, every pair once per epoch.
+    """Batches in random order with random transforms, every example once per epoch.
 
-    Every iteration over the dataset is the next epoch, with an order and flips of its own. They
-    follow from `seed` and the number of the epoch alone, however many threads read.
+    Every iteration over the dataset is the next epoch. One that ends after the first of several
+    batches, as when Keras looks at their shapes before it trains, does not count, if the number of
+    batches is known. Order and transforms follow from `seed`, the number of the epoch and the place
+    of the example in `examples` alone, however many threads read.
 
     Images smaller than the largest of their batch are padded at the bottom and at the right: the
     image with 0, the label map with `ignore_class`. The last batch of an epoch may be smaller.
 
     Args:
-        pairs: As from `find_pairs`.
+        examples: Pairs of files, as from `find_pairs`, or a dataset of {"image", "label_map"}, as
+            from `load`.
         num_classes: Number of classes; the label maps are checked for it as they are read.
         ignore_class: Class id of pixels to leave out, or `None`.
         batch_size: Images per batch.
         seed: Integer of at least 0.
-        flip: Whether to mirror half of the examples left to right.
+        transforms: Functions as in `keras_fcn.data.transforms`, applied in this order.
+        pad_to: Sizes that batches may have, for backends that compile for each one anew. An integer
+            m pads height and width to the next multiple of m; (height, width) pads to this size; a
+            list of sizes pads to the smallest that holds the batch. `None` pads no further.
+        drop_remainder: Whether to leave out the last batch of an epoch where it is smaller.
+        shard: (index, count): of `count` processes, each with the same arguments otherwise, this is
+            number `index`, from 0. No two get the same example in an epoch. All get equally many:
+            at the end of the epoch's order up to `count` - 1 examples are left out, others in
+            each epoch.
+        cache: Where to keep the examples as they were read, before the transforms: `"memory"`, a
+            folder of their own, or `None`. Changed files are read anew; a dataset is stored in the
+            folder once and whole, and is not looked at again while the folder exists.
+        on_error: `"raise"`, or `"skip"` for pairs that cannot be used: each iteration then ends
+            with a warning that counts and names them, and the number of batches is unknown.
+        first_epoch: Number of the first epoch, to go on after a restart.
+        shuffle_buffer: How many examples of a dataset are held in memory to choose the next one
+            from; of pairs, all are shuffled.
+        palette: Colours of true-colour label maps, see `read_label_map`; only for pairs.
         data_format: `"channels_last"`, or `"channels_first"` for images (batch, 3, height, width).
 
     Returns:
@@ -49,114 +80,191 @@ def training_batches(
         tensorflow.errors.InvalidArgumentError: While iterating, if a file cannot be used; the
             message names it. `check_pairs` finds such files beforehand.
     """
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0. Received: {seed=}.")
-    pairs = _checked(pairs, num_classes, ignore_class, batch_size, data_format)
-    order = _training_order(len(pairs), seed)
-    read = _reader(pairs, num_classes, ignore_class)
+    _check_at_least("seed", seed, 0)
+    _check_at_least("first_epoch", first_epoch, 0)
+    _check_at_least("shuffle_buffer", shuffle_buffer, 1)
+    batching = _Batching(num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format)
+    index, count = _checked_shard(shard)
+    if on_error == "skip" and count > 1:
+        raise ValueError(
+            "`on_error` must be 'raise' where processes share an epoch, since a file that one of "
+            f"them skips would leave it with fewer steps. Received: {shard=}. Find such files "
+            "with `check_pairs` (keras-fcn data check)."
+        )
+    source = _source(examples, batching, transforms, palette, on_error, cache)
+    share = None if source.num_examples is None else source.num_examples // count
+    if count > 1 and not share:
+        raise ValueError(
+            "`examples` must hold at least one example for each process, and their number must be "
+            f"known. Received: {source.num_examples} examples, {shard=}. Tell the number of a "
+            "dataset with `dataset.apply(tf.data.experimental.assert_cardinality(number))`."
+        )
+    steps = None if share is None or on_error == "skip" else batching.steps(share)
+    if steps == 0:
+        raise ValueError(
+            "`batch_size` must be at most the number of examples of a process where "
+            f"`drop_remainder` leaves out smaller batches. Received: {batch_size=} for {share}."
+        )
+    epochs = _Epochs(first_epoch, steps)
 
-    def example(index, transform_seed):
-        image, label_map = read(index)
-        return random_flip(image, label_map, transform_seed) if flip else (image, label_map)
+    def one_epoch(epoch):
+        chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, index)
+        if count > 1:
+            chosen = chosen.take(share)
+        transformed = source.read(chosen).map(
+            _transformed(transforms, tf.stack([tf.constant(seed, tf.int64), epoch])),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return epochs.counted(batching(transformed).prefetch(tf.data.AUTOTUNE), epoch)
 
-    return _batches(order, example, batch_size, ignore_class, data_format)
+    return epochs.dataset(one_epoch)
 
 
 def evaluation_batches(
-    pairs: Sequence[Pair],
+    examples: Sequence[Pair] | tf.data.Dataset,
     *,
     num_classes: int,
     ignore_class: int | None,
     batch_size: int = 1,
+    transforms: Sequence[Transform] = (),
+    pad_to: PadTo = None,
+    shard: tuple[int, int] = (0, 1),
+    cache: str | os.PathLike | None = None,
+    on_error: str = "raise",
+    palette: Palette | None = None,
     data_format: str = "channels_last",
 ) -> tf.data.Dataset:
-    """Batches in the order of `pairs`, nothing changed but the padding.
+    """Batches in the order of `examples`, nothing changed but the padding.
 
     Padding is that of `training_batches`. A padded image can score slightly differently from the
-    image alone, near the padding; where sizes differ, a `batch_size` of 1 avoids it.
+    image alone, near the padding; where sizes differ, a `batch_size` of 1 avoids it. With `shard`,
+    every example goes to exactly one process, so that one may get an example, and a batch, more
+    than another. `transforms` are the same in every iteration.
 
     Args, Returns and Raises: See `training_batches`.
     """
-    pairs = _checked(pairs, num_classes, ignore_class, batch_size, data_format)
-    order = tf.data.Dataset.range(len(pairs))
-    read = _reader(pairs, num_classes, ignore_class)
-    return _batches(order, read, batch_size, ignore_class, data_format)
-
-
-def _checked(pairs, num_classes, ignore_class, batch_size, data_format):
-    """`pairs` as a list, after all checks that need no image to be decoded twice."""
-    pairs = list(pairs)
-    if not pairs:
-        raise ValueError("`pairs` must hold at least one pair. Received: pairs=[].")
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(
-            f"`num_classes` must be an integer of at least 2. Received: {num_classes=}."
+    batching = _Batching(num_classes, ignore_class, batch_size, pad_to, False, data_format)
+    index, count = _checked_shard(shard)
+    source = _source(examples, batching, transforms, palette, on_error, cache)
+    read = source.read(source.in_order().shard(count, index))
+    if transforms:
+        read = read.map(
+            _transformed(transforms, tf.zeros(2, tf.int64)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be an integer of at least 1. Received: {batch_size=}.")
-    if data_format not in _DATA_FORMATS:
-        raise ValueError(f"`data_format` must be one of {_DATA_FORMATS}. Received: {data_format=}.")
-    if ignore_class is None and batch_size > 1:
-        _check_equal_sizes(pairs)
-    return pairs
+    else:
+        read = read.map(lambda _, image, label_map: (image, label_map))
+    return batching(read).prefetch(tf.data.AUTOTUNE)
 
 
-def _check_equal_sizes(pairs):
-    # The label maps alone: smaller files than the images, and `read_example` compares the two.
-    first, size = pairs[0].label_map, read_label_map(pairs[0].label_map).shape
-    for pair in pairs[1:]:
-        other = read_label_map(pair.label_map).shape
-        if other != size:
+class _Batching:
+    """Function of a dataset of (image, label_map) to the dataset of their batches."""
+
+    def __init__(self, num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format):
+        _check_at_least("num_classes", num_classes, 2)
+        _check_at_least("batch_size", batch_size, 1)
+        if data_format not in _DATA_FORMATS:
             raise ValueError(
-                "Images of different sizes can share a batch only by padding, whose pixels need an "
-                f"`ignore_class`. Received (width x height): {first} {size[1]}x{size[0]}, "
-                f"{pair.label_map} {other[1]}x{other[0]}. Pass `batch_size=1` (--batch-size 1) or "
-                "an `ignore_class` (such as --ignore-class 255)."
+                f"`data_format` must be one of {_DATA_FORMATS}. Received: {data_format=}."
             )
+        self.num_classes, self.ignore_class, self.batch_size = num_classes, ignore_class, batch_size
+        self._drop_remainder, self._data_format = drop_remainder, data_format
+        self._pad_to = check_pad_to(pad_to, ignore_class)
 
+    def steps(self, num_examples):
+        whole, rest = divmod(num_examples, self.batch_size)
+        return whole + (rest > 0 and not self._drop_remainder)
 
-def _training_order(num_pairs, seed):
-    """Dataset of (index of a pair, seed of its transforms); every iteration is the next epoch."""
-    epochs = itertools.count()
-
-    def one_epoch():
-        generator = np.random.default_rng((seed, next(epochs)))
-        indices = generator.permutation(num_pairs)
-        transform_seeds = generator.integers(2**31, size=(num_pairs, 2), dtype="int32")
-        yield from zip(indices, transform_seeds, strict=True)
-
-    signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((2,), tf.int32))
-    order = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
-    return order.apply(tf.data.experimental.assert_cardinality(num_pairs))
-
-
-def _reader(pairs, num_classes, ignore_class):
-    """Function of the index of a pair, as a tensor, to its image and label map."""
-
-    def read_files(index):
-        example = read_example(pairs[index], num_classes, ignore_class)
-        return example["image"], example["label_map"]
-
-    def read(index):
-        image, label_map = tf.numpy_function(
-            read_files, [index], (tf.uint8, tf.int32), stateful=False
+    def __call__(self, examples):
+        batches = batched(
+            examples, self.batch_size, self.ignore_class, self._pad_to, self._drop_remainder
         )
-        image.set_shape((None, None, 3))
-        label_map.set_shape((None, None))
+        if self._data_format == "channels_last":
+            return batches
+        return batches.map(lambda image, label_map: (tf.transpose(image, (0, 3, 1, 2)), label_map))
+
+
+class _Epochs:
+    """Numbers the iterations over a dataset from `first` on; `steps` is `None` where unknown."""
+
+    def __init__(self, first, steps):
+        self._next, self._steps = first, steps
+        # What ends after one batch of several was a look, see `training_batches`.
+        self._counts_from = 1 if steps is not None and steps > 1 else 0
+
+    def dataset(self, one_epoch):
+        number = tf.data.Dataset.from_tensors(0).map(
+            lambda _: tf.ensure_shape(
+                tf.numpy_function(lambda: np.int64(self._next), [], tf.int64), ()
+            )
+        )
+        batches = number.flat_map(one_epoch)
+        if self._steps is not None:
+            batches = batches.apply(tf.data.experimental.assert_cardinality(self._steps))
+        # TensorFlow would fetch further batches behind the counting, and so count a look.
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False
+        return batches.with_options(options)
+
+    def counted(self, batches, epoch):
+        def note(epoch, place):
+            if place >= self._counts_from:
+                self._next = max(self._next, int(epoch) + 1)
+            return np.int64(0)
+
+        def count(place, batch):
+            with tf.control_dependencies([tf.numpy_function(note, [epoch, place], tf.int64)]):
+                return tf.nest.map_structure(tf.identity, batch)
+
+        return batches.enumerate().map(count)
+
+
+def _source(examples, batching, transforms, palette, on_error, cache):
+    classes = {"num_classes": batching.num_classes, "ignore_class": batching.ignore_class}
+    if isinstance(examples, tf.data.Dataset):
+        if palette is not None or on_error != "raise":
+            raise ValueError(
+                "`palette` and `on_error` must be given where the files are read, such as in "
+                f"`load`, not with a dataset. Received: {palette=}, {on_error=}."
+            )
+        return DatasetSource(examples, **classes, cache=cache)
+    source = PairsSource(examples, **classes, palette=palette, on_error=on_error, cache=cache)
+    # Of other transforms only the user knows whether they make the sizes equal.
+    sizes_stay = all(transform is random_flip for transform in transforms)
+    unpadded = batching.ignore_class is None and batching.batch_size > 1
+    if unpadded and sizes_stay and on_error == "raise":
+        source.check_equal_sizes()
+    return source
+
+
+def _transformed(transforms, seed):
+    def transform(index, image, label_map):
+        example_seed = tf.random.fold_in(seed, index)
+        for place, function in enumerate(transforms):
+            image, label_map = function(image, label_map, tf.random.fold_in(example_seed, place))
         return image, label_map
 
-    return read
+    return transform
 
 
-def _batches(order, example, batch_size, ignore_class, data_format):
-    examples = order.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if ignore_class is None:
-        batches = examples.batch(batch_size)
-    else:
-        padding = (np.uint8(0), np.int32(ignore_class))
-        batches = examples.padded_batch(batch_size, padding_values=padding)
-    if data_format == "channels_first":
-        batches = batches.map(
-            lambda image, label_map: (tf.transpose(image, (0, 3, 1, 2)), label_map)
+def _checked_shard(shard):
+    try:
+        index, count = shard
+        valid = isinstance(index, int) and isinstance(count, int) and 0 <= index < count
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            "`shard` must be two integers (index, count) with index from 0 to count - 1. "
+            f"Received: {shard=}."
         )
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return index, count
+
+
+def _check_at_least(name, value, least):
+    if not isinstance(value, int) or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}."
+        )

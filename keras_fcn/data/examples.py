@@ -1,23 +1,25 @@
-"""Folders of images and label maps -> {"image", "label_map"}: finds, reads and checks the files."""
+"""Pairs of files -> {"image", "label_map"}: reads and checks them, without TensorFlow."""
 
 import collections
 import concurrent.futures
-import dataclasses
 import os
 import struct
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-# Formats that keep every value; JPEG would invent class ids.
-_LABEL_MAP_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+from keras_fcn.data.files import Pair
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+
+Palette = Sequence[Colour] | Mapping[Colour, int]
+"""Colours of the classes 0, 1, ..., or a dictionary from colours to class ids."""
 
 _GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _LABEL_MAP_MODES = ("1", "L", "P", *_GREY_16_BIT_MODES)
+_COLOUR_MODES = ("RGB", "RGBA")
 # Pillow stretches grey of 2 and 4 bits to 0..255: class 1 would come out as 85 or 17.
 _STRETCHED_BY = {"L;2": 85, "L;4": 17}
 
@@ -30,60 +32,6 @@ _DECODING_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """The file of an image and the file of its label map."""
-
-    image: Path
-    label_map: Path
-
-
-def find_pairs(images: str | os.PathLike, labels: str | os.PathLike) -> list[Pair]:
-    """Pairs every image of one folder with the label map of the same name in another.
-
-    Names are compared without their suffix: `images/street.jpg` goes with `labels/street.png`.
-    Hidden files, subfolders and files of other formats are passed over. Every image needs a label
-    map. Label maps without an image, as where `labels` holds several splits, are left out with a
-    warning.
-
-    Args:
-        images: Folder of PNG, JPEG, WebP, TIFF or BMP files.
-        labels: Folder of PNG, TIFF or BMP files.
-
-    Returns:
-        The pairs, sorted by name.
-
-    Raises:
-        FileNotFoundError: If one of the folders does not exist.
-        ValueError: If the two are one folder, a name occurs twice in a folder, nothing matches,
-            or an image has no label map.
-    """
-    images, labels = Path(images), Path(labels)
-    image_files = _files_by_stem("images", images, _IMAGE_SUFFIXES)
-    label_files = _files_by_stem("labels", labels, _LABEL_MAP_SUFFIXES)
-    if images.samefile(labels):
-        raise ValueError(f"`images` and `labels` must be two folders. Received: {images} for both.")
-    if not image_files.keys() & label_files.keys():
-        raise ValueError(
-            "Each label map must have the name of its image, but no two names match: "
-            f"{_count(image_files, 'image')} in {images}, "
-            f"{_count(label_files, 'label map')} in {labels}."
-        )
-    if lonely := sorted(image_files.keys() - label_files.keys()):
-        raise ValueError(
-            f"{len(lonely)} of {len(image_files)} images in {images} have no label map in "
-            f"{labels}: {_first_few(image_files[stem].name for stem in lonely)}. Add the label "
-            "maps or move these images elsewhere."
-        )
-    if lonely := sorted(label_files.keys() - image_files.keys()):
-        warnings.warn(
-            f"{len(lonely)} of {len(label_files)} label maps in {labels} have no image in "
-            f"{images} and are left out: {_first_few(label_files[stem].name for stem in lonely)}.",
-            stacklevel=2,
-        )
-    return [Pair(image_files[stem], label_files[stem]) for stem in sorted(image_files)]
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -112,30 +60,41 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def read_label_map(path: str | os.PathLike) -> np.ndarray:
-    """Reads a label map: the grey value or the palette index of a pixel is its class id.
+def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> np.ndarray:
+    """Reads a label map: grey values and palette indices are class ids, colours stand for them.
 
-    An EXIF orientation is followed as in images. Colour files are refused even where red, green and
-    blue agree, since a colour is no class id.
+    The colours that a palette file shows its indices in do not matter. Those of a true-colour file
+    say nothing without a `palette`, not even where red, green and blue agree. An EXIF orientation
+    is followed as in images, and an alpha channel is dropped.
+
+    Args:
+        path: PNG, TIFF or BMP.
+        palette: Class ids of the colours of a true-colour file: the colours of the classes 0, 1,
+            ..., such as `LabelSpace.palette`, or a dictionary from colours to class ids, where
+            several colours may share one and void has its own: `{(0, 0, 0): 255, ...}`.
 
     Output shape:
         (height, width), int32.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image, is cut off, holds colours or is a JPEG.
+        ValueError: If the file is no image, is cut off, is a JPEG, or holds colours without a
+            palette or other colours than the palette's.
     """
     image, raw_mode = _decode(path)
-    if image.mode not in _LABEL_MAP_MODES:
+    if image.mode not in _LABEL_MAP_MODES and (palette is None or image.mode not in _COLOUR_MODES):
         raise ValueError(
             f"{path} must hold one class id per pixel, but it is a colour image (Pillow's mode "
-            f"{image.mode}). Save it as a grey or palette PNG whose values are the class ids."
+            f"{image.mode}). Save it as a grey or palette PNG whose values are the class ids"
+            + (", or pass the `palette` of its colours." if image.mode in _COLOUR_MODES else ".")
         )
     if image.format in ("JPEG", "MPO"):
         raise ValueError(
             f"{path} is a JPEG, whose compression changes class ids. Save the label map as PNG, "
             "from its source."
         )
+    if image.mode in _COLOUR_MODES:
+        return _class_ids(path, np.asarray(image)[..., :3], *_colour_table(palette))
     return np.array(image, dtype="int32") // _STRETCHED_BY.get(raw_mode, 1)
 
 
@@ -172,8 +131,19 @@ def check_label_map(
     )
 
 
-def read_example(pair: Pair, num_classes: int, ignore_class: int | None) -> dict[str, np.ndarray]:
+def read_example(
+    pair: Pair,
+    num_classes: int | None = None,
+    ignore_class: int | None = None,
+    palette: Palette | None = None,
+) -> dict[str, np.ndarray]:
     """Reads and checks an image and its label map.
+
+    Args:
+        pair: Their files.
+        num_classes: See `check_label_map`; `None` takes any values.
+        ignore_class: See `check_label_map`.
+        palette: See `read_label_map`.
 
     Returns:
         "image": (height, width, 3), uint8, and "label_map": (height, width), int32.
@@ -182,7 +152,7 @@ def read_example(pair: Pair, num_classes: int, ignore_class: int | None) -> dict
         FileNotFoundError: If one of the files is gone.
         ValueError: If a file cannot be read, the sizes differ, or a value is no class id.
     """
-    image, label_map = read_image(pair.image), read_label_map(pair.label_map)
+    image, label_map = read_image(pair.image), read_label_map(pair.label_map, palette)
     if image.shape[:2] != label_map.shape:
         (height, width), (label_height, label_width) = image.shape[:2], label_map.shape
         message = (
@@ -192,7 +162,8 @@ def read_example(pair: Pair, num_classes: int, ignore_class: int | None) -> dict
         if image.shape[:2] == label_map.shape[::-1]:
             message += " One of them may lack the EXIF orientation that turns the other upright."
         raise ValueError(message)
-    check_label_map(pair.label_map, label_map, num_classes, ignore_class)
+    if num_classes is not None:
+        check_label_map(pair.label_map, label_map, num_classes, ignore_class)
     return {"image": image, "label_map": label_map}
 
 
@@ -201,6 +172,7 @@ def check_pairs(
     num_classes: int,
     ignore_class: int | None,
     progress: Callable[[int, int], None] | None = None,
+    palette: Palette | None = None,
 ) -> dict[tuple[int, int], int]:
     """Reads every pair once, so that a bad file shows before training and not hours into it.
 
@@ -209,6 +181,7 @@ def check_pairs(
         num_classes: See `check_label_map`.
         ignore_class: See `check_label_map`.
         progress: Called after every pair with the number done and the number of all.
+        palette: See `read_label_map`.
 
     Returns:
         How many images there are of each size (height, width).
@@ -218,7 +191,7 @@ def check_pairs(
     """
 
     def size(pair):
-        return read_example(pair, num_classes, ignore_class)["label_map"].shape
+        return read_example(pair, num_classes, ignore_class, palette)["label_map"].shape
 
     sizes = collections.Counter()
     with concurrent.futures.ThreadPoolExecutor() as threads:
@@ -227,31 +200,6 @@ def check_pairs(
             if progress is not None:
                 progress(done, len(pairs))
     return dict(sizes)
-
-
-def _files_by_stem(argument, folder, suffixes):
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`{argument}` must be a folder. Received: {argument}={folder}.")
-    names = sorted(
-        path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
-    )
-    files = {}
-    for path in (folder / name for name in names):
-        if path.suffix.lower() not in suffixes:
-            continue
-        if path.stem in files:
-            raise ValueError(
-                f"{folder} must hold one file per name. Received: {files[path.stem].name} and "
-                f"{path.name}."
-            )
-        files[path.stem] = path
-    if not files:
-        found = f"{len(names)} other files: {_first_few(names)}" if names else "no files"
-        raise ValueError(
-            f"`{argument}` must be a folder of {', '.join(suffixes)} files. Received: {folder} "
-            f"with {found}."
-        )
-    return files
 
 
 def _decode(path):
@@ -268,6 +216,55 @@ def _decode(path):
     return image, raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
 
 
+def _class_ids(path, image, colours, class_ids):
+    """Looks up packed pixels among the sorted `colours`, which takes no memory per colour."""
+    packed = _packed(image)
+    place = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)
+    known = colours[place] == packed
+    if not known.all():
+        row, column = (int(index) for index in np.argwhere(~known)[0])
+        colour = tuple(image[row, column].tolist())
+        others = len(np.unique(packed[~known])) - 1
+        raise ValueError(
+            f"{path} holds the colour {colour} at row {row}, column {column}"
+            + (f" (and {others} other unknown colours)" if others else "")
+            + f", which is none of the {len(colours)} colours of `palette`. If it marks pixels to "
+            f"leave out, pass a dictionary that maps it to the ignored class: {{{colour}: 255, "
+            "...}."
+        )
+    return class_ids[place]
+
+
+def _colour_table(palette):
+    """(packed colours, sorted; their class ids)."""
+    if not isinstance(palette, Mapping):
+        pairs = [(colour, class_id) for class_id, colour in enumerate(palette)]
+    else:
+        pairs = palette.items()
+    table = {}
+    for colour, class_id in pairs:
+        if len(colour) != 3 or not all(value in range(256) for value in colour):
+            raise ValueError(
+                "`palette` must hold colours of three integers from 0 to 255. "
+                f"Received: the colour {colour}."
+            )
+        if table.setdefault(tuple(colour), class_id) != class_id:
+            raise ValueError(
+                "`palette` must give each colour one class id. Received: the colour "
+                f"{tuple(colour)} for {table[tuple(colour)]} and {class_id}."
+            )
+    if not table:
+        raise ValueError(f"`palette` must hold at least one colour. Received: {palette=}.")
+    colours = _packed(np.array(list(table), "uint8"))
+    order = np.argsort(colours)
+    return colours[order], np.array(list(table.values()), "int32")[order]
+
+
+def _packed(colours):
+    red, green, blue = np.moveaxis(colours.astype("int32"), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
 def _way_out(value, values, num_classes):
     if num_classes == 2 and values.tolist() == [0, 255]:
         return "Save the second class as 1 instead of 255."
@@ -278,11 +275,6 @@ def _way_out(value, values, num_classes):
     if value < num_classes or value == 255:
         return f"{way_out}."
     return f"{way_out}; if it is a class, `num_classes` must be at least {value + 1}."
-
-
-def _count(files, noun):
-    example = next(iter(files.values())).name
-    return f"{len(files)} {noun}{'s' if len(files) > 1 else ''} such as {example}"
 
 
 def _first_few(names: Iterable[str], most=3):

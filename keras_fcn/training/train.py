@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import keras
 
 from keras_fcn.data.batches import evaluation_batches, training_batches
-from keras_fcn.data.examples import Pair, check_pairs
+from keras_fcn.data.examples import check_pairs
+from keras_fcn.data.files import Pair
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.training.evaluate import evaluate

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import keras
@@ -6,8 +7,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_fcn.data import reader
 from keras_fcn.data.batches import evaluation_batches, training_batches
-from keras_fcn.data.examples import find_pairs
+from keras_fcn.data.files import Pair, find_pairs
+from keras_fcn.data.loading import from_pairs
+from keras_fcn.data.transforms import random_crop, random_flip, random_scale
 
 CAMVID = Path(__file__).resolve().parents[3] / "shared" / "camvid"
 HEIGHT, WIDTH = 6, 8
@@ -52,6 +56,16 @@ def flips(seen):
         if result[index]:
             np.testing.assert_array_equal(label_map, np.fliplr(original(index)))
     return result
+
+
+def to_pairs(pairs):
+    return pairs
+
+
+@pytest.fixture(params=[to_pairs, from_pairs], ids=["pairs", "dataset"])
+def source(request):
+    """Both kinds of examples that batches are made of."""
+    return request.param
 
 
 def train(pairs, **changes):
@@ -119,6 +133,18 @@ class TestBatches:
             ({"seed": -1}, "`seed` must be an integer of at least 0"),
             ({"seed": None}, "`seed` must be an integer of at least 0"),
             ({"data_format": "NCHW"}, "`data_format` must be one of"),
+            ({"first_epoch": -1}, "`first_epoch` must be an integer of at least 0"),
+            ({"shuffle_buffer": 0}, "`shuffle_buffer` must be an integer of at least 1"),
+            ({"on_error": "ignore"}, "`on_error` must be one of"),
+            ({"shard": (2, 2)}, r"`shard` must be two integers \(index, count\)"),
+            ({"shard": 2}, "`shard` must be two integers"),
+            ({"shard": (0, 31)}, "at least one example for each process"),
+            ({"shard": (0, 2), "on_error": "skip"}, "`on_error` must be 'raise' where processes"),
+            ({"drop_remainder": True, "batch_size": 31}, "`batch_size` must be at most .* for 30"),
+            ({"pad_to": 0}, "`pad_to` must be an integer of at least 1, a size"),
+            ({"pad_to": (8, 8, 8)}, "`pad_to` must be an integer of at least 1, a size"),
+            ({"pad_to": []}, "`pad_to` must be an integer of at least 1, a size"),
+            ({"pad_to": 8, "ignore_class": None}, "`pad_to` must be None without"),
         ],
     )
     def test_refuses_arguments_that_do_not_fit(self, pairs, change, message):
@@ -163,7 +189,7 @@ class TestTrainingOrder:
         assert 38 <= count <= 82
 
     def test_without_flip_nothing_is_mirrored(self, pairs):
-        assert not any(flips(epoch(train(pairs, flip=False))).values())
+        assert not any(flips(epoch(train(pairs, transforms=()))).values())
 
 
 class TestDifferentSizes:
@@ -216,6 +242,423 @@ class TestBadFiles:
             tiny_model().fit(train(pairs), shuffle=False, verbose=0)
 
 
+class TestEpochs:
+    def test_a_restart_goes_on_where_the_run_ended(self, pairs, source):
+        unbroken = train(source(pairs))
+        for _ in range(2):
+            epoch(unbroken)
+        third = epoch(unbroken)
+        restarted = epoch(train(source(pairs), first_epoch=2))
+        assert indices(third) == indices(restarted)
+        assert flips(third) == flips(restarted)
+
+    def test_every_epoch_is_whole_and_another_whatever_the_global_seed(self, pairs, source):
+        runs = []
+        for global_seed in (1, 2):
+            keras.utils.set_random_seed(global_seed)
+            dataset = train(source(pairs), seed=5)
+            runs.append([(indices(seen), flips(seen)) for seen in (epoch(dataset), epoch(dataset))])
+        assert runs[0] == runs[1]
+        (first, first_flips), (second, second_flips) = runs[0]
+        assert sorted(first) == sorted(second) == list(range(30))
+        assert first != second
+        assert first_flips != second_flips
+
+    def test_a_look_at_the_first_batch_does_not_count(self, pairs):
+        dataset, untouched = train(pairs), train(pairs)
+        for _ in range(2):
+            next(dataset.as_numpy_iterator())
+        assert indices(epoch(dataset)) == indices(epoch(untouched))
+
+    def test_an_epoch_left_later_counts(self, pairs):
+        dataset, untouched = train(pairs), train(pairs)
+        for step, _ in enumerate(dataset):
+            if step == 1:
+                break
+        epoch(untouched)
+        assert indices(epoch(dataset)) == indices(epoch(untouched))
+
+    def test_a_single_batch_is_an_epoch(self, pairs):
+        dataset = train(pairs, batch_size=30)
+        assert indices(epoch(dataset)) != indices(epoch(dataset))
+
+    def test_fit_trains_on_the_first_epoch_first(self, pairs):
+        dataset, untouched = train(pairs), train(pairs)
+        tiny_model().fit(dataset, epochs=2, shuffle=False, verbose=0)
+        for _ in range(2):
+            epoch(untouched)
+        assert indices(epoch(dataset)) == indices(epoch(untouched))
+
+
+class TestTransforms:
+    def test_they_follow_each_other(self, pairs):
+        transforms = [
+            lambda image, label_map, seed: (image + 1, label_map),
+            lambda image, label_map, seed: (image * 2, label_map),
+        ]
+        dataset = train(pairs, transforms=transforms)
+        reds = sorted(
+            red for images, _ in dataset.as_numpy_iterator() for red in images[:, 0, 0, 0]
+        )
+        assert reds == [2 * (index + 2) for index in range(30)]
+
+    def test_seeds_differ_between_examples_transforms_and_epochs(self, pairs, source):
+        seeds = seeds_of(source(pairs), epochs=3)
+        assert len(seeds) == 3 * 30
+        assert len({seed for both in seeds.values() for seed in both}) == 3 * 30 * 2
+
+    def test_seeds_depend_on_neither_batches_nor_shards(self, pairs, source):
+        whole = seeds_of(source(pairs), batch_size=7)
+        for index in range(2):
+            part = seeds_of(source(pairs), shard=(index, 2))
+            assert len(part) == 15
+            assert part.items() <= whole.items()
+
+    def test_scale_and_crop_make_batches_of_one_size(self, mixed_pairs, source):
+        transforms = [random_flip, random_scale(0.5, 2.0), random_crop(6, 10, ignore_class=255)]
+        dataset = train(source(mixed_pairs), transforms=transforms, batch_size=5)
+        assert dataset.element_spec[0].shape.as_list() == [None, 6, 10, 3]
+        assert next(dataset.as_numpy_iterator())[1].shape == (5, 6, 10)
+
+    def test_crops_need_no_ignore_class_in_the_batches(self, mixed_pairs):
+        dataset = train(mixed_pairs, transforms=[random_crop(4, 4, 0)], ignore_class=None)
+        assert [len(label_maps) for _, label_maps in dataset] == [4, 1]
+
+    def test_evaluation_takes_transforms_that_are_the_same_each_time(self, pairs):
+        dataset = evaluation_batches(
+            pairs, num_classes=3, ignore_class=255, transforms=[random_flip], batch_size=7
+        )
+        first, second = flips(epoch(dataset)), flips(epoch(dataset))
+        assert first == second
+        assert 5 < sum(first.values()) < 25
+
+
+def seeds_of(source, epochs=1, **options):
+    """(epoch, index) -> the seeds that two transforms got."""
+    seeds = {}
+    number = 0
+
+    def note(image, label_map, seed):
+        def write(red, seed):
+            seeds.setdefault((number, int(red) - 1), set()).add(tuple(seed.tolist()))
+            return np.int32(0)
+
+        with tf.control_dependencies([tf.numpy_function(write, [image[0, 0, 0], seed], tf.int32)]):
+            return tf.identity(image), label_map
+
+    dataset = train(source, transforms=[note, note], **options)
+    for number in range(epochs):  # noqa: B007
+        epoch(dataset)
+    assert all(len(both) == 2 for both in seeds.values())
+    return {key: frozenset(both) for key, both in seeds.items()}
+
+
+class TestPadTo:
+    def shapes(self, pairs, **options):
+        """Shapes of the batches; fails where the pixels of an example are not at the top left."""
+        options = {"num_classes": 3, "ignore_class": 255, "batch_size": 2, **options}
+        found = []
+        for images, label_maps in evaluation_batches(pairs, **options).as_numpy_iterator():
+            assert images.shape[:3] == label_maps.shape
+            found.append(label_maps.shape)
+            for image, label_map in zip(images, label_maps, strict=True):
+                index = int(image[0, 0, 0]) - 1
+                height, width = HEIGHT + index, WIDTH + 2 * index
+                expected = np.full(label_map.shape, 255)
+                expected[:height, :width] = original(index, (height, width))
+                np.testing.assert_array_equal(label_map, expected)
+                assert image[:height, :width, 0].min() == index + 1
+                assert image.sum(dtype=int) == image[:height, :width].sum(dtype=int)
+        return found
+
+    # The sizes are 6x8, 7x10, 8x12, 9x14 and 10x16.
+    @pytest.mark.parametrize(
+        ("pad_to", "expected"),
+        [
+            (None, [(2, 7, 10), (2, 9, 14), (1, 10, 16)]),
+            ((12, 20), [(2, 12, 20), (2, 12, 20), (1, 12, 20)]),
+            ([10, 16], [(2, 10, 16), (2, 10, 16), (1, 10, 16)]),
+            (8, [(2, 8, 16), (2, 16, 16), (1, 16, 16)]),
+            (1, [(2, 7, 10), (2, 9, 14), (1, 10, 16)]),
+            ([(10, 16), (7, 12)], [(2, 7, 12), (2, 10, 16), (1, 10, 16)]),
+        ],
+    )
+    def test_sizes_worked_by_hand(self, mixed_pairs, source, pad_to, expected):
+        assert self.shapes(source(mixed_pairs), pad_to=pad_to) == expected
+
+    def test_one_by_one_nothing_is_padded(self, mixed_pairs):
+        expected = [(1, HEIGHT + index, WIDTH + 2 * index) for index in range(5)]
+        assert self.shapes(mixed_pairs, batch_size=1) == expected
+
+    def test_a_bounded_number_of_shapes(self, tmp_path):
+        generator = np.random.default_rng(0)
+        sizes = generator.integers(1, 100, (60, 2))
+        many = make_pairs(tmp_path, 60, lambda index: tuple(sizes[index]))
+
+        def count(pad_to):
+            dataset = train(many, pad_to=pad_to, drop_remainder=True, batch_size=2)
+            return len(
+                {images.shape for _ in range(2) for images, _ in dataset.as_numpy_iterator()}
+            )
+
+        assert count(None) > 40
+        # Heights and widths below 100 round up to 32, 64, 96 or 128.
+        assert count(32) <= 4 * 4
+        assert count([(100, 50), (50, 100), (100, 100)]) <= 3
+        assert count((100, 100)) == 1
+
+    def test_a_fixed_size_and_whole_batches_are_known_beforehand(self, pairs):
+        dataset = train(pairs, pad_to=(8, 8), drop_remainder=True)
+        assert dataset.element_spec == (
+            tf.TensorSpec((4, 8, 8, 3), tf.uint8),
+            tf.TensorSpec((4, 8, 8), tf.int32),
+        )
+
+    def test_an_image_that_fits_nowhere_is_refused_by_its_size(self, mixed_pairs):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError,
+            match=r"(?s)`pad_to` must hold every batch.*pad_to=\[\(9, 20\)\].*\[10 16\]",
+        ):
+            self.shapes(mixed_pairs, pad_to=(9, 20))
+
+
+class TestShards:
+    @pytest.mark.parametrize(("count", "per_process"), [(2, 15), (4, 7)])
+    def test_training_is_disjoint_with_equally_many_steps(self, pairs, source, count, per_process):
+        shards = [train(source(pairs), shard=(index, count)) for index in range(count)]
+        for _ in range(2):
+            parts = [indices(epoch(shard)) for shard in shards]
+            assert {len(part) for part in parts} == {per_process}
+            seen = [index for part in parts for index in part]
+            assert len(set(seen)) == len(seen) == count * per_process
+        assert {int(shard.cardinality()) for shard in shards} == {-(-per_process // 4)}
+
+    def test_what_one_epoch_leaves_out_another_holds(self, pairs):
+        shards = [train(pairs[:3], shard=(index, 2)) for index in range(2)]
+        seen = {index for _ in range(8) for shard in shards for index in indices(epoch(shard))}
+        assert seen == {0, 1, 2}
+
+    @pytest.mark.parametrize(("number", "count"), [(30, 4), (2, 3)])
+    def test_evaluation_sees_each_example_exactly_once(self, pairs, source, number, count):
+        options = {"num_classes": 3, "ignore_class": 255, "batch_size": 2}
+        seen = []
+        for index in range(count):
+            shard = {"shard": (index, count)}
+            seen += indices(epoch(evaluation_batches(source(pairs[:number]), **shard, **options)))
+        assert sorted(seen) == list(range(number))
+
+    def test_a_dataset_must_tell_its_number(self, pairs):
+        unknown = from_pairs(pairs).filter(lambda example: True)
+        with pytest.raises(ValueError, match=r"number must be known.*assert_cardinality"):
+            train(unknown, shard=(0, 2))
+        known = unknown.apply(tf.data.experimental.assert_cardinality(30))
+        assert len(epoch(train(known, shard=(0, 2)))) == 15
+
+
+class TestRemainder:
+    def test_drop_remainder_leaves_out_the_last_smaller_batch(self, pairs, source):
+        dataset = train(source(pairs), drop_remainder=True)
+        assert dataset.cardinality().numpy() == 7
+        assert [len(images) for images, _ in dataset] == [4] * 7
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Files that were decoded, one entry per time."""
+    seen = []
+
+    def read(pair, *rules):
+        seen.append(pair.image.name)
+        return read_example(pair, *rules)
+
+    read_example = reader.read_example
+    monkeypatch.setattr(reader, "read_example", read)
+    return seen
+
+
+class TestCache:
+    @pytest.mark.parametrize("place", ["memory", "disk"])
+    def test_files_are_read_once_and_epochs_stay_as_without(
+        self, pairs, source, reads, place, tmp_path
+    ):
+        plain, cached = (
+            train(source(pairs), cache=cache)
+            for cache in (None, place if place == "memory" else tmp_path / "cache")
+        )
+        expected = [epoch(plain) for _ in range(3)]
+        if place == "memory" or source is to_pairs:
+            reads.clear()
+            next(cached.as_numpy_iterator())
+        for seen in expected:
+            again = epoch(cached)
+            assert indices(again) == indices(seen)
+            assert flips(again) == flips(seen)
+        if source is to_pairs:
+            assert sorted(reads) == [f"{index:03}.png" for index in range(30)]
+        reads.clear()
+        epoch(cached)
+        assert reads == []
+
+    @pytest.mark.parametrize("batches", ["train", "evaluate"])
+    def test_a_folder_serves_the_next_run(self, pairs, source, reads, batches, tmp_path):
+        def run():
+            if batches == "train":
+                return epoch(train(source(pairs), cache=tmp_path / "new" / "cache"))
+            options = {"num_classes": 3, "ignore_class": 255, "cache": tmp_path / "cache"}
+            return epoch(evaluation_batches(source(pairs), **options))
+
+        first = run()
+        reads.clear()
+        second = run()
+        assert reads == []
+        assert indices(first) == indices(second)
+        for (_, one), (_, other) in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_changed_files_and_other_rules_are_read_anew(self, tmp_path, reads):
+        pairs = make_pairs(tmp_path, 3)
+
+        def label_maps(**options):
+            reads.clear()
+            options = {"num_classes": 3, "ignore_class": 255, "cache": tmp_path / "c", **options}
+            return [labels[0].numpy() for _, labels in evaluation_batches(pairs, **options)]
+
+        label_maps()
+        Image.fromarray(np.full((HEIGHT, WIDTH), 2, "uint8")).save(pairs[1].label_map)
+        assert (label_maps()[1] == 2).all()
+        assert reads == ["001.png"]
+        label_maps(num_classes=4)
+        assert len(reads) == 3
+
+    def test_a_damaged_file_of_the_cache_is_replaced(self, tmp_path):
+        pairs = make_pairs(tmp_path, 3)
+        options = {"num_classes": 3, "ignore_class": 255, "cache": tmp_path / "cache"}
+        expected = [labels.numpy() for _, labels in evaluation_batches(pairs, **options)]
+        for file in (tmp_path / "cache").iterdir():
+            file.write_bytes(file.read_bytes()[:100])
+        again = [labels.numpy() for _, labels in evaluation_batches(pairs, **options)]
+        np.testing.assert_array_equal(again, expected)
+
+    @pytest.mark.parametrize("values", [(0, 255), (-1, 2), (0, 40000)])
+    @pytest.mark.parametrize("place", ["memory", "disk"])
+    def test_keeps_every_value(self, tmp_path, values, place):
+        label_map = np.array([values] * 2, "int32")
+        (tmp_path / "a.png").touch()
+        (tmp_path / "b.png").touch()
+        pair = Pair(tmp_path / "a.png", tmp_path / "b.png")
+        keep = {
+            "memory": reader._kept_in_memory,
+            "disk": lambda read: reader._kept_on_disk(read, tmp_path / "cache", ()),
+        }[place](lambda pair: (np.zeros((2, 2, 3), "uint8"), label_map))
+        for _ in range(2):
+            result = keep(pair)[1]
+            assert result.dtype == np.int32
+            np.testing.assert_array_equal(result, label_map)
+
+
+class TestSkip:
+    @pytest.fixture
+    def broken(self, tmp_path):
+        """Six pairs: the image of 1 is cut off, 3 is gone, and 4 has a wrong label."""
+        pairs = make_pairs(tmp_path, 6)
+        pairs[1].image.write_bytes(pairs[1].image.read_bytes()[:60])
+        pairs[3].label_map.unlink()
+        Image.fromarray(np.full((HEIGHT, WIDTH), 3, "uint8")).save(pairs[4].label_map)
+        return pairs
+
+    @pytest.mark.parametrize("cache", [None, "memory"])
+    def test_every_epoch_goes_without_them_and_names_them_at_its_end(self, broken, cache):
+        dataset = train(broken, on_error="skip", cache=cache)
+        for _ in range(2):
+            with pytest.warns(UserWarning, match="left out 3 of 6 examples") as warned:
+                assert sorted(indices(epoch(dataset))) == [0, 2, 5]
+            (message,) = [str(warning.message) for warning in warned]
+            lines = message.splitlines()
+            assert len(lines) == 4
+            assert "001.png cannot be read as an image" in lines[1]
+            assert "003.png" in lines[2]
+            assert "004.png holds the value 3" in lines[3]
+
+    def test_seeds_and_order_of_the_others_stay(self, broken):
+        with pytest.warns(UserWarning, match="left out 3 of 6"):
+            seen = epoch(train(broken, on_error="skip", first_epoch=4))
+        order = np.random.default_rng((0, 4)).permutation(6)
+        assert indices(seen) == [index for index in order if index not in (1, 3, 4)]
+
+    def test_evaluation_and_from_pairs_skip_too(self, broken):
+        options = {"num_classes": 3, "ignore_class": 255}
+        with pytest.warns(UserWarning, match="left out 3 of 6"):
+            seen = epoch(evaluation_batches(broken, on_error="skip", **options))
+        assert indices(seen) == [0, 2, 5]
+        with pytest.warns(UserWarning, match="left out 2 of 6"):
+            assert len(list(from_pairs(broken, on_error="skip"))) == 4
+
+    def test_without_broken_files_there_is_no_warning(self, pairs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(epoch(train(pairs, on_error="skip"))) == 30
+
+    def test_fit_goes_on(self, broken):
+        with pytest.warns(UserWarning, match="left out 3 of 6"):
+            history = tiny_model().fit(
+                train(broken, on_error="skip", batch_size=1), epochs=2, shuffle=False, verbose=0
+            )
+        assert len(history.history["loss"]) == 2
+
+    def test_a_dataset_is_skipped_where_it_is_read(self, pairs):
+        with pytest.raises(ValueError, match="must be given where the files are read"):
+            train(from_pairs(pairs), on_error="skip")
+
+
+class TestDatasets:
+    def test_values_are_checked(self, pairs):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError,
+            match=r"ValueError: Label map \d+ of the dataset holds the value 2 at",
+        ):
+            epoch(train(from_pairs(pairs), num_classes=2))
+
+    def test_other_integers_become_int32_and_other_features_are_passed_over(self, pairs):
+        dataset = from_pairs(pairs).map(
+            lambda example: {
+                "image": example["image"],
+                "label_map": tf.cast(example["label_map"], tf.uint8),
+                "file_name": "a",
+            }
+        )
+        assert train(dataset).element_spec[1].dtype == tf.int32
+        assert sorted(indices(epoch(train(dataset)))) == list(range(30))
+
+    def test_the_buffer_bounds_how_far_an_example_moves_forward(self, pairs):
+        order = indices(epoch(train(from_pairs(pairs), shuffle_buffer=5)))
+        assert sorted(order) == list(range(30))
+        assert order != sorted(order)
+        assert all(index < place + 5 for place, index in enumerate(order))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda example: example["image"], "must be a dataset of dictionaries"),
+            (lambda example: {"image": example["image"]}, "'image' and 'label_map'"),
+            (
+                lambda example: {name: value[None] for name, value in example.items()},
+                "single examples, whose image has 3 axes",
+            ),
+            (
+                lambda example: {**example, "image": tf.cast(example["image"], tf.float32)},
+                "must hold images in uint8",
+            ),
+        ],
+    )
+    def test_refuses_other_elements(self, pairs, change, message):
+        with pytest.raises(ValueError, match=message):
+            train(from_pairs(pairs).map(change))
+
+    def test_refuses_none(self, pairs):
+        with pytest.raises(ValueError, match="at least one example"):
+            train(from_pairs(pairs).take(0))
+
+
 def tiny_model():
     """Compiled model that can read the class of a pixel off its green value."""
     model = keras.Sequential(
@@ -230,12 +673,15 @@ def tiny_model():
     return model
 
 
-def test_fit_and_evaluate_take_the_batches(pairs):
+@pytest.mark.parametrize("options", [{}, {"cache": "memory"}, {"pad_to": 8}])
+def test_fit_and_evaluate_take_the_batches(pairs, source, options):
     keras.utils.set_random_seed(0)
     model = tiny_model()
-    held_out = evaluation_batches(pairs, num_classes=3, ignore_class=255, batch_size=10)
+    held_out = evaluation_batches(
+        source(pairs), num_classes=3, ignore_class=255, batch_size=10, **options
+    )
     before = model.evaluate(held_out, verbose=0)
-    dataset = train(pairs, batch_size=10)
+    dataset = train(source(pairs), batch_size=10, **options)
     history = model.fit(dataset, epochs=3, validation_data=held_out, shuffle=False, verbose=0)
     assert history.history["val_loss"][-1] < before
 

@@ -1,4 +1,4 @@
-"""What the class ids of a label map mean: names, colours and the class that is left out."""
+"""Names and colours of the classes 0, 1, ..., and the class id of pixels to leave out."""
 
 import dataclasses
 import operator
@@ -108,48 +108,3 @@ def _ignore_class(ignore_class):
     if isinstance(ignore_class, bool) or not hasattr(ignore_class, "__index__"):
         raise ValueError(f"`ignore_class` must be an integer or None. Received: {ignore_class=}.")
     return operator.index(ignore_class)
-
-
-_VOC_NAMES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
-
-PASCAL_VOC = LabelSpace(_VOC_NAMES, voc_palette(len(_VOC_NAMES)), ignore_class=255)
-"""PASCAL VOC: background and 20 classes; 255 marks the border of the objects."""
-
-_CAMVID_COLOURS = {
-    "sky": (128, 128, 128),
-    "building": (128, 0, 0),
-    "pole": (192, 192, 128),
-    "road": (128, 64, 128),
-    "pavement": (60, 40, 222),
-    "tree": (128, 128, 0),
-    "sign symbol": (192, 128, 128),
-    "fence": (64, 64, 128),
-    "car": (64, 0, 128),
-    "pedestrian": (64, 64, 0),
-    "bicyclist": (0, 128, 192),
-}
-
-CAMVID = LabelSpace(tuple(_CAMVID_COLOURS), tuple(_CAMVID_COLOURS.values()), ignore_class=11)
-"""CamVid's 11 classes in the order of SegNet's copy of the data; 11 is void."""

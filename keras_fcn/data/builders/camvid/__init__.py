@@ -1,0 +1,1 @@
+"""CamVid's road scenes as prepared for SegNet."""

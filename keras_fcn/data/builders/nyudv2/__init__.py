@@ -1,0 +1,1 @@
+"""NYUDv2: indoor scenes with depth, in 40 classes."""

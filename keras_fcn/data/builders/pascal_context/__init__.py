@@ -1,0 +1,1 @@
+"""PASCAL-Context: whole scenes of PASCAL VOC 2010."""

@@ -1,0 +1,1 @@
+"""SIFT Flow: outdoor scenes with semantic and geometric classes."""

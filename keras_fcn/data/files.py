@@ -1,0 +1,196 @@
+"""Folders and lists of files -> pairs of an image's file and its label map's file."""
+
+import dataclasses
+import os
+import shlex
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+# Formats that keep every value; JPEG would invent class ids.
+LABEL_MAP_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The file of an image and the file of its label map."""
+
+    image: Path
+    label_map: Path
+
+
+def find_pairs(
+    images: str | os.PathLike, labels: str | os.PathLike, *, recursive: bool = False
+) -> list[Pair]:
+    """Pairs every image of one folder with the label map of the same name in another.
+
+    Names are compared without their suffix: `images/street.jpg` goes with `labels/street.png`.
+    Hidden files and files of other formats are passed over. Every image needs a label map. Label
+    maps without an image, as where `labels` holds several splits, are left out with a warning.
+
+    Args:
+        images: Folder of PNG, JPEG, WebP, TIFF or BMP files.
+        labels: Folder of PNG, TIFF or BMP files.
+        recursive: Whether to look into subfolders, which are then part of the name:
+            `images/oslo/street.jpg` goes with `labels/oslo/street.png`. Hidden folders are passed
+            over.
+
+    Returns:
+        The pairs, sorted by name.
+
+    Raises:
+        FileNotFoundError: If one of the folders does not exist.
+        ValueError: If the two are one folder, one lies in the other where subfolders count, a name
+            occurs twice in a folder, nothing matches, or an image has no label map.
+    """
+    images, labels = Path(images), Path(labels)
+    image_files = _files_by_name("images", images, IMAGE_SUFFIXES, recursive)
+    label_files = _files_by_name("labels", labels, LABEL_MAP_SUFFIXES, recursive)
+    _check_apart(images, labels, recursive)
+    if not image_files.keys() & label_files.keys():
+        raise ValueError(
+            "Each label map must have the name of its image, but no two names match: "
+            f"{_count(image_files, images, 'image')} in {images}, "
+            f"{_count(label_files, labels, 'label map')} in {labels}."
+        )
+    if lonely := sorted(image_files.keys() - label_files.keys()):
+        raise ValueError(
+            f"{len(lonely)} of {len(image_files)} images in {images} have no label map in "
+            f"{labels}: {_first_few(_relative(image_files[name], images) for name in lonely)}. Add "
+            "the label maps or move these images elsewhere."
+        )
+    if lonely := sorted(label_files.keys() - image_files.keys()):
+        left_out = _first_few(_relative(label_files[name], labels) for name in lonely)
+        warnings.warn(
+            f"{len(lonely)} of {len(label_files)} label maps in {labels} have no image in "
+            f"{images} and are left out: {left_out}.",
+            stacklevel=2,
+        )
+    return [Pair(image_files[name], label_files[name]) for name in sorted(image_files)]
+
+
+def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
+    """Reads pairs from a text file: each line names an image and its label map.
+
+    The two stand apart by a tab or, in a line without tabs, by spaces; names with spaces then need
+    quotes. Blank lines, and lines that begin with #, are passed over. Relative names start at the
+    folder of the text file. The files themselves are not opened.
+
+    Args:
+        path: Text file, UTF-8.
+
+    Returns:
+        The pairs in the order of the lines.
+
+    Raises:
+        FileNotFoundError: If there is no such text file, or if one that it names does not exist.
+        ValueError: If a line does not hold two names, names an image that an earlier line names,
+            or if no line holds any.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be a text file in UTF-8. Received: {error}.") from None
+    pairs, line_of = [], {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        place = f"{path}, line {number}"
+        names = _names(line, place)
+        pair = Pair(*(path.parent / name for name in names))
+        for file in (pair.image, pair.label_map):
+            if not file.is_file():
+                raise FileNotFoundError(f"{place}: there is no file {file}.")
+        if pair.image in line_of:
+            raise ValueError(f"{place}: line {line_of[pair.image]} names {pair.image} already.")
+        line_of[pair.image] = number
+        pairs.append(pair)
+    if not pairs:
+        raise ValueError(f"{path} must name at least one image and its label map.")
+    return pairs
+
+
+def _names(line, place):
+    names = [name.strip() for name in line.split("\t")]
+    if len(names) == 1:
+        words = shlex.shlex(line, posix=True)
+        words.whitespace_split, words.commenters = True, ""
+        words.escape = ""  # Windows's separator of folders.
+        try:
+            names = list(words)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}. Received: {line.strip()}") from None
+    if len(names) != 2 or not all(names):
+        raise ValueError(
+            f"{place}: must hold an image and its label map, with a tab between them. "
+            f"Received: {line.strip()}"
+        )
+    return names
+
+
+def _files_by_name(argument, folder, suffixes, recursive):
+    """Dictionary from relative path without suffix to the file."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`{argument}` must be a folder. Received: {argument}={folder}.")
+    names = sorted(_relative(path, folder) for path in _visible_files(folder, recursive))
+    files = {}
+    for path in (folder / name for name in names):
+        if path.suffix.lower() not in suffixes:
+            continue
+        name = _relative(path.with_name(path.stem), folder)
+        if name in files:
+            raise ValueError(
+                f"{folder} must hold one file per name. Received: "
+                f"{_relative(files[name], folder)} and {_relative(path, folder)}."
+            )
+        files[name] = path
+    if not files:
+        found = f"{len(names)} other files: {_first_few(names)}" if names else "no files"
+        hint = "" if recursive or not _has_folders(folder) else " Look into them by recursive=True."
+        raise ValueError(
+            f"`{argument}` must be a folder of {', '.join(suffixes)} files. Received: {folder} "
+            f"with {found}{' beside subfolders' if hint else ''}.{hint}"
+        )
+    return files
+
+
+def _visible_files(folder, recursive):
+    if not recursive:
+        return [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+    found = []
+    # Links to folders count as folders, as data sets are often put together from links.
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return found
+
+
+def _has_folders(folder):
+    return any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _check_apart(images, labels, recursive):
+    if images.samefile(labels):
+        raise ValueError(f"`images` and `labels` must be two folders. Received: {images} for both.")
+    inner, outer = sorted((images.resolve(), labels.resolve()), key=lambda p: -len(p.parts))
+    if recursive and inner.is_relative_to(outer):
+        raise ValueError(
+            "`images` and `labels` must lie beside each other where subfolders count. Received: "
+            f"images={images}, labels={labels}."
+        )
+
+
+def _relative(path, folder):
+    return path.relative_to(folder).as_posix()
+
+
+def _count(files, folder, noun):
+    example = _relative(next(iter(files.values())), folder)
+    return f"{len(files)} {noun}{'s' if len(files) > 1 else ''} such as {example}"
+
+
+def _first_few(names: Iterable[str], most=3):
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

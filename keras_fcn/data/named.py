@@ -1,0 +1,275 @@
+"""Data sets by name -> {"image", "label_map"}: those of the FCN papers, and some of TFDS's own.
+
+Whatever a data set's files call void is 255 here, and the class ids are those of its label space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_fcn import label_spaces
+from keras_fcn.label_spaces import LabelSpace
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_VOID = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class _DataSet:
+    """Where a data set comes from and how its features become an image and a label map."""
+
+    label_space: LabelSpace
+    splits: tuple[str, ...]
+    # TFDS's name, with the configuration if there are several.
+    builder: str
+    in_tfds: bool = True
+    image: str = "image"
+    label_map: str = "label_map"
+    # Class id by value of the files, where they differ; what is not named is void.
+    class_ids: Mapping[int, int] | None = None
+    # What the label space does not say, for a warning.
+    caveat: str = ""
+
+
+def load_named(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    manual_dir: str | os.PathLike | None = None,
+    download: bool = True,
+    features: Sequence[str] = (),
+) -> tf.data.Dataset:
+    """Loads a data set by its name, after building it with TFDS where that has not been done.
+
+    TFDS's "scene_parse150" labels only those 100 of ADE20K's 150 classes that come in instances:
+    walls, sky and other surfaces are 255. Loading it warns of that.
+
+    Args:
+        name: One of `data_set_names()`.
+        split: A split of the data set, or what TFDS makes of them: "train+validation",
+            "train[:90%]".
+        data_dir: Folder of built data sets, by default TFDS's: `$TFDS_DATA_DIR`, or
+            `tensorflow_datasets` in the home folder.
+        manual_dir: Folder of archives, or of what was in them. Data that lie there are not
+            downloaded. By default `downloads/manual` in `data_dir`.
+        download: Whether to download and build what `data_dir` does not hold.
+        features: Further features of the data set to keep, such as "depth" of "nyudv2" or
+            "geometric_label_map" of "sift_flow".
+
+    Returns:
+        `tf.data.Dataset` of {"image": (height, width, 3), uint8, RGB, "label_map": (height,
+        width), uint8, 255 where no class is}, always in the same order. Further features of one
+        channel are (height, width), too.
+
+    Raises:
+        ValueError: If there is no such data set, split or feature.
+        FileNotFoundError: If the data are neither in `data_dir` nor `manual_dir` and cannot be
+            downloaded, or `manual_dir` does not exist.
+    """
+    data_set = _data_set(name)
+    _check_split(name, split, data_set.splits)
+    if manual_dir is not None and not Path(manual_dir).is_dir():
+        raise FileNotFoundError(f"`manual_dir` must be a folder. Received: {manual_dir=}.")
+    if data_set.caveat:
+        warnings.warn(f"{name}: {data_set.caveat}", stacklevel=2)
+    builder = _builder(data_set, data_dir)
+    _check_features(name, features, builder)
+    _prepare(name, builder, manual_dir, download, data_set.in_tfds)
+    _check_built(name, split, builder)
+    return _load(builder, split, data_set, features)
+
+
+def label_space_of(name: str) -> LabelSpace:
+    """Returns the label space of what `load_named` loads, whose `ignore_class` is 255.
+
+    Args:
+        name: One of `data_set_names()`.
+
+    Raises:
+        ValueError: If there is no such data set.
+
+    Examples:
+        >>> label_space_of("camvid").class_names[:3]
+        ('sky', 'building', 'pole')
+    """
+    return _data_set(name).label_space
+
+
+def data_set_names() -> tuple[str, ...]:
+    """Returns the names that `load_named` and `label_space_of` take.
+
+    Examples:
+        >>> "voc_segmentation/2012_sbd" in data_set_names()
+        True
+    """
+    return tuple(_DATA_SETS)
+
+
+def _data_set(name):
+    if name not in _DATA_SETS:
+        raise ValueError(f"`name` must be one of {', '.join(_DATA_SETS)}. Received: {name=}.")
+    return _DATA_SETS[name]
+
+
+def _check_split(name, split, known):
+    if unknown := [part for part in _split_names(split) if part not in known]:
+        raise ValueError(
+            f"`split` must be made of the splits of {name}: {', '.join(known)}. "
+            f"Received: {split=}, in which {unknown[0]!r} is none of them."
+        )
+
+
+def _split_names(split):
+    return [re.split(r"[\[\s]", part.strip())[0] for part in split.split("+")]
+
+
+def _check_features(name, features, builder):
+    known = tuple(builder.info.features)
+    if isinstance(features, str) or any(feature not in known for feature in features):
+        raise ValueError(
+            f"`features` must be a sequence of features of {name}: {', '.join(known)}. "
+            f"Received: {features=}."
+        )
+
+
+def _builder(data_set, data_dir):
+    if data_set.in_tfds:
+        import tensorflow_datasets as tfds
+
+        return tfds.builder(data_set.builder, data_dir=data_dir)
+    folder, _, config = data_set.builder.partition("/")
+    module = importlib.import_module(f"keras_fcn.data.builders.{folder}.{folder}_dataset_builder")
+    return module.Builder(data_dir=data_dir, config=config or None)
+
+
+def _prepare(name, builder, manual_dir, download, in_tfds):
+    import tensorflow_datasets as tfds
+
+    if not download:
+        if not builder.is_prepared():
+            raise FileNotFoundError(
+                f"{name} is not in {builder.data_dir}, and `download` is False. Pass "
+                "`download=True` to build it, from `manual_dir` or from the internet."
+            )
+        return
+    # Google's copies of built data sets hold none of this package's.
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=in_tfds)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except AssertionError as error:
+        if not in_tfds:
+            raise
+        # TFDS's builders say in this way that files of `manual_dir` are missing.
+        raise FileNotFoundError(f"{name} cannot be built. {error}") from error
+
+
+def _check_built(name, split, builder):
+    # TFDS's own stand-in for tests knows no splits.
+    built = tuple(builder.info.splits)
+    if missing := [part for part in _split_names(split) if built and part not in built]:
+        raise ValueError(
+            f"`split` must be made of what {name} was built with in {builder.data_dir}: "
+            f"{', '.join(built)}. The files of {missing[0]!r} were absent then: delete that folder "
+            f"to build anew. Received: {split=}."
+        )
+
+
+def _load(builder, split, data_set, features):
+    import tensorflow as tf
+
+    table = None
+    if data_set.class_ids is not None:
+        table = tf.constant([data_set.class_ids.get(value, _VOID) for value in range(256)], "uint8")
+
+    def to_example(found):
+        # The first channel is the class: others, of ADE20K's label maps, count the instances.
+        label_map = found[data_set.label_map][:, :, 0]
+        if table is not None:
+            label_map = tf.gather(table, tf.cast(label_map, "int32"))
+        more = {feature: _without_single_channel(found[feature]) for feature in features}
+        return {**more, "image": found[data_set.image], "label_map": label_map}
+
+    return builder.as_dataset(split=split, shuffle_files=False).map(
+        to_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def _without_single_channel(feature):
+    return feature[:, :, 0] if feature.shape.rank == 3 and feature.shape[2] == 1 else feature
+
+
+_TRAIN_AND_VALIDATION = ("train", "validation")
+
+# Cityscapes' `id` of a label -> its `trainId`, the class id of the benchmark.
+_CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+# TFDS takes scene_parse150's label maps from the benchmark's instance task, which numbers 100 of
+# the 150 classes from 1 anew, in their order. These 50, among them all surfaces, are void there.
+_WITHOUT_INSTANCES = (
+    *("wall", "building", "sky", "floor", "tree", "ceiling", "road", "grass", "sidewalk"),
+    *("earth", "mountain", "plant", "water", "house", "sea", "rug", "field", "rock", "base"),
+    *("sand", "skyscraper", "grandstand", "path", "runway", "stairway", "river", "bridge"),
+    *("blind", "hill", "bar", "hovel", "tower", "dirt track", "land", "escalator", "buffet"),
+    *("poster", "stage", "conveyer belt", "canopy", "swimming pool", "waterfall", "tent"),
+    *("cradle", "tank", "lake", "blanket", "pier", "crt screen", "shower"),
+)
+_SCENE_PARSE150_CLASSES = [
+    class_id
+    for class_id, class_name in enumerate(label_spaces.ADE20K.class_names)
+    if class_name not in _WITHOUT_INSTANCES
+]
+
+_VOC = label_spaces.PASCAL_VOC
+_PAPER_DATA_SETS = {
+    "voc_segmentation/2011": (_VOC, (*_TRAIN_AND_VALIDATION, "seg11valid")),
+    "voc_segmentation/2012": (_VOC, (*_TRAIN_AND_VALIDATION, "seg11valid")),
+    "voc_segmentation/2012_sbd": (_VOC, ("train", "seg11valid")),
+    "voc_segmentation/2012_aug": (_VOC, _TRAIN_AND_VALIDATION),
+    "camvid": (
+        dataclasses.replace(label_spaces.CAMVID, ignore_class=_VOID),
+        (*_TRAIN_AND_VALIDATION, "test"),
+    ),
+    "pascal_context": (label_spaces.PASCAL_CONTEXT, _TRAIN_AND_VALIDATION),
+    "nyudv2": (label_spaces.NYUDV2_40, (*_TRAIN_AND_VALIDATION, "test")),
+    "sift_flow": (label_spaces.SIFT_FLOW, ("train", "test")),
+}
+_DATA_SETS = {
+    **{
+        name: _DataSet(label_space, splits, builder=name, in_tfds=False)
+        for name, (label_space, splits) in _PAPER_DATA_SETS.items()
+    },
+    "oxford_iiit_pet": _DataSet(
+        label_spaces.OXFORD_IIIT_PET,
+        ("train", "test"),
+        builder="oxford_iiit_pet",
+        label_map="segmentation_mask",
+        class_ids={1: 0, 2: 1, 3: 2},
+    ),
+    "cityscapes": _DataSet(
+        label_spaces.CITYSCAPES,
+        (*_TRAIN_AND_VALIDATION, "test"),
+        builder="cityscapes/semantic_segmentation",
+        image="image_left",
+        label_map="segmentation_label",
+        class_ids={label_id: class_id for class_id, label_id in enumerate(_CITYSCAPES_IDS)},
+    ),
+    "scene_parse150": _DataSet(
+        label_spaces.ADE20K,
+        ("train", "test"),
+        builder="scene_parse150",
+        label_map="annotation",
+        class_ids=dict(enumerate(_SCENE_PARSE150_CLASSES, start=1)),
+        caveat="TFDS holds the label maps of the benchmark's instance task, in which only 100 of "
+        "the 150 classes occur. Wall, sky, road and the other 47 are void (255).",
+    ),
+}

@@ -1,0 +1,168 @@
+"""Reads pairs inside tf.data: keeps what was read, and names what it passes over."""
+
+import hashlib
+import itertools
+import os
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_fcn.data.examples import Palette, read_example
+from keras_fcn.data.files import Pair
+
+ON_ERROR = ("raise", "skip")
+
+
+class Reader:
+    """Function of a dataset of indices of pairs to the dataset of their examples.
+
+    Args:
+        pairs: As from `find_pairs`.
+        num_classes, ignore_class, palette: As in `read_example`.
+        on_error: `"raise"`, or `"skip"` to leave out what cannot be used, with a warning at the end
+            of the iteration that names every file.
+        cache: `None`, `"memory"`, or a folder.
+
+    Raises:
+        ValueError: If there are no pairs, or `on_error` is not as described.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        num_classes: int | None,
+        ignore_class: int | None,
+        palette: Palette | None = None,
+        on_error: str = "raise",
+        cache: str | os.PathLike | None = None,
+    ):
+        if not pairs:
+            raise ValueError("`pairs` must hold at least one pair. Received: pairs=[].")
+        if on_error not in ON_ERROR:
+            raise ValueError(f"`on_error` must be one of {ON_ERROR}. Received: {on_error=}.")
+        self._pairs = pairs
+        self._skip = on_error == "skip"
+        self._iterations = itertools.count(1)
+        self._errors = {}
+        rules = (num_classes, ignore_class, palette)
+
+        def read(pair):
+            example = read_example(pair, *rules)
+            return example["image"], example["label_map"]
+
+        if cache is None:
+            self._read = read
+        elif cache == "memory":
+            self._read = _kept_in_memory(read)
+        else:
+            self._read = _kept_on_disk(read, Path(cache), rules)
+
+    def __call__(self, indices: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the dataset of (index, image, label_map) of these pairs, in their order."""
+        if not self._skip:
+            return indices.map(
+                lambda index: (index, *_tensors(self._read_or_raise, index)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        # A number for each iteration, since several can be under way.
+        iteration = tf.data.Dataset.from_tensors(0).map(
+            lambda _: tf.numpy_function(lambda: np.int64(next(self._iterations)), [], tf.int64)
+        )
+        return iteration.flat_map(lambda number: self._skipping(indices, number))
+
+    def _skipping(self, indices, number):
+        examples = indices.map(
+            lambda index: (index, *_tensors(self._read_or_note, number, index)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        # One more element that is never delivered: it comes when all others were read.
+        end = tf.data.Dataset.from_tensors(number).map(
+            lambda number: (np.int64(-1), *_tensors(self._report, number))
+        )
+        # An image without height stands for one that could not be read.
+        return examples.concatenate(end).filter(lambda _, image, __: tf.shape(image)[0] > 0)
+
+    def _read_or_raise(self, index):
+        try:
+            return self._read(self._pairs[index])
+        except OSError as error:
+            # TensorFlow makes an InvalidArgumentError of a ValueError only.
+            raise ValueError(f"A file cannot be opened: {error}.") from None
+
+    def _read_or_note(self, number, index):
+        try:
+            return self._read(self._pairs[index])
+        except (OSError, ValueError) as error:
+            self._errors.setdefault(int(number), {})[int(index)] = str(error)
+            return _NOTHING
+
+    def _report(self, number):
+        errors = self._errors.pop(int(number), {})
+        if errors:
+            lines = "".join(f"\n  {errors[index]}" for index in sorted(errors))
+            warnings.warn(
+                f"Iteration {number} left out {len(errors)} of {len(self._pairs)} examples:{lines}",
+                stacklevel=2,
+            )
+        return _NOTHING
+
+
+_NOTHING = (np.zeros((0, 0, 3), "uint8"), np.zeros((0, 0), "int32"))
+
+
+def _tensors(function, *arguments):
+    image, label_map = tf.numpy_function(function, arguments, (tf.uint8, tf.int32))
+    image.set_shape((None, None, 3))
+    label_map.set_shape((None, None))
+    return image, label_map
+
+
+def _kept_in_memory(read):
+    kept = {}
+
+    def read_once(pair):
+        if pair not in kept:
+            image, label_map = read(pair)
+            kept[pair] = image, _narrow(label_map)
+        image, label_map = kept[pair]
+        # Copies, since TensorFlow may write into an array that it was given.
+        return image.copy(), label_map.astype("int32")
+
+    return read_once
+
+
+def _kept_on_disk(read, folder, rules):
+    """Files are named by all that their content follows from, so that none is ever out of date."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def read_once(pair):
+        sources = [
+            (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+            for path, status in ((path, os.stat(path)) for path in (pair.image, pair.label_map))
+        ]
+        file = folder / f"{hashlib.sha256(repr((sources, rules)).encode()).hexdigest()}.npz"
+        try:
+            with np.load(file) as kept:
+                return kept["image"], kept["label_map"].astype("int32")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            image, label_map = read(pair)
+        # Renamed when it is whole: a run may end here, and another may read beside it.
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
+            np.savez(part, image=image, label_map=_narrow(label_map))
+        os.replace(part.name, file)
+        return image, label_map
+
+    return read_once
+
+
+def _narrow(label_map):
+    bounds = (np.min_scalar_type(int(bound)) for bound in (label_map.min(), label_map.max()))
+    return label_map.astype(np.result_type(*bounds))

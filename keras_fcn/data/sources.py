@@ -1,0 +1,176 @@
+"""What `batches` draws examples from: pairs of files or a dataset, in order or shuffled."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_fcn.data.examples import Palette, check_label_map, read_label_map
+from keras_fcn.data.files import Pair
+from keras_fcn.data.reader import Reader
+
+
+class PairsSource:
+    """Pairs of files; elements are indices until `read` makes them (index, image, label_map).
+
+    Args:
+        pairs: As from `find_pairs`.
+        num_classes, ignore_class, palette, on_error, cache: As in `training_batches`.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        num_classes: int,
+        ignore_class: int | None,
+        palette: Palette | None,
+        on_error: str,
+        cache: str | os.PathLike | None,
+    ):
+        self._pairs = list(pairs)
+        self._palette = palette
+        self.num_examples = len(self._pairs)
+        self.read = Reader(
+            self._pairs,
+            num_classes=num_classes,
+            ignore_class=ignore_class,
+            palette=palette,
+            on_error=on_error,
+            cache=cache,
+        )
+
+    def in_order(self) -> tf.data.Dataset:
+        """Returns all elements in the order of the pairs."""
+        return tf.data.Dataset.range(self.num_examples)
+
+    def shuffled(self, seed: int, epoch: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
+        """Returns all elements in an order that follows from seed and epoch."""
+
+        def permutation(epoch):
+            return np.random.default_rng((seed, int(epoch))).permutation(self.num_examples)
+
+        order = tf.numpy_function(permutation, [epoch], tf.int64)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [self.num_examples]))
+
+    def check_equal_sizes(self):
+        """Raises a ValueError if the label maps differ in size; `read` compares the images."""
+        first, size = None, None
+        for pair in self._pairs:
+            other = read_label_map(pair.label_map, self._palette).shape
+            first, size = first or pair.label_map, size or other
+            if other != size:
+                raise ValueError(
+                    "Images of different sizes can share a batch only by padding, whose pixels "
+                    f"need an `ignore_class`. Received (width x height): {first} "
+                    f"{size[1]}x{size[0]}, {pair.label_map} {other[1]}x{other[0]}. Pass "
+                    "`batch_size=1` (--batch-size 1) or an `ignore_class` (such as --ignore-class "
+                    "255)."
+                )
+
+
+class DatasetSource:
+    """A dataset of {"image", "label_map"}; elements are (index, image, label_map) from the start.
+
+    Args:
+        dataset: As from `load`.
+        num_classes, ignore_class, cache: As in `training_batches`.
+    """
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        *,
+        num_classes: int,
+        ignore_class: int | None,
+        cache: str | os.PathLike | None,
+    ):
+        number = int(dataset.cardinality())
+        if number == 0:
+            raise ValueError("`examples` must hold at least one example. Received: none.")
+        self.num_examples = number if number > 0 else None
+        check = _value_check(num_classes, ignore_class)
+        checked = (
+            _in_one_shape(dataset)
+            .enumerate()
+            .map(
+                lambda index, example: (index, *check(index, *example)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        )
+        self._examples = _cached(checked, cache)
+
+    def in_order(self) -> tf.data.Dataset:
+        """Returns all elements in the order of the dataset."""
+        return self._examples
+
+    def shuffled(self, seed: int, epoch: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
+        """Returns all elements in an order that follows from seed and epoch."""
+        # Here, in the graph of one epoch, this sets the seed of that graph alone. `shuffle` mixes
+        # it into its own, and would otherwise take the user's global seed.
+        tf.random.set_seed(1)
+        order_seed = tf.random.stateless_uniform((), (seed, epoch), None, None, tf.int64)
+        return self._examples.shuffle(
+            shuffle_buffer, seed=order_seed, reshuffle_each_iteration=False
+        )
+
+    def read(self, examples: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the elements as they are."""
+        return examples
+
+
+def _in_one_shape(dataset):
+    """Dataset of (image, label_map): uint8 (height, width, 3) and int32 (height, width)."""
+    spec = dataset.element_spec
+    if not isinstance(spec, dict) or not {"image", "label_map"} <= spec.keys():
+        raise ValueError(
+            "`examples` must be a dataset of dictionaries with 'image' and 'label_map'. "
+            f"Received elements: {spec}."
+        )
+    for name, rank in (("image", 3), ("label_map", 2)):
+        if spec[name].shape.rank not in (rank, None):
+            raise ValueError(
+                f"`examples` must hold single examples, whose {name} has {rank} axes. "
+                f"Received: {name} {spec[name]}."
+            )
+
+    if spec["image"].dtype != tf.uint8:
+        raise ValueError(f"`examples` must hold images in uint8. Received: {spec['image']}.")
+
+    def one_shape(example):
+        label_map = tf.ensure_shape(example["label_map"], (None, None))
+        return tf.ensure_shape(example["image"], (None, None, 3)), tf.cast(label_map, tf.int32)
+
+    return dataset.map(one_shape)
+
+
+def _value_check(num_classes, ignore_class):
+    def check(index, label_map):
+        name = f"Label map {index} of the dataset"
+        check_label_map(name, label_map, num_classes, ignore_class)
+        return np.int32(0)
+
+    def checked(index, image, label_map):
+        with tf.control_dependencies([tf.numpy_function(check, [index, label_map], tf.int32)]):
+            return tf.identity(image), tf.identity(label_map)
+
+    return checked
+
+
+def _cached(dataset, cache):
+    if cache is None:
+        return dataset
+    if cache == "memory":
+        return dataset.cache()
+    folder = Path(cache, "examples")
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is whole, as a run may end here.
+        part = tempfile.mkdtemp(dir=cache, suffix=".part")
+        dataset.save(part)
+        os.replace(part, folder)
+    return tf.data.Dataset.load(str(folder))

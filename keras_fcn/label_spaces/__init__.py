@@ -1,0 +1,31 @@
+"""What the class ids of a label map mean: names, colours and the class that is left out."""
+
+from keras_fcn.label_spaces.ade20k import ADE20K
+from keras_fcn.label_spaces.files import from_file
+from keras_fcn.label_spaces.known import (
+    CAMVID,
+    CITYSCAPES,
+    NYUDV2_40,
+    OXFORD_IIIT_PET,
+    PASCAL_CONTEXT,
+    PASCAL_VOC,
+    SIFT_FLOW,
+    SIFT_FLOW_GEOMETRIC,
+)
+from keras_fcn.label_spaces.label_space import LabelSpace, generic, voc_palette
+
+__all__ = [
+    "ADE20K",
+    "CAMVID",
+    "CITYSCAPES",
+    "NYUDV2_40",
+    "OXFORD_IIIT_PET",
+    "PASCAL_CONTEXT",
+    "PASCAL_VOC",
+    "SIFT_FLOW",
+    "SIFT_FLOW_GEOMETRIC",
+    "LabelSpace",
+    "from_file",
+    "generic",
+    "voc_palette",
+]

@@ -1,0 +1,106 @@
+"""Small copies of the data sets, in the file formats of the true ones. Imports nothing of ours."""
+
+import contextlib
+import functools
+import http.server
+import tarfile
+import threading
+import zipfile
+
+import numpy as np
+import scipy.io
+from PIL import Image
+
+SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
+
+
+def pixels(height, width, seed):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype="uint8")
+
+
+def save_image(path, height=2, width=3, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels(height, width, seed)).save(path)
+
+
+def save_grey_png(path, values, dtype="uint8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array(values, dtype)).save(path)
+
+
+def save_palette_png(path, values):
+    """As PASCAL VOC's: the pixels are indices of colours that have nothing to do with them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.array(values, "uint8"))
+    image.putpalette([value for index in range(256) for value in (255 - index, 7, index // 2)])
+    image.save(path)
+
+
+def save_mat(path, dtype="uint8", **variables):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.array(values, dtype) for name, values in variables.items()}
+    scipy.io.savemat(path, arrays, do_compression=True)
+
+
+def save_sbd_mat(path, values):
+    """As SBD's: a struct whose other field is of no use here."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    struct = {"Boundaries": np.zeros((2, 2)), "Segmentation": np.array(values, "uint8")}
+    scipy.io.savemat(path, {"GTcls": struct})
+
+
+def write_names(path, names):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(names) + "\n")
+
+
+def pack(root, archive):
+    """Packs all that is in a folder, under the folder's own paths."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as stream:
+            for path in files:
+                stream.write(path, path.relative_to(root))
+    else:
+        mode = "w" if archive.suffix == ".tar" else "w:gz"
+        with tarfile.open(archive, mode) as stream:
+            for path in files:
+                stream.add(path, path.relative_to(root))
+    return archive
+
+
+@contextlib.contextmanager
+def served(answers):
+    """Serves {path: bytes or a status} on the loopback; yields (address, paths asked for).
+
+    Bytes may be a pair with the length to announce.
+    """
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            answer = answers.get(self.path, 404)
+            if isinstance(answer, int):
+                self.send_error(answer)
+                return
+            content, length = answer if isinstance(answer, tuple) else (answer, len(answer))
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serve = functools.partial(server.serve_forever, poll_interval=0.02)
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

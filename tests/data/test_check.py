@@ -1,0 +1,177 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_fcn.cli import main
+from keras_fcn.data.check import check_data, find_splits, match_pairs
+from keras_fcn.label_spaces import LabelSpace
+
+SPACE = LabelSpace(
+    ("road", "car", "tree"), ((128, 64, 128), (64, 0, 128), (128, 128, 0)), ignore_class=255
+)
+
+
+def write(folder, name, label_map, shade, suffix=".png"):
+    """An image of one shade, and its label map in the folder beside it."""
+    for directory in (folder, folder.with_name(f"{folder.name}annot")):
+        directory.mkdir(parents=True, exist_ok=True)
+    label_map = np.array(label_map, "uint8")
+    image = np.full((*label_map.shape, 3), shade, "uint8")
+    Image.fromarray(image).save(folder / f"{name}{suffix}")
+    Image.fromarray(label_map).save(folder.with_name(f"{folder.name}annot") / f"{name}.png")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two splits; class pixels by hand: road 2 + 4 + 3 of 4 + 6 + 3, car 2 + 2, tree none."""
+    write(tmp_path / "train", "a", [[0, 0], [1, 1]], 10)
+    write(tmp_path / "train", "b", [[0, 0, 0], [0, 1, 1]], 20)
+    write(tmp_path / "val", "c", [[0, 0], [0, 255]], 30)
+    return tmp_path
+
+
+def check(folder):
+    splits = {name: match_pairs(*folders)[0] for name, folders in find_splits(folder).items()}
+    return check_data(splits, SPACE)
+
+
+class TestCheckData:
+    def test_pixels_shares_and_sizes_are_those_of_the_files(self, data):
+        report = check(data)
+        assert report.problems == []
+        assert report.num_pairs == {"train": 2, "val": 1}
+        assert report.sizes == {(2, 2): 2, (2, 3): 1}
+        assert report.pixels.tolist() == [9, 4, 0]
+        assert report.images.tolist() == [3, 2, 0]
+        assert report.ignored_pixels == 1
+        np.testing.assert_allclose(report.shares, [9 / 13, 4 / 13, 0])
+
+    def test_class_weights_are_the_median_frequency_over_the_frequency(self, data):
+        # Road: 9 of 13 pixels where it occurs; car: 4 of 10; the median of the two lies between.
+        road, car = 9 / 13, 4 / 10
+        median = (road + car) / 2
+        expected = [median / road, median / car, np.nan]
+        np.testing.assert_allclose(check(data).class_weights, expected)
+
+    def test_every_problem_is_reported_and_none_stops_the_check(self, data):
+        train, annot = data / "train", data / "trainannot"
+        (train / "a.png").write_bytes((train / "a.png").read_bytes()[:40])
+        Image.fromarray(np.zeros((2, 4), "uint8")).save(annot / "b.png")
+        write(train, "d", [[0, 7], [0, 0]], 40)
+        write(train, "e", [[0, 0], [0, 0]], 30)
+        problems = check(data).problems
+        kinds = {problem.kind: problem for problem in problems}
+        assert sorted(problem.kind for problem in problems) == [
+            *("duplicate", "label", "size", "unreadable")
+        ]
+        assert "a.png cannot be read as an image" in kinds["unreadable"].message
+        assert "b.png 3x2" in kinds["size"].message
+        assert "b.png 4x2" in kinds["size"].message
+        assert "d.png holds the value 7 at row 0, column 1" in kinds["label"].message
+        assert "in train and val" in kinds["duplicate"].message
+        assert [name.rpartition("/")[2] for name in kinds["duplicate"].files] == ["e.png", "c.png"]
+
+    def test_the_same_pixels_in_another_format_are_a_duplicate(self, data):
+        write(data / "val", "copy", [[0, 0], [0, 0]], 10, suffix=".tiff")
+        (problem,) = check(data).problems
+        assert "copy.tiff" in problem.message
+
+
+class TestMatchPairs:
+    def test_files_without_a_partner_are_named(self, data):
+        (data / "trainannot" / "a.png").unlink()
+        (data / "train" / "b.png").unlink()
+        pairs, problems = match_pairs(data / "train", data / "trainannot")
+        assert pairs == []
+        assert [problem.message for problem in problems] == [
+            f"{data}/train/a.png has no label map in {data}/trainannot.",
+            f"{data}/trainannot/b.png has no image in {data}/train.",
+        ]
+
+    def test_folders_in_folders_are_searched_and_a_name_twice_is_named(self, tmp_path):
+        write(tmp_path / "images" / "city", "a", [[0]], 1)
+        (tmp_path / "images" / "cityannot").rename(tmp_path / "labels")
+        (tmp_path / "labels" / "city").mkdir()
+        (tmp_path / "labels" / "a.png").rename(tmp_path / "labels" / "city" / "a.png")
+        pairs, problems = match_pairs(tmp_path / "images", tmp_path / "labels")
+        assert [pair.image.name for pair in pairs] == ["a.png"]
+        assert problems == []
+        Image.new("RGB", (1, 1)).save(tmp_path / "images" / "city" / "a.jpg")
+        pairs, problems = match_pairs(tmp_path / "images", tmp_path / "labels")
+        assert pairs == []
+        assert "One name must stand for one image" in problems[0].message
+
+
+class TestFindSplits:
+    def test_three_layouts_are_known(self, data, tmp_path):
+        assert sorted(find_splits(data)) == ["train", "val"]
+        plain = tmp_path / "plain"
+        for name in ("images", "labels"):
+            (plain / name).mkdir(parents=True)
+        assert find_splits(plain) == {"plain": (plain / "images", plain / "labels")}
+        for name in ("images", "labels"):
+            (plain / name / "test").mkdir()
+        assert find_splits(plain) == {"test": (plain / "images/test", plain / "labels/test")}
+
+    def test_another_layout_is_refused_with_the_known_ones(self, tmp_path):
+        (tmp_path / "pictures").mkdir()
+        with pytest.raises(ValueError, match=r"images/ and labels/.*with pictures"):
+            find_splits(tmp_path)
+        with pytest.raises(FileNotFoundError, match="DIR must be a folder"):
+            find_splits(tmp_path / "absent")
+
+
+class TestCommands:
+    OPTIONS = ("--num-classes", "3", "--ignore-class", "255")
+
+    def test_sound_data_exit_with_0_and_a_table_and_a_chart(self, data, capsys):
+        chart = data / "chart.png"
+        assert main(["data", "check", str(data), *self.OPTIONS, "--chart", str(chart)]) == 0
+        printed = capsys.readouterr().out
+        assert "train: 2 pairs" in printed
+        assert "sizes, width x height: 2x2 (2), 3x2 (1)" in printed
+        assert "69.23%" in printed
+        assert printed.endswith("no problems\n")
+        assert Image.open(chart).size[0] > 300
+
+    def test_problems_exit_with_1_and_json_holds_all_of_it(self, data, capsys):
+        (data / "valannot" / "c.png").write_bytes(b"")
+        (data / "train" / "lonely.png").write_bytes(b"")
+        assert main(["data", "check", str(data), *self.OPTIONS, "--json"]) == 1
+        report = json.loads(capsys.readouterr().out)
+        assert [problem["kind"] for problem in report["problems"]] == ["unmatched", "unreadable"]
+        assert report["classes"][2] == {
+            "name": "class 2",
+            "pixels": 0,
+            "share": 0.0,
+            "images": 0,
+            "median_frequency_weight": None,
+        }
+
+    def test_label_maps_of_colours_are_checked_by_the_palette(self, data, capsys):
+        space = data / "classes.json"
+        palette = [[128, 64, 128], [64, 0, 128]]
+        space.write_text(json.dumps({"class_names": ["road", "car"], "palette": palette}))
+        for path in data.glob("*annot/*.png"):
+            colours = np.full((*np.asarray(Image.open(path)).shape, 3), palette[1], "uint8")
+            Image.fromarray(colours).save(path)
+        options = ["--label-space", str(space), "--palette"]
+        assert main(["data", "check", str(data), *options]) == 0
+        assert "100.00%" in capsys.readouterr().out
+        colours[0, 1] = (1, 2, 3)
+        Image.fromarray(colours).save(path)
+        assert main(["data", "check", str(data), *options]) == 1
+        printed = capsys.readouterr().out
+        assert path.name in printed
+        assert "(1, 2, 3)" in printed
+
+    def test_a_preview_shows_as_many_pairs_as_asked_for(self, data, capsys):
+        out = data / "preview.png"
+        command = ["data", "preview", str(data), *self.OPTIONS, "--count", "2", "--out", str(out)]
+        assert main(command) == 0
+        assert "Preview of 2 of 3 pairs" in capsys.readouterr().out
+        assert Image.open(out).mode == "RGB"
+        assert main([*command[:-3], "0"]) == 1
+        assert "--count must be at least 1" in capsys.readouterr().err

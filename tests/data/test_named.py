@@ -1,0 +1,225 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from data.builders.fakes import save_grey_png, save_image, save_mat
+
+from keras_fcn import label_spaces
+from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
+from keras_fcn.data.named import data_set_names, label_space_of, load_named
+
+pytestmark = pytest.mark.filterwarnings("ignore:camvid is built without its split test")
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """The folder of SegNet's copy, without test frames."""
+    for split, count in {"train": 4, "val": 2}.items():
+        for index in range(count):
+            file = f"{split}_{index}.png"
+            save_image(tmp_path / "camvid" / split / file, seed=index)
+            save_grey_png(
+                tmp_path / "camvid" / f"{split}annot" / file, [[index, 11, 0], [10, 1, 2]]
+            )
+    return tmp_path / "camvid"
+
+
+@pytest.fixture
+def nyudv2(tmp_path, monkeypatch):
+    root = tmp_path / "manual"
+    for name in "123":
+        file = f"img_{name}.png"
+        save_image(root / "data" / "images" / file, seed=int(name))
+        save_image(root / "data" / "hha" / file, seed=10 + int(name))
+        save_grey_png(root / "data" / "depth" / file, [[1, 2, 3], [4, 5, 60000]], "uint16")
+        save_mat(root / "segmentation" / f"img_{name}.mat", segmentation=[[0, 1, 2], [40, 39, 0]])
+    names = {"train": ["1"], "val": ["2"], "test": ["3"]}
+    monkeypatch.setattr(nyudv2_dataset_builder, "read_names", lambda path: names[path.stem])
+    return root
+
+
+def in_tfds(features):
+    """Stands in for what TFDS would have built: one example of these features."""
+
+    def as_dataset(self, *args, **kwargs):
+        return tf.data.Dataset.from_tensors(
+            {name: tf.constant(value, "uint8") for name, value in features.items()}
+        )
+
+    return tfds.testing.mock_data(as_dataset_fn=as_dataset)
+
+
+def only(dataset):
+    (example,) = tfds.as_numpy(dataset)
+    return example
+
+
+class TestOurs:
+    def test_void_is_255_on_disk_and_in_the_label_space(self, camvid, tmp_path):
+        dataset = load_named("camvid", "validation", data_dir=tmp_path, manual_dir=camvid)
+        found = [example["label_map"].tolist() for example in tfds.as_numpy(dataset)]
+        assert sorted(found) == [[[0, 255, 0], [10, 1, 2]], [[1, 255, 0], [10, 1, 2]]]
+        space = label_space_of("camvid")
+        assert space.ignore_class == 255
+        assert space.class_names == label_spaces.CAMVID.class_names
+
+    def test_examples_are_an_image_and_a_label_map_of_two_dimensions(self, camvid, tmp_path):
+        dataset = load_named("camvid", "train", data_dir=tmp_path, manual_dir=str(camvid))
+        assert dataset.element_spec == {
+            "image": tf.TensorSpec((None, None, 3), tf.uint8),
+            "label_map": tf.TensorSpec((None, None), tf.uint8),
+        }
+
+    def test_the_order_is_the_same_every_time(self, camvid, tmp_path):
+        load = {"data_dir": tmp_path, "manual_dir": camvid}
+        first, second = (
+            [example["image"].tolist() for example in tfds.as_numpy(dataset)]
+            for dataset in (load_named("camvid", "train", **load) for _ in range(2))
+        )
+        assert len(first) == 4
+        assert first == second
+
+    @pytest.mark.parametrize(
+        ("split", "count"), [("train[:3]", 3), ("train+validation", 6), ("validation[50%:]", 1)]
+    )
+    def test_takes_parts_and_sums_of_splits(self, camvid, tmp_path, split, count):
+        dataset = load_named("camvid", split, data_dir=tmp_path, manual_dir=camvid)
+        assert len(list(dataset)) == count
+
+    def test_what_is_built_needs_no_download(self, camvid, tmp_path):
+        load_named("camvid", "train", data_dir=tmp_path, manual_dir=camvid)
+        dataset = load_named("camvid", "train", data_dir=tmp_path, download=False)
+        assert len(list(dataset)) == 4
+
+    def test_further_features_come_on_demand(self, nyudv2, tmp_path):
+        load = {"data_dir": tmp_path, "manual_dir": nyudv2}
+        assert set(only(load_named("nyudv2", "train", **load))) == {"image", "label_map"}
+        example = only(load_named("nyudv2", "train", features=("depth", "hha"), **load))
+        assert set(example) == {"image", "label_map", "depth", "hha"}
+        assert example["label_map"].tolist() == [[255, 0, 1], [39, 38, 255]]
+        assert example["depth"].tolist() == [[1, 2, 3], [4, 5, 60000]]
+        assert example["hha"].shape == (2, 3, 3)
+
+
+class TestErrors:
+    @pytest.mark.parametrize("name", ["voc", "voc_segmentation", "camvid/2011", ""])
+    def test_an_unknown_name_is_answered_with_the_known_ones(self, name):
+        message = r"`name` must be one of voc_segmentation/2011, .*, camvid, .*scene_parse150"
+        with pytest.raises(ValueError, match=message):
+            load_named(name, "train")
+        with pytest.raises(ValueError, match=message):
+            label_space_of(name)
+
+    @pytest.mark.parametrize("split", ["val", "train+val", "val[:3]", "seg11valid", ""])
+    def test_an_unknown_split_is_answered_before_anything_is_built(self, split, tmp_path):
+        message = r"`split` must be made of the splits of camvid: train, validation, test\."
+        with pytest.raises(ValueError, match=message):
+            load_named("camvid", split, data_dir=tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_split_that_was_absent_when_built_is_named(self, camvid, tmp_path):
+        message = r"camvid was built with in .*: train, validation\. The files of 'test' were absen"
+        with pytest.raises(ValueError, match=message):
+            load_named("camvid", "test", data_dir=tmp_path, manual_dir=camvid)
+
+    @pytest.mark.parametrize("features", ["depth", ("depth",), ["image", "depth"]])
+    def test_an_unknown_feature_is_answered_with_the_known_ones(self, features, tmp_path):
+        with pytest.raises(ValueError, match=r"of camvid: image, label_map, file_name\. Received"):
+            load_named("camvid", "train", data_dir=tmp_path, features=features)
+
+    def test_a_missing_manual_dir_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"`manual_dir` must be a folder.*nowhere"):
+            load_named("camvid", "train", data_dir=tmp_path, manual_dir=tmp_path / "nowhere")
+
+    def test_without_download_what_is_not_built_is_not_there(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"camvid is not in .*`download` is False"):
+            load_named("camvid", "train", data_dir=tmp_path, download=False)
+
+    def test_tfds_says_which_files_of_cityscapes_belong_where(self, tmp_path):
+        (tmp_path / "manual").mkdir()
+        with pytest.raises(FileNotFoundError, match=r"(?s)cityscapes cannot be built.*leftImg8bit"):
+            load_named("cityscapes", "train", data_dir=tmp_path, manual_dir=tmp_path / "manual")
+
+
+class TestOfTfds:
+    def test_pets_are_counted_from_0(self):
+        mask = [[[1], [2]], [[3], [1]]]
+        with in_tfds({"image": np.zeros((2, 2, 3)), "segmentation_mask": mask, "label": 3}):
+            example = only(load_named("oxford_iiit_pet", "train"))
+        assert set(example) == {"image", "label_map"}
+        assert example["label_map"].tolist() == [[0, 1], [2, 0]]
+        assert label_space_of("oxford_iiit_pet").class_names == ("pet", "background", "border")
+
+    def test_label_ids_of_cityscapes_become_classes_of_the_benchmark(self):
+        # Rows: unlabeled ... parking; rail track ... polegroup; traffic light ... train and behind.
+        label_ids = np.arange(36).reshape(1, 36, 1)
+        void = 255
+        expected = [
+            *(void, void, void, void, void, void, void, 0, 1, void, void, 2, 3, 4, void, void),
+            *(void, 5, void, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, void, void, 16, 17, 18),
+            *(void, void),
+        ]
+        with in_tfds({"image_left": np.ones((1, 36, 3)), "segmentation_label": label_ids}):
+            example = only(load_named("cityscapes", "validation"))
+        assert example["label_map"].tolist() == [expected]
+        assert example["image"].tolist() == np.ones((1, 36, 3)).tolist()
+
+    def test_instance_classes_of_scene_parse150_become_those_of_ade20k(self):
+        # Red is the class, green counts instances. Of the instance task's list: 1 bed,
+        # 2 windowpane, 4 person, 9 car, 58 television, 85 screen, 100 flag; 0 is void.
+        red = [[0, 1, 2, 4], [9, 58, 85, 100]]
+        annotation = np.stack([red, np.full((2, 4), 77), np.zeros((2, 4))], axis=-1)
+        with (
+            in_tfds({"image": np.zeros((2, 4, 3)), "annotation": annotation}),
+            pytest.warns(UserWarning, match="only 100 of the 150 classes"),
+        ):
+            example = only(load_named("scene_parse150", "test"))
+        names = (*label_spaces.ADE20K.class_names, *[None] * 105, "void")
+        assert [[names[class_id] for class_id in row] for row in example["label_map"]] == [
+            ["void", "bed", "windowpane", "person"],
+            ["car", "television", "screen", "flag"],
+        ]
+        assert example["label_map"][1, 3] == 149
+
+    def test_there_are_100_classes_with_instances(self):
+        annotation = np.repeat(np.arange(256).reshape(1, 256, 1), 3, axis=-1)
+        with (
+            in_tfds({"image": np.zeros((1, 256, 3)), "annotation": annotation}),
+            pytest.warns(UserWarning, match="scene_parse150"),
+        ):
+            (found,) = only(load_named("scene_parse150", "train"))["label_map"].tolist()
+        assert found[0] == 255
+        assert found[1:101] == sorted(set(found[1:101]))
+        assert set(found[101:]) == {255}
+
+
+class TestNames:
+    def test_every_name_has_a_label_space_that_ignores_255(self):
+        assert len(data_set_names()) == 11
+        for name in data_set_names():
+            assert label_space_of(name).ignore_class == 255
+
+    @pytest.mark.parametrize(
+        ("name", "space"),
+        [
+            ("voc_segmentation/2012_aug", label_spaces.PASCAL_VOC),
+            ("pascal_context", label_spaces.PASCAL_CONTEXT),
+            ("nyudv2", label_spaces.NYUDV2_40),
+            ("sift_flow", label_spaces.SIFT_FLOW),
+            ("cityscapes", label_spaces.CITYSCAPES),
+            ("scene_parse150", label_spaces.ADE20K),
+        ],
+    )
+    def test_label_spaces_are_those_of_the_package(self, name, space):
+        assert label_space_of(name) == space
+
+    def test_names_come_without_loading_tensorflow(self):
+        code = (
+            "import sys; from keras_fcn.data.named import data_set_names; data_set_names(); "
+            "sys.exit(str({'tensorflow', 'tensorflow_datasets', 'keras'} & set(sys.modules) or ''))"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert result.stderr.strip() == ""
