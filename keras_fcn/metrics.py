@@ -92,6 +92,46 @@ def confusion_matrix(
     return counts.reshape(num_classes, num_classes)
 
 
+def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
+    """Marks the pixels within `width` pixels of a boundary, for scores in a trimap.
+
+    A pixel beside one of another label is within 1 pixel; distances are those of the chess king.
+    Ignored pixels have boundaries, too: where they mark the rim of objects, as in PASCAL VOC, the
+    band lies to both of its sides (Krähenbühl & Koltun, 2011, section 5).
+
+    Args:
+        label_map: Class ids, (height, width) or (batch, height, width).
+        width: Integer of at least 1.
+
+    Returns:
+        Boolean array of the shape of `label_map`.
+
+    Raises:
+        ValueError: If `width` is less than 1.
+
+    Examples:
+        >>> boundary_band(np.array([[0, 0, 0, 1, 1]]), 2).tolist()
+        [[False, True, True, True, True]]
+    """
+    if width < 1:
+        raise ValueError(f"`width` must be at least 1. Received: {width=}.")
+    label_map = np.asarray(label_map)
+    band = np.zeros(label_map.shape, bool)
+    for axis in (-2, -1):
+        differs = np.diff(label_map.astype("int64"), axis=axis) != 0
+        before, behind = [slice(None)] * label_map.ndim, [slice(None)] * label_map.ndim
+        before[axis], behind[axis] = slice(None, -1), slice(1, None)
+        band[tuple(before)] |= differs
+        band[tuple(behind)] |= differs
+    for axis in (-2, -1):
+        # How many pixels of the band so far lie within width - 1 along this axis.
+        counts = np.cumsum(np.insert(band.astype("int64"), 0, 0, axis=axis), axis=axis)
+        places, size = np.arange(band.shape[axis]), band.shape[axis]
+        after = np.take(counts, np.minimum(places + width, size), axis=axis)
+        band = after > np.take(counts, np.maximum(places - width + 1, 0), axis=axis)
+    return band
+
+
 def _stray_labels_error(argument, num_classes, ignore_class, found):
     """The error that names the values `found`, pairs of (value, number of pixels)."""
     rule = f"class ids 0 to {num_classes - 1}"

@@ -185,6 +185,42 @@ def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | o
     figure.savefig(path, dpi=130)
 
 
+def plot_confusion_matrix(
+    matrix: np.ndarray, label_space: LabelSpace, path: str | os.PathLike
+) -> None:
+    """Draws how the pixels of each class were predicted, in percent of the class.
+
+    Args:
+        matrix: Confusion matrix, (num_classes, num_classes), rows are the truth.
+        label_space: The `LabelSpace` of the classes.
+        path: The PNG or SVG file that is written.
+    """
+    from matplotlib.figure import Figure
+
+    matrix = np.asarray(matrix)
+    percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.42 * len(matrix)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    places = range(len(matrix))
+    axes.set_xticks(places, label_space.class_names, rotation=90, fontsize=8)
+    axes.set_yticks(places, label_space.class_names, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="truth", title="pixels of each class, %")
+    if len(matrix) <= 40:  # Beyond that numbers do not fit into the squares.
+        for row, column in np.ndindex(matrix.shape):
+            axes.text(
+                column,
+                row,
+                f"{percent[row, column]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if percent[row, column] > 55 else "black",
+            )
+    figure.savefig(path, dpi=130)
+
+
 def legend(label_space: LabelSpace, width: int) -> Image.Image:
     """Returns a picture of every class's colour and name, `width` pixels wide.
 

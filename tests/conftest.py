@@ -1,5 +1,7 @@
+import gc
 from pathlib import Path
 
+import keras
 import pytest
 
 
@@ -10,3 +12,14 @@ def shared():
     if not folder.is_dir():
         pytest.skip(f"there is no {folder}")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def release_memory():
+    """JAX keeps what it compiled for every shape: gigabytes over the whole suite."""
+    yield
+    gc.collect()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()

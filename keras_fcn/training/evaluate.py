@@ -1,7 +1,7 @@
 """Scores of a model over a whole data set."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -16,9 +16,11 @@ class Scores:
 
     Args:
         matrix: Confusion matrix, (num_classes, num_classes), rows are the truth.
+        trimap: `Scores` of the pixels near a boundary alone, if they were asked for.
     """
 
     matrix: np.ndarray
+    trimap: "Scores | None" = None
 
     def as_dict(self) -> dict[str, float]:
         """Returns the four scores by name, as floats in [0, 1]."""
@@ -42,7 +44,11 @@ def evaluate(
     *,
     num_classes: int,
     ignore_class: int | None = None,
+    trimap: int | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     progress: Callable[[int], None] | None = None,
+    on_prediction: Callable[[np.ndarray], None] | None = None,
 ) -> Scores:
     """Compares a model's predictions with the truth, pixel by pixel, over a whole data set.
 
@@ -51,7 +57,12 @@ def evaluate(
         batches: Iterable of (images, label maps), as from `keras_fcn.data.evaluation_batches`.
         num_classes: Number of classes.
         ignore_class: Label of the pixels that do not count.
+        trimap: Width in pixels of the band along boundaries that is scored, too; see
+            `keras_fcn.metrics.boundary_band`.
+        scales: See `keras_fcn.inference.predict_label_maps`.
+        flip: See `keras_fcn.inference.predict_label_maps`.
         progress: Called after each batch with the number of its images.
+        on_prediction: Called with the predicted label map of each image, in order.
 
     Returns:
         `Scores`.
@@ -60,13 +71,19 @@ def evaluate(
         ValueError: If a label is neither a class nor `ignore_class`.
     """
     matrix = np.zeros((num_classes, num_classes), "int64")
+    trimap_matrix = np.zeros_like(matrix)
     for images, label_maps in batches:
-        matrix += metrics.confusion_matrix(
-            np.asarray(label_maps),
-            predict_label_maps(model, np.asarray(images)),
-            num_classes,
-            ignore_class,
-        )
+        label_maps = np.asarray(label_maps)
+        predictions = predict_label_maps(model, np.asarray(images), scales=scales, flip=flip)
+        matrix += metrics.confusion_matrix(label_maps, predictions, num_classes, ignore_class)
+        if trimap is not None:
+            band = metrics.boundary_band(label_maps, trimap)
+            trimap_matrix += metrics.confusion_matrix(
+                label_maps[band], predictions[band], num_classes, ignore_class
+            )
+        if on_prediction is not None:
+            for prediction in predictions:
+                on_prediction(prediction)
         if progress is not None:
-            progress(len(images))
-    return Scores(matrix)
+            progress(len(label_maps))
+    return Scores(matrix, None if trimap is None else Scores(trimap_matrix))

@@ -16,7 +16,8 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
     v = momentum * v + rate * (gradient + decay * w), then w = w - v, where rate and decay are those
     of the optimizer times the multipliers of the variable. Keras's own SGD takes its decay off the
-    weights past the momentum, which at a momentum of 0.99 is a hundred times less of it.
+    weights past the momentum, which at a momentum of 0.99 is a hundred times less of it. All other
+    arguments are those of `keras.optimizers.Optimizer`.
 
     Args:
         learning_rate: Rate, or a `keras.optimizers.schedules.LearningRateSchedule`.
@@ -25,7 +26,6 @@ class CoupledSGD(keras.optimizers.Optimizer):
         multipliers: Dictionary from a regular expression to (factor of the rate, factor of the
             decay). The first that is found in a variable's path, such as `fc6/bias`, counts; a
             variable that none is found in has (1, 1).
-        **kwargs: As in `keras.optimizers.Optimizer`.
 
     Raises:
         ValueError: If `momentum`, `decay` or `multipliers` is not as described.

@@ -13,6 +13,7 @@ import keras
 from keras_fcn.data.batches import evaluation_batches, training_batches
 from keras_fcn.data.examples import check_pairs
 from keras_fcn.data.files import Pair
+from keras_fcn.data.transforms import photometric_jitter, random_crop, random_flip, random_scale
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.training.evaluate import evaluate
@@ -38,7 +39,10 @@ class Settings:
         learning_rate: Peak of the learning rate of AdamW; it is reached after a twentieth of the
             steps and falls to 0 along a cosine.
         weight_decay: Decoupled weight decay of the kernels; biases do not decay.
-        seed: Seed of initial values, order, flips and dropout.
+        seed: Seed of initial values, order, transforms and dropout.
+        scale: Smallest and largest factor of a random resizing, or `None`.
+        crop: Height and width of a random window, or `None` for whole images.
+        jitter: Whether colours change at random.
 
     Raises:
         ValueError: If a setting is not as described.
@@ -54,6 +58,9 @@ class Settings:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     seed: int = 0
+    scale: tuple[float, float] | None = None
+    crop: tuple[int, int] | None = None
+    jitter: bool = False
 
     def __post_init__(self):
         self._require(self.model in MODELS, "model", f"one of {', '.join(MODELS)}")
@@ -101,6 +108,7 @@ def train(
             f"`out` must not exist yet, so that no run is overwritten. Received: {out}. Remove it "
             "or name another one."
         )
+    transforms = _transforms(settings, label_space.ignore_class)
     classes = {"num_classes": label_space.num_classes, "ignore_class": label_space.ignore_class}
     pairs = [*train_pairs, *val_pairs]
     with progress_bar("checking files", len(pairs)) as advance:
@@ -118,7 +126,11 @@ def train(
     )
     _warn_of_bad_start(model)
     batches = training_batches(
-        train_pairs, **classes, batch_size=settings.batch_size, seed=settings.seed
+        train_pairs,
+        **classes,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        transforms=transforms,
     )
     steps = math.ceil(len(train_pairs) / settings.batch_size) * settings.epochs
     model.compile(
@@ -144,6 +156,23 @@ def train(
         if not run.has_model:
             shutil.rmtree(run.path)
     return epoch_end.history
+
+
+def _transforms(settings, ignore_class):
+    chosen = []
+    if settings.scale is not None:
+        chosen.append(random_scale(*settings.scale))
+    if settings.crop is not None:
+        if ignore_class is None:
+            raise ValueError(
+                "`crop` must go with an ignored class for the padding of small images. "
+                f"Received: crop={settings.crop}, ignore_class=None."
+            )
+        chosen.append(random_crop(*settings.crop, ignore_class))
+    chosen.append(random_flip)
+    if settings.jitter:
+        chosen.append(photometric_jitter())
+    return chosen
 
 
 def _warn_of_bad_start(model):

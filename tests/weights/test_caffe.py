@@ -8,6 +8,9 @@ from helpers import randomize, variables_as_numpy
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
 from keras_fcn.weights import open_file
 
+# Its threads wait by spinning, which costs minutes where other processes want the cores.
+cv2.setNumThreads(1)
+
 SMALL = {"num_classes": 5, "fc_units": 8, "include_preprocessing": False}
 SIZE = (61, 44)
 AT_ONCE = {"skip_scales": AT_ONCE_SKIP_SCALES}

@@ -1,0 +1,289 @@
+"""What each command does with its options: calls the package and prints."""
+
+import contextlib
+import dataclasses
+import os
+
+LABEL_SPACES = (
+    *("ade20k", "camvid", "cityscapes", "nyudv2_40", "oxford_iiit_pet", "pascal_context"),
+    *("pascal_voc", "sift_flow", "sift_flow_geometric"),
+)
+
+
+def _label_space(options):
+    from keras_fcn import label_spaces
+
+    if options.label_space is None:
+        if options.num_classes is None:
+            raise ValueError("--num-classes must be given, or else --label-space.")
+        return label_spaces.generic(options.num_classes, options.ignore_class)
+    if options.num_classes is not None or options.ignore_class is not None:
+        raise ValueError("--label-space must stand without --num-classes and --ignore-class.")
+    if options.label_space in LABEL_SPACES:
+        return getattr(label_spaces, options.label_space.upper())
+    if not options.label_space.endswith((".toml", ".json")):
+        raise ValueError(
+            f"--label-space must be one of {', '.join(LABEL_SPACES)}, or a .toml or .json file. "
+            f"Received: {options.label_space}."
+        )
+    return label_spaces.from_file(options.label_space)
+
+
+def train(options):
+    """Trains on folders of images and label maps."""
+    from keras_fcn.data.files import find_pairs
+    from keras_fcn.training.train import Settings, train
+
+    if (options.val_images is None) != (options.val_labels is None):
+        raise ValueError("--val-images and --val-labels must be given together.")
+    names = [field.name for field in dataclasses.fields(Settings)]
+    settings = Settings(**{name: getattr(options, name) for name in names})
+    label_space = _label_space(options)
+    train_pairs = find_pairs(options.images, options.labels)
+    val_pairs = find_pairs(options.val_images, options.val_labels) if options.val_images else []
+    history = train(settings, train_pairs, val_pairs, label_space, options.out)
+    if val_pairs:
+        best = max(history, key=lambda row: row["val_mean_iou"])
+        title = f"Best epoch, {best['epoch']} of {settings.epochs}"
+        scores = {name[4:]: value for name, value in best.items() if name.startswith("val_")}
+        class_iou = {name: scores.pop(f"iou/{name}") for name in label_space.class_names}
+        _print_scores(title, scores, class_iou)
+    print(f"Run: {options.out}")
+
+
+def evaluate(options):
+    """Scores a trained model on a data set."""
+    import json
+
+    from keras_fcn.training.evaluate import evaluate
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.training.run import open_model
+    from keras_fcn.visualization import plot_confusion_matrix
+
+    model, space = open_model(options.model)
+    batches, names, space = _evaluation_data(options, model, space)
+    quiet = contextlib.nullcontext(lambda images: None)
+    with quiet if options.json else progress_bar("evaluating", len(names)) as advance:
+        scores = evaluate(
+            model,
+            batches,
+            num_classes=space.num_classes,
+            ignore_class=space.ignore_class,
+            trimap=options.trimap,
+            scales=options.scales,
+            flip=options.flip,
+            progress=advance,
+            on_prediction=_prediction_writer(options.save_predictions, names, space),
+        )
+    if options.confusion:
+        plot_confusion_matrix(scores.matrix, space, options.confusion)
+    if options.json:
+        print(json.dumps(_as_json(scores, space, len(names)), indent=2))
+        return
+    class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
+    _print_scores(f"{len(names)} images", scores.as_dict(), class_iou)
+    if scores.trimap is not None:
+        title = f"Within {options.trimap} pixels of a boundary"
+        _print_scores(title, scores.trimap.as_dict(), {})
+
+
+def _evaluation_data(options, model, space):
+    """Returns batches of one image, the names of the images, and the label space of the data."""
+    from pathlib import Path
+
+    from keras_fcn.data import check_pairs, evaluation_batches, find_pairs, label_space_of, load
+    from keras_fcn.data.named import load_named
+    from keras_fcn.training.progress import progress_bar
+
+    if (options.images is None) != (options.labels is None):
+        raise ValueError("--images and --labels must be given together.")
+    if (options.data is None) == (options.images is None):
+        raise ValueError("Either DATA or --images and --labels must be given.")
+    layout = {"data_format": model.data_format}
+    if options.data is not None:
+        theirs = label_space_of(options.data)
+        if theirs.num_classes != space.num_classes:
+            raise ValueError(
+                f"MODEL must have the {theirs.num_classes} classes of {options.data}. "
+                f"Received: {space.num_classes} classes."
+            )
+        place = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
+        examples = load(options.data, options.split, **place)
+        classes = {"num_classes": theirs.num_classes, "ignore_class": theirs.ignore_class}
+        names = [None] * len(examples)
+        if options.save_predictions:
+            named = load_named(options.data, options.split, features=("file_name",), **place)
+            names = [Path(bytes.decode(name)).stem for name in _values(named, "file_name")]
+        return evaluation_batches(examples, **classes, **layout), names, theirs
+    classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
+    pairs = find_pairs(options.images, options.labels)
+    quiet = contextlib.nullcontext(lambda: None)
+    with quiet if options.json else progress_bar("checking files", len(pairs)) as advance:
+        check_pairs(pairs, **classes, progress=lambda done, of: advance())
+    names = [pair.image.stem for pair in pairs]
+    return evaluation_batches(pairs, **classes, **layout), names, space
+
+
+def _values(dataset, feature):
+    return dataset.map(lambda example: example[feature]).as_numpy_iterator()
+
+
+def _prediction_writer(folder, names, space):
+    """Returns a function that writes the next image's label map, or None without a folder."""
+    from pathlib import Path
+
+    from keras_fcn.visualization import save_label_map
+
+    if folder is None:
+        return None
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = (Path(folder) / f"{name}.png" for name in names)
+    return lambda label_map: save_label_map(next(paths), label_map, space)
+
+
+def _as_json(scores, space, num_images):
+    import math
+
+    iou = zip(space.class_names, scores.class_iou.tolist(), strict=True)
+    return {
+        "images": num_images,
+        "scores": scores.as_dict(),
+        "class_iou": {name: None if math.isnan(value) else value for name, value in iou},
+        "confusion_matrix": scores.matrix.tolist(),
+        "trimap": None if scores.trimap is None else scores.trimap.as_dict(),
+    }
+
+
+def _print_scores(title, scores, class_iou):
+    lines = {name.replace("_", " ").replace("iou", "IoU"): score for name, score in scores.items()}
+    lines |= {f"IoU of {name}": iou for name, iou in class_iou.items()}
+    print(f"{title}:")
+    for name, value in lines.items():
+        print(f"  {name:<26} {value:.4f}")
+
+
+def predict(options):
+    """Writes label maps and overlays of images."""
+    from pathlib import Path
+
+    from keras_fcn.data.examples import read_image
+    from keras_fcn.inference import predict_label_map
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.training.run import open_model
+    from keras_fcn.visualization import save_label_map, save_overlay
+
+    outputs = _prediction_paths([Path(image) for image in options.images], Path(options.out))
+    for path in outputs:
+        read_image(path)
+    model, space = open_model(options.model)
+    os.makedirs(options.out, exist_ok=True)
+    with progress_bar("predicting", len(outputs)) as advance:
+        for path, (label_map_path, overlay_path) in outputs.items():
+            image = read_image(path)
+            label_map = predict_label_map(model, image, scales=options.scales, flip=options.flip)
+            save_label_map(label_map_path, label_map, space)
+            save_overlay(overlay_path, image, label_map, space)
+            advance()
+    print(f"Label maps and overlays: {options.out}")
+
+
+def convert(options):
+    """Turns a weight file into one of this package's."""
+    from keras_fcn.models.convert import convert
+    from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
+    from keras_fcn.training.train import MODELS
+
+    label_space = _label_space(options)
+    model = MODELS[options.model](
+        num_classes=label_space.num_classes,
+        label_space=label_space,
+        skip_scales=AT_ONCE_SKIP_SCALES if options.at_once else None,
+        mean=options.mean,
+        padding=options.padding,
+        fc_units=options.fc_units,
+        data_format="channels_last",
+    )
+    convert(options.source, options.target, model)
+    print(f"{type(model).__name__}, {model.count_params():,} values: {options.target}")
+
+
+def _prediction_paths(images, out):
+    """Returns a dictionary from each image to the files of its label map and its overlay."""
+    outputs, owners = {}, {}
+    for image in images:
+        outputs[image] = (out / f"{image.stem}.png", out / f"{image.stem}_overlay.png")
+        for path in outputs[image]:
+            if path in owners:
+                raise ValueError(
+                    f"Images must differ in their names without folder and suffix, which name the "
+                    f"outputs. Received: {owners[path]} and {image}."
+                )
+            owners[path] = image
+            if path.exists() and any(path.samefile(other) for other in images if other.exists()):
+                raise ValueError(f"--out must be another folder: {path} would be overwritten.")
+    return outputs
+
+
+def check_data(options):
+    """Reads every file of a data set once; returns 1 if something is wrong with one."""
+    import json
+
+    from keras_fcn.data.check import check_data
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.visualization import plot_class_shares
+
+    space = _label_space(options)
+    splits, problems = _splits(options.folders)
+    num_pairs = sum(map(len, splits.values()))
+    quiet = contextlib.nullcontext(lambda: None)
+    with quiet if options.json else progress_bar("checking files", num_pairs) as advance:
+        report = check_data(splits, space, space.palette if options.palette else None, advance)
+    report.problems[:0] = problems
+    if options.chart:
+        plot_class_shares(report.shares, report.label_space, options.chart)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
+    return 1 if report.problems else 0
+
+
+def preview_data(options):
+    """Writes a sheet of images and overlays."""
+    from keras_fcn.data.examples import read_example
+    from keras_fcn.visualization import contact_sheet
+
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1. Received: {options.count}.")
+    space = _label_space(options)
+    splits, _ = _splits(options.folders)
+    pairs = [pair for pairs in splits.values() for pair in pairs]
+    shown = pairs[:: max(1, len(pairs) // options.count)][: options.count]
+    palette = space.palette if options.palette else None
+    examples = {
+        pair.image.name: read_example(pair, space.num_classes, space.ignore_class, palette)
+        for pair in shown
+    }
+    contact_sheet(examples, space).save(options.out)
+    print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
+
+
+def _splits(folders):
+    """Returns the pairs of each split in some folders, and what has no partner."""
+    from pathlib import Path
+
+    from keras_fcn.data.check import find_splits, match_pairs
+
+    splits, problems = {}, []
+    for folder in map(Path, folders):
+        for name, (images, labels) in find_splits(folder).items():
+            name = name if len(folders) == 1 else str(folder / name)
+            splits[name], unmatched = match_pairs(images, labels)
+            problems += unmatched
+    if not any(splits.values()):
+        raise ValueError(f"DIR must hold pairs of images and label maps. Received: {folders}.")
+    return splits, problems
+
+
+def demo(options):
+    """Trains the three models on drawn shapes."""
+    from keras_fcn.training.demo import demo
+
+    demo(options.out)

@@ -1,0 +1,156 @@
+"""The options of every command."""
+
+import argparse
+
+from keras_fcn.cli import commands
+from keras_fcn.version import __version__
+
+_DIR_HELP = "folder of images/ and labels/, or of NAME/ and NAMEannot/ for each split"
+_MODEL_HELP = "folder written by train, a .keras file, pascal_voc or pascal_voc_atonce"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser, whose result has the function of its command as `run`."""
+    parser = argparse.ArgumentParser(
+        prog="keras-fcn", description="Semantic segmentation with fully convolutional networks."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = subparsers.add_parser("train", help="train on folders of images and label maps")
+    train.set_defaults(run=commands.train)
+    _add_data(train)
+    train.add_argument("--val-images", metavar="DIR", help="images to validate on")
+    train.add_argument("--val-labels", metavar="DIR", help="their label maps")
+    _add_label_space(train)
+    train.add_argument("--out", required=True, metavar="RUN", help="folder that is made")
+    _add_model(train)
+    train.add_argument(
+        "--weights", metavar="WEIGHTS", help="imagenet, pascal_voc or a file; default: random"
+    )
+    train.add_argument(
+        "--precision", default="float32", choices=["float32", "mixed_bfloat16", "mixed_float16"]
+    )
+    train.add_argument("--epochs", type=int, default=10, metavar="N")
+    train.add_argument("--batch-size", type=int, default=1, metavar="N")
+    train.add_argument("--learning-rate", type=float, default=1e-4, metavar="RATE")
+    train.add_argument("--weight-decay", type=float, default=1e-4, metavar="DECAY")
+    train.add_argument("--seed", type=int, default=0, metavar="N")
+    train.add_argument(
+        "--scale", type=float, nargs=2, metavar=("MIN", "MAX"), help="resize at random"
+    )
+    train.add_argument(
+        "--crop", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="cut out a random window"
+    )
+    train.add_argument("--jitter", action="store_true", help="change colours at random")
+
+    evaluate = subparsers.add_parser("evaluate", help="score a trained model")
+    evaluate.set_defaults(run=commands.evaluate)
+    evaluate.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    evaluate.add_argument(
+        "data", nargs="?", metavar="DATA", help="name of a data set; instead of the two folders"
+    )
+    _add_data(evaluate, required=False)
+    evaluate.add_argument("--split", default="validation", help="split of DATA")
+    evaluate.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps DATA")
+    evaluate.add_argument("--manual-dir", metavar="DIR", help="where files of DATA lie already")
+    evaluate.add_argument(
+        "--trimap", type=int, metavar="N", help="score the pixels within N of a boundary, too"
+    )
+    _add_views(evaluate)
+    evaluate.add_argument("--confusion", metavar="PNG", help="confusion matrix, which is written")
+    evaluate.add_argument(
+        "--save-predictions", metavar="DIR", help="folder of label maps, which is written"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object and no table")
+
+    predict = subparsers.add_parser("predict", help="write label maps and overlays of images")
+    predict.set_defaults(run=commands.predict)
+    predict.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    predict.add_argument("images", nargs="+", metavar="IMAGE")
+    predict.add_argument(
+        "--out", default="predictions", metavar="DIR", help="folder that is written to"
+    )
+
+    _add_views(predict)
+
+    convert = subparsers.add_parser("convert", help="turn Caffe, PyTorch or npz weights into ours")
+    convert.set_defaults(run=commands.convert)
+    convert.add_argument("source", metavar="SRC", help=".caffemodel, .pth, .npz or a Keras file")
+    convert.add_argument("target", metavar="DST", help=".weights.h5 or .keras, which is made")
+    _add_label_space(convert)
+    _add_model(convert)
+    convert.add_argument(
+        "--at-once", action="store_true", help="SRC was trained with FCN-8s at once"
+    )
+    convert.add_argument(
+        "--mean",
+        type=float,
+        nargs=3,
+        metavar=("BLUE", "GREEN", "RED"),
+        help="mean that SRC was trained with; default: PASCAL VOC's",
+    )
+
+    data = subparsers.add_parser("data", help="look into a data set").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    check = data.add_parser("check", help="read every file once and report what is wrong")
+    check.set_defaults(run=commands.check_data)
+    check.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
+    _add_label_space(check)
+    _add_palette(check)
+    check.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    check.add_argument("--chart", metavar="PNG", help="bar chart of the classes, which is written")
+
+    preview = data.add_parser("preview", help="write a sheet of images and overlays")
+    preview.set_defaults(run=commands.preview_data)
+    preview.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
+    _add_label_space(preview)
+    _add_palette(preview)
+    preview.add_argument("--count", type=int, default=8, metavar="N", help="pairs that are shown")
+    preview.add_argument("--out", default="preview.png", metavar="PNG", help="the sheet")
+
+    demo = subparsers.add_parser("demo", help="train FCN-32s, 16s and 8s on drawn shapes, offline")
+    demo.set_defaults(run=commands.demo)
+    demo.add_argument("--out", default="keras-fcn-demo.png", metavar="PNG", help="the picture")
+    return parser
+
+
+def _add_data(parser, required=True):
+    parser.add_argument("--images", required=required, metavar="DIR")
+    parser.add_argument("--labels", required=required, metavar="DIR", help="label maps, same names")
+
+
+def _add_views(parser):
+    parser.add_argument(
+        "--scales",
+        type=float,
+        nargs="+",
+        default=(1.0,),
+        metavar="FACTOR",
+        help="average predictions over resized images",
+    )
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored images")
+
+
+def _add_model(parser):
+    parser.add_argument("--model", default="fcn8s", choices=["fcn32s", "fcn16s", "fcn8s"])
+    parser.add_argument("--padding", default="paper", choices=["paper", "same"])
+    parser.add_argument("--fc-units", type=int, default=4096, metavar="N")
+
+
+def _add_label_space(parser):
+    parser.add_argument("--num-classes", type=int, metavar="N")
+    parser.add_argument("--ignore-class", type=int, metavar="ID", help="label that does not count")
+    parser.add_argument(
+        "--label-space",
+        metavar="NAME",
+        help=f"{', '.join(commands.LABEL_SPACES)}, or a .toml or .json file; instead of both above",
+    )
+
+
+def _add_palette(parser):
+    parser.add_argument(
+        "--palette", action="store_true", help="label maps hold the label space's colours"
+    )
