@@ -97,7 +97,7 @@ def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
 
     A pixel beside one of another label is within 1 pixel; distances are those of the chess king.
     Ignored pixels have boundaries, too: where they mark the rim of objects, as in PASCAL VOC, the
-    band lies to both of its sides (Krähenbühl & Koltun, 2011, section 5).
+    band lies to both of its sides (as in Krähenbühl & Koltun, 2011).
 
     Args:
         label_map: Class ids, (height, width) or (batch, height, width).

@@ -63,7 +63,7 @@ class Report:
         """Weights by median frequency, (num_classes,); NaN for a class that never occurs.
 
         The frequency of a class is its share in the images that show it; its weight is the median
-        of all frequencies divided by its own (Eigen & Fergus, arXiv 1411.4734, section 6.3.2).
+        of all frequencies divided by its own (Eigen & Fergus, arXiv 1411.4734).
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             frequency = self.pixels / self.pixels_where_present
