@@ -133,7 +133,10 @@ class Focal(_SegmentationLoss):
 
     def _loss(self, logits, truth, valid, weights):
         log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
-        pixels = -ops.sum(truth * weights, axis=-1) * (1 - ops.exp(log_p)) ** self.gamma * log_p
+        pixels = -ops.sum(truth * weights, axis=-1) * log_p
+        if self.gamma:
+            # The slope of a power below 1 is infinite at 0, where a sure pixel lies.
+            pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
         return ops.sum(pixels) / ops.maximum(ops.sum(valid), 1.0)
 
     def get_config(self):
@@ -201,6 +204,68 @@ class LovaszSoftmax(_SegmentationLoss):
         jaccard = 1 - intersection / union
         growth = ops.concatenate([jaccard[:1], jaccard[1:] - jaccard[:-1]], axis=0)
         return _mean_of_present(ops.sum(errors * growth, axis=0), size, weights)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class WeightedSum(keras.losses.Loss):
+    """The sum of several losses, each times its weight, such as cross-entropy + 0.5 Dice.
+
+    Each loss reduces, ignores pixels and takes sample weights as it does alone.
+
+    Args:
+        losses: Instances of `keras.losses.Loss` that each give a number.
+        weights: A factor of at least 0 for each loss.
+        name: Name of the loss; that of the class if `None`.
+        dtype: As in Keras, of the sum; each loss has its own.
+
+    Raises:
+        ValueError: If there is no loss, one of them is no `keras.losses.Loss`, a weight is less
+            than 0, or the weights are not one per loss.
+
+    Examples:
+        >>> cross_entropy = SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+        >>> loss = WeightedSum([cross_entropy, Dice(ignore_class=255)], weights=[1, 0.5])
+        >>> round(float(loss(np.array([[[0, 255]]]), np.zeros((1, 1, 2, 4)))), 4)  # log(4) + 0.3
+        1.6863
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[keras.losses.Loss],
+        weights: Sequence[float],
+        name: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+    ):
+        super().__init__(name=name, reduction=None, dtype=dtype)
+        self.losses, self.weights = list(losses), [float(weight) for weight in weights]
+        if not self.losses or not all(isinstance(loss, keras.losses.Loss) for loss in self.losses):
+            raise ValueError(
+                "`losses` must be one or more instances of keras.losses.Loss. "
+                f"Received: losses={self.losses}."
+            )
+        if len(self.weights) != len(self.losses):
+            raise ValueError(
+                f"`weights` must hold a weight for each of the {len(self.losses)} losses. "
+                f"Received: weights={self.weights}."
+            )
+        if not all(weight >= 0 for weight in self.weights):
+            raise ValueError(f"`weights` must be at least 0. Received: weights={self.weights}.")
+
+    # Not `call`, which sees no sample weights: Keras would multiply them by the finished sum.
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return sum(
+            weight * ops.cast(loss(y_true, y_pred, sample_weight), self.dtype)
+            for loss, weight in zip(self.losses, self.weights, strict=True)
+        )
+
+    def get_config(self):
+        losses = [keras.losses.serialize(loss) for loss in self.losses]
+        return {"name": self.name, "losses": losses, "weights": self.weights}
+
+    @classmethod
+    def from_config(cls, config):
+        losses = [keras.losses.deserialize(loss) for loss in config["losses"]]
+        return cls(**{**config, "losses": losses})
 
 
 def _mean_of_present(values, size, weights):

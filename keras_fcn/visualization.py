@@ -1,6 +1,7 @@
 """Label maps as colours, and scores as curves."""
 
 import os
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -131,20 +132,20 @@ def contact_sheet(
     return stack_pictures([sheet, legend(label_space, sheet.width)])
 
 
-def plot_curves(history: list[dict], path: str | os.PathLike) -> None:
+def plot_curves(history: list[dict], path: str | os.PathLike | BinaryIO) -> None:
     """Draws the training loss and the validation scores over the epochs.
 
     Args:
-        history: One dictionary per epoch, with `epoch`, `loss` and, if there was a validation,
+        history: One dictionary per epoch, with `epoch`, `loss` and, if it was validated,
             `val_mean_iou` and `val_pixel_accuracy` in [0, 1].
-        path: The PNG or SVG file that is written.
+        path: The PNG or SVG file that is written, or a binary file object for a PNG.
     """
     from matplotlib.figure import Figure
 
     epochs = [row["epoch"] for row in history]
-    validated = "val_mean_iou" in history[0]
+    validated = [row for row in history if "val_mean_iou" in row]
     figure = Figure(figsize=(9 if validated else 4.5, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
+    axes = figure.subplots(1, 2 if validated else 1, squeeze=False, sharex=True)[0]
     axes[0].plot(epochs, [row["loss"] for row in history], marker="o", color="#c44e52")
     axes[0].set(title="training loss", xlabel="epoch", ylim=(0, None))
     if validated:
@@ -152,7 +153,8 @@ def plot_curves(history: list[dict], path: str | os.PathLike) -> None:
             ("val_mean_iou", "mean IoU", "#4c72b0"),
             ("val_pixel_accuracy", "pixel accuracy", "#55a868"),
         ):
-            axes[1].plot(epochs, [row[name] for row in history], marker="o", label=label, c=colour)
+            points = [row["epoch"] for row in validated], [row[name] for row in validated]
+            axes[1].plot(*points, marker="o", label=label, c=colour)
         axes[1].set(title="validation", xlabel="epoch", ylim=(0, 1))
         axes[1].legend(loc="lower right")
     for axis in axes:
@@ -186,14 +188,14 @@ def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | o
 
 
 def plot_confusion_matrix(
-    matrix: np.ndarray, label_space: LabelSpace, path: str | os.PathLike
+    matrix: np.ndarray, label_space: LabelSpace, path: str | os.PathLike | BinaryIO
 ) -> None:
     """Draws how the pixels of each class were predicted, in percent of the class.
 
     Args:
         matrix: Confusion matrix, (num_classes, num_classes), rows are the truth.
         label_space: The `LabelSpace` of the classes.
-        path: The PNG or SVG file that is written.
+        path: The PNG or SVG file that is written, or a binary file object for a PNG.
     """
     from matplotlib.figure import Figure
 

@@ -1,8 +1,16 @@
 import gc
+import os
+import tempfile
 from pathlib import Path
 
-import keras
-import pytest
+# Many tests compile the same networks. JAX keeps them on disk if it is told so before its import,
+# for the processes that tests start, too.
+_jax_cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _jax_cache.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import h5py
 import keras
 import numpy as np
 from keras import ops
+from PIL import Image
 
 
 def randomize(model, seed):
@@ -117,3 +118,19 @@ def _by_torch(model, images, loss_of):
 
     tensors = [variable.value for variable in model.trainable_weights]
     return torch.autograd.grad(loss_of(model(images, training=False)), tensors)
+
+
+def write_pairs(folder, names="abcd", size=(36, 40), seed=0):
+    """Folders `images` and `labels` of small PNGs of 3 classes, with 255 in a corner."""
+    images, labels = folder / "images", folder / "labels"
+    images.mkdir(parents=True)
+    labels.mkdir()
+    generator = np.random.default_rng(seed)
+    for name in names:
+        label_map = np.zeros(size, "uint8")
+        label_map[:, size[1] // 2 :] = generator.integers(1, 3)
+        label_map[:2, :2] = 255
+        image = np.repeat(label_map[:, :, None] % 255 * 80, 3, axis=2)
+        Image.fromarray(image.astype("uint8")).save(images / f"{name}.png")
+        Image.fromarray(label_map).save(labels / f"{name}.png")
+    return images, labels

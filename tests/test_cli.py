@@ -2,12 +2,13 @@ import csv
 import json
 import subprocess
 import sys
+import tomllib
 
 import keras
 import numpy as np
 import pytest
 from caffe import paper_layers, write_caffemodel
-from helpers import randomize, variables_as_numpy
+from helpers import randomize, variables_as_numpy, write_pairs
 from PIL import Image
 
 from keras_fcn import FCN8s, FCN32s, label_spaces
@@ -22,17 +23,7 @@ FAST = ["--padding", "same", "--fc-units", "4", "--model", "fcn32s", "--num-clas
 @pytest.fixture
 def data(tmp_path):
     """Folders of four small images and label maps of 3 classes, with 255 in a corner."""
-    images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir()
-    labels.mkdir()
-    generator = np.random.default_rng(0)
-    for name in "abcd":
-        label_map = np.zeros((36, 40), "uint8")
-        label_map[:, 20:] = generator.integers(1, 3)
-        label_map[:2, :2] = 255
-        image = np.repeat(label_map[:, :, None] % 255 * 80, 3, axis=2)
-        Image.fromarray(image.astype("uint8")).save(images / f"{name}.png")
-        Image.fromarray(label_map).save(labels / f"{name}.png")
+    write_pairs(tmp_path)
     return tmp_path
 
 
@@ -54,12 +45,15 @@ class TestMainJob:
         assert train(data, "--ignore-class", "255", "--epochs", "2", *validation) == 0
         run = data / "run"
         files = {path.name for path in run.iterdir()}
-        assert files == {"best.keras", "config.json", "curves.png", "metrics.csv"}
+        assert files == {
+            *("best.keras", "config.toml", "curves.png", "last.npz", "metrics.csv"),
+            *("report.html", "tensorboard"),
+        }
         with (run / "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [row["epoch"] for row in rows] == ["1", "2"]
         best = max(float(row["val_mean_iou"]) for row in rows)
-        assert json.loads((run / "config.json").read_text())["settings"]["model"] == "fcn32s"
+        assert tomllib.loads((run / "config.toml").read_text())["settings"]["model"] == "fcn32s"
         printed = capsys.readouterr().out
         assert f"mean IoU                   {best:.4f}" in printed
         assert "IoU of class 2" in printed
@@ -164,7 +158,7 @@ class TestBadInput:
         assert train(data, "--val-images", "somewhere") == 1
         assert "must be given together" in error_of(capsys)
         assert train(data, "--label-space", "camvid") == 1
-        assert "--label-space must stand without" in error_of(capsys)
+        assert "(--label-space) must stand without" in error_of(capsys)
 
     def test_interrupted_before_the_first_epoch_ends(self, data, capsys, monkeypatch):
         import keras
@@ -206,7 +200,7 @@ class TestTransforms:
             picture.crop((0, 0, 30, 33)).save(data / folder / "a.png")
         options = ["--ignore-class", "255", "--batch-size", "4", *self.OPTIONS]
         assert train(data, *options) == 0
-        settings = json.loads((data / "run" / "config.json").read_text())["settings"]
+        settings = tomllib.loads((data / "run" / "config.toml").read_text())["settings"]
         assert (settings["scale"], settings["crop"], settings["jitter"]) == (
             [0.5, 1.5],
             [32, 48],

@@ -1,10 +1,16 @@
-"""Focal, Dice and Lovász-softmax against their definitions, written again in NumPy."""
+"""Focal, Dice, Lovász-softmax and their sums against their definitions, written again in NumPy."""
 
 import keras
 import numpy as np
 import pytest
 
-from keras_fcn.losses import Dice, Focal, LovaszSoftmax
+from keras_fcn.losses import (
+    Dice,
+    Focal,
+    LovaszSoftmax,
+    SparseCategoricalCrossentropy,
+    WeightedSum,
+)
 
 IGNORED, NUM_CLASSES = 255, 4
 LOSSES = {"focal": Focal, "dice": Dice, "lovasz": LovaszSoftmax}
@@ -141,3 +147,62 @@ class TestTraining:
             LOSSES[name](class_weights=[1, -1])
         with pytest.raises(ValueError, match=r"each of the 4 classes\. Received: 2"):
             LOSSES[name](ignore_class=IGNORED, class_weights=[1, 1])(label_map, logits)
+
+
+def cross_entropy_and_half_dice(axis=-1):
+    cross_entropy = SparseCategoricalCrossentropy(True, ignore_class=IGNORED, axis=axis)
+    return WeightedSum([cross_entropy, Dice(ignore_class=IGNORED, axis=axis)], [1, 0.5])
+
+
+class TestWeightedSum:
+    @pytest.mark.parametrize("axis", [-1, 1])
+    def test_the_value_is_the_weighted_sum_of_the_definitions(self, axis):
+        logits, label_map = example()
+        p, labels = valid_pixels(logits, label_map)
+        cross_entropy = -np.log(p[np.arange(len(labels)), labels]).mean()
+        expected = cross_entropy + 0.5 * dice(p, labels, [1.0] * NUM_CLASSES)
+        value = cross_entropy_and_half_dice(axis)(label_map, np.moveaxis(logits, -1, axis))
+        np.testing.assert_allclose(float(value), expected, rtol=1e-5)
+
+    def test_each_loss_takes_the_sample_weights(self):
+        truth, predictions, weights = np.zeros((2, 2)), np.array([[1.0, 3], [2, 2]]), [3.0, 0.5]
+        loss = WeightedSum(
+            [keras.losses.MeanSquaredError(), keras.losses.MeanAbsoluteError()], [2, 1]
+        )
+        expected = 2 * (3 * 5 + 0.5 * 4) / 2 + (3 * 2 + 0.5 * 2) / 2
+        assert float(loss(truth, predictions, weights)) == pytest.approx(expected)
+
+    def test_a_compiled_model_saves_and_loads_it(self, tmp_path):
+        model = keras.Sequential([keras.Input((4, 5, 2)), keras.layers.Conv2D(NUM_CLASSES, 1)])
+        model.compile("sgd", cross_entropy_and_half_dice())
+        images = np.random.default_rng(1).standard_normal((2, 4, 5, 2)).astype("float32")
+        _, label_map = example()
+        model.train_on_batch(images, label_map)
+        model.save(tmp_path / "model.keras")
+        copy = keras.saving.load_model(tmp_path / "model.keras")
+        assert type(copy.loss) is WeightedSum
+        assert copy.loss.get_config() == model.loss.get_config()
+        expected = model.evaluate(images, label_map, verbose=0)
+        assert copy.evaluate(images, label_map, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+    def test_wrong_arguments_are_refused(self):
+        for losses in ([], ["mse"], [Dice]):
+            with pytest.raises(ValueError, match="`losses` must be one or more instances"):
+                WeightedSum(losses, [1] * len(losses))
+        with pytest.raises(ValueError, match=r"each of the 2 losses\. Received: weights=\[1\.0\]"):
+            WeightedSum([Dice(), Focal()], [1])
+        with pytest.raises(ValueError, match="`weights` must be at least 0"):
+            WeightedSum([Dice(), Focal()], [1, -1])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_the_gradient_of_focal_loss_is_finite_where_the_model_is_sure_and_where_pixels_are_ignored(
+    gamma,
+):
+    logits, label_map = np.zeros((1, 2, 2, NUM_CLASSES), "float32"), np.zeros((1, 2, 2), "int32")
+    logits[..., 0], label_map[0, 0] = 200.0, IGNORED
+    model = keras.Sequential([keras.Input(logits.shape[1:]), keras.layers.Conv2D(NUM_CLASSES, 1)])
+    model.layers[0].kernel.assign(np.eye(NUM_CLASSES, dtype="float32")[None, None])
+    model.compile("sgd", Focal(gamma=gamma, ignore_class=IGNORED))
+    model.train_on_batch(logits, label_map)
+    assert np.isfinite(keras.ops.convert_to_numpy(model.layers[0].kernel)).all()

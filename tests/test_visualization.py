@@ -1,4 +1,7 @@
+import io
+
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_fcn import visualization
@@ -47,3 +50,27 @@ def test_curves_are_drawn_with_and_without_validation(tmp_path):
     visualization.plot_curves(history, tmp_path / "validated.png")
     plain, validated = (Image.open(tmp_path / f"{name}.png") for name in ("plain", "validated"))
     assert validated.width > plain.width
+
+
+def test_validation_curves_go_through_the_validated_epochs_only(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
+    history = [{"epoch": epoch, "loss": 4.0 / epoch} for epoch in (1, 2, 3, 4, 5)]
+    history[1].update(val_mean_iou=0.25, val_pixel_accuracy=0.5)
+    history[3].update(val_mean_iou=0.5, val_pixel_accuracy=0.75)
+    visualization.plot_curves(history, "curves.png")
+    loss, validation = drawn[0].axes
+    np.testing.assert_array_equal(loss.lines[0].get_xdata(), [1, 2, 3, 4, 5])
+    for line, values in zip(validation.lines, ([0.25, 0.5], [0.5, 0.75]), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [2, 4])
+        np.testing.assert_array_equal(line.get_ydata(), values)
+
+
+def test_plots_are_written_into_a_file_object():
+    for draw in (
+        lambda file: visualization.plot_curves([{"epoch": 1, "loss": 2.0}], file),
+        lambda file: visualization.plot_confusion_matrix(np.eye(2), SPACE, file),
+    ):
+        file = io.BytesIO()
+        draw(file)
+        assert Image.open(file).format == "PNG"

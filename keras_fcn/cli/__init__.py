@@ -18,7 +18,7 @@ def main(arguments=None):
         with _quiet_imports():
             import tensorflow
 
-            import keras_fcn.training.train  # noqa: F401
+            import keras_fcn.training.trainer  # noqa: F401
 
             tensorflow.config.list_physical_devices()
         warnings.showwarning = _show_warning

@@ -1,7 +1,6 @@
 """What each command does with its options: calls the package and prints."""
 
 import contextlib
-import dataclasses
 import os
 
 LABEL_SPACES = (
@@ -9,46 +8,88 @@ LABEL_SPACES = (
     *("pascal_voc", "sift_flow", "sift_flow_geometric"),
 )
 
+RECIPES = (
+    *("camvid_fcn8s", "folder", "modern_voc_fcn8s", "paper_pascal_context", "paper_sift_flow"),
+    *("paper_voc", "paper_voc_fcn16s", "paper_voc_fcn32s", "paper_voc_fcn8s"),
+    *("paper_voc_fcn8s_atonce", "pets_fcn8s"),
+)
+# Settings of a recipe that have an option of their own; the others are set by --set.
+SETTINGS = (
+    *("data_dir", "manual_dir", "images", "labels", "val_images", "val_labels", "label_space"),
+    *("num_classes", "ignore_class", "model", "weights", "padding", "fc_units", "precision"),
+    *("epochs", "batch_size", "learning_rate", "weight_decay", "seed", "scale", "crop", "jitter"),
+)
+
 
 def _label_space(options):
     from keras_fcn import label_spaces
 
-    if options.label_space is None:
-        if options.num_classes is None:
-            raise ValueError("--num-classes must be given, or else --label-space.")
-        return label_spaces.generic(options.num_classes, options.ignore_class)
-    if options.num_classes is not None or options.ignore_class is not None:
-        raise ValueError("--label-space must stand without --num-classes and --ignore-class.")
-    if options.label_space in LABEL_SPACES:
-        return getattr(label_spaces, options.label_space.upper())
-    if not options.label_space.endswith((".toml", ".json")):
-        raise ValueError(
-            f"--label-space must be one of {', '.join(LABEL_SPACES)}, or a .toml or .json file. "
-            f"Received: {options.label_space}."
-        )
-    return label_spaces.from_file(options.label_space)
+    return label_spaces.choose(options.label_space, options.num_classes, options.ignore_class)
 
 
 def train(options):
-    """Trains on folders of images and label maps."""
-    from keras_fcn.data.files import find_pairs
-    from keras_fcn.training.train import Settings, train
+    """Trains by a recipe, or goes on with a run."""
+    from keras_fcn.training import trainer
 
-    if (options.val_images is None) != (options.val_labels is None):
-        raise ValueError("--val-images and --val-labels must be given together.")
-    names = [field.name for field in dataclasses.fields(Settings)]
-    settings = Settings(**{name: getattr(options, name) for name in names})
-    label_space = _label_space(options)
-    train_pairs = find_pairs(options.images, options.labels)
-    val_pairs = find_pairs(options.val_images, options.val_labels) if options.val_images else []
-    history = train(settings, train_pairs, val_pairs, label_space, options.out)
-    if val_pairs:
-        best = max(history, key=lambda row: row["val_mean_iou"])
-        title = f"Best epoch, {best['epoch']} of {settings.epochs}"
-        scores = {name[4:]: value for name, value in best.items() if name.startswith("val_")}
-        class_iou = {name: scores.pop(f"iou/{name}") for name in label_space.class_names}
-        _print_scores(title, scores, class_iou)
-    print(f"Run: {options.out}")
+    every = {"checkpoint_every": options.checkpoint_every}
+    changes = _settings(options)
+    if options.resume is not None:
+        if changes or options.recipe or options.out or options.start:
+            raise ValueError(
+                "--resume must stand alone, but for --checkpoint-every: a run goes on with the "
+                "settings that it began with."
+            )
+        run = trainer.resume(options.resume, **every)
+    else:
+        if options.out is None:
+            raise ValueError("--out must be given: the folder that is made.")
+        name, recipe = _recipe(options.recipe or "folder", changes)
+        run = trainer.train(recipe, options.out, name=name, start=options.start, **every)
+    for stage in run.runs():
+        _print_best_epoch(stage)
+    print(f"Run: {run.path}")
+
+
+def _settings(options):
+    """The settings that the options change, by name."""
+    import tomllib
+
+    given = {name: value for name, value in vars(options).items() if name in SETTINGS}
+    for change in options.set:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"--set must be KEY=VALUE. Received: {change}.")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            # A text without quotation marks.
+            parsed = None if value.lower() == "none" else value
+        given[name.strip().replace("-", "_")] = parsed
+    return given
+
+
+def _recipe(name, changes):
+    from keras_fcn.training.recipe import replace
+    from keras_fcn.training.recipes import find_recipe
+    from keras_fcn.training.run import read_config
+
+    if name.endswith(".toml"):
+        name, recipe = read_config(name)
+    else:
+        recipe = find_recipe(name)
+    return name, replace(recipe, **changes)
+
+
+def _print_best_epoch(run):
+    history = [row for row in run.history() if row.get("val_mean_iou") is not None]
+    if not history:
+        return
+    best = max(history, key=lambda row: row["val_mean_iou"])
+    title = f"{run.path.name}: best epoch, {best['epoch']} of {history[-1]['epoch']}"
+    scores = {name[4:]: value for name, value in best.items() if name.startswith("val_")}
+    names = [name for name in scores if name.startswith("iou/")]
+    class_iou = {name[4:]: scores.pop(name) for name in names}
+    _print_scores(title, scores, class_iou)
 
 
 def evaluate(options):
@@ -70,9 +111,8 @@ def evaluate(options):
             num_classes=space.num_classes,
             ignore_class=space.ignore_class,
             trimap=options.trimap,
-            scales=options.scales,
-            flip=options.flip,
             progress=advance,
+            **_views(options),
             on_prediction=_prediction_writer(options.save_predictions, names, space),
         )
     if options.confusion:
@@ -85,6 +125,17 @@ def evaluate(options):
     if scores.trimap is not None:
         title = f"Within {options.trimap} pixels of a boundary"
         _print_scores(title, scores.trimap.as_dict(), {})
+
+
+def _views(options):
+    """What predictions are averaged over: as the options say, or else the run's recipe."""
+    from keras_fcn.training.run import final_views
+
+    scales, flip = final_views(options.model)
+    return {
+        "scales": scales if options.scales is None else tuple(options.scales),
+        "flip": flip if options.flip is None else options.flip,
+    }
 
 
 def _evaluation_data(options, model, space):
@@ -176,11 +227,12 @@ def predict(options):
     for path in outputs:
         read_image(path)
     model, space = open_model(options.model)
+    views = _views(options)
     os.makedirs(options.out, exist_ok=True)
     with progress_bar("predicting", len(outputs)) as advance:
         for path, (label_map_path, overlay_path) in outputs.items():
             image = read_image(path)
-            label_map = predict_label_map(model, image, scales=options.scales, flip=options.flip)
+            label_map = predict_label_map(model, image, **views)
             save_label_map(label_map_path, label_map, space)
             save_overlay(overlay_path, image, label_map, space)
             advance()
@@ -191,7 +243,7 @@ def convert(options):
     """Turns a weight file into one of this package's."""
     from keras_fcn.models.convert import convert
     from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
-    from keras_fcn.training.train import MODELS
+    from keras_fcn.training.recipe import MODELS
 
     label_space = _label_space(options)
     model = MODELS[options.model](
@@ -287,3 +339,17 @@ def demo(options):
     from keras_fcn.training.demo import demo
 
     demo(options.out)
+
+
+def reproduce(options):
+    """Scores released models beside their published scores."""
+    import json
+    import sys
+
+    from keras_fcn.training.reproduce import reproduce
+
+    places = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
+    # Of the progress, and of what TFDS prints, nothing may stand before the JSON object.
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+        report = reproduce(options.experiment, models=options.models, **places)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())

@@ -18,32 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = subparsers.add_parser("train", help="train on folders of images and label maps")
-    train.set_defaults(run=commands.train)
-    _add_data(train)
-    train.add_argument("--val-images", metavar="DIR", help="images to validate on")
-    train.add_argument("--val-labels", metavar="DIR", help="their label maps")
-    _add_label_space(train)
-    train.add_argument("--out", required=True, metavar="RUN", help="folder that is made")
-    _add_model(train)
-    train.add_argument(
-        "--weights", metavar="WEIGHTS", help="imagenet, pascal_voc or a file; default: random"
-    )
-    train.add_argument(
-        "--precision", default="float32", choices=["float32", "mixed_bfloat16", "mixed_float16"]
-    )
-    train.add_argument("--epochs", type=int, default=10, metavar="N")
-    train.add_argument("--batch-size", type=int, default=1, metavar="N")
-    train.add_argument("--learning-rate", type=float, default=1e-4, metavar="RATE")
-    train.add_argument("--weight-decay", type=float, default=1e-4, metavar="DECAY")
-    train.add_argument("--seed", type=int, default=0, metavar="N")
-    train.add_argument(
-        "--scale", type=float, nargs=2, metavar=("MIN", "MAX"), help="resize at random"
-    )
-    train.add_argument(
-        "--crop", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="cut out a random window"
-    )
-    train.add_argument("--jitter", action="store_true", help="change colours at random")
+    _add_train(subparsers)
 
     evaluate = subparsers.add_parser("evaluate", help="score a trained model")
     evaluate.set_defaults(run=commands.evaluate)
@@ -51,10 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "data", nargs="?", metavar="DATA", help="name of a data set; instead of the two folders"
     )
-    _add_data(evaluate, required=False)
+    _add_data(evaluate)
     evaluate.add_argument("--split", default="validation", help="split of DATA")
-    evaluate.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps DATA")
-    evaluate.add_argument("--manual-dir", metavar="DIR", help="where files of DATA lie already")
+    _add_places(evaluate)
     evaluate.add_argument(
         "--trimap", type=int, metavar="N", help="score the pixels within N of a boundary, too"
     )
@@ -81,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("target", metavar="DST", help=".weights.h5 or .keras, which is made")
     _add_label_space(convert)
     _add_model(convert)
+    convert.set_defaults(model="fcn8s", padding="paper", fc_units=4096)
     convert.add_argument(
         "--at-once", action="store_true", help="SRC was trained with FCN-8s at once"
     )
@@ -114,12 +89,97 @@ def build_parser() -> argparse.ArgumentParser:
     demo = subparsers.add_parser("demo", help="train FCN-32s, 16s and 8s on drawn shapes, offline")
     demo.set_defaults(run=commands.demo)
     demo.add_argument("--out", default="keras-fcn-demo.png", metavar="PNG", help="the picture")
+
+    reproduce = subparsers.add_parser("reproduce", help="score released models as published")
+    reproduce.set_defaults(run=commands.reproduce)
+    reproduce.add_argument("experiment", choices=["pascal_voc"])
+    models = ["fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce"]
+    reproduce.add_argument(
+        "--models",
+        nargs="+",
+        choices=models,
+        metavar="MODEL",
+        help=f"some of {', '.join(models)}; default: all",
+    )
+    _add_places(reproduce)
+    reproduce.add_argument("--json", action="store_true", help="print one JSON object and no table")
     return parser
 
 
-def _add_data(parser, required=True):
-    parser.add_argument("--images", required=required, metavar="DIR")
-    parser.add_argument("--labels", required=required, metavar="DIR", help="label maps, same names")
+def _add_train(subparsers):
+    train = subparsers.add_parser(
+        "train",
+        help="train by a recipe, or on folders of images and label maps",
+        # What is not given is as the recipe says.
+        argument_default=argparse.SUPPRESS,
+    )
+    train.set_defaults(run=commands.train)
+    train.add_argument(
+        "recipe",
+        nargs="?",
+        default=None,
+        metavar="RECIPE",
+        help=f"{', '.join(commands.RECIPES)}, or the config.toml of a run; default: folder",
+    )
+    train.add_argument("--out", default=None, metavar="RUN", help="folder that is made")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the recipe, such as epochs=20 or crop=[320,320]",
+    )
+    train.add_argument(
+        "--from",
+        dest="start",
+        default=None,
+        metavar="RUN",
+        help="go on from the best model of another run",
+    )
+    train.add_argument("--resume", default=None, metavar="RUN", help="go on with a run")
+    train.add_argument(
+        "--checkpoint-every",
+        type=int,
+        default=None,
+        metavar="STEPS",
+        help="write a checkpoint within an epoch, too",
+    )
+    _add_data(train)
+    train.add_argument("--val-images", metavar="DIR", help="images to validate on")
+    train.add_argument("--val-labels", metavar="DIR", help="their label maps")
+    _add_places(train)
+    _add_label_space(train)
+    _add_model(train)
+    train.add_argument(
+        "--weights", metavar="WEIGHTS", help="imagenet, pascal_voc or a file; default: random"
+    )
+    train.add_argument("--precision", choices=["float32", "mixed_bfloat16", "mixed_float16"])
+    train.add_argument("--epochs", type=int, metavar="N")
+    train.add_argument("--batch-size", type=int, metavar="N")
+    train.add_argument("--learning-rate", type=float, metavar="RATE")
+    train.add_argument("--weight-decay", type=float, metavar="DECAY")
+    train.add_argument("--seed", type=int, metavar="N")
+    train.add_argument(
+        "--scale", type=float, nargs=2, metavar=("MIN", "MAX"), help="resize at random"
+    )
+    train.add_argument(
+        "--crop", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="cut out a random window"
+    )
+    train.add_argument(
+        "--jitter", action=argparse.BooleanOptionalAction, help="change colours at random"
+    )
+
+
+def _add_data(parser):
+    parser.add_argument("--images", metavar="DIR")
+    parser.add_argument("--labels", metavar="DIR", help="label maps, same names")
+
+
+def _add_places(parser):
+    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps data sets")
+    parser.add_argument(
+        "--manual-dir", metavar="DIR", help="where files of the data set lie already"
+    )
 
 
 def _add_views(parser):
@@ -127,17 +187,18 @@ def _add_views(parser):
         "--scales",
         type=float,
         nargs="+",
-        default=(1.0,),
         metavar="FACTOR",
-        help="average predictions over resized images",
+        help="average predictions over resized images; default: as the run's recipe, or 1",
     )
-    parser.add_argument("--flip", action="store_true", help="average with the mirrored images")
+    parser.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, help="average with the mirrored images"
+    )
 
 
 def _add_model(parser):
-    parser.add_argument("--model", default="fcn8s", choices=["fcn32s", "fcn16s", "fcn8s"])
-    parser.add_argument("--padding", default="paper", choices=["paper", "same"])
-    parser.add_argument("--fc-units", type=int, default=4096, metavar="N")
+    parser.add_argument("--model", choices=["fcn32s", "fcn16s", "fcn8s"])
+    parser.add_argument("--padding", choices=["paper", "same"])
+    parser.add_argument("--fc-units", type=int, metavar="N")
 
 
 def _add_label_space(parser):

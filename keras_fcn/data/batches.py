@@ -29,6 +29,7 @@ def training_batches(
     cache: str | os.PathLike | None = None,
     on_error: str = "raise",
     first_epoch: int = 0,
+    first_step: int | None = None,
     shuffle_buffer: int = 128,
     palette: Palette | None = None,
     data_format: str = "channels_last",
@@ -65,6 +66,8 @@ def training_batches(
         on_error: `"raise"`, or `"skip"` for pairs that cannot be used: each iteration then ends
             with a warning that counts and names them, and the number of batches is unknown.
         first_epoch: Number of the first epoch, to go on after a restart.
+        first_step: Number of the batch to begin with, to go on in the middle of an epoch. Every
+            iteration is then that of `first_epoch`, whatever came before it.
         shuffle_buffer: How many examples of a dataset are held in memory to choose the next one
             from; of pairs, all are shuffled.
         palette: Colours of true-colour label maps, see `read_label_map`; only for pairs.
@@ -82,6 +85,8 @@ def training_batches(
     """
     _check_at_least("seed", seed, 0)
     _check_at_least("first_epoch", first_epoch, 0)
+    if first_step is not None:
+        _check_at_least("first_step", first_step, 0)
     _check_at_least("shuffle_buffer", shuffle_buffer, 1)
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format)
     index, count = _checked_shard(shard)
@@ -111,14 +116,58 @@ def training_batches(
         chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, index)
         if count > 1:
             chosen = chosen.take(share)
+        if first_step:
+            chosen = chosen.skip(first_step * batch_size)
         transformed = source.read(chosen).map(
             _transformed(transforms, tf.stack([tf.constant(seed, tf.int64), epoch])),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        return epochs.counted(batching(transformed).prefetch(tf.data.AUTOTUNE), epoch)
+        return batching(transformed).prefetch(tf.data.AUTOTUNE)
 
-    return epochs.dataset(one_epoch)
+    if first_step is None:
+        return epochs.dataset(one_epoch)
+    batches = tf.data.Dataset.from_tensors(np.int64(first_epoch)).flat_map(one_epoch)
+    if steps is None:
+        return batches
+    return batches.apply(tf.data.experimental.assert_cardinality(max(0, steps - first_step)))
+
+
+def places_of_batch(
+    examples: Sequence[Pair] | tf.data.Dataset,
+    *,
+    num_classes: int,
+    ignore_class: int | None,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    step: int,
+    shuffle_buffer: int = 128,
+) -> list[int]:
+    """Returns the places in `examples` of those that a batch of `training_batches` was made of.
+
+    Args:
+        examples: As there.
+        num_classes: As there.
+        ignore_class: As there.
+        batch_size: As there.
+        seed: As there.
+        epoch: Number of the epoch, from 0.
+        step: Number of the batch in it, from 0.
+        shuffle_buffer: As there.
+    """
+    # Of one, since sizes do not matter here.
+    batching = _Batching(num_classes, ignore_class, 1, None, False, "channels_last")
+    source = _source(examples, batching, (), None, "raise", None)
+
+    def one_epoch(epoch):
+        return source.shuffled(seed, epoch, shuffle_buffer)
+
+    order = tf.data.Dataset.from_tensors(np.int64(epoch)).flat_map(one_epoch)
+    chosen = order.skip(step * batch_size).take(batch_size)
+    if isinstance(examples, tf.data.Dataset):
+        chosen = chosen.map(lambda index, image, label_map: index)
+    return [int(place) for place in chosen.as_numpy_iterator()]
 
 
 def evaluation_batches(
@@ -195,12 +244,15 @@ class _Epochs:
         self._counts_from = 1 if steps is not None and steps > 1 else 0
 
     def dataset(self, one_epoch):
+        def counted(epoch):
+            return self._counted(one_epoch(epoch), epoch)
+
         number = tf.data.Dataset.from_tensors(0).map(
             lambda _: tf.ensure_shape(
                 tf.numpy_function(lambda: np.int64(self._next), [], tf.int64), ()
             )
         )
-        batches = number.flat_map(one_epoch)
+        batches = number.flat_map(counted)
         if self._steps is not None:
             batches = batches.apply(tf.data.experimental.assert_cardinality(self._steps))
         # TensorFlow would fetch further batches behind the counting, and so count a look.
@@ -208,7 +260,7 @@ class _Epochs:
         options.experimental_optimization.inject_prefetch = False
         return batches.with_options(options)
 
-    def counted(self, batches, epoch):
+    def _counted(self, batches, epoch):
         def note(epoch, place):
             if place >= self._counts_from:
                 self._next = max(self._next, int(epoch) + 1)

@@ -60,14 +60,8 @@ class Report:
 
     @property
     def class_weights(self) -> np.ndarray:
-        """Weights by median frequency, (num_classes,); NaN for a class that never occurs.
-
-        The frequency of a class is its share in the images that show it; its weight is the median
-        of all frequencies divided by its own (Eigen & Fergus, arXiv 1411.4734).
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            frequency = self.pixels / self.pixels_where_present
-            return np.nanmedian(frequency) / frequency if self.images.any() else frequency
+        """See `median_frequency`."""
+        return median_frequency(self.pixels, self.pixels_where_present)
 
     def as_dict(self) -> dict:
         """Returns everything as JSON values."""
@@ -116,6 +110,25 @@ class Report:
         lines += [f"{problem.kind}: {problem.message}" for problem in self.problems]
         lines.append(f"{len(self.problems)} problems" if self.problems else "no problems")
         return "\n".join(lines)
+
+
+def median_frequency(pixels: np.ndarray, pixels_where_present: np.ndarray) -> np.ndarray:
+    """Returns weights of the classes, (num_classes,); NaN for a class that never occurs.
+
+    The frequency of a class is its share in the images that show it; its weight is the median of
+    all frequencies divided by its own (Eigen & Fergus, arXiv 1411.4734).
+
+    Args:
+        pixels: Number of pixels of each class.
+        pixels_where_present: Number of pixels, of any class, in the images that show each class.
+
+    Examples:
+        >>> median_frequency(np.array([8, 1, 1]), np.array([10, 10, 4])).round(3).tolist()
+        [0.312, 2.5, 1.0]
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        frequency = pixels / pixels_where_present
+        return np.nanmedian(frequency) / frequency if np.any(pixels) else frequency
 
 
 def check_data(

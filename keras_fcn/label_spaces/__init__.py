@@ -1,6 +1,7 @@
 """What the class ids of a label map mean: names, colours and the class that is left out."""
 
 from keras_fcn.label_spaces.ade20k import ADE20K
+from keras_fcn.label_spaces.choose import choose
 from keras_fcn.label_spaces.files import from_file
 from keras_fcn.label_spaces.known import (
     CAMVID,
@@ -25,6 +26,7 @@ __all__ = [
     "SIFT_FLOW",
     "SIFT_FLOW_GEOMETRIC",
     "LabelSpace",
+    "choose",
     "from_file",
     "generic",
     "voc_palette",

@@ -58,8 +58,28 @@ class Decoder:
                 x = self._crop(x, skip, -offset, f"crop_{upsampling}")
             x = layers.Add(name=f"fuse_{name}", dtype=self.dtype)([x, skip])
             stride, upsampling = stride // 2, f"upscore_{name}"
-        x = self._upsample(x, stride, f"upscore{stride}" if skips else "upscore")
-        return self._crop(x, image, logits_offset, "crop_logits")
+        return self.at_image_size(x, image, stride, logits_offset, crop_name="crop_logits")
+
+    def at_image_size(
+        self,
+        scores: keras.KerasTensor,
+        image: keras.KerasTensor,
+        stride: int,
+        crop_offset: int,
+        crop_name: str | None = None,
+    ) -> keras.KerasTensor:
+        """Returns scores upsampled at once and cropped, as high and wide as `image`.
+
+        Args:
+            scores: KerasTensor of the scores.
+            image: As in `logits`.
+            stride: Pixels of the image per pixel of `scores`.
+            crop_offset: The last of `fcn_crop_offsets`.
+            crop_name: Name of the cropping layer; `None` for one after the upsampling layer's.
+        """
+        upsampling = "upscore" if stride == 32 else f"upscore{stride}"
+        x = self._upsample(scores, stride, upsampling)
+        return self._crop(x, image, crop_offset, crop_name or f"crop_{upsampling}")
 
     def _score(self, x, name):
         return layers.Conv2D(

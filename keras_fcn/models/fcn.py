@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import random
 
 import keras
 from keras import layers
@@ -131,16 +132,16 @@ class FCN(AnySizeTrainer, keras.Model):
         # Each backend computes in the layout that its convolutions want; images and logits change
         # theirs at the door.
         layout = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
-        image = _change_layout(inputs, data_format, layout, "image_layout")
+        image = change_layout(inputs, data_format, layout, "image_layout")
         logits = self._logits(image, config, layout, dtype)
         if classifier_activation is not None:
-            logits = _change_layout(logits, layout, "channels_last", "class_axis_last")
+            logits = change_layout(logits, layout, "channels_last", "class_axis_last")
             layout = "channels_last"
         # In float32 under every policy: losses and softmax need its range.
         logits = layers.Activation(classifier_activation or "linear", dtype="float32", name="head")(
             logits
         )
-        outputs = _change_layout(logits, layout, data_format, "logits_layout")
+        outputs = change_layout(logits, layout, data_format, "logits_layout")
 
         name = name or type(self).__name__.lower()
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
@@ -151,7 +152,7 @@ class FCN(AnySizeTrainer, keras.Model):
 
     def _logits(self, image, config, layout, dtype):
         options = {"data_format": layout, "dtype": dtype}
-        input_padding, fc6_padding = _paddings(config["padding"], config["fc6_kernel_size"])
+        input_padding, fc6_padding = paddings(config["padding"], config["fc6_kernel_size"])
         x = image
         if config["include_preprocessing"]:
             x = VGGPreprocessing(config["mean"], name="preprocessing", **options)(x)
@@ -169,7 +170,14 @@ class FCN(AnySizeTrainer, keras.Model):
                 name=f"fc{number}",
                 **options,
             )(x)
-            x = layers.Dropout(config["dropout_rate"], name=f"drop{number}", dtype=dtype)(x)
+            # Without a seed of its own, dropout on PyTorch would draw from the random numbers of
+            # the process, which no checkpoint of the model's variables brings back.
+            x = layers.Dropout(
+                config["dropout_rate"],
+                seed=random.getrandbits(31),
+                name=f"drop{number}",
+                dtype=dtype,
+            )(x)
 
         skips = {}
         for pool, scale in zip(self.skips, config["skip_scales"], strict=False):
@@ -251,7 +259,7 @@ def _label_space_config(label_space):
     return label_space
 
 
-def _paddings(padding, fc6_kernel_size):
+def paddings(padding: str, fc6_kernel_size: int) -> tuple[int, int]:
     """Returns the pixels that the image is padded by and those that fc6 is padded by."""
     if padding == "same":
         return 0, fc6_kernel_size // 2
@@ -260,7 +268,7 @@ def _paddings(padding, fc6_kernel_size):
     return 99 + 16 * max(0, fc6_kernel_size - 7), 0
 
 
-def _change_layout(x, layout, wanted, name):
+def change_layout(x: keras.KerasTensor, layout: str, wanted: str, name: str) -> keras.KerasTensor:
     """Returns a KerasTensor of 4 axes in the data format `wanted`; `name` is the layer's."""
     if layout == wanted:
         return x

@@ -3,24 +3,38 @@
 import contextlib
 import csv
 import dataclasses
-import json
 import os
+import re
+import shutil
+import tomllib
 import zipfile
 from pathlib import Path
 
 import keras
+import tensorflow as tf
+import tomli_w
 
 from keras_fcn import weights
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.fcn import FCN, FCN8s
+from keras_fcn.training.checkpoint import NotFiniteError, Variables, save_state
+from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings, from_settings
+from keras_fcn.version import __version__
 from keras_fcn.visualization import plot_curves
 
-_CONFIG = "config.json"
+_CONFIG = "config.toml"
 _MODEL = "best.keras"
+_STATE = "last.npz"
+_REPORT = "report.html"
+_EVENTS = "tensorboard"
+_UNFINISHED = ".unfinished-"
 
 
 class Run:
-    """A run folder: `config.json`, `best.keras`, `metrics.csv` and `curves.png`.
+    """A run folder.
+
+    `config.toml` repeats the run, `last.npz` goes on with it, `best.keras` is the model,
+    `metrics.csv`, `curves.png` and `tensorboard/` are its history, and `report.html` tells of all.
 
     Args:
         path: The folder.
@@ -30,29 +44,74 @@ class Run:
         self.path = Path(path)
 
     @property
+    def exists(self) -> bool:
+        """Whether the run has begun."""
+        return (self.path / _CONFIG).is_file()
+
+    @property
     def has_model(self) -> bool:
         """Whether a model has been saved yet."""
-        return (self.path / _MODEL).is_file()
+        return self.best_model_path.is_file()
 
-    def create(self, settings: dict, label_space: LabelSpace) -> None:
-        """Makes the folder and writes what the run is made of.
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a checkpoint."""
+        return self.state_path.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return (self.path / _REPORT).is_file()
+
+    @property
+    def state_path(self) -> Path:
+        """The last checkpoint."""
+        return self.path / _STATE
+
+    @property
+    def best_model_path(self) -> Path:
+        """The best model so far."""
+        return self.path / _MODEL
+
+    def create(self, name: str, recipe: Recipe, label_space: LabelSpace) -> None:
+        """Makes the folder and writes what repeats the run.
 
         Args:
-            settings: Dictionary of JSON values.
+            name: What the recipe is called.
+            recipe: The `Recipe`.
             label_space: The `LabelSpace` of the model's classes.
         """
-        self.path.mkdir(parents=True)
-        config = {"settings": settings, "label_space": dataclasses.asdict(label_space)}
-        (self.path / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        _create(
+            self.path,
+            {
+                **_head(name),
+                "settings": _without_none(as_settings(recipe)),
+                "label_space": _without_none(dataclasses.asdict(label_space)),
+            },
+        )
 
-    def write_history(self, history: list[dict]) -> None:
-        """Writes the scores, a dictionary for each epoch, as a table and as curves."""
-        with _replacing(self.path / "metrics.csv") as temporary, temporary.open("w") as file:
-            writer = csv.DictWriter(file, history[0])
-            writer.writeheader()
-            writer.writerows(history)
-        with _replacing(self.path / "curves.png") as temporary:
-            plot_curves(history, temporary)
+    def recipe(self) -> tuple[str, Recipe]:
+        """Returns the name of the recipe and the recipe.
+
+        Raises:
+            FileNotFoundError: If there is no such run.
+            ValueError: If its `config.toml` is damaged.
+        """
+        return read_config(self.path / _CONFIG)
+
+    def label_space(self) -> LabelSpace:
+        """Returns the `LabelSpace` of the model's classes."""
+        return LabelSpace(**_read_toml(self.path / _CONFIG)["label_space"])
+
+    def clean(self) -> None:
+        """Removes what an interrupted process left half written."""
+        for path in self.path.glob(f"{_UNFINISHED}*"):
+            path.unlink()
+
+    def save_state(self, variables: Variables, facts: dict) -> None:
+        """Writes everything that the next step follows from; see `training.checkpoint`."""
+        with _replacing(self.state_path) as temporary:
+            save_state(temporary, variables, facts)
 
     def save_model(self, model: keras.Model) -> None:
         """Writes the model, without the state of its optimizer, which is twice its size."""
@@ -61,24 +120,120 @@ class Run:
         with _replacing(self.path / _MODEL) as temporary:
             plain.save(temporary)
 
+    def write_history(self, history: list[dict]) -> None:
+        """Writes the scores, a dictionary for each epoch, as a table, as curves and as events."""
+        if not history:
+            return
+        columns = list(dict.fromkeys(column for row in history for column in row))
+        with _replacing(self.path / "metrics.csv") as temporary, temporary.open("w") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(history)
+        with _replacing(self.path / "curves.png") as temporary:
+            plot_curves(history, temporary)
+        self._write_events(history)
+
+    def _write_events(self, history):
+        """Anew each time: an event file that a process died over cannot be gone on with."""
+        folder = self.path / _EVENTS
+        shutil.rmtree(folder, ignore_errors=True)
+        with tf.summary.create_file_writer(str(folder)).as_default():
+            for row in history:
+                for name, value in row.items():
+                    if name != "epoch":
+                        tf.summary.scalar(name, value, step=row["epoch"])
+
+    def history(self) -> list[dict]:
+        """Returns a dictionary for each epoch, without what was not measured in it."""
+        path = self.path / "metrics.csv"
+        if not path.is_file():
+            return []
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        return [
+            {"epoch": int(row.pop("epoch"))}
+            | {name: float(value) for name, value in row.items() if value}
+            for row in rows
+        ]
+
+    def runs(self) -> "list[Run]":
+        """Returns this run alone; `Stages` are several."""
+        return [self]
+
+    def write_report(self, write) -> None:
+        """Calls `write` with the path of the report."""
+        with _replacing(self.path / _REPORT) as temporary:
+            write(temporary)
+
     def load_model(self) -> keras.Model:
         """Returns the saved model."""
-        return _load_model(self.path / _MODEL)
+        return _load_model(self.best_model_path)
 
-    def label_space(self) -> LabelSpace:
-        """Returns the `LabelSpace` of the model's classes."""
-        config = json.loads((self.path / _CONFIG).read_text())
-        return LabelSpace(**config["label_space"])
+
+class Stages:
+    """The folder of a staged recipe, in which each stage has its run folder.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a folder of a staged recipe at `path`."""
+        config = self.path / _CONFIG
+        return config.is_file() and "stages" in _read_toml(config)
+
+    def create(self, name: str, recipe: StagedRecipe) -> None:
+        """Makes the folder and writes what repeats the runs."""
+        stages = {
+            stage: _without_none(as_settings(settings.with_absolute_paths()))
+            for stage, settings in recipe.stages.items()
+        }
+        _create(self.path, {**_head(name), "stages": stages})
+
+    def recipe(self) -> tuple[str, StagedRecipe]:
+        """Returns the name of the recipe and the recipe."""
+        return read_config(self.path / _CONFIG)
+
+    def run(self, stage: str) -> Run:
+        """Returns the `Run` of a stage."""
+        return Run(self.path / stage)
+
+    def runs(self) -> list[Run]:
+        """Returns the `Run` of every stage."""
+        return [self.run(stage) for stage in self.recipe()[1].stages]
+
+
+def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:
+    """Returns the name of the recipe and the recipe that a `config.toml` holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or holds what is no recipe.
+    """
+    config = _read_toml(Path(path))
+    try:
+        if "stages" in config:
+            stages = {
+                stage: from_settings(settings) for stage, settings in config["stages"].items()
+            }
+            return config["recipe"], StagedRecipe(stages=stages)
+        return config["recipe"], from_settings(config["settings"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must hold a recipe. Received: {error}") from error
 
 
 def open_run(path: str | os.PathLike) -> Run:
-    """Returns the `Run` at `path`.
+    """Returns the `Run` at `path`; of a staged recipe, its last stage.
 
     Raises:
         FileNotFoundError: If there is none, or one without a saved model.
     """
-    run = Run(path)
-    if not run.has_model or not (run.path / _CONFIG).is_file():
+    run = Stages(path).runs()[-1] if Stages(path).exists else Run(path)
+    if not run.has_model or not run.exists:
         raise FileNotFoundError(
             f"MODEL must be a folder written by `keras-fcn train`, with {_CONFIG} and {_MODEL} in "
             f"it, a .keras file, or one of {', '.join(weights.published_names())}. "
@@ -115,6 +270,18 @@ def open_model(name: str | os.PathLike) -> tuple[keras.Model, LabelSpace]:
     return run.load_model(), run.label_space()
 
 
+def final_views(name: str | os.PathLike) -> tuple[tuple[float, ...], bool]:
+    """Returns the scales of final predictions, and whether they are mirrored, of a model.
+
+    Args:
+        name: As in `open_model`; what is no run folder is predicted as it is.
+    """
+    if not Path(name).is_dir():
+        return (1.0,), False
+    recipe = open_run(name).recipe()[1]
+    return recipe.test_scales, recipe.test_flip
+
+
 def _load_model(path):
     try:
         model = keras.saving.load_model(path)
@@ -127,12 +294,60 @@ def _load_model(path):
     return model
 
 
+def _head(name):
+    return {
+        "recipe": name,
+        "keras_fcn": __version__,
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+    }
+
+
+def _without_none(values):
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _create(path, config):
+    """Makes the folder with its configuration in it, in one step."""
+    temporary = path.with_name(f"{_UNFINISHED}{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        # A colour on one line instead of five.
+        text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
+        (temporary / _CONFIG).write_text(text, encoding="utf-8")
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read_toml(path):
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"RUN must be a folder written by `keras-fcn train`, with {_CONFIG} in it. "
+            f"Received: {path.parent}."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as TOML: {error}.") from error
+
+
 @contextlib.contextmanager
 def _replacing(path):
     """Yields a temporary path that takes the place of `path` when the block ends well."""
-    temporary = path.with_name(f".unfinished-{path.name}")
+    temporary = path.with_name(f"{_UNFINISHED}{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except NotFiniteError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        # HDF5 and matplotlib have errors of their own for a full disk.
+        raise OSError(
+            f"{path} cannot be written: {error}. What was written before is whole: free the disk "
+            f"or its permissions, and go on with `keras-fcn train --resume {path.parent}`."
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_fcn.data import reader
-from keras_fcn.data.batches import evaluation_batches, training_batches
+from keras_fcn.data.batches import evaluation_batches, places_of_batch, training_batches
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import from_pairs
 from keras_fcn.data.transforms import random_crop, random_flip, random_scale
@@ -134,6 +134,7 @@ class TestBatches:
             ({"seed": None}, "`seed` must be an integer of at least 0"),
             ({"data_format": "NCHW"}, "`data_format` must be one of"),
             ({"first_epoch": -1}, "`first_epoch` must be an integer of at least 0"),
+            ({"first_step": -1}, "`first_step` must be an integer of at least 0"),
             ({"shuffle_buffer": 0}, "`shuffle_buffer` must be an integer of at least 1"),
             ({"on_error": "ignore"}, "`on_error` must be one of"),
             ({"shard": (2, 2)}, r"`shard` must be two integers \(index, count\)"),
@@ -251,6 +252,25 @@ class TestEpochs:
         restarted = epoch(train(source(pairs), first_epoch=2))
         assert indices(third) == indices(restarted)
         assert flips(third) == flips(restarted)
+
+    def test_a_restart_goes_on_within_an_epoch_and_stays_in_it(self, pairs, source):
+        unbroken = train(source(pairs))
+        epoch(unbroken)
+        second = epoch(unbroken)
+        rest = train(source(pairs), first_epoch=1, first_step=3)
+        assert int(rest.cardinality()) == 5
+        for _ in range(2):
+            seen = epoch(rest)
+            assert indices(seen) == indices(second)[12:]
+            assert flips(seen) == flips(second[12:])
+        assert epoch(train(source(pairs), first_epoch=1, first_step=8)) == []
+
+    def test_the_places_of_a_batch_are_those_that_it_was_made_of(self, pairs, source):
+        options = {"num_classes": 3, "ignore_class": 255, "batch_size": 4, "seed": 0}
+        seen = indices(epoch(train(source(pairs), first_epoch=2)))
+        for step in (0, 3, 7):
+            places = places_of_batch(source(pairs), **options, epoch=2, step=step)
+            assert places == seen[4 * step : 4 * step + 4]
 
     def test_every_epoch_is_whole_and_another_whatever_the_global_seed(self, pairs, source):
         runs = []

@@ -1,0 +1,52 @@
+"""A label space from what a user says of it."""
+
+from keras_fcn.label_spaces import known
+from keras_fcn.label_spaces.ade20k import ADE20K
+from keras_fcn.label_spaces.files import from_file
+from keras_fcn.label_spaces.label_space import LabelSpace, generic
+
+_KNOWN = {
+    name.lower(): space for name, space in vars(known).items() if isinstance(space, LabelSpace)
+} | {"ade20k": ADE20K}
+
+
+def choose(
+    label_space: str | None = None,
+    num_classes: int | None = None,
+    ignore_class: int | None = None,
+) -> LabelSpace:
+    """Returns the label space of a name or file, or one of classes without names.
+
+    Args:
+        label_space: A name such as `"camvid"`, or a .toml or .json file; see `from_file`.
+        num_classes: Number of classes, instead of `label_space`.
+        ignore_class: Class id of pixels to leave out, with `num_classes`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If neither or both are given, or a value is not as described.
+
+    Examples:
+        >>> choose("camvid").num_classes
+        11
+    """
+    if label_space is None:
+        if num_classes is None:
+            raise ValueError(
+                "`num_classes` (--num-classes) must be given, or else `label_space` "
+                "(--label-space)."
+            )
+        return generic(num_classes, ignore_class)
+    if num_classes is not None or ignore_class is not None:
+        raise ValueError(
+            "`label_space` (--label-space) must stand without `num_classes` and `ignore_class`. "
+            f"Received: {label_space=}, {num_classes=}, {ignore_class=}."
+        )
+    if label_space in _KNOWN:
+        return _KNOWN[label_space]
+    if not label_space.endswith((".toml", ".json")):
+        raise ValueError(
+            f"`label_space` (--label-space) must be one of {', '.join(sorted(_KNOWN))}, or a .toml "
+            f"or .json file. Received: {label_space}."
+        )
+    return from_file(label_space)

@@ -1,0 +1,106 @@
+"""The state of a training run: everything that the next step follows from, in one file."""
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+_FACTS = "facts.json"
+
+Variables = Mapping[str, Sequence[keras.Variable]]
+"""Groups of variables, each by its name and in an order that does not change."""
+
+
+class NotFiniteError(ValueError):
+    """A value of a state is infinite or not a number."""
+
+
+def save_state(path: str | os.PathLike, variables: Variables, facts: dict[str, Any]) -> None:
+    """Writes variables and facts.
+
+    Args:
+        path: The file, which should be another than the last state's: a process can end here.
+        variables: Groups of Keras variables, such as those of the model, by the group's name.
+        facts: JSON values to keep beside them.
+
+    Raises:
+        NotFiniteError: If a value is not finite.
+        OSError: If the file cannot be written.
+    """
+    with (
+        open(path, "wb") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        archive.writestr(_FACTS, json.dumps(facts))
+        for name, variable in _named(variables):
+            value = keras.ops.convert_to_numpy(variable)
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise NotFiniteError(f"{value.ravel()[~np.isfinite(value.ravel())][0]}")
+            with archive.open(name, "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(value, order="C"), allow_pickle=False)
+        # Closed before it is synced: the archive's directory is written last.
+        archive.close()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_facts(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the facts that were kept beside the variables.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    with _opened(path) as archive:
+        return json.loads(archive.read(_FACTS))
+
+
+def restore_state(path: str | os.PathLike, variables: Variables) -> None:
+    """Sets variables from a file.
+
+    Args:
+        path: The file.
+        variables: As in `save_state`; groups and shapes must be those that were saved.
+
+    Raises:
+        ValueError: If the file is damaged, or of another model or optimizer.
+    """
+    named = dict(_named(variables))
+    with _opened(path) as archive:
+        names = set(archive.namelist()) - {_FACTS}
+        if names != named.keys():
+            different = sorted(names ^ named.keys())
+            raise ValueError(
+                f"{path} must be the state of this model and optimizer. Received: "
+                f"{len(names)} variables for {len(named)}; {different[0]} is in one alone."
+            )
+        for name, variable in named.items():
+            with archive.open(name) as entry:
+                value = np.lib.format.read_array(entry, allow_pickle=False)
+                # What is left unread is not checked for damage.
+                entry.read()
+            if value.shape != tuple(variable.shape):
+                raise ValueError(
+                    f"{path} must be the state of this model and optimizer. Received: {name} of "
+                    f"shape {value.shape} for {tuple(variable.shape)}."
+                )
+            variable.assign(value)
+
+
+@contextlib.contextmanager
+def _opened(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+
+
+def _named(variables):
+    for group, members in variables.items():
+        for place, variable in enumerate(members):
+            yield f"{group}/{place:03d}.npy", variable

@@ -1,0 +1,66 @@
+"""What a run depends on beside its data and settings: hardware and versions."""
+
+import importlib
+import os
+import platform
+from pathlib import Path
+
+import keras
+
+from keras_fcn.version import __version__
+
+
+def environment() -> dict[str, str]:
+    """Returns what a run depends on beside its data and settings: hardware and versions."""
+    backend = keras.backend.backend()
+    versions = {
+        name: importlib.import_module(name).__version__ for name in ("tensorflow", backend, "numpy")
+    }
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "CPU": _cpu_model(),
+        "CPU cores": str(_num_cores()),
+        "memory": _memory(),
+        "GPU": ", ".join(_gpu_names(backend)) or "none",
+        "backend": f"{backend} {versions[backend]}",
+        "keras": keras.__version__,
+        "keras_fcn": __version__,
+        **versions,
+    }
+
+
+def _cpu_model():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _num_cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _memory():
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Not on Windows.
+        return "unknown"
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _gpu_names(backend):
+    module = importlib.import_module(backend)
+    if backend == "tensorflow":
+        details = module.config.experimental.get_device_details
+        gpus = module.config.list_physical_devices("GPU")
+        return [details(gpu).get("device_name", gpu.name) for gpu in gpus]
+    if backend == "jax":
+        return [gpu.device_kind for gpu in module.devices() if gpu.platform != "cpu"]
+    if backend == "torch":
+        return [module.cuda.get_device_name(gpu) for gpu in range(module.cuda.device_count())]
+    return []

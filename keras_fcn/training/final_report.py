@@ -1,0 +1,104 @@
+"""The last step of a run: scores of its best model, and the report."""
+
+import numpy as np
+
+from keras_fcn import metrics
+from keras_fcn.training.environment import environment
+from keras_fcn.training.evaluate import Scores, evaluate
+from keras_fcn.training.progress import progress_bar
+from keras_fcn.training.recipe import Recipe, as_settings
+from keras_fcn.training.report import ReportImage, write_report
+from keras_fcn.training.run import Run
+from keras_fcn.training.splits import Split
+
+_NUM_SHOWN = 4
+
+
+def write_final_report(
+    run: Run, recipe: Recipe, val_split: Split | None, history: list[dict], seconds: float
+) -> None:
+    """Scores the best model on the validation set and writes the run's report.
+
+    Args:
+        run: The run.
+        recipe: Its recipe.
+        val_split: What to score it on, or `None`.
+        history: A dictionary for each epoch.
+        seconds: How long the steps took.
+    """
+    model = run.load_model()
+    scores, view_scores, ranked = None, None, _Ranked([])
+    if val_split is not None:
+        ranked = _Ranked(val_split.names())
+        scores = _scores(model, val_split, "final scores", ranked)
+        if recipe.views_differ:
+            views = {"scales": recipe.test_scales, "flip": recipe.test_flip}
+            view_scores = _scores(model, val_split, "final scores over views", None, **views)
+    notes = [f"The {history[-1]['epoch']} epochs took {seconds / 60:.1f} minutes of training."]
+    run.write_report(
+        lambda path: write_report(
+            path,
+            title=f"{run.recipe()[0]}: {run.path.name}",
+            settings=as_settings(recipe),
+            history=history,
+            scores=scores,
+            view_scores=view_scores,
+            label_space=run.label_space(),
+            best=ranked.best(),
+            worst=ranked.worst(),
+            environment=environment(),
+            notes=notes,
+        )
+    )
+
+
+def _scores(model, split, title, ranked, **views) -> Scores:
+    space = split.label_space
+    batches = split.batches() if ranked is None else ranked.watching(split.batches())
+    with progress_bar(title, len(split)) as advance:
+        return evaluate(
+            model,
+            batches,
+            num_classes=space.num_classes,
+            ignore_class=space.ignore_class,
+            progress=advance,
+            on_prediction=None if ranked is None else lambda p: ranked.add(p, space),
+            **views,
+        )
+
+
+class _Ranked:
+    """The images that a model predicts best and worst, by the mean IoU of each alone."""
+
+    def __init__(self, names):
+        self._names = iter(names)
+        self._images = []
+        self._example = None
+
+    def watching(self, batches):
+        """Yields the batches, of one example, and remembers the last."""
+        for image, label_map in batches:
+            self._example = np.asarray(image)[0], np.asarray(label_map)[0]
+            yield image, label_map
+
+    def add(self, prediction, space):
+        image, label_map = self._example
+        matrix = metrics.confusion_matrix(
+            label_map, prediction, space.num_classes, space.ignore_class
+        )
+        name = next(self._names)
+        if not matrix.any():
+            return
+        accuracy, mean_iou = metrics.pixel_accuracy(matrix), metrics.mean_iou(matrix)
+        self._images.append(
+            ReportImage(name, float(accuracy), float(mean_iou), image, label_map, prediction)
+        )
+        self._images.sort(key=lambda shown: shown.mean_iou)
+        del self._images[_NUM_SHOWN:-_NUM_SHOWN]
+
+    def best(self):
+        return self._images[::-1][:_NUM_SHOWN]
+
+    def worst(self):
+        # Of few images, none is among the best and the worst.
+        return self._images[:_NUM_SHOWN][: max(0, len(self._images) - _NUM_SHOWN)]

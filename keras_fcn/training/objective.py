@@ -1,0 +1,130 @@
+"""What a recipe trains and how: the model, its loss and its optimizer."""
+
+import keras
+
+from keras_fcn import losses
+from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.models.deep_supervision import with_coarser_heads
+from keras_fcn.models.fcn import FCN
+from keras_fcn.training.optimizer import CoupledSGD
+from keras_fcn.training.recipe import MODELS, Recipe
+
+_REGION_LOSSES = {"dice": losses.Dice, "lovasz_softmax": losses.LovaszSoftmax}
+
+
+def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
+    """Returns the model of a recipe with its initial weights.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: As the models do for `weights`; also if the recipe
+            goes on from a coarser model that it was not given.
+    """
+    if recipe.weights in MODELS:
+        raise ValueError(
+            f"`weights` must be a trained model to go on from, as this recipe starts from a "
+            f"{recipe.weights}: pass --from RUN, or --set weights=FILE. "
+            f"Received: weights={recipe.weights!r}."
+        )
+    return MODELS[recipe.model](
+        num_classes=label_space.num_classes,
+        weights=recipe.weights,
+        padding=recipe.padding,
+        fc_units=recipe.fc_units,
+        dropout_rate=recipe.dropout_rate,
+        skip_scales=recipe.skip_scales,
+        mean=recipe.mean,
+        trainable_upsampling=recipe.trainable_upsampling,
+        label_space=label_space,
+        data_format="channels_last",
+        dtype=recipe.precision,
+    )
+
+
+def compiled(
+    model: FCN,
+    recipe: Recipe,
+    *,
+    ignore_class: int | None,
+    class_weights: list[float] | None,
+    num_steps: int,
+) -> keras.Model:
+    """Returns what `fit` trains: the model, or one around it that has the coarser heads, too.
+
+    Args:
+        model: The model of the recipe.
+        recipe: The recipe.
+        ignore_class: Class id of the pixels that do not count.
+        class_weights: Weight of each class, if the recipe weights them.
+        num_steps: Number of batches of the whole run, which the schedule follows.
+    """
+    _freeze(model, recipe.freeze)
+    trained = with_coarser_heads(model) if recipe.deep_supervision else model
+    heads = len(trained.outputs)
+    # Keras takes the mean of the gradients that it accumulates, not their sum.
+    weight = recipe.accumulate if recipe.normalization == "sum" else 1
+    trained.compile(
+        optimizer=_optimizer(recipe, num_steps),
+        loss=[_loss(recipe, ignore_class, class_weights)] * heads,
+        loss_weights=[float(weight), *[weight * recipe.deep_supervision] * (heads - 1)],
+    )
+    trained.optimizer.build(trained.trainable_variables)
+    return trained
+
+
+def _freeze(model, freeze):
+    if freeze is None:
+        return
+    last = int(freeze.removeprefix("block")) if freeze.startswith("block") else None
+    for layer in model.layers:
+        if last is None:
+            frozen = not layer.name.startswith(("score_", "upscore"))
+        else:
+            frozen = any(layer.name.startswith(f"block{n}_") for n in range(1, last + 1))
+        if frozen:
+            layer.trainable = False
+
+
+def _loss(recipe, ignore_class, class_weights):
+    if recipe.loss == "cross_entropy" and class_weights is None:
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True,
+            ignore_class=ignore_class,
+            reduction="sum" if recipe.normalization == "sum" else "sum_over_batch_size",
+        )
+    else:
+        # Without its exponent, focal loss is cross-entropy.
+        loss = losses.Focal(
+            gamma=0.0 if recipe.loss == "cross_entropy" else 2.0,
+            ignore_class=ignore_class,
+            class_weights=class_weights,
+        )
+    if recipe.region_loss is None:
+        return loss
+    region_loss = _REGION_LOSSES[recipe.region_loss](ignore_class=ignore_class)
+    return losses.WeightedSum([loss, region_loss], [1.0, recipe.region_loss_weight])
+
+
+def _optimizer(recipe, num_steps):
+    options = {
+        "learning_rate": _schedule(recipe, max(1, num_steps // recipe.accumulate)),
+        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
+    }
+    if recipe.optimizer == "coupled_sgd":
+        return CoupledSGD(momentum=recipe.momentum, decay=recipe.weight_decay, **options)
+    optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+def _schedule(recipe, num_updates):
+    warmup = round(recipe.warmup * num_updates)
+    if recipe.schedule == "constant" and not warmup:
+        return recipe.learning_rate
+    warming = {"warmup_target": recipe.learning_rate, "warmup_steps": warmup} if warmup else {}
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=recipe.learning_rate / max(1, warmup),
+        decay_steps=max(1, num_updates - warmup),
+        # Where the cosine ends, in shares of the peak: 1 keeps the rate there.
+        alpha=0.0 if recipe.schedule == "cosine" else 1.0,
+        **warming,
+    )

@@ -1,0 +1,36 @@
+"""FCN-8s on CamVid."""
+
+import dataclasses
+
+from keras_fcn.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CamvidFCN8s(Recipe):
+    """FCN-8s on the 367 training frames of CamVid, as SegNet has them.
+
+        keras-fcn train camvid_fcn8s --manual-dir CamVid --out runs/camvid
+
+    Random sizes, windows, colours and mirroring; Dice beside cross-entropy; the first two blocks of
+    VGG-16 stay as they are; final predictions are averaged over two sizes and their mirror images.
+    On two cores of an Intel Xeon with AMX a step takes 0.91 s (2026-11-23), so that the 30 epochs
+    take one hour and a half. The score is not measured yet; the settings before these, without
+    random sizes and Dice, had a validation mean IoU of 0.68 after four epochs.
+    """
+
+    data: str | None = "camvid"
+    weights: str | None = "imagenet"
+    padding: str = "same"
+    fc_units: int = 1024
+    trainable_upsampling: bool = True
+    freeze: str | None = "block2"
+    precision: str = "mixed_bfloat16"
+    region_loss: str | None = "dice"
+    batch_size: int = 2
+    epochs: int | None = 30
+    scale: tuple[float, float] | None = (0.75, 1.75)
+    crop: tuple[int, int] | None = (360, 480)
+    jitter: bool = True
+    validate_every: int = 5
+    test_scales: tuple[float, ...] = (1.0, 1.5)
+    test_flip: bool = True

@@ -1,0 +1,15 @@
+"""Any folder of images and label maps."""
+
+import dataclasses
+
+from keras_fcn.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folder(Recipe):
+    """FCN-8s on your own images, with AdamW.
+
+        keras-fcn train folder --images images --labels labels --num-classes 3 --out runs/first
+
+    The name may be left out. Time and score are those of the data; `camvid_fcn8s` is an example.
+    """

@@ -1,0 +1,37 @@
+"""The paper's three stages on SIFT Flow."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
+from keras_fcn.training.recipes.paper_voc import PaperVoc
+
+
+def _stages():
+    stages = replace(
+        PaperVoc(),
+        data="sift_flow",
+        val_split="test",
+        mean=(114.578, 115.294, 108.353),
+        steps=300_000,
+    ).stages
+    return {**stages, "fcn8s": replace(stages["fcn8s"], learning_rate=1e-12)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PaperSiftFlow(StagedRecipe):
+    """FCN-32s, FCN-16s and FCN-8s in turn on the 33 semantic classes of SIFT Flow.
+
+        keras-fcn train paper_sift_flow --out runs/sift_flow
+
+    As `paper_voc`, but 300,000 images in each stage, FCN-8s at a rate of 1e-12, and the mean of
+    shelhamer/fcn.berkeleyvision.org. Its models have a second head for 3 geometric classes on the
+    same trunk; this is the semantic one alone. Classes that the test set lacks do not count in the
+    means. The release publishes no scores. Not trained here; the hours are fewer than nine times
+    those of `paper_voc_fcn32s`, as the images have 256x256 pixels.
+
+    References:
+        - [Shelhamer et al., 2016](https://arxiv.org/abs/1605.06211), section 5.3
+    """
+
+    stages: Mapping[str, Recipe] = dataclasses.field(default_factory=_stages)

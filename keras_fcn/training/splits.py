@@ -1,0 +1,176 @@
+"""The examples that a recipe learns from and is scored on."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_fcn.data import batches
+from keras_fcn.data.check import median_frequency
+from keras_fcn.data.examples import check_pairs
+from keras_fcn.data.files import Pair, find_pairs
+from keras_fcn.data.loading import load
+from keras_fcn.data.named import label_space_of, load_named
+from keras_fcn.data.transforms import photometric_jitter, random_crop, random_flip, random_scale
+from keras_fcn.label_spaces import LabelSpace, choose
+from keras_fcn.training.progress import progress_bar
+from keras_fcn.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Examples and what they are called.
+
+    Args:
+        examples: Pairs of files, or a dataset as from `keras_fcn.data.load`.
+        label_space: The `LabelSpace` of the label maps.
+        source: The split of a data set by name and where it lies, as in `load_named`; `None` for
+            pairs.
+    """
+
+    examples: Sequence[Pair] | tf.data.Dataset
+    label_space: LabelSpace
+    source: dict | None = None
+
+    def __len__(self):
+        return len(self.examples)
+
+    def names(self) -> list[str]:
+        """Returns what the examples are called, without folder, in their order."""
+        if self.source is None:
+            return [pair.image.name for pair in self.examples]
+        named = load_named(**self.source, features=("file_name",))
+        names = named.map(lambda example: example["file_name"]).as_numpy_iterator()
+        return [name.decode() for name in names]
+
+    def batches(self) -> tf.data.Dataset:
+        """Returns batches of one example, in order and unchanged."""
+        return batches.evaluation_batches(self.examples, **self._classes)
+
+    def training_batches(self, recipe: Recipe, epoch: int, first_step: int) -> tf.data.Dataset:
+        """Returns the batches of one epoch of a recipe, from number `first_step` on."""
+        return batches.training_batches(
+            self.examples,
+            **self._classes,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            transforms=transforms(recipe, self.label_space.ignore_class),
+            first_epoch=epoch,
+            first_step=first_step,
+        )
+
+    def names_of_batch(self, recipe: Recipe, epoch: int, step: int) -> list[str]:
+        """Returns what the examples of one training batch are called."""
+        places = batches.places_of_batch(
+            self.examples,
+            **self._classes,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            epoch=epoch,
+            step=step,
+        )
+        names = self.names()
+        return [names[place] for place in places]
+
+    def class_weights(self) -> np.ndarray:
+        """Returns the weights of the classes by median frequency, 0 for one that never occurs."""
+        num_classes = self.label_space.num_classes
+        pixels, pixels_where_present = np.zeros((2, num_classes), "int64")
+        with progress_bar("counting classes", len(self)) as advance:
+            for _, label_map in self.batches():
+                label_map = label_map.numpy()
+                counts = np.bincount(label_map[label_map != self.label_space.ignore_class])
+                counts = np.pad(counts, (0, num_classes - len(counts)))
+                pixels += counts
+                pixels_where_present += (counts > 0) * counts.sum()
+                advance()
+        return np.nan_to_num(median_frequency(pixels, pixels_where_present))
+
+    @property
+    def _classes(self):
+        space = self.label_space
+        return {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
+
+
+def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
+    """Returns what a recipe learns from and what it validates on, after a check of every file.
+
+    Data sets by name are downloaded and built where that has not been done.
+
+    Raises:
+        FileNotFoundError, ValueError: If files are missing or cannot be used, or if the recipe
+            does not say which.
+    """
+    if recipe.data is not None:
+        return _named_splits(recipe)
+    label_space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
+    _check_folders(recipe)
+    pairs = [find_pairs(recipe.images, recipe.labels)]
+    if recipe.val_images is not None:
+        pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
+    everything = [pair for split in pairs for pair in split]
+    with progress_bar("checking files", len(everything)) as advance:
+        check_pairs(
+            everything,
+            num_classes=label_space.num_classes,
+            ignore_class=label_space.ignore_class,
+            progress=lambda done, of: advance(),
+        )
+    splits = [Split(split, label_space) for split in pairs]
+    return splits[0], splits[1] if len(splits) > 1 else None
+
+
+def transforms(recipe: Recipe, ignore_class: int | None) -> list:
+    """Returns the random changes of a recipe, in their order.
+
+    Raises:
+        ValueError: If there is a crop and no ignored class for the padding of small images, or a
+            setting is not as the transform needs it.
+    """
+    chosen = []
+    if recipe.scale is not None:
+        chosen.append(random_scale(*recipe.scale))
+    if recipe.crop is not None:
+        if ignore_class is None:
+            raise ValueError(
+                "`crop` must go with an ignored class for the padding of small images. "
+                f"Received: crop={recipe.crop}, ignore_class=None."
+            )
+        chosen.append(random_crop(*recipe.crop, ignore_class))
+    if recipe.flip:
+        chosen.append(random_flip)
+    if recipe.jitter:
+        chosen.append(photometric_jitter())
+    return chosen
+
+
+def _named_splits(recipe):
+    given = [name for name in ("images", "val_images", "label_space") if getattr(recipe, name)]
+    if given or recipe.num_classes is not None:
+        raise ValueError(
+            "`data` must stand without folders and classes of its own. Received: "
+            f"data={recipe.data!r} and {(given or ['num_classes'])[0]}."
+        )
+    place = {"data_dir": recipe.data_dir, "manual_dir": recipe.manual_dir}
+    label_space = label_space_of(recipe.data)
+    splits = [None, None]
+    for number, name in enumerate((recipe.train_split, recipe.val_split)):
+        if name is not None:
+            splits[number] = Split(
+                load(recipe.data, name, **place),
+                label_space,
+                {"name": recipe.data, "split": name, **place},
+            )
+    return tuple(splits)
+
+
+def _check_folders(recipe):
+    if recipe.images is None or recipe.labels is None:
+        raise ValueError(
+            "Either `data` or both `images` and `labels` (--images, --labels) must be given."
+        )
+    if (recipe.val_images is None) != (recipe.val_labels is None):
+        raise ValueError(
+            "`val_images` and `val_labels` (--val-images, --val-labels) must be given together."
+        )

@@ -1,0 +1,371 @@
+"""Trains by a recipe, and goes on with what was interrupted."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import re
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
+from keras_fcn.training.evaluate import evaluate
+from keras_fcn.training.final_report import write_final_report
+from keras_fcn.training.moving_average import MovingAverage
+from keras_fcn.training.objective import build_model, compiled
+from keras_fcn.training.progress import progress_bar
+from keras_fcn.training.recipe import MODELS, Recipe, StagedRecipe, replace
+from keras_fcn.training.recipes import find_recipe
+from keras_fcn.training.run import Run, Stages, open_run
+from keras_fcn.training.splits import open_splits, transforms
+from keras_fcn.weights import diagnose
+
+
+def train(
+    recipe: Recipe | StagedRecipe | str,
+    out: str | os.PathLike,
+    *,
+    name: str | None = None,
+    start: str | os.PathLike | None = None,
+    checkpoint_every: int | None = None,
+) -> Run | Stages:
+    """Trains by a recipe and leaves a run folder behind.
+
+    Every file is read and checked, and the weights are loaded, before the folder is made. The
+    folder goes again if the run fails before its first checkpoint.
+
+    Args:
+        recipe: A `Recipe`, a `StagedRecipe`, or the name of one of `keras_fcn.training.recipes`.
+        out: Folder that is made; it must not exist.
+        name: What the recipe is called, if it has no name among those.
+        start: Run folder whose best model is what the first stage goes on from, instead of the
+            recipe's `weights`: the hand-over from 32s to 16s to 8s.
+        checkpoint_every: Steps between two checkpoints, beside those at the end of each epoch.
+
+    Returns:
+        The `Run`, or the `Stages` of a staged recipe.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError, ValueError: If a file cannot be used, or the weights do not fit; if the
+            loss is no longer finite.
+        OSError: If the run folder cannot be written; its last checkpoint is whole.
+
+    Examples:
+        >>> from keras_fcn.training import recipes, train
+        >>> recipe = recipes.CamvidFCN8s(manual_dir="camvid", epochs=20)
+        >>> train(recipe, "runs/camvid")  # doctest: +SKIP
+    """
+    if isinstance(recipe, str):
+        name, recipe = name or recipe, find_recipe(recipe)
+    name = name or type(recipe).__name__
+    if Path(out).exists():
+        raise FileExistsError(
+            f"`out` must not exist yet, so that no run is overwritten. Received: {out}. Remove it, "
+            "name another one, or go on with it (--resume)."
+        )
+    if start is not None:
+        recipe = _starting_from(open_run(start), recipe)
+    if isinstance(recipe, StagedRecipe):
+        stages = Stages(out)
+        stages.create(name, recipe)
+        return _train_stages(stages, checkpoint_every)
+    run = Run(out)
+    try:
+        _Training.begin(run, name, recipe.with_absolute_paths(), checkpoint_every).run_to_end()
+    finally:
+        if run.path.exists() and not (run.has_state or run.has_model):
+            shutil.rmtree(run.path)
+    return run
+
+
+def resume(path: str | os.PathLike, *, checkpoint_every: int | None = None) -> Run | Stages:
+    """Goes on with an interrupted run from its last checkpoint, as if it had not been interrupted.
+
+    Args:
+        path: The run folder, of one recipe or of a staged one.
+        checkpoint_every: As in `train`.
+
+    Returns:
+        The `Run` or `Stages`.
+
+    Raises:
+        FileNotFoundError: If there is no such run, or its data are gone.
+        ValueError: If its checkpoint is damaged, or its data have changed.
+    """
+    if Stages(path).exists:
+        return _train_stages(Stages(path), checkpoint_every)
+    run = Run(path)
+    _Training.resume(run, checkpoint_every).run_to_end()
+    return run
+
+
+def _starting_from(run, recipe):
+    """The recipe, or the first stage of a staged one, with the best model of a run as weights."""
+    if not isinstance(recipe, StagedRecipe):
+        return replace(recipe, weights=str(run.best_model_path))
+    first, *_ = recipe.stages
+    stages = {**recipe.stages, first: _starting_from(run, recipe.stages[first])}
+    return dataclasses.replace(recipe, stages=stages)
+
+
+def _train_stages(stages, checkpoint_every):
+    name, staged = stages.recipe()
+    coarser = None
+    for stage, recipe in staged.stages.items():
+        run = stages.run(stage)
+        if not run.is_finished:
+            print(f"stage {stage}", flush=True)
+            if run.exists:
+                resume(run.path, checkpoint_every=checkpoint_every)
+            else:
+                options = {"start": coarser, "checkpoint_every": checkpoint_every}
+                train(recipe, run.path, name=f"{name}/{stage}", **options)
+        coarser = run.path
+    return stages
+
+
+class _Training:
+    """A run between its beginning and its end.
+
+    `history` holds a row for each epoch that was validated or passed over; an epoch whose steps are
+    done but which has no row yet is finished first. So the state is written once per epoch, before
+    the validation, and a process may end at any moment.
+    """
+
+    def __init__(self, run, recipe, train_split, val_split, model, checkpoint_every):
+        if checkpoint_every is not None and checkpoint_every < 1:
+            raise ValueError(
+                f"`checkpoint_every` must be at least 1. Received: {checkpoint_every=}."
+            )
+        self.run, self.recipe, self.model = run, recipe, model
+        self.train_split, self.val_split = train_split, val_split
+        self.checkpoint_every = checkpoint_every
+        self.num_steps = recipe.num_steps(len(train_split))
+        self.steps_per_epoch = min(recipe.steps_per_epoch(len(train_split)), self.num_steps)
+        self.num_epochs = math.ceil(self.num_steps / self.steps_per_epoch)
+        # What changes, and is written with each state.
+        self.epoch, self.step, self.loss, self.seconds = 0, 0, 0.0, 0.0
+        self.history, self.class_weights = [], None
+        self.average = None
+
+    @classmethod
+    def begin(cls, run, name, recipe, checkpoint_every):
+        train_split, val_split = open_splits(recipe)
+        transforms(recipe, train_split.label_space.ignore_class)
+        keras.utils.set_random_seed(recipe.seed)
+        model = build_model(recipe, train_split.label_space)
+        _warn_of_bad_start(model)
+        training = cls(run, recipe, train_split, val_split, model, checkpoint_every)
+        if recipe.class_weights is not None:
+            weights = train_split.class_weights() ** recipe.class_weights_power
+            training.class_weights = [float(weight) for weight in weights]
+        training._compile()
+        if not run.exists:
+            run.create(name, recipe, train_split.label_space)
+        _print_mean_loss_rate(recipe, train_split)
+        return training
+
+    @classmethod
+    def resume(cls, run, checkpoint_every):
+        name, recipe = run.recipe()
+        run.clean()
+        if not run.has_state:
+            print(f"{run.path} holds no checkpoint yet: it begins anew.", flush=True)
+            return cls.begin(run, name, recipe, checkpoint_every)
+        facts = read_facts(run.state_path)
+        train_split, val_split = open_splits(recipe)
+        if len(train_split) != facts["num_examples"]:
+            raise ValueError(
+                f"{run.path} must go on with the data it began with, {facts['num_examples']} "
+                f"training images. Received: {len(train_split)}."
+            )
+        keras.utils.set_random_seed(recipe.seed)
+        model = MODELS[recipe.model].from_config(facts["model"])
+        training = cls(run, recipe, train_split, val_split, model, checkpoint_every)
+        for fact in _CHANGING_FACTS:
+            setattr(training, fact, facts[fact])
+        training._compile()
+        restore_state(run.state_path, training._variables())
+        run.write_history(training.history)
+        print(
+            f"{run.path}: goes on after {training.epoch} of {training.num_epochs} epochs"
+            + (f" and {training.step} steps" if training.step else ""),
+            flush=True,
+        )
+        return training
+
+    def _compile(self):
+        self.trained = compiled(
+            self.model,
+            self.recipe,
+            ignore_class=self.train_split.label_space.ignore_class,
+            class_weights=self.class_weights,
+            num_steps=self.num_steps,
+        )
+        if self.recipe.ema is not None:
+            self.average = MovingAverage(self.trained.trainable_variables, self.recipe.ema)
+
+    def _variables(self):
+        return {
+            "model": self.trained.variables,
+            "optimizer": self.trained.optimizer.variables,
+            "average": [] if self.average is None else self.average.variables,
+        }
+
+    def run_to_end(self):
+        with _one_line_for_files():
+            while True:
+                if self.step and self.step == self._steps_of(self.epoch):
+                    self.epoch, self.step = self.epoch + 1, 0
+                if self.epoch > len(self.history):
+                    self._finish_epoch()
+                if self.epoch == self.num_epochs:
+                    break
+                self._train_epoch()
+            write_final_report(self.run, self.recipe, self.val_split, self.history, self.seconds)
+
+    def save_state(self):
+        facts = {fact: getattr(self, fact) for fact in _CHANGING_FACTS}
+        facts |= {"num_examples": len(self.train_split), "model": self.model.get_config()}
+        try:
+            self.run.save_state(self._variables(), facts)
+        except NotFiniteError as error:
+            raise ValueError(self.not_finite("weights", error, self.step)) from error
+
+    def not_finite(self, what, received, step):
+        """The message of a run that is beyond repair after a step of this epoch, from 1."""
+        names = self.train_split.names_of_batch(self.recipe, self.epoch, step - 1)
+        return (
+            f"The {what} must stay finite. Received: {received} in step {step} of epoch "
+            f"{self.epoch + 1}, with {', '.join(names)}. {self.run.path} keeps its last "
+            "checkpoint and its best model so far. Train with a smaller learning rate."
+        )
+
+    def _steps_of(self, epoch):
+        return min(self.steps_per_epoch, self.num_steps - epoch * self.steps_per_epoch)
+
+    def _train_epoch(self):
+        started, first_step = time.monotonic(), self.step
+        steps = self._steps_of(self.epoch)
+        batches = self.train_split.training_batches(self.recipe, self.epoch, first_step)
+        if (heads := len(self.trained.outputs)) > 1:
+            batches = batches.map(lambda image, label_map: (image, (label_map,) * heads))
+        title = f"epoch {self.epoch + 1}/{self.num_epochs}"
+        with progress_bar(title, steps - first_step) as advance:
+            self.trained.fit(
+                batches.take(steps - first_step),
+                initial_epoch=self.epoch,
+                epochs=self.epoch + 1,
+                shuffle=False,  # The batches come shuffled.
+                verbose=0,
+                callbacks=[_Steps(self, steps, advance)],
+            )
+        self.seconds += time.monotonic() - started
+        self.save_state()
+
+    def _finish_epoch(self):
+        rate = float(keras.ops.convert_to_numpy(self.trained.optimizer.learning_rate))
+        row = {"epoch": self.epoch, "loss": self.loss, "learning_rate": rate}
+        due = self.epoch % self.recipe.validate_every == 0 or self.epoch == self.num_epochs
+        with contextlib.nullcontext() if self.average is None else self.average.in_place():
+            if self.val_split is None:
+                self.run.save_model(self.model)
+            elif due:
+                row |= self._validate()
+                earlier = [past.get("val_mean_iou", -1.0) for past in self.history]
+                if row["val_mean_iou"] > max(earlier, default=-1.0):
+                    self.run.save_model(self.model)
+        self.history.append(row)
+        self.run.write_history(self.history)
+
+    def _validate(self):
+        space = self.val_split.label_space
+        with progress_bar("validation", len(self.val_split)) as advance:
+            scores = evaluate(
+                self.model,
+                self.val_split.batches(),
+                num_classes=space.num_classes,
+                ignore_class=space.ignore_class,
+                progress=advance,
+            )
+        print(
+            f"epoch {self.epoch}: validation "
+            + ", ".join(f"{name} {value:.4f}" for name, value in scores.as_dict().items()),
+            flush=True,
+        )
+        row = {f"val_{name}": value for name, value in scores.as_dict().items()}
+        for name, iou in zip(space.class_names, scores.class_iou, strict=True):
+            row[f"val_iou/{name}"] = float(iou)
+        return row
+
+
+# Attributes of a training that its state keeps.
+_CHANGING_FACTS = ("epoch", "step", "loss", "seconds", "history", "class_weights")
+
+
+class _Steps(keras.callbacks.Callback):
+    """Watches the loss, shows the steps of an epoch, and writes the checkpoints within it."""
+
+    def __init__(self, training, num_steps, advance):
+        super().__init__()
+        self._training, self._num_steps, self._advance = training, num_steps, advance
+        self._first_step, self._loss_before = training.step, training.loss
+
+    def on_train_batch_end(self, batch, logs=None):
+        training = self._training
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise ValueError(training.not_finite("loss", loss, self._first_step + batch + 1))
+        training.step = self._first_step + batch + 1
+        # Keras's is the mean over the steps since its `fit` began.
+        training.loss = (self._loss_before * self._first_step + loss * (batch + 1)) / training.step
+        self._advance(note=f"loss {training.loss:.4g}")
+        every = training.checkpoint_every
+        done = training.epoch * training.steps_per_epoch + training.step
+        checkpoint_due = every and done % every == 0 and training.step < self._num_steps
+        if training.average or checkpoint_due:
+            # On JAX this brings the variables up to date, whose values are elsewhere in an epoch.
+            training.trained = self.model
+        if training.average:
+            training.average.update()
+        if checkpoint_due:
+            training.save_state()
+
+
+@contextlib.contextmanager
+def _one_line_for_files():
+    """Makes a ValueError of what TensorFlow says of a file that was lost or damaged meanwhile."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"\w+Error: (.*)", error.message)
+        raise ValueError(found[1] if found else error.message) from error
+
+
+def _print_mean_loss_rate(recipe, split):
+    if recipe.normalization != "sum":
+        return
+    height, width = recipe.crop or next(iter(split.batches()))[1].shape[1:]
+    print(
+        f"A learning rate of {recipe.learning_rate:g} for the summed loss amounts to "
+        f"{recipe.mean_loss_rate(height, width):.3g} for the mean over the pixels, at {height}x"
+        f"{width}.",
+        flush=True,
+    )
+
+
+def _warn_of_bad_start(model):
+    """Says in one line what keeps the model from learning; scores are zero at every start."""
+    findings = [finding for finding in diagnose(model) if not _is_normal_at_start(finding)]
+    if findings:
+        warnings.warn("; ".join(str(finding) for finding in findings), stacklevel=3)
+
+
+def _is_normal_at_start(finding):
+    return finding.problem == "zero" and all(name.startswith("score_") for name in finding.layers)

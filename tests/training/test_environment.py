@@ -1,0 +1,62 @@
+import os
+
+import keras
+import numpy as np
+
+from keras_fcn.training.environment import environment
+
+
+class TestEnvironment:
+    def test_it_names_the_machine_and_the_versions(self):
+        found = environment()
+        backend = keras.backend.backend()
+        expected = {
+            *("python", "platform", "CPU", "CPU cores", "memory", "GPU", "backend"),
+            *("keras", "keras_fcn", "tensorflow", "numpy", backend),
+        }
+        assert set(found) == expected
+        assert all(isinstance(value, str) and value for value in found.values())
+        assert found["backend"] == f"{backend} {found[backend]}"
+        assert found["keras"] == keras.__version__
+        assert found["numpy"] == np.__version__
+
+    def test_cores_are_those_of_the_process_not_of_the_machine(self, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 7, 9}, raising=False)
+        assert environment()["CPU cores"] == "3"
+        monkeypatch.delattr(os, "sched_getaffinity")
+        monkeypatch.setattr(os, "cpu_count", lambda: 12)
+        assert environment()["CPU cores"] == "12"
+
+    def test_gpus_are_those_that_the_backend_sees(self, monkeypatch):
+        {"tensorflow": gpus_of_tensorflow, "jax": gpus_of_jax, "torch": gpus_of_torch}[
+            keras.backend.backend()
+        ](monkeypatch, ["RTX 1", "RTX 2"])
+        assert environment()["GPU"] == "RTX 1, RTX 2"
+
+
+def gpus_of_tensorflow(monkeypatch, names):
+    import tensorflow as tf
+
+    gpus = [tf.config.PhysicalDevice(name, "GPU") for name in names]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda gpu: {"device_name": gpu.name}
+    )
+
+
+def gpus_of_jax(monkeypatch, names):
+    import jax
+
+    class Device:
+        def __init__(self, platform, device_kind):
+            self.platform, self.device_kind = platform, device_kind
+
+    devices = [Device("cpu", "cpu"), *(Device("gpu", name) for name in names)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+
+
+def gpus_of_torch(monkeypatch, names):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: names[index])

@@ -1,0 +1,90 @@
+"""Kills a training run at random moments and compares what it then goes on to.
+
+Twice by default; `KILLS=20 pytest -s tests/training/test_kill.py` for more, `KILL_SEED` for others.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from helpers import write_pairs
+
+KILLS = int(os.environ.get("KILLS", "2"))
+SEED = int(os.environ.get("KILL_SEED", "0"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    write_pairs(folder, "abcde")
+    return folder
+
+
+def start(folder, *arguments):
+    """The command in a process of its own, as a user starts it."""
+    command = [sys.executable, "-m", "keras_fcn", "train", *arguments]
+    log = (folder / "log").open("a")
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+
+
+def train(folder, out):
+    """A checkpoint after every step: about half of the time one is being written."""
+    settings = ["num_classes=3", "ignore_class=255", "padding=same", "fc_units=4", "model=fcn32s"]
+    settings += ["epochs=2", "batch_size=2", "jitter=true", "ema=0.9"]
+    data = ["--images", "images", "--labels", "labels"]
+    data += ["--val-images", "images", "--val-labels", "labels"]
+    changes = [argument for setting in settings for argument in ("--set", setting)]
+    return start(folder, *data, *changes, "--checkpoint-every", "1", "--out", out)
+
+
+def resume(folder, out):
+    return start(folder, "--resume", out, "--checkpoint-every", "1")
+
+
+def end_of(process, folder):
+    assert process.wait(timeout=300) == 0, (folder / "log").read_text()
+
+
+def state(run):
+    with np.load(run / "last.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files if name != "facts.json"}
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder):
+    """State of a run that nothing interrupted, and its duration in seconds."""
+    started = time.monotonic()
+    end_of(train(folder, "unbroken"), folder)
+    return state(folder / "unbroken"), time.monotonic() - started
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(folder, unbroken, kill):
+    expected, duration = unbroken
+    moment = random.Random(f"{SEED}/{kill}").uniform(0, duration)
+    out = f"killed{kill}"
+    process = train(folder, out)
+    try:
+        process.wait(timeout=moment)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    begun = (folder / out).exists()
+    left = sorted(path.name for path in (folder / out).glob("*")) if begun else "nothing yet"
+    print(f"killed after {moment:.1f} of {duration:.1f} s, leaving {left}")
+
+    end_of(resume(folder, out) if begun else train(folder, out), folder)
+    found = state(folder / out)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if keras.backend.backend() == "jax":
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert (folder / out / "report.html").is_file()
+    assert not list(folder.glob(f"{out}/.unfinished*"))

@@ -1,0 +1,490 @@
+import contextlib
+import csv
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import variables_as_numpy, write_pairs
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+
+from keras_fcn.cli import main
+from keras_fcn.data import find_pairs
+from keras_fcn.data.check import check_data
+from keras_fcn.label_spaces import generic
+from keras_fcn.training import Recipe, StagedRecipe, resume, trainer
+from keras_fcn.training.checkpoint import read_facts
+from keras_fcn.training.recipe import replace
+from keras_fcn.training.run import Run, Stages, open_model
+from keras_fcn.training.splits import Split
+
+# Two steps an epoch, the second of one image.
+FAST = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4, "epochs": 2}
+STEPS = 2
+
+
+def small_recipe(folder):
+    images, labels = write_pairs(folder / "train", "abc")
+    val_images, val_labels = write_pairs(folder / "val", "de", seed=1)
+    return Recipe(
+        images=str(images),
+        labels=str(labels),
+        val_images=str(val_images),
+        val_labels=str(val_labels),
+        model="fcn32s",
+        batch_size=2,
+        **FAST,
+    )
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return small_recipe(tmp_path)
+
+
+def arrays(run):
+    """What is in the last checkpoint, by name."""
+    with np.load(run.path / "last.npz", allow_pickle=False) as state:
+        return {name: state[name] for name in state.files if name != "facts.json"}
+
+
+def assert_equal(states, others):
+    """Bit for bit on TensorFlow and PyTorch."""
+    assert states.keys() == others.keys()
+    for name, value in states.items():
+        if keras.backend.backend() == "jax":
+            np.testing.assert_allclose(value, others[name], rtol=0, atol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(value, others[name], err_msg=name)
+
+
+def rows(run):
+    with (run.path / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+class Stop(BaseException):
+    """An interruption that nothing handles, like Ctrl-C."""
+
+
+@contextlib.contextmanager
+def interrupted_at(monkeypatch, owner, name, call):
+    """Ends the run when a function is called for the `call`-th time."""
+    function, calls = getattr(owner, name), []
+
+    def interrupting(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == call:
+            raise Stop
+        return function(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupting)
+        with pytest.raises(Stop):
+            yield
+
+
+class TestResume:
+    @pytest.fixture(scope="class")
+    def unbroken(self, tmp_path_factory):
+        """The recipe, which is that of every test here, and a run that nothing interrupted."""
+        folder = tmp_path_factory.mktemp("unbroken")
+        recipe = replace(small_recipe(folder), ema=0.9, jitter=True)
+        return recipe, trainer.train(recipe, folder / "run")
+
+    @pytest.mark.parametrize(
+        ("owner", "function", "call", "checkpoint_every", "steps_to_do"),
+        [
+            # In the last step, with the state of the epoch before or of the step before.
+            (trainer._Steps, "on_train_batch_end", 4, None, [0, 1]),
+            (trainer._Steps, "on_train_batch_end", 4, 1, [0]),
+            # Trained, but not validated; and validated, but not written down.
+            (trainer, "evaluate", 2, None, []),
+            (Run, "write_history", 1, 1, [0, 1]),
+        ],
+    )
+    def test_goes_on_to_the_weights_of_an_unbroken_run(
+        self, unbroken, tmp_path, monkeypatch, owner, function, call, checkpoint_every, steps_to_do
+    ):
+        recipe, expected = unbroken
+        with interrupted_at(monkeypatch, owner, function, call):
+            trainer.train(recipe, tmp_path / "run", checkpoint_every=checkpoint_every)
+        after_step, steps = trainer._Steps.on_train_batch_end, []
+
+        def counting(self, batch, logs=None):
+            steps.append(batch)
+            after_step(self, batch, logs)
+
+        monkeypatch.setattr(trainer._Steps, "on_train_batch_end", counting)
+        run = resume(tmp_path / "run", checkpoint_every=checkpoint_every)
+        assert steps == steps_to_do
+        assert run.is_finished
+        assert_equal(arrays(run), arrays(expected))
+        assert_equal(
+            variables_as_numpy(run.load_model()), variables_as_numpy(expected.load_model())
+        )
+        for row, wanted in zip(rows(run), rows(expected), strict=True):
+            numbers = {name: float(value) for name, value in row.items()}
+            wanted = {name: float(value) for name, value in wanted.items()}
+            assert numbers == pytest.approx(wanted, abs=1e-5, nan_ok=True)
+
+    def test_of_a_run_without_checkpoint_begins_anew(self, unbroken, tmp_path):
+        recipe, expected = unbroken
+        run = Run(tmp_path / "run")
+        run.create("folder", recipe, generic(3, 255))
+        (run.path / ".unfinished-last.npz").write_bytes(b"half")
+        assert_equal(arrays(resume(run.path)), arrays(expected))
+        assert not list(run.path.glob(".unfinished*"))
+
+    def test_refuses_other_data_and_a_damaged_checkpoint(self, unbroken, tmp_path, capsys):
+        recipe, expected = unbroken
+        images, labels = write_pairs(tmp_path / "more", "abcd")
+        run = Run(tmp_path / "run")
+        shutil.copytree(expected.path, run.path)
+        config = (run.path / "config.toml").read_text()
+        config = config.replace(recipe.images, str(images)).replace(recipe.labels, str(labels))
+        (run.path / "config.toml").write_text(config)
+        assert main(["train", "--resume", str(run.path)]) == 1
+        assert "3 training images. Received: 4" in error_of(capsys)
+
+        shutil.copy(expected.path / "config.toml", run.path)
+        state = bytearray((run.path / "last.npz").read_bytes())
+        state[len(state) // 2] ^= 1
+        (run.path / "last.npz").write_bytes(state)
+        assert main(["train", "--resume", str(run.path)]) == 1
+        assert "last.npz is damaged" in error_of(capsys)
+
+    def test_refuses_settings_and_a_folder_without_a_run(self, tmp_path, capsys):
+        assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
+        assert "--resume must stand alone" in error_of(capsys)
+        assert main(["train", "--resume", str(tmp_path / "absent")]) == 1
+        assert "RUN must be a folder written by" in error_of(capsys)
+
+
+class TestMisfortune:
+    """One clear line, and a last checkpoint that is whole."""
+
+    def test_a_loss_that_is_not_a_number(self, recipe, tmp_path, monkeypatch, capsys):
+        batches = Split.training_batches
+
+        def poisoned(split, recipe, epoch, first_step):
+            found = batches(split, recipe, epoch, first_step)
+            if epoch == 0:
+                return found
+            return found.enumerate().map(lambda step, batch: (poison(step, batch[0]), batch[1]))
+
+        def poison(step, image):
+            """Floating-point images, those of the second batch not numbers."""
+            image = tf.cast(image, tf.float32)
+            return tf.where(step == 1, image * float("nan"), image)
+
+        monkeypatch.setattr(Split, "training_batches", poisoned)
+        order = Split(find_pairs(recipe.images, recipe.labels), generic(3, 255))
+        (last,) = order.names_of_batch(recipe, epoch=1, step=1)
+        with pytest.raises(ValueError, match="finite") as caught:
+            trainer.train(recipe, tmp_path / "run")
+        assert f"in step 2 of epoch 2, with {last}" in str(caught.value)
+        run = Run(tmp_path / "run")
+        assert np.isfinite(np.concatenate([v.ravel() for v in arrays(run).values()])).all()
+        assert read_facts(run.state_path)["epoch"] == 0
+        assert run.has_model
+
+    def test_weights_that_are_not_finite_are_never_written(self, recipe, tmp_path, monkeypatch):
+        recipe = replace(recipe, val_images=None, val_labels=None)
+        save_state = Run.save_state
+
+        def overflowing(run, variables, facts):
+            if facts["epoch"] == 1:
+                kernel = variables["model"][0]
+                kernel.assign(kernel * np.inf)
+            save_state(run, variables, facts)
+
+        monkeypatch.setattr(Run, "save_state", overflowing)
+        with pytest.raises(ValueError, match="The weights must stay finite"):
+            trainer.train(recipe, tmp_path / "run")
+        assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
+
+    def test_a_full_disk(self, recipe, tmp_path, monkeypatch):
+        """Files end at a size that the first state had and the second, of more history, has not."""
+        size = {}
+        save_state = Run.save_state
+
+        def on_a_full_disk(run, variables, facts):
+            if facts["epoch"] == 0:
+                save_state(run, variables, facts)
+                size["whole"] = run.state_path.stat().st_size
+                return
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size["whole"] // 2, limits[1]))
+            try:
+                save_state(run, variables, facts)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+        monkeypatch.setattr(Run, "save_state", on_a_full_disk)
+        with pytest.raises(OSError, match=r"last\.npz cannot be written.*File too large"):
+            trainer.train(recipe, tmp_path / "run")
+        self.check_that_it_goes_on(tmp_path / "run", monkeypatch)
+
+    def test_a_folder_that_cannot_be_written_any_more(self, recipe, tmp_path, monkeypatch):
+        save_state = Run.save_state
+
+        def write_protected(run, variables, facts):
+            if facts["epoch"] == 0:
+                return save_state(run, variables, facts)
+            with _without_permission(run.path):
+                return save_state(run, variables, facts)
+
+        monkeypatch.setattr(Run, "save_state", write_protected)
+        with pytest.raises(OSError, match=r"last\.npz cannot be written.*Permission denied"):
+            trainer.train(recipe, tmp_path / "run")
+        assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
+
+    def test_a_folder_in_which_none_can_be_made(self, recipe, tmp_path, capsys):
+        folder = tmp_path / "protected"
+        folder.mkdir()
+        options = [f"--{name}={value}" for name, value in vars_of(recipe).items()]
+        with _without_permission(folder):
+            assert main(["train", *options, "--out", str(folder / "run")]) == 1
+        assert "Permission denied" in error_of(capsys)
+        assert not list(folder.iterdir())
+
+    def test_a_lost_validation_set(self, recipe, tmp_path, monkeypatch):
+        evaluate, calls = trainer.evaluate, []
+
+        def losing(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == 2:
+                os.rename(recipe.val_labels, tmp_path / "lost")
+            return evaluate(*args, **kwargs)
+
+        monkeypatch.setattr(trainer, "evaluate", losing)
+        with pytest.raises(ValueError, match="A file cannot be opened") as caught:
+            trainer.train(recipe, tmp_path / "run")
+        assert recipe.val_labels in str(caught.value)
+        assert "\n" not in str(caught.value)
+        # The epoch whose validation failed is trained: only its validation comes again.
+        facts = read_facts(tmp_path / "run" / "last.npz")
+        assert (facts["epoch"], facts["step"], len(facts["history"])) == (1, STEPS, 1)
+        with pytest.raises(FileNotFoundError):
+            resume(tmp_path / "run")
+        os.rename(tmp_path / "lost", recipe.val_labels)
+        self.check_that_it_goes_on(tmp_path / "run", monkeypatch)
+
+    @staticmethod
+    def check_that_it_goes_on(path, monkeypatch):
+        monkeypatch.undo()
+        assert not list(path.glob(".unfinished*"))
+        assert resume(path).is_finished
+
+
+@contextlib.contextmanager
+def _without_permission(folder):
+    """Root may write everywhere: become somebody else for a while."""
+    mode = folder.stat().st_mode
+    folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(mode)
+
+
+def vars_of(recipe):
+    """The settings of the fixture as options of the command line."""
+    names = ("images", "labels", "num_classes", "ignore_class", "padding", "fc_units", "model")
+    return {name.replace("_", "-"): getattr(recipe, name) for name in names}
+
+
+def error_of(capsys):
+    lines = capsys.readouterr().err.strip().splitlines()
+    errors = [line for line in lines if line.startswith("keras-fcn: error: ")]
+    assert len(errors) == 1, lines
+    return errors[0]
+
+
+class TestStages:
+    def test_each_stage_starts_from_the_best_model_of_the_one_before(
+        self, recipe, tmp_path, monkeypatch
+    ):
+        coarse = replace(recipe, epochs=1)
+        # A stage that learns next to nothing keeps what it was given.
+        fine = replace(coarse, model="fcn16s", weights="fcn32s", learning_rate=1e-8)
+        staged = StagedRecipe(stages={"fcn32s": coarse, "fcn16s": fine})
+        with interrupted_at(monkeypatch, trainer._Steps, "on_train_batch_end", STEPS + 2):
+            trainer.train(staged, tmp_path / "run", name="two", checkpoint_every=1)
+        stages = resume(tmp_path / "run")
+        assert isinstance(stages, Stages)
+        first, second = stages.runs()
+        assert (first.path.name, second.path.name) == ("fcn32s", "fcn16s")
+        assert first.is_finished
+        assert second.is_finished
+        assert second.recipe()[1].weights == str(first.best_model_path)
+        given = variables_as_numpy(first.load_model())
+        kept = variables_as_numpy(second.load_model())
+        for name in ("fc6/kernel", "score_fr/kernel"):
+            np.testing.assert_allclose(kept[name], given[name], atol=1e-6)
+        assert np.abs(given["score_fr/kernel"]).max() > 1e-5
+        model, space = open_model(tmp_path / "run")
+        assert (type(model).__name__, space.num_classes) == ("FCN16s", 3)
+
+    def test_a_finer_model_wants_a_coarser_one(self, recipe, tmp_path):
+        with pytest.raises(ValueError, match=r"pass --from RUN"):
+            trainer.train(replace(recipe, model="fcn16s", weights="fcn32s"), tmp_path / "run")
+        with pytest.raises(FileNotFoundError, match="must be a folder written by"):
+            trainer.train(recipe, tmp_path / "run", start=tmp_path)
+        assert not (tmp_path / "run").exists()
+
+
+class TestWhatIsTrained:
+    def changed_layers(self, recipe, path):
+        """Names of the layers that a run changes."""
+        keras.utils.set_random_seed(recipe.seed)
+        splits = trainer.open_splits(recipe)
+        before = variables_as_numpy(trainer.build_model(recipe, splits[0].label_space))
+        after = variables_as_numpy(trainer.train(recipe, path).load_model())
+        assert before.keys() == after.keys()
+        return {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
+
+    def test_the_papers_ablation_trains_the_scores_alone(self, recipe, tmp_path):
+        recipe = replace(recipe, freeze="backbone", model="fcn16s")
+        assert self.changed_layers(recipe, tmp_path / "run") == {"score_fr", "score_pool4"}
+
+    def test_blocks_can_be_frozen_up_to_one(self, recipe, tmp_path):
+        # Score layers start at zero: only in the second step does anything reach what lies below.
+        changed = self.changed_layers(replace(recipe, freeze="block2"), tmp_path / "run")
+        assert {"block3_conv1", "block5_conv3", "fc6", "score_fr"} <= changed
+        assert not [name for name in changed if name.startswith(("block1", "block2", "upscore"))]
+
+    def test_the_upsampling_learns_if_it_is_asked_to(self, recipe, tmp_path):
+        recipe = replace(recipe, trainable_upsampling=True, freeze="backbone")
+        assert self.changed_layers(recipe, tmp_path / "run") == {"score_fr", "upscore"}
+
+    def test_coarser_heads_learn_too_and_the_model_stays_an_fcn(self, recipe, tmp_path):
+        recipe = replace(recipe, model="fcn8s", deep_supervision=0.5, region_loss="dice")
+        run = trainer.train(recipe, tmp_path / "run")
+        assert type(run.load_model()).__name__ == "FCN8s"
+        # Cross-entropy of three classes at the start, and 1 - Dice of a third each, 2 heads at 0.5.
+        first = np.log(3) + 2 / 3
+        assert run.history()[0]["loss"] == pytest.approx(2 * first, rel=0.05)
+
+
+class TestHowItLearns:
+    def weights_after(self, recipe, path, **changes):
+        run = trainer.train(replace(recipe, val_images=None, val_labels=None, **changes), path)
+        return variables_as_numpy(run.load_model())
+
+    def test_accumulated_steps_are_one_step_of_a_larger_batch(self, recipe, tmp_path, capsys):
+        recipe = replace(
+            recipe,
+            optimizer="coupled_sgd",
+            normalization="sum",
+            learning_rate=1e-6,
+            dropout_rate=0.0,
+            schedule="constant",
+            warmup=0.0,
+            flip=False,
+        )
+        at_once = self.weights_after(recipe, tmp_path / "once", batch_size=2, steps=1)
+        in_two = self.weights_after(recipe, tmp_path / "two", batch_size=1, accumulate=2, steps=2)
+        for name in ("score_fr/kernel", "score_fr/bias"):
+            assert np.abs(at_once[name]).max() > 1e-5
+            np.testing.assert_allclose(in_two[name], at_once[name], rtol=1e-4, atol=1e-8)
+        # 1e-6 times 36 x 40 pixels times 2 images.
+        printed = capsys.readouterr().out
+        assert printed.count("amounts to 0.00288 for the mean over the pixels, at 36x40") == 2
+
+    def test_a_batch_that_ends_an_epoch_early_ends_the_run(self, recipe, tmp_path):
+        run = trainer.train(replace(recipe, steps=3), tmp_path / "run")
+        facts = read_facts(run.state_path)
+        assert (facts["epoch"], facts["step"]) == (1, 1)
+        assert [row["epoch"] for row in rows(run)] == ["1", "2"]
+
+    def test_validation_can_be_rarer_but_the_last_epoch_has_one(self, recipe, tmp_path):
+        run = trainer.train(replace(recipe, epochs=3, validate_every=2), tmp_path / "run")
+        assert [bool(row["val_mean_iou"]) for row in rows(run)] == [False, True, True]
+        assert [("val_mean_iou" in row) for row in run.history()] == [False, True, True]
+
+    def test_class_weights_are_those_of_the_data_check(self, recipe, tmp_path):
+        recipe = replace(recipe, class_weights="median_frequency", class_weights_power=0.5)
+        run = trainer.train(recipe, tmp_path / "run")
+        pairs = find_pairs(recipe.images, recipe.labels)
+        expected = check_data({"train": pairs}, generic(3, 255)).class_weights ** 0.5
+        weights = read_facts(run.state_path)["class_weights"]
+        np.testing.assert_allclose(weights, np.nan_to_num(expected), rtol=1e-6)
+
+
+class TestWhatARunLeaves:
+    @pytest.fixture(scope="class")
+    def run(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("leaves")
+        recipe = replace(small_recipe(folder), test_scales=(1.0, 1.5), test_flip=True)
+        return trainer.train(recipe, folder / "run", name="folder")
+
+    def test_a_configuration_that_repeats_it(self, run, tmp_path):
+        arguments = ["train", str(run.path / "config.toml"), "--out", str(tmp_path / "again")]
+        assert main(arguments) == 0
+        assert_equal(arrays(Run(tmp_path / "again")), arrays(run))
+
+    def test_events_that_tensorboard_reads(self, run):
+        events = EventAccumulator(str(run.path / "tensorboard"))
+        events.Reload()
+        scalars = {
+            tag: [(e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
+            for tag in events.Tags()["tensors"]
+        }
+        for name in ("loss", "learning_rate", "val_mean_iou", "val_iou/class 1"):
+            wanted = [(int(row["epoch"]), pytest.approx(float(row[name]))) for row in rows(run)]
+            assert scalars[name] == wanted
+
+    def test_a_report_with_scores_over_views(self, run):
+        page = (run.path / "report.html").read_text()
+        assert "IoU over views" in page
+        assert "d.png" in page
+        assert "class_weights_power" in page
+
+    def test_evaluation_by_the_views_of_its_recipe(self, run, capsys, tmp_path):
+        recipe = run.recipe()[1]
+        data = ["--images", recipe.val_images, "--labels", recipe.val_labels, "--json"]
+        printed = []
+        for options in ([], ["--scales", "1", "1.5", "--flip"], ["--scales", "1", "--no-flip"]):
+            assert main(["evaluate", str(run.path), *data, *options]) == 0
+            printed.append(capsys.readouterr().out)
+        assert printed[0] == printed[1]
+        image = Path(recipe.val_images, "d.png")
+        assert main(["predict", str(run.path), str(image), "--out", str(tmp_path / "out")]) == 0
+        assert Image.open(tmp_path / "out" / image.name).size == (40, 36)
+
+
+class TestCommandLine:
+    def test_set_changes_settings_and_names_what_it_cannot_take(self, recipe, tmp_path, capsys):
+        options = [f"--{name}={value}" for name, value in vars_of(recipe).items()]
+        out = ["--out", str(tmp_path / "run")]
+        changes = ["--set", "crop=[32, 32]", "--set", "steps=1", "--set", "region_loss=dice"]
+        assert main(["train", "folder", *options, *changes, *out]) == 0
+        settings = Run(tmp_path / "run").recipe()[1]
+        assert (settings.crop, settings.steps, settings.epochs) == ((32, 32), 1, None)
+        assert settings.region_loss == "dice"
+        capsys.readouterr()
+        for change, message in {
+            "epochs": "--set must be KEY=VALUE",
+            "epoch=3": "'epoch' is no setting of a recipe",
+            "epochs=many": "`epochs` must be an integer. Received: epochs='many'",
+        }.items():
+            assert main(["train", "folder", *options, "--set", change, *out]) == 1
+            assert message in error_of(capsys)
+
+    def test_an_unknown_recipe_is_answered_with_the_known_ones(self, capsys):
+        assert main(["train", "paper_vok", "--out", "nowhere"]) == 1
+        assert "RECIPE must be one of camvid_fcn8s, folder" in error_of(capsys)
+        assert main(["train", "paper_voc"]) == 1
+        assert "--out must be given" in error_of(capsys)
