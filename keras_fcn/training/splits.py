@@ -103,22 +103,15 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
             does not say which.
     """
     if recipe.data is not None:
-        return _named_splits(recipe)
-    label_space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
-    _check_folders(recipe)
-    pairs = [find_pairs(recipe.images, recipe.labels)]
-    if recipe.val_images is not None:
-        pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
-    everything = [pair for split in pairs for pair in split]
-    with progress_bar("checking files", len(everything)) as advance:
-        check_pairs(
-            everything,
-            num_classes=label_space.num_classes,
-            ignore_class=label_space.ignore_class,
-            progress=lambda done, of: advance(),
-        )
-    splits = [Split(split, label_space) for split in pairs]
-    return splits[0], splits[1] if len(splits) > 1 else None
+        _check_named(recipe)
+        label_space, open_them = label_space_of(recipe.data), _named_splits
+    else:
+        _check_folders(recipe)
+        label_space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
+        open_them = _folder_splits
+    # Before the minutes that a download or the check of many files takes.
+    transforms(recipe, label_space.ignore_class)
+    return open_them(recipe, label_space)
 
 
 def transforms(recipe: Recipe, ignore_class: int | None) -> list:
@@ -145,15 +138,8 @@ def transforms(recipe: Recipe, ignore_class: int | None) -> list:
     return chosen
 
 
-def _named_splits(recipe):
-    given = [name for name in ("images", "val_images", "label_space") if getattr(recipe, name)]
-    if given or recipe.num_classes is not None:
-        raise ValueError(
-            "`data` must stand without folders and classes of its own. Received: "
-            f"data={recipe.data!r} and {(given or ['num_classes'])[0]}."
-        )
+def _named_splits(recipe, label_space):
     place = {"data_dir": recipe.data_dir, "manual_dir": recipe.manual_dir}
-    label_space = label_space_of(recipe.data)
     splits = [None, None]
     for number, name in enumerate((recipe.train_split, recipe.val_split)):
         if name is not None:
@@ -163,6 +149,31 @@ def _named_splits(recipe):
                 {"name": recipe.data, "split": name, **place},
             )
     return tuple(splits)
+
+
+def _folder_splits(recipe, label_space):
+    pairs = [find_pairs(recipe.images, recipe.labels)]
+    if recipe.val_images is not None:
+        pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
+    everything = [pair for split in pairs for pair in split]
+    with progress_bar("checking files", len(everything)) as advance:
+        check_pairs(
+            everything,
+            num_classes=label_space.num_classes,
+            ignore_class=label_space.ignore_class,
+            progress=lambda done, of: advance(),
+        )
+    splits = [Split(split, label_space) for split in pairs]
+    return splits[0], splits[1] if len(splits) > 1 else None
+
+
+def _check_named(recipe):
+    given = [name for name in ("images", "val_images", "label_space") if getattr(recipe, name)]
+    if given or recipe.num_classes is not None:
+        raise ValueError(
+            "`data` must stand without folders and classes of its own. Received: "
+            f"data={recipe.data!r} and {(given or ['num_classes'])[0]}."
+        )
 
 
 def _check_folders(recipe):

@@ -22,7 +22,7 @@ from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import MODELS, Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages, open_run
-from keras_fcn.training.splits import open_splits, transforms
+from keras_fcn.training.splits import open_splits
 from keras_fcn.weights import diagnose
 
 
@@ -157,7 +157,6 @@ class _Training:
     @classmethod
     def begin(cls, run, name, recipe, checkpoint_every):
         train_split, val_split = open_splits(recipe)
-        transforms(recipe, train_split.label_space.ignore_class)
         keras.utils.set_random_seed(recipe.seed)
         model = build_model(recipe, train_split.label_space)
         _warn_of_bad_start(model)

@@ -38,6 +38,7 @@ def small_recipe(folder):
         val_images=str(val_images),
         val_labels=str(val_labels),
         model="fcn32s",
+        freeze="block4",
         batch_size=2,
         **FAST,
     )

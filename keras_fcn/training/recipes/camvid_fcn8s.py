@@ -27,10 +27,10 @@ class CamvidFCN8s(Recipe):
     precision: str = "mixed_bfloat16"
     region_loss: str | None = "dice"
     batch_size: int = 2
-    epochs: int | None = 30
-    scale: tuple[float, float] | None = (0.75, 1.75)
+    epochs: int | None = 18
+    scale: tuple[float, float] | None = (0.75, 2.0)
     crop: tuple[int, int] | None = (360, 480)
     jitter: bool = True
-    validate_every: int = 5
+    validate_every: int = 6
     test_scales: tuple[float, ...] = (1.0, 1.5)
     test_flip: bool = True
