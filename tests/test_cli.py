@@ -72,16 +72,8 @@ class TestMainJob:
             overlay = Image.open(data / "out" / f"{name}_overlay.png")
             assert (overlay.mode, overlay.size) == ("RGB", (40, 36))
 
-    def test_the_same_seed_gives_the_same_run_and_predictions_overwrite_nothing(self, data, capsys):
-        losses = []
-        for out in ("first", "second"):
-            assert train(data, "--ignore-class", "255", "--seed", "3", out=out) == 0
-            with (data / out / "metrics.csv").open() as file:
-                losses.append([float(row["loss"]) for row in csv.DictReader(file)])
-        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-        capsys.readouterr()
-
-        image, run, images = data / "images" / "a.png", str(data / "first"), str(data / "images")
+    def test_predictions_overwrite_nothing(self, data, capsys):
+        image, run, images = data / "images" / "a.png", str(data / "run"), str(data / "images")
         Image.open(image).save(data / "images" / "a.jpg")
         before = image.read_bytes()
         assert main(["predict", run, str(image), "--out", images]) == 1
@@ -210,8 +202,11 @@ class TestTransforms:
     @pytest.mark.parametrize(
         ("options", "reason"),
         [
-            (("--scale", "2", "1"), "`minimum` must be greater than 0 and at most `maximum`"),
-            (("--crop", "0", "5"), "`height` must be an integer of at least 1"),
+            (
+                ("--scale", "2", "1"),
+                "`scale` must be a smallest factor, greater than 0, and a largest",
+            ),
+            (("--crop", "0", "5"), "`crop` must be a height and a width of at least 1"),
         ],
     )
     def test_wrong_options_leave_no_run(self, data, options, reason, capsys):
@@ -255,8 +250,7 @@ class TestEvaluate:
         outputs = ["--save-predictions", str(predictions), "--confusion", str(confusion)]
         command = ["evaluate", model, "camvid", *places, *outputs, "--trimap", "1", "--json"]
         assert main(command) == 0
-        printed = capsys.readouterr().out
-        report = json.loads(printed[printed.index("{") :])
+        report = json.loads(capsys.readouterr().out)
         assert report["images"] == 1
         # 150 of 570 valid pixels are class 3.
         assert report["scores"]["pixel_accuracy"] == pytest.approx(420 / 570)

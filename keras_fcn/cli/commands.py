@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 
 LABEL_SPACES = (
     *("ade20k", "camvid", "cityscapes", "nyudv2_40", "oxford_iiit_pet", "pascal_context"),
@@ -102,7 +103,9 @@ def evaluate(options):
     from keras_fcn.visualization import plot_confusion_matrix
 
     model, space = open_model(options.model)
-    batches, names, space = _evaluation_data(options, model, space)
+    # TFDS tells there what it builds.
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+        batches, names, space = _evaluation_data(options, model, space)
     quiet = contextlib.nullcontext(lambda images: None)
     with quiet if options.json else progress_bar("evaluating", len(names)) as advance:
         scores = evaluate(
@@ -143,7 +146,7 @@ def _evaluation_data(options, model, space):
     from pathlib import Path
 
     from keras_fcn.data import check_pairs, evaluation_batches, find_pairs, label_space_of, load
-    from keras_fcn.data.named import load_named
+    from keras_fcn.data.named import example_names
     from keras_fcn.training.progress import progress_bar
 
     if (options.images is None) != (options.labels is None):
@@ -163,8 +166,7 @@ def _evaluation_data(options, model, space):
         classes = {"num_classes": theirs.num_classes, "ignore_class": theirs.ignore_class}
         names = [None] * len(examples)
         if options.save_predictions:
-            named = load_named(options.data, options.split, features=("file_name",), **place)
-            names = [Path(bytes.decode(name)).stem for name in _values(named, "file_name")]
+            names = [Path(n).stem for n in example_names(options.data, options.split, **place)]
         return evaluation_batches(examples, **classes, **layout), names, theirs
     classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
     pairs = find_pairs(options.images, options.labels)
@@ -173,10 +175,6 @@ def _evaluation_data(options, model, space):
         check_pairs(pairs, **classes, progress=lambda done, of: advance())
     names = [pair.image.stem for pair in pairs]
     return evaluation_batches(pairs, **classes, **layout), names, space
-
-
-def _values(dataset, feature):
-    return dataset.map(lambda example: example[feature]).as_numpy_iterator()
 
 
 def _prediction_writer(folder, names, space):
@@ -344,7 +342,6 @@ def demo(options):
 def reproduce(options):
     """Scores released models beside their published scores."""
     import json
-    import sys
 
     from keras_fcn.training.reproduce import reproduce
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _VOID = 255
+# Features that tell the examples apart, the first that there is.
+_NAMES = ("file_name", "image_id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,36 @@ def load_named(
     _prepare(name, builder, manual_dir, download, data_set.in_tfds)
     _check_built(name, split, builder)
     return _load(builder, split, data_set, features)
+
+
+def example_names(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    manual_dir: str | os.PathLike | None = None,
+) -> list[str]:
+    """Returns what the examples of a split are called, in the order of `load_named`.
+
+    That is their file name, else their id, and their number from 0 if the data set has neither.
+
+    Args:
+        name: See `load_named`.
+        split: See `load_named`.
+        data_dir: See `load_named`.
+        manual_dir: See `load_named`.
+
+    Raises:
+        FileNotFoundError, ValueError: As in `load_named`.
+    """
+    known = _builder(_data_set(name), data_dir).info.features
+    feature = next((feature for feature in _NAMES if feature in known), None)
+    options = {"data_dir": data_dir, "manual_dir": manual_dir}
+    if feature is None:
+        return [f"{number:06d}" for number in range(len(load_named(name, split, **options)))]
+    named = load_named(name, split, features=(feature,), **options)
+    values = named.map(lambda example: example[feature]).as_numpy_iterator()
+    return [value.decode() for value in values]
 
 
 def label_space_of(name: str) -> LabelSpace:

@@ -106,7 +106,7 @@ def _loss(recipe, ignore_class, class_weights):
 
 def _optimizer(recipe, num_steps):
     options = {
-        "learning_rate": _schedule(recipe, max(1, num_steps // recipe.accumulate)),
+        "learning_rate": _schedule(recipe, num_steps),
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
     if recipe.optimizer == "coupled_sgd":
@@ -116,14 +116,15 @@ def _optimizer(recipe, num_steps):
     return optimizer
 
 
-def _schedule(recipe, num_updates):
-    warmup = round(recipe.warmup * num_updates)
+def _schedule(recipe, num_steps):
+    """Of batches, which Keras counts for the rate, also where several make one update."""
+    warmup = round(recipe.warmup * num_steps)
     if recipe.schedule == "constant" and not warmup:
         return recipe.learning_rate
     warming = {"warmup_target": recipe.learning_rate, "warmup_steps": warmup} if warmup else {}
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=recipe.learning_rate / max(1, warmup),
-        decay_steps=max(1, num_updates - warmup),
+        decay_steps=max(1, num_steps - warmup),
         # Where the cosine ends, in shares of the peak: 1 keeps the rate there.
         alpha=0.0 if recipe.schedule == "cosine" else 1.0,
         **warming,

@@ -154,6 +154,23 @@ class Recipe:
         self._require(self.learning_rate > 0, "learning_rate", "greater than 0")
         self._require(0 <= self.momentum < 1, "momentum", "at least 0 and less than 1")
         self._require(0 <= self.warmup < 1, "warmup", "at least 0 and less than 1")
+        self._require(0 <= self.dropout_rate < 1, "dropout_rate", "at least 0 and less than 1")
+        self._require(
+            self.num_classes is None or self.num_classes >= 2, "num_classes", "at least 2"
+        )
+        self._require(
+            self.crop is None or min(self.crop) >= 1, "crop", "a height and a width of at least 1"
+        )
+        self._require(
+            self.scale is None or 0 < self.scale[0] <= self.scale[1],
+            "scale",
+            "a smallest factor, greater than 0, and a largest",
+        )
+        self._require(
+            not self.deep_supervision or self.model != "fcn32s",
+            "deep_supervision",
+            "0 for fcn32s, which has no coarser head",
+        )
         self._require(self.ema is None or 0 < self.ema < 1, "ema", "greater than 0 and less than 1")
         for name in (
             *("weight_decay", "seed", "deep_supervision"),
@@ -224,7 +241,8 @@ class Recipe:
     def with_absolute_paths(self) -> "Recipe":
         """Returns the recipe as it can be repeated from any folder."""
         changes = {name: getattr(self, name) for name in _PATHS}
-        if self.weights is not None and Path(self.weights).exists():
+        # A folder may be called as weights or models are.
+        if self.weights is not None and Path(self.weights).is_file():
             changes["weights"] = self.weights
         if self.label_space is not None and self.label_space.endswith((".toml", ".json")):
             changes["label_space"] = self.label_space

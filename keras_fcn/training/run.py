@@ -276,7 +276,7 @@ def final_views(name: str | os.PathLike) -> tuple[tuple[float, ...], bool]:
     Args:
         name: As in `open_model`; what is no run folder is predicted as it is.
     """
-    if not Path(name).is_dir():
+    if name in weights.published_names() or not Path(name).is_dir():
         return (1.0,), False
     recipe = open_run(name).recipe()[1]
     return recipe.test_scales, recipe.test_flip
@@ -316,6 +316,8 @@ def _create(path, config):
         # A colour on one line instead of five.
         text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
         (temporary / _CONFIG).write_text(text, encoding="utf-8")
+        if path.exists():
+            raise FileExistsError(f"{path} was made by another process meanwhile.")
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

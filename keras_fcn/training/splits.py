@@ -11,7 +11,7 @@ from keras_fcn.data.check import median_frequency
 from keras_fcn.data.examples import check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load
-from keras_fcn.data.named import label_space_of, load_named
+from keras_fcn.data.named import example_names, label_space_of
 from keras_fcn.data.transforms import photometric_jitter, random_crop, random_flip, random_scale
 from keras_fcn.label_spaces import LabelSpace, choose
 from keras_fcn.training.progress import progress_bar
@@ -40,9 +40,7 @@ class Split:
         """Returns what the examples are called, without folder, in their order."""
         if self.source is None:
             return [pair.image.name for pair in self.examples]
-        named = load_named(**self.source, features=("file_name",))
-        names = named.map(lambda example: example["file_name"]).as_numpy_iterator()
-        return [name.decode() for name in names]
+        return example_names(**self.source)
 
     def batches(self) -> tf.data.Dataset:
         """Returns batches of one example, in order and unchanged."""
@@ -168,18 +166,26 @@ def _folder_splits(recipe, label_space):
 
 
 def _check_named(recipe):
-    given = [name for name in ("images", "val_images", "label_space") if getattr(recipe, name)]
-    if given or recipe.num_classes is not None:
-        raise ValueError(
-            "`data` must stand without folders and classes of its own. Received: "
-            f"data={recipe.data!r} and {(given or ['num_classes'])[0]}."
-        )
+    for name in (
+        *("images", "labels", "val_images", "val_labels"),
+        *("label_space", "num_classes", "ignore_class"),
+    ):
+        if getattr(recipe, name) is not None:
+            raise ValueError(
+                "`data` must stand without folders and classes of its own. Received: "
+                f"data={recipe.data!r} and {name}."
+            )
 
 
 def _check_folders(recipe):
     if recipe.images is None or recipe.labels is None:
         raise ValueError(
             "Either `data` or both `images` and `labels` (--images, --labels) must be given."
+        )
+    if recipe.manual_dir is not None or recipe.data_dir is not None:
+        raise ValueError(
+            "`manual_dir` and `data_dir` must go with a data set by name, not with folders. "
+            f"Received: images={recipe.images!r}."
         )
     if (recipe.val_images is None) != (recipe.val_labels is None):
         raise ValueError(

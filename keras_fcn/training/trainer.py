@@ -74,13 +74,15 @@ def train(
     if isinstance(recipe, StagedRecipe):
         stages = Stages(out)
         stages.create(name, recipe)
-        return _train_stages(stages, checkpoint_every)
+        with _removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
+            return _train_stages(stages, checkpoint_every)
     run = Run(out)
-    try:
-        _Training.begin(run, name, recipe.with_absolute_paths(), checkpoint_every).run_to_end()
-    finally:
-        if run.path.exists() and not (run.has_state or run.has_model):
-            shutil.rmtree(run.path)
+    recipe = recipe.with_absolute_paths()
+    with _one_line_for_files():
+        training = _Training.begin(run, recipe, checkpoint_every)
+        run.create(name, recipe, training.train_split.label_space)
+        with _removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
+            training.run_to_end()
     return run
 
 
@@ -101,8 +103,21 @@ def resume(path: str | os.PathLike, *, checkpoint_every: int | None = None) -> R
     if Stages(path).exists:
         return _train_stages(Stages(path), checkpoint_every)
     run = Run(path)
-    _Training.resume(run, checkpoint_every).run_to_end()
+    with _one_line_for_files():
+        _Training.resume(run, checkpoint_every).run_to_end()
     return run
+
+
+@contextlib.contextmanager
+def _removed_if_in_vain(folder, has_something):
+    """Removes a folder when the block fails with nothing in it to go on with."""
+    try:
+        yield
+    except BaseException as error:
+        # Of OSError itself, a disk that cannot be written: when it can, --resume begins anew.
+        if type(error) is not OSError and not has_something():
+            shutil.rmtree(folder)
+        raise
 
 
 def _starting_from(run, recipe):
@@ -153,9 +168,10 @@ class _Training:
         self.epoch, self.step, self.loss, self.seconds = 0, 0, 0.0, 0.0
         self.history, self.class_weights = [], None
         self.average = None
+        self._counted_until = time.monotonic()  # What `seconds` holds.
 
     @classmethod
-    def begin(cls, run, name, recipe, checkpoint_every):
+    def begin(cls, run, recipe, checkpoint_every):
         train_split, val_split = open_splits(recipe)
         keras.utils.set_random_seed(recipe.seed)
         model = build_model(recipe, train_split.label_space)
@@ -165,18 +181,16 @@ class _Training:
             weights = train_split.class_weights() ** recipe.class_weights_power
             training.class_weights = [float(weight) for weight in weights]
         training._compile()
-        if not run.exists:
-            run.create(name, recipe, train_split.label_space)
         _print_mean_loss_rate(recipe, train_split)
         return training
 
     @classmethod
     def resume(cls, run, checkpoint_every):
-        name, recipe = run.recipe()
+        _, recipe = run.recipe()
         run.clean()
         if not run.has_state:
             print(f"{run.path} holds no checkpoint yet: it begins anew.", flush=True)
-            return cls.begin(run, name, recipe, checkpoint_every)
+            return cls.begin(run, recipe, checkpoint_every)
         facts = read_facts(run.state_path)
         train_split, val_split = open_splits(recipe)
         if len(train_split) != facts["num_examples"]:
@@ -218,18 +232,19 @@ class _Training:
         }
 
     def run_to_end(self):
-        with _one_line_for_files():
-            while True:
-                if self.step and self.step == self._steps_of(self.epoch):
-                    self.epoch, self.step = self.epoch + 1, 0
-                if self.epoch > len(self.history):
-                    self._finish_epoch()
-                if self.epoch == self.num_epochs:
-                    break
-                self._train_epoch()
-            write_final_report(self.run, self.recipe, self.val_split, self.history, self.seconds)
+        while True:
+            if self.step and self.step == self._steps_of(self.epoch):
+                self.epoch, self.step = self.epoch + 1, 0
+            if self.epoch > len(self.history):
+                self._finish_epoch()
+            if self.epoch == self.num_epochs:
+                break
+            self._train_epoch()
+        write_final_report(self.run, self.recipe, self.val_split, self.history, self.seconds)
 
     def save_state(self):
+        now = time.monotonic()
+        self.seconds, self._counted_until = self.seconds + now - self._counted_until, now
         facts = {fact: getattr(self, fact) for fact in _CHANGING_FACTS}
         facts |= {"num_examples": len(self.train_split), "model": self.model.get_config()}
         try:
@@ -240,17 +255,23 @@ class _Training:
     def not_finite(self, what, received, step):
         """The message of a run that is beyond repair after a step of this epoch, from 1."""
         names = self.train_split.names_of_batch(self.recipe, self.epoch, step - 1)
+        kept = "keeps its last checkpoint and its best model so far"
         return (
             f"The {what} must stay finite. Received: {received} in step {step} of epoch "
-            f"{self.epoch + 1}, with {', '.join(names)}. {self.run.path} keeps its last "
-            "checkpoint and its best model so far. Train with a smaller learning rate."
+            f"{self.epoch + 1}, with {', '.join(names)}. {self.run.path} "
+            f"{kept if self.run.has_state else 'goes, as it had no checkpoint yet'}. "
+            "Train with a smaller learning rate."
         )
+
+    def num_images(self, steps):
+        """Of an epoch's first steps; the last batch may be smaller."""
+        return min(steps * self.recipe.batch_size, len(self.train_split))
 
     def _steps_of(self, epoch):
         return min(self.steps_per_epoch, self.num_steps - epoch * self.steps_per_epoch)
 
     def _train_epoch(self):
-        started, first_step = time.monotonic(), self.step
+        self._counted_until, first_step = time.monotonic(), self.step
         steps = self._steps_of(self.epoch)
         batches = self.train_split.training_batches(self.recipe, self.epoch, first_step)
         if (heads := len(self.trained.outputs)) > 1:
@@ -265,7 +286,6 @@ class _Training:
                 verbose=0,
                 callbacks=[_Steps(self, steps, advance)],
             )
-        self.seconds += time.monotonic() - started
         self.save_state()
 
     def _finish_epoch(self):
@@ -322,8 +342,9 @@ class _Steps(keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise ValueError(training.not_finite("loss", loss, self._first_step + batch + 1))
         training.step = self._first_step + batch + 1
-        # Keras's is the mean over the steps since its `fit` began.
-        training.loss = (self._loss_before * self._first_step + loss * (batch + 1)) / training.step
+        # Keras's is the mean over the images since its `fit` began.
+        before, so_far = (training.num_images(step) for step in (self._first_step, training.step))
+        training.loss = (self._loss_before * before + loss * (so_far - before)) / so_far
         self._advance(note=f"loss {training.loss:.4g}")
         every = training.checkpoint_every
         done = training.epoch * training.steps_per_epoch + training.step
@@ -348,7 +369,8 @@ def _one_line_for_files():
 
 
 def _print_mean_loss_rate(recipe, split):
-    if recipe.normalization != "sum":
+    # AdamW's steps do not depend on the scale of the loss.
+    if recipe.normalization != "sum" or recipe.optimizer != "coupled_sgd":
         return
     height, width = recipe.crop or next(iter(split.batches()))[1].shape[1:]
     print(

@@ -9,7 +9,7 @@ from data.builders.fakes import save_grey_png, save_image, save_mat
 
 from keras_fcn import label_spaces
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
-from keras_fcn.data.named import data_set_names, label_space_of, load_named
+from keras_fcn.data.named import data_set_names, example_names, label_space_of, load_named
 
 pytestmark = pytest.mark.filterwarnings("ignore:camvid is built without its split test")
 
@@ -46,7 +46,10 @@ def in_tfds(features):
 
     def as_dataset(self, *args, **kwargs):
         return tf.data.Dataset.from_tensors(
-            {name: tf.constant(value, "uint8") for name, value in features.items()}
+            {
+                name: tf.constant(value, None if isinstance(value, bytes) else "uint8")
+                for name, value in features.items()
+            }
         )
 
     return tfds.testing.mock_data(as_dataset_fn=as_dataset)
@@ -183,6 +186,24 @@ class TestOfTfds:
             ["car", "television", "screen", "flag"],
         ]
         assert example["label_map"][1, 3] == 149
+
+    @pytest.mark.parametrize(
+        ("name", "features", "expected"),
+        [
+            ("oxford_iiit_pet", {"file_name": b"cat_1.jpg", "label": 3}, "cat_1.jpg"),
+            ("cityscapes", {"image_id": b"bochum_1"}, "bochum_1"),
+            ("scene_parse150", {"annotation": np.zeros((1, 1, 3))}, "000000"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:scene_parse150")
+    def test_names_of_examples(self, name, features, expected):
+        pictures = {
+            "oxford_iiit_pet": {"segmentation_mask": np.ones((1, 1, 1))},
+            "cityscapes": {"image_left": np.zeros((1, 1, 3)), "segmentation_label": [[[7]]]},
+            "scene_parse150": {},
+        }[name]
+        with in_tfds({"image": np.zeros((1, 1, 3)), **pictures, **features}):
+            assert example_names(name, "train") == [expected]
 
     def test_there_are_100_classes_with_instances(self):
         annotation = np.repeat(np.arange(256).reshape(1, 256, 1), 3, axis=-1)

@@ -2,11 +2,14 @@ import dataclasses
 import re
 import tomllib
 
+import keras
+import numpy as np
 import pytest
 import tomli_w
 
 from keras_fcn.cli import commands
 from keras_fcn.cli.parser import build_parser
+from keras_fcn.training.objective import compiled
 from keras_fcn.training.recipe import (
     Recipe,
     StagedRecipe,
@@ -15,6 +18,7 @@ from keras_fcn.training.recipe import (
     replace,
 )
 from keras_fcn.training.recipes import RECIPES, find_recipe
+from keras_fcn.training.splits import open_splits
 
 # What the authors published, see their solver.prototxt files: rate, iterations.
 PAPER = {
@@ -136,6 +140,11 @@ class TestSettings:
             ({"crop": [320, 0.5]}, "`crop` must be an integer"),
             ({"test_scales": []}, "`test_scales` must be numbers greater than 0"),
             ({"test_scales": [1, -2]}, "`test_scales` must be numbers greater than 0"),
+            ({"crop": [0, 5]}, "`crop` must be a height and a width of at least 1"),
+            ({"scale": [2, 1]}, "`scale` must be a smallest factor, greater than 0, and a largest"),
+            ({"dropout_rate": 1}, "`dropout_rate` must be at least 0 and less than 1"),
+            ({"num_classes": 1}, "`num_classes` must be at least 2"),
+            ({"model": "fcn32s", "deep_supervision": 1}, "which has no coarser head"),
             ({"flip": "yes"}, "`flip` must be true or false"),
             ({"model": "fcn4s"}, "`model` must be one of fcn32s, fcn16s, fcn8s"),
             ({"freeze": "head"}, "`freeze` must be one of none, backbone, block1"),
@@ -149,6 +158,43 @@ class TestSettings:
     def test_what_is_refused(self, changes, message):
         with pytest.raises(ValueError, match=re.escape(message)):
             replace(Recipe(), **changes)
+
+    def test_paths_become_absolute_but_names_of_weights_stay(self, tmp_path, monkeypatch):
+        (tmp_path / "imagenet").mkdir()
+        (tmp_path / "own.npz").touch()
+        monkeypatch.chdir(tmp_path)
+        assert Recipe(weights="imagenet").with_absolute_paths().weights == "imagenet"
+        own = Recipe(weights="own.npz", images="photos").with_absolute_paths()
+        assert (own.weights, own.images) == (f"{tmp_path}/own.npz", f"{tmp_path}/photos")
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"data": "camvid", "ignore_class": 3}, "Received: data='camvid' and ignore_class"),
+            ({"data": "camvid", "labels": "x"}, "Received: data='camvid' and labels"),
+            ({"images": "x"}, "Either `data` or both `images` and `labels`"),
+            ({"images": "x", "labels": "x", "manual_dir": "y"}, "must go with a data set by name"),
+        ],
+    )
+    def test_data_come_by_name_or_from_folders(self, changes, message):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            open_splits(Recipe(**changes))
+
+
+class TestSchedule:
+    @pytest.mark.parametrize("accumulate", [1, 4])
+    def test_it_follows_the_batches_also_where_several_make_one_update(self, accumulate):
+        recipe = Recipe(num_classes=3, learning_rate=1.0, warmup=0.2, accumulate=accumulate)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3, name="score_fr")])
+        trained = compiled(model, recipe, ignore_class=None, class_weights=None, num_steps=100)
+        rates = []
+        for _ in range(100):
+            trained.train_on_batch(np.zeros((1, 1)), np.zeros((1,)))
+            rates.append(float(keras.ops.convert_to_numpy(trained.optimizer.learning_rate)))
+        # By hand: the peak after 20 batches, half of it in the middle of the other 80.
+        assert rates[19] == pytest.approx(1)
+        assert rates[59] == pytest.approx(0.5)
+        assert rates[99] == pytest.approx(0)
 
 
 class TestLossNormalization:
