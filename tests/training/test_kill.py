@@ -1,8 +1,11 @@
-"""Kills a training run at random moments and compares what it then goes on to.
+"""Kills a training run and compares what it then goes on to.
+
+The first time while a checkpoint is being written, then at random moments after it has begun.
 
 Twice by default; `KILLS=20 pytest -s tests/training/test_kill.py` for more, `KILL_SEED` for others.
 """
 
+import csv
 import os
 import random
 import subprocess
@@ -55,31 +58,46 @@ def state(run):
         return {name: arrays[name] for name in arrays.files if name != "facts.json"}
 
 
+def history(run):
+    with (run / "metrics.csv").open() as file:
+        return [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
+
+
+def wait_for(path, process):
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.002)
+
+
 @pytest.fixture(scope="module")
 def unbroken(folder):
-    """State of a run that nothing interrupted, and its duration in seconds."""
+    """A run that nothing interrupted, and the seconds from its start to its folder and its end."""
     started = time.monotonic()
-    end_of(train(folder, "unbroken"), folder)
-    return state(folder / "unbroken"), time.monotonic() - started
+    process = train(folder, "unbroken")
+    wait_for(folder / "unbroken" / "config.toml", process)
+    begun = time.monotonic() - started
+    end_of(process, folder)
+    return folder / "unbroken", begun, time.monotonic() - started
 
 
 @pytest.mark.parametrize("kill", range(KILLS))
 def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(folder, unbroken, kill):
-    expected, duration = unbroken
-    moment = random.Random(f"{SEED}/{kill}").uniform(0, duration)
+    whole, begun, duration = unbroken
     out = f"killed{kill}"
+    started = time.monotonic()
     process = train(folder, out)
-    try:
-        process.wait(timeout=moment)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    begun = (folder / out).exists()
-    left = sorted(path.name for path in (folder / out).glob("*")) if begun else "nothing yet"
-    print(f"killed after {moment:.1f} of {duration:.1f} s, leaving {left}")
+    if kill == 0:
+        wait_for(folder / out / ".unfinished-last.npz", process)
+    else:
+        time.sleep(random.Random(f"{SEED}/{kill}").uniform(begun, duration))
+    process.kill()
+    process.wait()
+    has_begun = (folder / out).exists()
+    left = sorted(path.name for path in (folder / out).glob("*")) if has_begun else "nothing yet"
+    print(f"killed after {time.monotonic() - started:.1f} of {duration:.1f} s, leaving {left}")
 
-    end_of(resume(folder, out) if begun else train(folder, out), folder)
-    found = state(folder / out)
+    end_of(resume(folder, out) if has_begun else train(folder, out), folder)
+    np.testing.assert_allclose(history(folder / out), history(whole), rtol=1e-5)
+    found, expected = state(folder / out), state(whole)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         if keras.backend.backend() == "jax":
