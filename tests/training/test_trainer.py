@@ -187,7 +187,7 @@ class TestMisfortune:
             return tf.where(step == 1, image * float("nan"), image)
 
         monkeypatch.setattr(Split, "training_batches", poisoned)
-        # TensorFlow's fused ReLU, which frozen blocks get, makes 0 of what is not a number.
+        # What is not a number does not pass frozen blocks on TensorFlow and JAX.
         recipe = replace(recipe, freeze=None)
         order = Split(find_pairs(recipe.images, recipe.labels), generic(3, 255))
         (last,) = order.names_of_batch(recipe, epoch=1, step=1)
