@@ -37,7 +37,8 @@ def train(
     """Trains by a recipe and leaves a run folder behind.
 
     Every file is read and checked, and the weights are loaded, before the folder is made. The
-    folder goes again if the run fails before its first checkpoint.
+    folder goes again if the run fails before its first checkpoint, unless the disk refused it: then
+    `resume` begins anew.
 
     Args:
         recipe: A `Recipe`, a `StagedRecipe`, or the name of one of `keras_fcn.training.recipes`.
