@@ -11,11 +11,12 @@ from caffe import paper_layers, write_caffemodel
 from helpers import randomize, variables_as_numpy, write_pairs
 from PIL import Image
 
-from keras_fcn import FCN8s, FCN32s, label_spaces
+from keras_fcn import FCN8s, FCN16s, FCN32s, label_spaces
 from keras_fcn.cli import main
 from keras_fcn.cli.commands import LABEL_SPACES
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
+from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
 
 FAST = ["--padding", "same", "--fc-units", "4", "--model", "fcn32s", "--num-classes", "3"]
 
@@ -292,15 +293,95 @@ class TestEvaluate:
         assert reason in error_of(capsys)
 
 
-class TestConvert:
-    @pytest.fixture
-    def caffemodel(self, tmp_path):
-        source = FCN8s(21, fc_units=4)
-        randomize(source, seed=8)
-        path = tmp_path / "net.caffemodel"
-        write_caffemodel(path, paper_layers(variables_as_numpy(source)))
-        return path, source
+@pytest.fixture
+def caffemodel(tmp_path):
+    source = FCN8s(21, fc_units=4)
+    randomize(source, seed=8)
+    path = tmp_path / "net.caffemodel"
+    write_caffemodel(path, paper_layers(variables_as_numpy(source)))
+    return path, source
 
+
+class TestBareWeights:
+    """Files that hold weights alone are scored and predicted with as they are."""
+
+    @pytest.fixture
+    def photo(self, tmp_path):
+        image = np.random.default_rng(0).integers(0, 256, (30, 41, 3), "uint8")
+        Image.fromarray(image).save(tmp_path / "photo.png")
+        return image
+
+    def predict(self, path, tmp_path, *options):
+        photo, out = str(tmp_path / "photo.png"), tmp_path / "out"
+        assert main(["predict", str(path), photo, "--out", str(out), *options]) == 0
+        return np.asarray(Image.open(out / "photo.png"))
+
+    def test_a_caffemodel_predicts_as_its_network(self, caffemodel, photo, tmp_path):
+        path, source = caffemodel
+        predicted = self.predict(path, tmp_path)
+        assert len(np.unique(predicted)) > 1
+        np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
+
+    @pytest.mark.parametrize("network", [FCN32s, FCN16s])
+    def test_coarser_networks_are_told_by_their_layers(self, network, photo, tmp_path):
+        source = network(5, fc_units=4)
+        randomize(source, seed=9)
+        np.savez(tmp_path / "net.npz", **npz_arrays(source))
+        predicted = self.predict(tmp_path / "net.npz", tmp_path)
+        np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
+
+    def test_an_npz_of_fcn8s_at_once_wants_its_option(self, photo, tmp_path, capsys):
+        source = FCN8s(21, fc_units=4, skip_scales=AT_ONCE_SKIP_SCALES)
+        randomize(source, seed=10)
+        np.savez(tmp_path / "net.npz", **npz_arrays(source))
+        expected = predict_label_map(source, photo)
+        predicted = self.predict(tmp_path / "net.npz", tmp_path, "--at-once")
+        np.testing.assert_array_equal(predicted, expected)
+        assert (self.predict(tmp_path / "net.npz", tmp_path) != expected).any()
+        assert main(["predict", "pascal_voc", str(tmp_path / "photo.png"), "--at-once"]) == 1
+        assert "--at-once must go with a .pth or .npz file" in error_of(capsys)
+
+    def test_evaluation_in_folders(self, caffemodel, data, capsys):
+        path, source = caffemodel
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        assert main(["evaluate", str(path), *folders, "--json"]) == 0
+        matrix = np.array(json.loads(capsys.readouterr().out)["confusion_matrix"])
+        expected = np.zeros((21, 21), int)
+        for name in "abcd":
+            image, label_map = (
+                np.asarray(Image.open(data / kind / f"{name}.png")) for kind in ("images", "labels")
+            )
+            valid = label_map != 255
+            predicted = predict_label_map(source, image)
+            np.add.at(expected, (label_map[valid], predicted[valid]), 1)
+        np.testing.assert_array_equal(matrix, expected)
+
+    def test_what_tells_no_network_is_refused_in_one_line(self, tmp_path, capsys):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+        source = FCN32s(3, fc_units=4)
+        source.save_weights(tmp_path / "net.weights.h5")
+        arrays = npz_arrays(source)
+        np.savez(tmp_path / "vgg.npz", **{k: v for k, v in arrays.items() if "score" not in k})
+        for name, reason in {
+            "net.weights.h5": "MODEL must be a .keras file or end in one of .caffemodel",
+            "vgg.npz": "MODEL must hold an FCN, with fc6 and score_fr",
+            "photo.png": "MODEL must be a .keras file",
+        }.items():
+            assert main(["predict", str(tmp_path / name), str(tmp_path / "photo.png")]) == 1
+            assert reason in error_of(capsys)
+
+
+def npz_arrays(model):
+    """Arrays of a model under the keys of wkentaro/fcn's files."""
+    layers = paper_layers(variables_as_numpy(model))
+    return {
+        f"{layer}/{variable}": array
+        for layer, arrays in layers.items()
+        for variable, array in zip("Wb", arrays, strict=False)
+    }
+
+
+class TestConvert:
     @pytest.mark.parametrize("name", ["net.weights.h5", "net.keras"])
     def test_a_converted_file_predicts_as_its_model(self, caffemodel, name, tmp_path, capsys):
         path, source = caffemodel

@@ -102,7 +102,7 @@ def evaluate(options):
     from keras_fcn.training.run import open_model
     from keras_fcn.visualization import plot_confusion_matrix
 
-    model, space = open_model(options.model)
+    model, space = open_model(options.model, at_once=options.at_once)
     # TFDS tells there what it builds.
     with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
         batches, names, space = _evaluation_data(options, model, space)
@@ -224,7 +224,7 @@ def predict(options):
     outputs = _prediction_paths([Path(image) for image in options.images], Path(options.out))
     for path in outputs:
         read_image(path)
-    model, space = open_model(options.model)
+    model, space = open_model(options.model, at_once=options.at_once)
     views = _views(options)
     os.makedirs(options.out, exist_ok=True)
     with progress_bar("predicting", len(outputs)) as advance:

@@ -6,7 +6,10 @@ from keras_fcn.cli import commands
 from keras_fcn.version import __version__
 
 _DIR_HELP = "folder of images/ and labels/, or of NAME/ and NAMEannot/ for each split"
-_MODEL_HELP = "folder written by train, a .keras file, pascal_voc or pascal_voc_atonce"
+_MODEL_HELP = (
+    "folder written by train, a .keras, .caffemodel, .pth or .npz file, pascal_voc or "
+    "pascal_voc_atonce"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = subparsers.add_parser("evaluate", help="score a trained model")
     evaluate.set_defaults(run=commands.evaluate)
-    evaluate.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    _add_trained_model(evaluate)
     evaluate.add_argument(
         "data", nargs="?", metavar="DATA", help="name of a data set; instead of the two folders"
     )
@@ -41,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = subparsers.add_parser("predict", help="write label maps and overlays of images")
     predict.set_defaults(run=commands.predict)
-    predict.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    _add_trained_model(predict)
     predict.add_argument("images", nargs="+", metavar="IMAGE")
     predict.add_argument(
         "--out", default="predictions", metavar="DIR", help="folder that is written to"
@@ -56,9 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_label_space(convert)
     _add_model(convert)
     convert.set_defaults(model="fcn8s", padding="paper", fc_units=4096)
-    convert.add_argument(
-        "--at-once", action="store_true", help="SRC was trained with FCN-8s at once"
-    )
+    _add_at_once(convert, "SRC")
     convert.add_argument(
         "--mean",
         type=float,
@@ -167,6 +168,17 @@ def _add_train(subparsers):
     )
     train.add_argument(
         "--jitter", action=argparse.BooleanOptionalAction, help="change colours at random"
+    )
+
+
+def _add_trained_model(parser):
+    parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    _add_at_once(parser, "MODEL, a .pth or .npz file,")
+
+
+def _add_at_once(parser, subject):
+    parser.add_argument(
+        "--at-once", action="store_true", help=f"{subject} was trained with FCN-8s at once"
     )
 
 

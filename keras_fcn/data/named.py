@@ -137,6 +137,16 @@ def label_space_of(name: str) -> LabelSpace:
     return _data_set(name).label_space
 
 
+def version_of(name: str, data_dir: str | os.PathLike | None = None) -> str:
+    """Returns the version of the builder of what `load_named` loads, such as "1.0.0".
+
+    Args:
+        name: One of `data_set_names()`.
+        data_dir: See `load_named`.
+    """
+    return str(_builder(_data_set(name), data_dir).version)
+
+
 def data_set_names() -> tuple[str, ...]:
     """Returns the names that `load_named` and `label_space_of` take.
 

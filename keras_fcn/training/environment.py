@@ -30,13 +30,35 @@ def environment() -> dict[str, str]:
     }
 
 
+def slow_precision(precision: str) -> str | None:
+    """Returns a sentence if this machine computes a precision many times slower than float32.
+
+    Args:
+        precision: Of a recipe, such as `"mixed_bfloat16"`.
+    """
+    flags, backend = _cpuinfo("flags"), keras.backend.backend()
+    has_units = flags is None or "avx512bw" in flags.split()
+    # JAX computes in float32 there.
+    if precision == "float32" or has_units or backend == "jax" or _gpu_names(backend):
+        return None
+    return (
+        f"precision={precision} is slow on this CPU, which has no AVX-512: a step takes several "
+        "times as long as in float32. Train with --precision float32."
+    )
+
+
 def _cpu_model():
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(name):
+    """What Linux tells of the first core under a name; `None` elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
+            if line.startswith(f"{name}\t"):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return None
 
 
 def _num_cores():

@@ -12,6 +12,7 @@ from keras_fcn.training.run import Run
 from keras_fcn.training.splits import Split
 
 _NUM_SHOWN = 4
+_TRIMAP = 5
 
 
 def write_final_report(
@@ -30,11 +31,13 @@ def write_final_report(
     scores, view_scores, ranked = None, None, _Ranked([])
     if val_split is not None:
         ranked = _Ranked(val_split.names())
-        scores = _scores(model, val_split, "final scores", ranked)
+        scores = _scores(model, val_split, "final scores", ranked, trimap=_TRIMAP)
         if recipe.views_differ:
             views = {"scales": recipe.test_scales, "flip": recipe.test_flip}
             view_scores = _scores(model, val_split, "final scores over views", None, **views)
     notes = [f"The {history[-1]['epoch']} epochs took {seconds / 60:.1f} minutes of training."]
+    if scores is not None:
+        notes.append(f"Near boundaries: the pixels within {_TRIMAP} pixels of one.")
     run.write_report(
         lambda path: write_report(
             path,
@@ -52,7 +55,7 @@ def write_final_report(
     )
 
 
-def _scores(model, split, title, ranked, **views) -> Scores:
+def _scores(model, split, title, ranked, **options) -> Scores:
     space = split.label_space
     batches = split.batches() if ranked is None else ranked.watching(split.batches())
     with progress_bar(title, len(split)) as advance:
@@ -63,7 +66,7 @@ def _scores(model, split, title, ranked, **views) -> Scores:
             ignore_class=space.ignore_class,
             progress=advance,
             on_prediction=None if ranked is None else lambda p: ranked.add(p, space),
-            **views,
+            **options,
         )
 
 

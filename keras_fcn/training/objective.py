@@ -71,6 +71,18 @@ def compiled(
     return trained
 
 
+def learning_rate(recipe: Recipe, num_steps: int, step: int) -> float:
+    """Returns the rate that a batch is learnt from with.
+
+    Args:
+        recipe: The recipe.
+        num_steps: As in `compiled`.
+        step: Number of the batch, from 0.
+    """
+    schedule = _schedule(recipe, num_steps)
+    return float(schedule(step) if callable(schedule) else schedule)
+
+
 def _freeze(model, freeze):
     if freeze is None:
         return

@@ -17,7 +17,8 @@ import tomli_w
 from keras_fcn import weights
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.fcn import FCN, FCN8s
-from keras_fcn.training.checkpoint import NotFiniteError, Variables, save_state
+from keras_fcn.models.from_file import model_from_file
+from keras_fcn.training.checkpoint import Variables, save_state
 from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings, from_settings
 from keras_fcn.version import __version__
 from keras_fcn.visualization import plot_curves
@@ -232,28 +233,44 @@ def open_run(path: str | os.PathLike) -> Run:
     Raises:
         FileNotFoundError: If there is none, or one without a saved model.
     """
-    run = Stages(path).runs()[-1] if Stages(path).exists else Run(path)
+    run = Run(path)
+    if Stages(path).exists:
+        *_, run = runs = Stages(path).runs()
+        if not run.has_model and (earlier := [str(r.path) for r in runs if r.has_model]):
+            raise FileNotFoundError(
+                f"MODEL must be a run that has come to its last stage. Received: {path}, whose "
+                f"{run.path.name} holds no model yet. Go on with it (--resume), or name the run of "
+                f"a stage: {', '.join(earlier)}."
+            )
     if not run.has_model or not run.exists:
         raise FileNotFoundError(
             f"MODEL must be a folder written by `keras-fcn train`, with {_CONFIG} and {_MODEL} in "
-            f"it, a .keras file, or one of {', '.join(weights.published_names())}. "
+            f"it, a .keras, .caffemodel, .pth or .npz file, or one of "
+            f"{', '.join(weights.published_names())}. "
             f"Received: {path}."
         )
     return run
 
 
-def open_model(name: str | os.PathLike) -> tuple[keras.Model, LabelSpace]:
+def open_model(name: str | os.PathLike, *, at_once: bool = False) -> tuple[keras.Model, LabelSpace]:
     """Returns a trained model and what its classes mean.
 
     Args:
-        name: A run folder, a `.keras` file of this package, or the name of published weights, which
-            stands for FCN-8s.
+        name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
+            or the name of published weights, which stands for FCN-8s.
+        at_once: See `keras_fcn.models.from_file.model_from_file`.
 
     Raises:
         FileNotFoundError: If it is none of these.
+        ImportError: If it is a `.pth` file and PyTorch is not installed.
         OSError: If published weights cannot be downloaded.
         ValueError: If the file is damaged or holds another model.
     """
+    is_bare_file = Path(name).is_file() and not str(name).lower().endswith(".keras")
+    if at_once and not is_bare_file:
+        raise ValueError(
+            f"--at-once must go with a .pth or .npz file; other models tell it. Received: {name}."
+        )
     if name in weights.published_names():
         published = weights.find_published(name, stride=8)
         model = FCN8s(
@@ -264,7 +281,7 @@ def open_model(name: str | os.PathLike) -> tuple[keras.Model, LabelSpace]:
         )
         return model, published.label_space
     if Path(name).is_file():
-        model = _load_model(name)
+        model = model_from_file(name, at_once=at_once) if is_bare_file else _load_model(name)
         return model, model.label_space or generic(model.num_classes)
     run = open_run(name)
     return run.load_model(), run.label_space()
@@ -342,10 +359,9 @@ def _replacing(path):
     try:
         yield temporary
         os.replace(temporary, path)
-    except NotFiniteError:
-        raise
     except (OSError, RuntimeError, ValueError) as error:
-        # HDF5 and matplotlib have errors of their own for a full disk.
+        if not _comes_from_the_disk(error):
+            raise
         raise OSError(
             f"{path} cannot be written: {error}. What was written before is whole: free the disk "
             f"or its permissions, and go on with `keras-fcn train --resume {path.parent}`."
@@ -353,3 +369,16 @@ def _replacing(path):
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _comes_from_the_disk(error):
+    """Whether an error is, or follows from, one of the operating system.
+
+    HDF5 has errors of its own for a full disk, and zipfile one for an archive that then cannot be
+    closed.
+    """
+    while error is not None:
+        if isinstance(error, OSError) or "errno = " in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

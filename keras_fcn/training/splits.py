@@ -1,6 +1,7 @@
 """The examples that a recipe learns from and is scored on."""
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from keras_fcn.data.check import median_frequency
 from keras_fcn.data.examples import check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load
-from keras_fcn.data.named import example_names, label_space_of
+from keras_fcn.data.named import example_names, label_space_of, version_of
 from keras_fcn.data.transforms import photometric_jitter, random_crop, random_flip, random_scale
 from keras_fcn.label_spaces import LabelSpace, choose
 from keras_fcn.training.progress import progress_bar
@@ -41,6 +42,18 @@ class Split:
         if self.source is None:
             return [pair.image.name for pair in self.examples]
         return example_names(**self.source)
+
+    def fingerprint(self) -> str:
+        """Returns how many examples there are, and a sum over the names of files, in their order.
+
+        A data set by name is told by its name and version.
+        """
+        if self.source is None:
+            told = "\n".join(f"{pair.image.name} {pair.label_map.name}" for pair in self.examples)
+            return f"{len(self)} training images, names {zlib.crc32(told.encode()):08x}"
+        name, split = self.source["name"], self.source["split"]
+        version = version_of(name, self.source["data_dir"])
+        return f"{len(self)} training images, {name} {version}, {split}"
 
     def batches(self) -> tf.data.Dataset:
         """Returns batches of one example, in order and unchanged."""

@@ -14,10 +14,11 @@ import keras
 import tensorflow as tf
 
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
+from keras_fcn.training.environment import slow_precision
 from keras_fcn.training.evaluate import evaluate
 from keras_fcn.training.final_report import write_final_report
 from keras_fcn.training.moving_average import MovingAverage
-from keras_fcn.training.objective import build_model, compiled
+from keras_fcn.training.objective import build_model, compiled, learning_rate
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import MODELS, Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
@@ -162,6 +163,7 @@ class _Training:
         self.run, self.recipe, self.model = run, recipe, model
         self.train_split, self.val_split = train_split, val_split
         self.checkpoint_every = checkpoint_every
+        self.data = train_split.fingerprint()
         self.num_steps = recipe.num_steps(len(train_split))
         self.steps_per_epoch = min(recipe.steps_per_epoch(len(train_split)), self.num_steps)
         self.num_epochs = math.ceil(self.num_steps / self.steps_per_epoch)
@@ -177,6 +179,8 @@ class _Training:
         keras.utils.set_random_seed(recipe.seed)
         model = build_model(recipe, train_split.label_space)
         _warn_of_bad_start(model)
+        if sentence := slow_precision(recipe.precision):
+            warnings.warn(sentence, stacklevel=3)
         training = cls(run, recipe, train_split, val_split, model, checkpoint_every)
         if recipe.class_weights is not None:
             weights = train_split.class_weights() ** recipe.class_weights_power
@@ -194,14 +198,14 @@ class _Training:
             return cls.begin(run, recipe, checkpoint_every)
         facts = read_facts(run.state_path)
         train_split, val_split = open_splits(recipe)
-        if len(train_split) != facts["num_examples"]:
-            raise ValueError(
-                f"{run.path} must go on with the data it began with, {facts['num_examples']} "
-                f"training images. Received: {len(train_split)}."
-            )
         keras.utils.set_random_seed(recipe.seed)
         model = MODELS[recipe.model].from_config(facts["model"])
         training = cls(run, recipe, train_split, val_split, model, checkpoint_every)
+        if training.data != facts["data"]:
+            raise ValueError(
+                f"{run.path} must go on with the data it began with, {facts['data']}. "
+                f"Received: {training.data}."
+            )
         for fact in _CHANGING_FACTS:
             setattr(training, fact, facts[fact])
         training._compile()
@@ -247,18 +251,20 @@ class _Training:
         now = time.monotonic()
         self.seconds, self._counted_until = self.seconds + now - self._counted_until, now
         facts = {fact: getattr(self, fact) for fact in _CHANGING_FACTS}
-        facts |= {"num_examples": len(self.train_split), "model": self.model.get_config()}
+        facts |= {"data": self.data, "model": self.model.get_config()}
         try:
             self.run.save_state(self._variables(), facts)
         except NotFiniteError as error:
-            raise ValueError(self.not_finite("weights", error, self.step)) from error
+            # ReLU makes 0 of what is not a number on TensorFlow's CPUs, so that it can be found
+            # in weights before it is in the loss.
+            raise ValueError(self.not_finite("weights", f"{error} after", self.step)) from error
 
     def not_finite(self, what, received, step):
-        """The message of a run that is beyond repair after a step of this epoch, from 1."""
+        """The message of a run that is beyond repair at a step of this epoch, from 1."""
         names = self.train_split.names_of_batch(self.recipe, self.epoch, step - 1)
         kept = "keeps its last checkpoint and its best model so far"
         return (
-            f"The {what} must stay finite. Received: {received} in step {step} of epoch "
+            f"The {what} must stay finite. Received: {received} step {step} of epoch "
             f"{self.epoch + 1}, with {', '.join(names)}. {self.run.path} "
             f"{kept if self.run.has_state else 'goes, as it had no checkpoint yet'}. "
             "Train with a smaller learning rate."
@@ -290,7 +296,8 @@ class _Training:
         self.save_state()
 
     def _finish_epoch(self):
-        rate = float(keras.ops.convert_to_numpy(self.trained.optimizer.learning_rate))
+        steps = min(self.epoch * self.steps_per_epoch, self.num_steps)
+        rate = learning_rate(self.recipe, self.num_steps, steps - 1)
         row = {"epoch": self.epoch, "loss": self.loss, "learning_rate": rate}
         due = self.epoch % self.recipe.validate_every == 0 or self.epoch == self.num_epochs
         with contextlib.nullcontext() if self.average is None else self.average.in_place():
@@ -341,7 +348,9 @@ class _Steps(keras.callbacks.Callback):
         training = self._training
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise ValueError(training.not_finite("loss", loss, self._first_step + batch + 1))
+            raise ValueError(
+                training.not_finite("loss", f"{loss} in", self._first_step + batch + 1)
+            )
         training.step = self._first_step + batch + 1
         # Keras's is the mean over the images since its `fit` began.
         before, so_far = (training.num_images(step) for step in (self._first_step, training.step))

@@ -32,6 +32,8 @@ _PAPER_FORMATS = {
     ".pth.tar": open_pytorch_file,
     ".npz": open_npz,
 }
+PAPER_SUFFIXES = tuple(_PAPER_FORMATS)
+"""How the names of weight files end that hold the paper's names and layout."""
 _VGG16_LAYERS = frozenset(
     f"block{block}_conv{number}"
     for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1)

@@ -3,7 +3,8 @@ import os
 import keras
 import numpy as np
 
-from keras_fcn.training.environment import environment
+from keras_fcn.training import environment as module
+from keras_fcn.training.environment import environment, slow_precision
 
 
 class TestEnvironment:
@@ -32,6 +33,17 @@ class TestEnvironment:
             keras.backend.backend()
         ](monkeypatch, ["RTX 1", "RTX 2"])
         assert environment()["GPU"] == "RTX 1, RTX 2"
+
+    def test_half_precision_is_warned_of_where_the_cpu_has_no_units_for_it(self, monkeypatch):
+        flags = {"flags": "fma avx2"}
+        monkeypatch.setattr(module, "_cpuinfo", flags.get)
+        on_jax = keras.backend.backend() == "jax"
+        assert (slow_precision("mixed_bfloat16") is None) == on_jax
+        assert slow_precision("float32") is None
+        flags["flags"] = "fma avx2 avx512f avx512bw"
+        assert slow_precision("mixed_bfloat16") is None
+        flags.clear()
+        assert slow_precision("mixed_bfloat16") is None
 
 
 def gpus_of_tensorflow(monkeypatch, names):

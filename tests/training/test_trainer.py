@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import json
 import os
 import resource
 import shutil
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import variables_as_numpy, write_pairs
+from helpers import randomize, variables_as_numpy, write_pairs
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
@@ -146,14 +147,15 @@ class TestResume:
 
     def test_refuses_other_data_and_a_damaged_checkpoint(self, unbroken, tmp_path, capsys):
         recipe, expected = unbroken
-        images, labels = write_pairs(tmp_path / "more", "abcd")
+        # As many as before, one of which is another.
+        images, labels = write_pairs(tmp_path / "others", "abd")
         run = Run(tmp_path / "run")
         shutil.copytree(expected.path, run.path)
         config = (run.path / "config.toml").read_text()
         config = config.replace(recipe.images, str(images)).replace(recipe.labels, str(labels))
         (run.path / "config.toml").write_text(config)
         assert main(["train", "--resume", str(run.path)]) == 1
-        assert "3 training images. Received: 4" in error_of(capsys)
+        assert "must go on with the data it began with, 3 training images" in error_of(capsys)
 
         shutil.copy(expected.path / "config.toml", run.path)
         state = bytearray((run.path / "last.npz").read_bytes())
@@ -161,6 +163,34 @@ class TestResume:
         (run.path / "last.npz").write_bytes(state)
         assert main(["train", "--resume", str(run.path)]) == 1
         assert "last.npz is damaged" in error_of(capsys)
+
+    def test_of_a_data_set_by_name_within_an_epoch(self, tmp_path, monkeypatch):
+        for split, names in {"train": "abcde", "val": "fg"}.items():
+            images, labels = write_pairs(tmp_path / split, names)
+            os.renames(images, tmp_path / "camvid" / split)
+            os.renames(labels, tmp_path / "camvid" / f"{split}annot")
+        for path in tmp_path.glob("camvid/*annot/*.png"):
+            label_map = np.asarray(Image.open(path))
+            Image.fromarray(np.where(label_map == 255, 11, label_map)).save(path)
+        settings = {name: FAST[name] for name in ("padding", "fc_units", "epochs")}
+        recipe = Recipe(
+            data="camvid",
+            manual_dir=str(tmp_path / "camvid"),
+            data_dir=str(tmp_path / "tfds"),
+            model="fcn32s",
+            freeze="block4",
+            batch_size=2,
+            jitter=True,
+            **settings,
+        )
+        expected = trainer.train(recipe, tmp_path / "unbroken")
+        with interrupted_at(monkeypatch, trainer._Steps, "on_train_batch_end", 5):
+            trainer.train(recipe, tmp_path / "run", checkpoint_every=1)
+        assert read_facts(tmp_path / "run" / "last.npz")["step"] == 1
+        run = resume(tmp_path / "run")
+        assert_equal(arrays(run), arrays(expected))
+        assert "camvid 1.0.0, train" in read_facts(run.state_path)["data"]
+        assert "f.png" in (run.path / "report.html").read_text()
 
     def test_refuses_settings_and_a_folder_without_a_run(self, tmp_path, capsys):
         assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
@@ -199,6 +229,15 @@ class TestMisfortune:
         assert read_facts(run.state_path)["epoch"] == 0
         assert run.has_model
 
+    def test_a_loss_that_is_not_a_number_before_the_first_checkpoint(self, recipe, tmp_path):
+        # The first step makes weights whose products overflow in the second.
+        recipe = replace(recipe, freeze=None, learning_rate=1e30)
+        with pytest.raises(ValueError, match="goes, as it had no checkpoint yet") as caught:
+            trainer.train(recipe, tmp_path / "run")
+        assert "The loss must stay finite" in str(caught.value)
+        assert "in step 2 of epoch 1, with " in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
     def test_weights_that_are_not_finite_are_never_written(self, recipe, tmp_path, monkeypatch):
         recipe = replace(recipe, val_images=None, val_labels=None)
         save_state = Run.save_state
@@ -214,6 +253,22 @@ class TestMisfortune:
             trainer.train(recipe, tmp_path / "run")
         assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
 
+    def test_a_full_disk_under_the_model(self, recipe, tmp_path, monkeypatch):
+        save_model = Run.save_model
+
+        def on_a_full_disk(run, model):
+            with _files_of_at_most(2**16):
+                save_model(run, model)
+
+        monkeypatch.setattr(Run, "save_model", on_a_full_disk)
+        with pytest.raises(OSError, match=r"best\.keras cannot be written"):
+            trainer.train(recipe, tmp_path / "run")
+        self.check_that_it_goes_on(tmp_path / "run", monkeypatch)
+
+    def test_an_error_that_is_not_the_disks_keeps_its_words(self, recipe, tmp_path):
+        with pytest.raises(ValueError, match="a model of another kind"):
+            Run(tmp_path).write_report(_failing)
+
     def test_a_full_disk(self, recipe, tmp_path, monkeypatch):
         """Files end at a size that the first state had and the second, of more history, has not."""
         size = {}
@@ -224,12 +279,8 @@ class TestMisfortune:
                 save_state(run, variables, facts)
                 size["whole"] = run.state_path.stat().st_size
                 return
-            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size["whole"] // 2, limits[1]))
-            try:
+            with _files_of_at_most(size["whole"] // 2):
                 save_state(run, variables, facts)
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
         monkeypatch.setattr(Run, "save_state", on_a_full_disk)
         with pytest.raises(OSError, match=r"last\.npz cannot be written.*File too large"):
@@ -288,6 +339,21 @@ class TestMisfortune:
         assert resume(path).is_finished
 
 
+def _failing(path):
+    path.write_text("half")
+    raise ValueError("a model of another kind")
+
+
+@contextlib.contextmanager
+def _files_of_at_most(size):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 @contextlib.contextmanager
 def _without_permission(folder):
     """Root may write everywhere: become somebody else for a while."""
@@ -339,6 +405,10 @@ class TestStages:
             np.testing.assert_allclose(kept[name], given[name], atol=1e-6)
         assert np.abs(given["score_fr/kernel"]).max() > 1e-5
         model, space = open_model(tmp_path / "run")
+        # What a run that was stopped in its second stage says.
+        second.best_model_path.rename(tmp_path / "kept")
+        with pytest.raises(FileNotFoundError, match=r"fcn16s holds no model yet.*run/fcn32s"):
+            open_model(tmp_path / "run")
         assert (type(model).__name__, space.num_classes) == ("FCN16s", 3)
 
     def test_a_first_stage_that_cannot_begin_leaves_no_folder(self, recipe, tmp_path):
@@ -460,18 +530,46 @@ class TestWhatARunLeaves:
         assert "IoU over views" in page
         assert "d.png" in page
         assert "class_weights_power" in page
+        assert "near boundaries" in page
+        assert "within 5 pixels" in page
+
+    def test_learning_rates_that_were_learnt_with(self, run):
+        # Four steps, none of them warming up: the last of each epoch by the cosine's formula.
+        rates = [float(row["learning_rate"]) for row in rows(run)]
+        peak = run.recipe()[1].learning_rate
+        expected = [peak * (1 + np.cos(np.pi * step / 4)) / 2 for step in (1, 3)]
+        assert rates == pytest.approx(expected, rel=1e-4)
 
     def test_evaluation_by_the_views_of_its_recipe(self, run, capsys, tmp_path):
         recipe = run.recipe()[1]
+        # Random weights, whose predictions differ with the view.
+        copy = Run(shutil.copytree(run.path, tmp_path / "run"))
+        model = copy.load_model()
+        randomize(model, seed=0)
+        copy.save_model(model)
         data = ["--images", recipe.val_images, "--labels", recipe.val_labels, "--json"]
         printed = []
         for options in ([], ["--scales", "1", "1.5", "--flip"], ["--scales", "1", "--no-flip"]):
-            assert main(["evaluate", str(run.path), *data, *options]) == 0
+            assert main(["evaluate", str(copy.path), *data, *options]) == 0
             printed.append(capsys.readouterr().out)
         assert printed[0] == printed[1]
+        assert json.loads(printed[0])["confusion_matrix"] != expected_matrix(model, recipe)
+        assert json.loads(printed[2])["confusion_matrix"] == expected_matrix(model, recipe)
         image = Path(recipe.val_images, "d.png")
-        assert main(["predict", str(run.path), str(image), "--out", str(tmp_path / "out")]) == 0
+        assert main(["predict", str(copy.path), str(image), "--out", str(tmp_path / "out")]) == 0
         assert Image.open(tmp_path / "out" / image.name).size == (40, 36)
+
+
+def expected_matrix(model, recipe):
+    """Confusion matrix of the validation images, counted pixel by pixel."""
+    matrix = np.zeros((3, 3), int)
+    for path in Path(recipe.val_images).iterdir():
+        image = np.asarray(Image.open(path))
+        label_map = np.asarray(Image.open(Path(recipe.val_labels) / path.name))
+        logits = keras.ops.convert_to_numpy(model(image[None].astype("float32"), training=False))
+        valid = label_map != 255
+        np.add.at(matrix, (label_map[valid], logits[0].argmax(-1)[valid]), 1)
+    return matrix.tolist()
 
 
 class TestCommandLine:

@@ -1,0 +1,54 @@
+"""The network that a bare weight file holds, read off its layers."""
+
+import os
+
+import numpy as np
+
+from keras_fcn.label_spaces import PASCAL_VOC
+from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES, FCN, FCN8s, FCN16s, FCN32s
+from keras_fcn.weights.load import PAPER_SUFFIXES, open_file
+
+
+def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
+    """Returns the FCN of a `.caffemodel`, `.pth` or `.npz` file, with its weights.
+
+    Stride, number of classes and size of fc6 follow from the names and shapes in the file; the
+    padding is the paper's and the mean PASCAL VOC's, by which those files were trained. 21 classes
+    are PASCAL VOC's.
+
+    Args:
+        path: The file. Those of Keras do not tell the padding: they are refused.
+        at_once: Whether it is an FCN-8s trained at once, which only a `.caffemodel` tells itself.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If it is a `.pth` file and PyTorch is not installed.
+        ValueError: If it is damaged, of another format, or holds no FCN.
+    """
+    if not str(path).lower().endswith(PAPER_SUFFIXES):
+        raise ValueError(
+            f"MODEL must be a .keras file or end in one of {', '.join(PAPER_SUFFIXES)}, which tell "
+            f"the network. Received: {path}."
+        )
+    with open_file(path) as entries:
+        layers = {layer for layer, _ in entries}
+        score, fc6 = (entries.get((layer, "kernel")) for layer in ("score_fr", "fc6"))
+        if score is None or fc6 is None or len(score.shape) != 4 or len(fc6.shape) != 4:
+            raise ValueError(
+                f"MODEL must hold an FCN, with fc6 and score_fr. Received: {path}, with "
+                f"{', '.join(sorted(layers))}."
+            )
+        num_classes, (size, _, _, fc_units) = score.shape[-1], fc6.shape
+        scales = [entries.get((f"scale_{pool}", "kernel")) for pool in ("pool4", "pool3")]
+        if None not in scales:
+            at_once = np.allclose([s.read().mean() for s in scales], AT_ONCE_SKIP_SCALES, rtol=1e-3)
+    network = FCN8s if "score_pool3" in layers else FCN16s if "score_pool4" in layers else FCN32s
+    return network(
+        num_classes,
+        weights=path,
+        fc_units=fc_units,
+        fc6_kernel_size=size,
+        skip_scales=AT_ONCE_SKIP_SCALES if at_once else None,
+        label_space=PASCAL_VOC if num_classes == PASCAL_VOC.num_classes else None,
+        data_format="channels_last",
+    )
