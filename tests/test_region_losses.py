@@ -98,7 +98,9 @@ class TestSpecialCases:
     def test_a_sure_and_right_prediction_has_no_loss(self, name):
         _, label_map = example()
         logits = 100 * np.eye(NUM_CLASSES, dtype="float32")[np.where(label_map < 4, label_map, 0)]
-        assert float(LOSSES[name](ignore_class=IGNORED)(label_map, logits)) == pytest.approx(0)
+        loss = float(LOSSES[name](ignore_class=IGNORED)(label_map, logits))
+        # The softmax of float32 may miss 1 by its last bit.
+        assert loss == pytest.approx(0, abs=1e-6)
 
     @pytest.mark.parametrize("name", LOSSES)
     def test_nothing_but_ignored_pixels_is_no_loss_and_no_nan(self, name):
