@@ -16,6 +16,7 @@ _EXPORTS = {
 }
 _SUBMODULES = (
     "data",
+    "distribution",
     "inference",
     "label_spaces",
     "layers",

@@ -1,23 +1,27 @@
 """Only what Keras lacks."""
 
+import copy
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
+from keras_fcn.distribution.replicas import batch_concatenate, batch_sum, num_replicas, summand
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
-    """Keras's loss of the same name, with the classes on any axis.
+    """Keras's loss of the same name, with the classes on any axis, exact on several devices.
 
     Keras 3.15 takes `axis=1`, which `channels_first` needs, on PyTorch alone, and forgets it when a
-    compiled model is saved. With `axis=-1` the two are equal.
+    compiled model is saved. On several replicas it averages the means of their parts, however many
+    pixels each of them ignores. With `axis=-1` and on one device the two are equal.
 
     Args:
         from_logits: As in Keras; `True` for the logits of this package's models.
         ignore_class: Label of the pixels that give neither loss nor gradient.
         reduction: As in Keras: `"sum_over_batch_size"` is the mean over the batch's pixels that are
-            not ignored, `"sum"` the paper's sum.
+            not ignored, `"sum"` the paper's sum. On several replicas one of these two or `"mean"`.
         axis: Axis of the predictions that holds the classes; 1 for `channels_first`.
         name: Name of the loss.
         dtype: As in Keras.
@@ -40,15 +44,36 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         super().__init__(from_logits, ignore_class, reduction=reduction, name=name, dtype=dtype)
         self.axis = axis
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if num_replicas() == 1:
+            return super().__call__(y_true, y_pred, sample_weight)
+        pixels = copy.copy(self)
+        pixels.reduction = "sum"
+        loss = batch_sum(keras.losses.Loss.__call__(pixels, y_true, y_pred, sample_weight))
+        if self.reduction != "sum":
+            labels = ops.convert_to_tensor(y_true, loss.dtype)
+            valid = ops.ones_like(labels)
+            if self.ignore_class is not None:
+                valid = ops.cast(labels != self.ignore_class, loss.dtype)
+            loss = ops.divide_no_nan(loss, batch_sum(ops.sum(valid)))
+        return summand(loss)
+
     def call(self, y_true, y_pred):
         return super().call(y_true, keras.ops.moveaxis(y_pred, self.axis, -1))
 
     def get_config(self):
         return {**super().get_config(), "axis": self.axis}
 
+    @property
+    def is_exact_on_replicas(self):
+        """Whether replicas that share a batch get the loss of the whole batch."""
+        return self.reduction in ("sum", "sum_over_batch_size", "mean")
+
 
 class _SegmentationLoss(keras.losses.Loss):
     """What the losses below share: classes, ignored pixels, weights of the classes, softmax."""
+
+    is_exact_on_replicas = True  # As in `SparseCategoricalCrossentropy`.
 
     def __init__(
         self,
@@ -81,9 +106,8 @@ class _SegmentationLoss(keras.losses.Loss):
             valid, labels = ops.cast(is_valid, logits.dtype), ops.where(is_valid, labels, 0)
         truth = ops.one_hot(labels, num_classes, dtype=logits.dtype) * valid[:, None]
         weights = [1.0] * num_classes if self.class_weights is None else self.class_weights
-        return self._loss(
-            logits, truth, valid[:, None], ops.convert_to_tensor(weights, logits.dtype)
-        )
+        weights = ops.convert_to_tensor(weights, logits.dtype)
+        return summand(self._loss(logits, truth, valid[:, None], weights))
 
     def get_config(self):
         config = super().get_config()
@@ -137,7 +161,7 @@ class Focal(_SegmentationLoss):
         if self.gamma:
             # The slope of a power below 1 is infinite at 0, where a sure pixel lies.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
-        return ops.sum(pixels) / ops.maximum(ops.sum(valid), 1.0)
+        return batch_sum(ops.sum(pixels)) / ops.maximum(batch_sum(ops.sum(valid)), 1.0)
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma}
@@ -166,8 +190,9 @@ class Dice(_SegmentationLoss):
 
     def _loss(self, logits, truth, valid, weights):
         p = ops.softmax(logits, axis=-1) * valid
-        size = ops.sum(truth, axis=0)
-        dice = 2 * ops.sum(p * truth, axis=0) / ops.maximum(ops.sum(p, axis=0) + size, 1e-6)
+        size = batch_sum(ops.sum(truth, axis=0))
+        both = batch_sum(ops.sum(p * truth, axis=0))
+        dice = 2 * both / ops.maximum(batch_sum(ops.sum(p, axis=0)) + size, 1e-6)
         return _mean_of_present(1 - dice, size, weights)
 
 
@@ -175,7 +200,8 @@ class Dice(_SegmentationLoss):
 class LovaszSoftmax(_SegmentationLoss):
     """The convex extension of 1 minus the IoU of each class, averaged over the classes.
 
-    Over the whole batch; ignored pixels and classes absent from its truth do not count.
+    Over the whole batch; ignored pixels and classes absent from its truth do not count. On several
+    replicas each sorts the errors of them all.
 
     Args:
         ignore_class: As in `Focal`.
@@ -193,7 +219,8 @@ class LovaszSoftmax(_SegmentationLoss):
 
     def _loss(self, logits, truth, valid, weights):
         # Ignored pixels have error 0 and truth 0: they come last and change nothing.
-        errors = ops.abs(truth - ops.softmax(logits, axis=-1)) * valid
+        errors = batch_concatenate(ops.abs(truth - ops.softmax(logits, axis=-1)) * valid)
+        truth = batch_concatenate(truth)
         order = ops.argsort(-ops.stop_gradient(errors), axis=0)
         errors = ops.take_along_axis(errors, order, axis=0)
         truth = ops.take_along_axis(truth, order, axis=0)
@@ -257,6 +284,11 @@ class WeightedSum(keras.losses.Loss):
             weight * ops.cast(loss(y_true, y_pred, sample_weight), self.dtype)
             for loss, weight in zip(self.losses, self.weights, strict=True)
         )
+
+    @property
+    def is_exact_on_replicas(self):
+        """As in `SparseCategoricalCrossentropy`."""
+        return all(getattr(loss, "is_exact_on_replicas", False) for loss in self.losses)
 
     def get_config(self):
         losses = [keras.losses.serialize(loss) for loss in self.losses]

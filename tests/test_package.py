@@ -15,12 +15,12 @@ PACKAGE = Path(keras_fcn.__file__).parent
 # Each room may import only what stands to its left.
 ROOMS = (
     "label_spaces",
+    "distribution",
+    "losses",
+    "metrics",
     "layers",
     "weights",
     "models",
-    "losses",
-    "metrics",
-    "distribution",
     "data",
     "inference",
     "visualization",

@@ -30,22 +30,31 @@ def _label_space(options):
 
 def train(options):
     """Trains by a recipe, or goes on with a run."""
+    from keras_fcn.distribution import processes
     from keras_fcn.training import trainer
 
-    every = {"checkpoint_every": options.checkpoint_every}
+    devices = options.devices
+    if devices not in (None, "all"):
+        devices = devices.split(",")
+    every = {"checkpoint_every": options.checkpoint_every, "devices": devices}
     changes = _settings(options)
     if options.resume is not None:
         if changes or options.recipe or options.out or options.start:
             raise ValueError(
-                "--resume must stand alone, but for --checkpoint-every: a run goes on with the "
-                "settings that it began with."
+                "--resume must stand alone, but for --checkpoint-every and --devices: a run goes "
+                "on with the settings that it began with."
             )
         run = trainer.resume(options.resume, **every)
     else:
         if options.out is None:
             raise ValueError("--out must be given: the folder that is made.")
         name, recipe = _recipe(options.recipe or "folder", changes)
-        run = trainer.train(recipe, options.out, name=name, start=options.start, **every)
+        if options.or_resume and os.path.isdir(options.out):
+            run = trainer.resume(options.out, **every)
+        else:
+            run = trainer.train(recipe, options.out, name=name, start=options.start, **every)
+    if processes.index() > 0:
+        return
     for stage in run.runs():
         _print_best_epoch(stage)
     print(f"Run: {run.path}")

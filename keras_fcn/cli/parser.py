@@ -145,6 +145,18 @@ def _add_train(subparsers):
         metavar="STEPS",
         help="write a checkpoint within an epoch, too",
     )
+    train.add_argument(
+        "--devices",
+        default=None,
+        metavar="DEVICES",
+        help="share each batch among all, or among some, such as cuda:0,cuda:1; default: one",
+    )
+    train.add_argument(
+        "--or-resume",
+        action="store_true",
+        default=False,
+        help="go on with RUN if it exists, as after a restart",
+    )
     _add_data(train)
     train.add_argument("--val-images", metavar="DIR", help="images to validate on")
     train.add_argument("--val-labels", metavar="DIR", help="their label maps")

@@ -3,6 +3,7 @@
 from keras_fcn.layers.bilinear import Bilinear
 from keras_fcn.layers.convolutionalized_dense import ConvolutionalizedDense
 from keras_fcn.layers.crop_to_reference import CropToReference
+from keras_fcn.layers.dropout import Dropout
 from keras_fcn.layers.vgg_preprocessing import VGGPreprocessing
 
-__all__ = ["Bilinear", "ConvolutionalizedDense", "CropToReference", "VGGPreprocessing"]
+__all__ = ["Bilinear", "ConvolutionalizedDense", "CropToReference", "Dropout", "VGGPreprocessing"]

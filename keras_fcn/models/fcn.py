@@ -8,8 +8,9 @@ import keras
 from keras import layers
 
 from keras_fcn import weights as weight_files
+from keras_fcn.distribution.trainer import DistributedTrainer
 from keras_fcn.label_spaces import LabelSpace
-from keras_fcn.layers import ConvolutionalizedDense, VGGPreprocessing
+from keras_fcn.layers import ConvolutionalizedDense, Dropout, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.any_size import AnySizeTrainer
@@ -20,7 +21,7 @@ AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
 """`skip_scales` of FCN-8s trained all at once instead of in three stages."""
 
 
-class FCN(AnySizeTrainer, keras.Model):
+class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
     """A fully convolutional network on VGG-16; use `FCN32s`, `FCN16s` or `FCN8s`.
 
     The classifier's fully-connected layers slide over the image as fc6 and fc7, a 1x1 convolution
@@ -172,7 +173,7 @@ class FCN(AnySizeTrainer, keras.Model):
             )(x)
             # Without a seed of its own, dropout on PyTorch would draw from the random numbers of
             # the process, which no checkpoint of the model's variables brings back.
-            x = layers.Dropout(
+            x = Dropout(
                 config["dropout_rate"],
                 seed=random.getrandbits(31),
                 name=f"drop{number}",

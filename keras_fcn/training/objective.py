@@ -98,7 +98,7 @@ def _freeze(model, freeze):
 
 def _loss(recipe, ignore_class, class_weights):
     if recipe.loss == "cross_entropy" and class_weights is None:
-        loss = keras.losses.SparseCategoricalCrossentropy(
+        loss = losses.SparseCategoricalCrossentropy(
             from_logits=True,
             ignore_class=ignore_class,
             reduction="sum" if recipe.normalization == "sum" else "sum_over_batch_size",

@@ -12,6 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from keras_fcn.distribution import processes
+
 _PLAIN_LINES = 4
 
 
@@ -24,8 +26,15 @@ def progress_bar(title: str, total: int):
         total: Number of steps.
     """
     show = _terminal_bar if sys.stdout.isatty() else _plain_lines
+    if processes.index() > 0:
+        show = _nothing
     with show(title, total) as advance:
         yield advance
+
+
+@contextlib.contextmanager
+def _nothing(title, total):
+    yield lambda steps=1, note="": None
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ _CHOICES = {
     "schedule": ("constant", "cosine"),
 }
 _COUNTS = ("fc_units", "batch_size", "accumulate", "epochs", "steps", "validate_every")
-_PATHS = ("data_dir", "manual_dir", "images", "labels", "val_images", "val_labels")
+PATHS = ("data_dir", "manual_dir", "images", "labels", "val_images", "val_labels")
 # Rates below this learn nothing of a mean over pixels: the paper's are 1e-10 to 1e-14.
 _LEAST_RATE_OF_A_MEAN = 1e-8
 
@@ -240,7 +240,7 @@ class Recipe:
 
     def with_absolute_paths(self) -> "Recipe":
         """Returns the recipe as it can be repeated from any folder."""
-        changes = {name: getattr(self, name) for name in _PATHS}
+        changes = {name: getattr(self, name) for name in PATHS}
         # A folder may be called as weights or models are.
         if self.weights is not None and Path(self.weights).is_file():
             changes["weights"] = self.weights

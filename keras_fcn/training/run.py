@@ -15,6 +15,7 @@ import tensorflow as tf
 import tomli_w
 
 from keras_fcn import weights
+from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.fcn import FCN, FCN8s
 from keras_fcn.models.from_file import model_from_file
@@ -32,7 +33,7 @@ _UNFINISHED = ".unfinished-"
 
 
 class Run:
-    """A run folder.
+    """A run folder; of several processes that train, the first alone writes it.
 
     `config.toml` repeats the run, `last.npz` goes on with it, `best.keras` is the model,
     `metrics.csv`, `curves.png` and `tensorboard/` are its history, and `report.html` tells of all.
@@ -82,6 +83,8 @@ class Run:
             recipe: The `Recipe`.
             label_space: The `LabelSpace` of the model's classes.
         """
+        if not _writes():
+            return
         _create(
             self.path,
             {
@@ -111,19 +114,21 @@ class Run:
 
     def save_state(self, variables: Variables, facts: dict) -> None:
         """Writes everything that the next step follows from; see `training.checkpoint`."""
+        if not _writes():
+            return
         with _replacing(self.state_path) as temporary:
             save_state(temporary, variables, facts)
 
     def save_model(self, model: keras.Model) -> None:
         """Writes the model, without the state of its optimizer, which is twice its size."""
-        plain = type(model).from_config(model.get_config())
-        plain.set_weights(model.get_weights())
+        if not _writes():
+            return
         with _replacing(self.path / _MODEL) as temporary:
-            plain.save(temporary)
+            copy_of(model).save(temporary)
 
     def write_history(self, history: list[dict]) -> None:
         """Writes the scores, a dictionary for each epoch, as a table, as curves and as events."""
-        if not history:
+        if not history or not _writes():
             return
         columns = list(dict.fromkeys(column for row in history for column in row))
         with _replacing(self.path / "metrics.csv") as temporary, temporary.open("w") as file:
@@ -206,6 +211,18 @@ class Stages:
     def runs(self) -> list[Run]:
         """Returns the `Run` of every stage."""
         return [self.run(stage) for stage in self.recipe()[1].stages]
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """Returns a model of the same weights, for one device and without an optimizer."""
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _writes():
+    """Of several processes that train, the first writes the run folder."""
+    return processes.index() == 0
 
 
 def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:

@@ -55,16 +55,22 @@ class Split:
         version = version_of(name, self.source["data_dir"])
         return f"{len(self)} training images, {name} {version}, {split}"
 
-    def batches(self) -> tf.data.Dataset:
-        """Returns batches of one example, in order and unchanged."""
-        return batches.evaluation_batches(self.examples, **self._classes)
+    def batches(self, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        """Returns batches of one example, in order and unchanged: of a process, its own."""
+        return batches.evaluation_batches(self.examples, **self._classes, shard=shard)
 
-    def training_batches(self, recipe: Recipe, epoch: int, first_step: int) -> tf.data.Dataset:
-        """Returns the batches of one epoch of a recipe, from number `first_step` on."""
+    def training_batches(
+        self, recipe: Recipe, epoch: int, first_step: int, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Returns the batches of one epoch of a recipe, from number `first_step` on.
+
+        `shard` is (index, count) of the processes that share each batch.
+        """
         return batches.training_batches(
             self.examples,
             **self._classes,
-            batch_size=recipe.batch_size,
+            batch_size=recipe.batch_size // shard[1],
+            shard=shard,
             seed=recipe.seed,
             transforms=transforms(recipe, self.label_space.ignore_class),
             first_epoch=epoch,

@@ -8,21 +8,25 @@ import re
 import shutil
 import time
 import warnings
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
-from keras_fcn.training.environment import slow_precision
-from keras_fcn.training.evaluate import evaluate
+from keras_fcn.training.environment import code_of_package, slow_precision
+from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.final_report import write_final_report
 from keras_fcn.training.moving_average import MovingAverage
 from keras_fcn.training.objective import build_model, compiled, learning_rate
 from keras_fcn.training.progress import progress_bar
-from keras_fcn.training.recipe import MODELS, Recipe, StagedRecipe, replace
+from keras_fcn.training.recipe import MODELS, PATHS, Recipe, StagedRecipe, as_settings, replace
 from keras_fcn.training.recipes import find_recipe
-from keras_fcn.training.run import Run, Stages, open_run
+from keras_fcn.training.run import Run, Stages, copy_of, open_run
 from keras_fcn.training.splits import open_splits
 from keras_fcn.weights import diagnose
 
@@ -34,6 +38,7 @@ def train(
     name: str | None = None,
     start: str | os.PathLike | None = None,
     checkpoint_every: int | None = None,
+    devices: str | Sequence[str] | None = None,
 ) -> Run | Stages:
     """Trains by a recipe and leaves a run folder behind.
 
@@ -48,6 +53,9 @@ def train(
         start: Run folder whose best model is what the first stage goes on from, instead of the
             recipe's `weights`: the hand-over from 32s to 16s to 8s.
         checkpoint_every: Steps between two checkpoints, beside those at the end of each epoch.
+        devices: What shares each batch, see `keras_fcn.distribution.data_parallel`; `None` for the
+            one device of the backend. Several processes must call this alike, with a common `out`,
+            which the first one writes.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -66,34 +74,38 @@ def train(
     if isinstance(recipe, str):
         name, recipe = name or recipe, find_recipe(recipe)
     name = name or type(recipe).__name__
-    if Path(out).exists():
-        raise FileExistsError(
-            f"`out` must not exist yet, so that no run is overwritten. Received: {out}. Remove it, "
-            "name another one, or go on with it (--resume)."
-        )
+    options = {"checkpoint_every": checkpoint_every, "devices": devices}
+    _join_processes(devices)
+    processes.first_before_others(lambda: _check_absent(out))
     if start is not None:
         recipe = _starting_from(open_run(start), recipe)
     if isinstance(recipe, StagedRecipe):
         stages = Stages(out)
-        stages.create(name, recipe)
+        processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))
         with _removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
-            return _train_stages(stages, checkpoint_every)
+            return _train_stages(stages, options)
     run = Run(out)
     recipe = recipe.with_absolute_paths()
-    with _one_line_for_files():
-        training = _Training.begin(run, recipe, checkpoint_every)
+    with _one_line_for_files(), _one_line_for_lost_processes(run.path):
+        training = _Training.begin(run, recipe, **options)
         run.create(name, recipe, training.train_split.label_space)
         with _removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
             training.run_to_end()
     return run
 
 
-def resume(path: str | os.PathLike, *, checkpoint_every: int | None = None) -> Run | Stages:
+def resume(
+    path: str | os.PathLike,
+    *,
+    checkpoint_every: int | None = None,
+    devices: str | Sequence[str] | None = None,
+) -> Run | Stages:
     """Goes on with an interrupted run from its last checkpoint, as if it had not been interrupted.
 
     Args:
         path: The run folder, of one recipe or of a staged one.
         checkpoint_every: As in `train`.
+        devices: As in `train`; they may be others than before.
 
     Returns:
         The `Run` or `Stages`.
@@ -102,12 +114,37 @@ def resume(path: str | os.PathLike, *, checkpoint_every: int | None = None) -> R
         FileNotFoundError: If there is no such run, or its data are gone.
         ValueError: If its checkpoint is damaged, or its data have changed.
     """
+    options = {"checkpoint_every": checkpoint_every, "devices": devices}
+    _join_processes(devices)
     if Stages(path).exists:
-        return _train_stages(Stages(path), checkpoint_every)
+        return _train_stages(Stages(path), options)
     run = Run(path)
-    with _one_line_for_files():
-        _Training.resume(run, checkpoint_every).run_to_end()
+    with _one_line_for_files(), _one_line_for_lost_processes(run.path):
+        _Training.resume(run, **options).run_to_end()
     return run
+
+
+def _scope(devices):
+    return contextlib.nullcontext() if devices is None else data_parallel(devices)
+
+
+def _join_processes(devices):
+    """Before anything is done that only one of them may do."""
+    with _scope(devices):
+        pass
+
+
+def _check_absent(out):
+    if Path(out).exists():
+        raise FileExistsError(
+            f"`out` must not exist yet, so that no run is overwritten. Received: {out}. Remove it, "
+            "name another one, or go on with it (--resume)."
+        )
+
+
+def _say(text):
+    if processes.index() == 0:
+        print(text, flush=True)
 
 
 @contextlib.contextmanager
@@ -117,7 +154,7 @@ def _removed_if_in_vain(folder, has_something):
         yield
     except BaseException as error:
         # Of OSError itself, a disk that cannot be written: when it can, --resume begins anew.
-        if type(error) is not OSError and not has_something():
+        if type(error) is not OSError and processes.index() == 0 and not has_something():
             shutil.rmtree(folder)
         raise
 
@@ -131,18 +168,19 @@ def _starting_from(run, recipe):
     return dataclasses.replace(recipe, stages=stages)
 
 
-def _train_stages(stages, checkpoint_every):
+def _train_stages(stages, options):
     name, staged = stages.recipe()
     coarser = None
     for stage, recipe in staged.stages.items():
         run = stages.run(stage)
-        if not run.is_finished:
-            print(f"stage {stage}", flush=True)
-            if run.exists:
-                resume(run.path, checkpoint_every=checkpoint_every)
+        # As the first process finds it: others may look when it has gone on.
+        exists, is_finished = processes.gather((run.exists, run.is_finished))[0]
+        if not is_finished:
+            _say(f"stage {stage}")
+            if exists:
+                resume(run.path, **options)
             else:
-                options = {"start": coarser, "checkpoint_every": checkpoint_every}
-                train(recipe, run.path, name=f"{name}/{stage}", **options)
+                train(recipe, run.path, name=f"{name}/{stage}", start=coarser, **options)
         coarser = run.path
     return stages
 
@@ -155,17 +193,21 @@ class _Training:
     the validation, and a process may end at any moment.
     """
 
-    def __init__(self, run, recipe, train_split, val_split, model, checkpoint_every):
+    def __init__(self, run, recipe, train_split, val_split, model, checkpoint_every, devices):
         if checkpoint_every is not None and checkpoint_every < 1:
             raise ValueError(
                 f"`checkpoint_every` must be at least 1. Received: {checkpoint_every=}."
             )
         self.run, self.recipe, self.model = run, recipe, model
         self.train_split, self.val_split = train_split, val_split
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every, self.devices = checkpoint_every, devices
         self.data = train_split.fingerprint()
-        self.num_steps = recipe.num_steps(len(train_split))
-        self.steps_per_epoch = min(recipe.steps_per_epoch(len(train_split)), self.num_steps)
+        self.shard = (processes.index(), processes.count())
+        _check_divides(recipe.batch_size, processes.count())
+        # All processes get equally many in an epoch.
+        self.num_examples = len(train_split) // processes.count() * processes.count()
+        self.num_steps = recipe.num_steps(self.num_examples)
+        self.steps_per_epoch = min(recipe.steps_per_epoch(self.num_examples), self.num_steps)
         self.num_epochs = math.ceil(self.num_steps / self.steps_per_epoch)
         # What changes, and is written with each state.
         self.epoch, self.step, self.loss, self.seconds = 0, 0, 0.0, 0.0
@@ -174,33 +216,41 @@ class _Training:
         self._counted_until = time.monotonic()  # What `seconds` holds.
 
     @classmethod
-    def begin(cls, run, recipe, checkpoint_every):
-        train_split, val_split = open_splits(recipe)
-        keras.utils.set_random_seed(recipe.seed)
-        model = build_model(recipe, train_split.label_space)
-        _warn_of_bad_start(model)
-        if sentence := slow_precision(recipe.precision):
-            warnings.warn(sentence, stacklevel=3)
-        training = cls(run, recipe, train_split, val_split, model, checkpoint_every)
+    def begin(cls, run, recipe, checkpoint_every, devices):
+        train_split, val_split = processes.first_before_others(lambda: open_splits(recipe))
+        weights = None
         if recipe.class_weights is not None:
             weights = train_split.class_weights() ** recipe.class_weights_power
-            training.class_weights = [float(weight) for weight in weights]
-        training._compile()
-        _print_mean_loss_rate(recipe, train_split)
+            weights = [float(weight) for weight in weights]
+        keras.utils.set_random_seed(recipe.seed)
+        with _scope(devices):
+            model = build_model(recipe, train_split.label_space)
+            training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
+            training.class_weights = weights
+            training._compile()
+        if processes.index() == 0:
+            _warn_of_bad_start(model)
+            if sentence := slow_precision(recipe.precision):
+                warnings.warn(sentence, stacklevel=3)
+            _print_mean_loss_rate(recipe, train_split)
+        training._check_processes()
         return training
 
     @classmethod
-    def resume(cls, run, checkpoint_every):
+    def resume(cls, run, checkpoint_every, devices):
         _, recipe = run.recipe()
-        run.clean()
+        processes.first_before_others(run.clean)
         if not run.has_state:
-            print(f"{run.path} holds no checkpoint yet: it begins anew.", flush=True)
-            return cls.begin(run, recipe, checkpoint_every)
+            _say(f"{run.path} holds no checkpoint yet: it begins anew.")
+            return cls.begin(run, recipe, checkpoint_every, devices)
         facts = read_facts(run.state_path)
-        train_split, val_split = open_splits(recipe)
+        train_split, val_split = processes.first_before_others(lambda: open_splits(recipe))
         keras.utils.set_random_seed(recipe.seed)
-        model = MODELS[recipe.model].from_config(facts["model"])
-        training = cls(run, recipe, train_split, val_split, model, checkpoint_every)
+        with _scope(devices):
+            model = MODELS[recipe.model].from_config(facts["model"])
+            training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
+            training.class_weights = facts["class_weights"]
+            training._compile()
         if training.data != facts["data"]:
             raise ValueError(
                 f"{run.path} must go on with the data it began with, {facts['data']}. "
@@ -208,15 +258,29 @@ class _Training:
             )
         for fact in _CHANGING_FACTS:
             setattr(training, fact, facts[fact])
-        training._compile()
         restore_state(run.state_path, training._variables())
         run.write_history(training.history)
-        print(
+        _say(
             f"{run.path}: goes on after {training.epoch} of {training.num_epochs} epochs"
-            + (f" and {training.step} steps" if training.step else ""),
-            flush=True,
+            + (f" and {training.step} steps" if training.step else "")
         )
+        training._check_processes()
         return training
+
+    def _check_processes(self):
+        """Compares code, data, settings and weights of several processes before the first step."""
+        if processes.count() == 1:
+            return
+        weights = b"".join(np.ascontiguousarray(w).tobytes() for w in self.model.get_weights())
+        processes.check_equal(
+            {
+                "code": code_of_package(),
+                "data": self.data,
+                "settings": {k: v for k, v in as_settings(self.recipe).items() if k not in PATHS},
+                "place to go on from": (self.epoch, self.step),
+                "weights": f"{zlib.crc32(weights):08x}",
+            }
+        )
 
     def _compile(self):
         self.trained = compiled(
@@ -238,14 +302,16 @@ class _Training:
 
     def run_to_end(self):
         while True:
-            if self.step and self.step == self._steps_of(self.epoch):
+            # More than that if the run goes on with more processes, which share out fewer images.
+            if self.step and self.step >= self._steps_of(self.epoch):
                 self.epoch, self.step = self.epoch + 1, 0
             if self.epoch > len(self.history):
                 self._finish_epoch()
             if self.epoch == self.num_epochs:
                 break
             self._train_epoch()
-        write_final_report(self.run, self.recipe, self.val_split, self.history, self.seconds)
+        if processes.index() == 0:
+            write_final_report(self.run, self.recipe, self.val_split, self.history, self.seconds)
 
     def save_state(self):
         now = time.monotonic()
@@ -272,7 +338,7 @@ class _Training:
 
     def num_images(self, steps):
         """Of an epoch's first steps; the last batch may be smaller."""
-        return min(steps * self.recipe.batch_size, len(self.train_split))
+        return min(steps * self.recipe.batch_size, self.num_examples)
 
     def _steps_of(self, epoch):
         return min(self.steps_per_epoch, self.num_steps - epoch * self.steps_per_epoch)
@@ -280,7 +346,7 @@ class _Training:
     def _train_epoch(self):
         self._counted_until, first_step = time.monotonic(), self.step
         steps = self._steps_of(self.epoch)
-        batches = self.train_split.training_batches(self.recipe, self.epoch, first_step)
+        batches = self.train_split.training_batches(self.recipe, self.epoch, first_step, self.shard)
         if (heads := len(self.trained.outputs)) > 1:
             batches = batches.map(lambda image, label_map: (image, (label_map,) * heads))
         title = f"epoch {self.epoch + 1}/{self.num_epochs}"
@@ -313,18 +379,21 @@ class _Training:
 
     def _validate(self):
         space = self.val_split.label_space
-        with progress_bar("validation", len(self.val_split)) as advance:
+        # Images of their own sizes come one by one, which several devices cannot share.
+        model = self.model if self.devices is None else copy_of(self.model)
+        batches = self.val_split.batches(self.shard)
+        with progress_bar("validation", int(batches.cardinality())) as advance:
             scores = evaluate(
-                self.model,
-                self.val_split.batches(),
+                model,
+                batches,
                 num_classes=space.num_classes,
                 ignore_class=space.ignore_class,
                 progress=advance,
             )
-        print(
+        scores = Scores(processes.sum_of_all(scores.matrix))
+        _say(
             f"epoch {self.epoch}: validation "
-            + ", ".join(f"{name} {value:.4f}" for name, value in scores.as_dict().items()),
-            flush=True,
+            + ", ".join(f"{name} {value:.4f}" for name, value in scores.as_dict().items())
         )
         row = {f"val_{name}": value for name, value in scores.as_dict().items()}
         for name, iou in zip(space.class_names, scores.class_iou, strict=True):
@@ -376,6 +445,37 @@ def _one_line_for_files():
     except tf.errors.OpError as error:
         found = re.search(r"\w+Error: (.*)", error.message)
         raise ValueError(found[1] if found else error.message) from error
+
+
+@contextlib.contextmanager
+def _one_line_for_lost_processes(path):
+    """Makes a ConnectionError of what the backends say when another process has ended."""
+    try:
+        yield
+    except (RuntimeError, tf.errors.OpError) as error:
+        if processes.count() == 1 or not _LOST.search(str(error)):
+            raise
+        raise ConnectionError(
+            f"Another process of this training has ended. {path} keeps its last checkpoint: start "
+            "all processes again with --resume, or let torchrun do so (--max-restarts, with "
+            "--or-resume)."
+        ) from error
+
+
+# Of gloo and NCCL, of gRPC below TensorFlow, and of JAX's coordination service.
+_LOST = re.compile(
+    r"closed by peer|Connection reset|Connection refused|Broken pipe|NCCL error|remote process|"
+    r"UNAVAILABLE|Collective ops is aborted|heartbeat|preempted|Gloo",
+    re.IGNORECASE,
+)
+
+
+def _check_divides(batch_size, num_processes):
+    if batch_size % num_processes:
+        raise ValueError(
+            f"`batch_size` must divide by the number of processes, {num_processes}, which share "
+            f"each batch. Received: batch_size={batch_size}."
+        )
 
 
 def _print_mean_loss_rate(recipe, split):

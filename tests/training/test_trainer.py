@@ -205,8 +205,8 @@ class TestMisfortune:
     def test_a_loss_that_is_not_a_number(self, recipe, tmp_path, monkeypatch, capsys):
         batches = Split.training_batches
 
-        def poisoned(split, recipe, epoch, first_step):
-            found = batches(split, recipe, epoch, first_step)
+        def poisoned(split, recipe, epoch, *place):
+            found = batches(split, recipe, epoch, *place)
             if epoch == 0:
                 return found
             return found.enumerate().map(lambda step, batch: (poison(step, batch[0]), batch[1]))

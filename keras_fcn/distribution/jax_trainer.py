@@ -1,0 +1,206 @@
+"""Keras's distributions on JAX, for models that keep theirs."""
+
+import contextlib
+import functools
+import os
+
+import jax
+import keras
+import numpy as np
+from jax.experimental import multihost_utils
+from keras.src.backend.jax import trainer as jax_trainer
+
+
+def data_parallel(devices):
+    """Returns the distribution for `devices`, as `data_parallel` takes them."""
+    return _DataParallel(devices=_devices(devices), auto_shard_dataset=False)
+
+
+def model_parallel(num_shards, devices):
+    """Returns the distribution of fc6 and fc7 over groups of `num_shards` of the devices."""
+    devices = _devices(devices)
+    groups, rest = divmod(len(devices), num_shards)
+    if rest or groups % jax.process_count():
+        raise ValueError(
+            "`num_shards` must divide the number of devices of a process. Received: "
+            f"{num_shards=}, {len(devices)} devices of {jax.process_count()} processes."
+        )
+    mesh = keras.distribution.DeviceMesh((groups, num_shards), ("batch", "model"), devices)
+    layouts = keras.distribution.LayoutMap(mesh)
+    # By fc6's outputs and fc7's inputs, so that only the sums of fc7 go from device to device.
+    layouts[r"(.*/)?fc6/kernel"] = (None, None, None, "model")
+    layouts[r"(.*/)?fc6/bias"] = ("model",)
+    layouts[r"(.*/)?fc7/kernel"] = (None, None, "model", None)
+    return _ModelParallel(layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False)
+
+
+def _devices(devices):
+    if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ and not jax.distributed.is_initialized():
+        keras.distribution.initialize()
+    return keras.distribution.list_devices() if devices == "all" else list(devices)
+
+
+class _AnyBatchSize:
+    """Mixin for a `keras.distribution.Distribution`: batches need not divide by the devices."""
+
+    def get_data_layout(self, data_shape):
+        layout = super().get_data_layout(data_shape)
+        if data_shape[0] % self._num_shards_here == 0:
+            return layout
+        if self._is_multi_process:
+            raise ValueError(
+                "The batch of a process must divide by the shards that its devices take. Received: "
+                f"{data_shape[0]} examples for {self._num_shards_here} shards."
+            )
+        return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
+
+    @property
+    def _num_shards_here(self):
+        return self.num_model_replicas // self._num_processes
+
+    @contextlib.contextmanager
+    def scope(self):
+        outer = jax_trainer.JAXEpochIterator
+        jax_trainer.JAXEpochIterator = _EpochIterator
+        try:
+            with super().scope():
+                yield
+        finally:
+            jax_trainer.JAXEpochIterator = outer
+
+
+class _DataParallel(_AnyBatchSize, keras.distribution.DataParallel):
+    pass
+
+
+class _ModelParallel(_AnyBatchSize, keras.distribution.ModelParallel):
+    pass
+
+
+class _EpochIterator(jax_trainer.JAXEpochIterator):
+    """Lays out every batch by itself, and lets processes have batches of different sizes.
+
+    Keras lays every batch out as the first one, at which a smaller last one fails.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._agree_on_num_batches()
+
+    def reset(self):
+        super().reset()
+        self._agree_on_num_batches()
+
+    def _agree_on_num_batches(self):
+        if jax.process_count() > 1:
+            number = -1 if self._num_batches is None else self._num_batches
+            numbers = multihost_utils.process_allgather(np.array(number, "int32"))
+            self._num_batches = None if numbers.min() < 0 else int(numbers.max())
+
+    def _get_distributed_iterator(self, distribution):
+        batches = self.data_adapter.get_jax_iterator()
+        if not distribution._is_multi_process:
+            return map(jax_trainer._distribute_data, batches)
+        return _global_batches(batches, distribution)
+
+
+def _global_batches(batches, distribution):
+    """Yields what the processes' `batches` are together, until the last process has no more."""
+    batches, empty = iter(batches), None
+    while True:
+        batch = next(batches, empty)
+        if batch is None:
+            raise ValueError("The data of a process must hold at least one batch. Received: none.")
+        batch = keras.tree.map_structure(np.asarray, batch)
+        empty = keras.tree.map_structure(lambda x: x[:0], batch)
+        flat = keras.tree.flatten(batch)
+        shapes = np.array([size for x in flat for size in x.shape], "int32")
+        shapes = multihost_utils.process_allgather(shapes)
+        lengths = shapes[:, 0]
+        if not lengths.any():
+            return
+        shape = shapes[lengths.argmax()]
+        parts = [np.split(row, np.cumsum([x.ndim for x in flat])[:-1]) for row in (shape, *shapes)]
+        for part, length in zip(parts[1:], lengths, strict=True):
+            if length and any((a[1:] != b[1:]).any() for a, b in zip(part, parts[0], strict=True)):
+                raise ValueError(
+                    "On JAX the images that the processes pass in a step must have the same size. "
+                    f"Received: {[tuple(p[0]) for p in parts[1:]]}."
+                )
+        here = lengths[jax.process_index()]
+        if (lengths == here).all() and here % distribution._num_shards_here == 0:
+            distribution.rows_here = slice(None)
+            yield jax_trainer._distribute_data(batch)
+            continue
+        start = lengths[: jax.process_index()].sum()
+        distribution.rows_here = slice(start, start + here)
+        whole = [_gather(x, size[1:], lengths) for x, size in zip(flat, parts[0], strict=True)]
+        replicated = [_replicate(x, distribution) for x in whole]
+        yield keras.tree.pack_sequence_as(batch, replicated)
+
+
+def _gather(x, shape, lengths):
+    """Returns the processes' arrays, of those lengths, behind one another."""
+    padded = np.zeros((max(lengths), *shape), x.dtype)
+    padded[: len(x)] = x.reshape(len(x), *shape)
+    parts = multihost_utils.process_allgather(padded)
+    return np.concatenate([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def _replicate(x, distribution):
+    layout = keras.distribution.TensorLayout([None] * x.ndim, distribution.device_mesh)
+    return jax.make_array_from_process_local_data(layout.backend_layout, x)
+
+
+def _under_its_distribution(name):
+    """A method of `keras.Model` that the model's own distribution is set for while it runs."""
+
+    @functools.wraps(getattr(keras.Model, name))
+    def method(self, *args, **kwargs):
+        with contextlib.nullcontext() if self._distribution is None else self._distribution.scope():
+            return getattr(super(Trainer, self), name)(*args, **kwargs)
+
+    return method
+
+
+class Trainer:
+    """Mixin for a `keras.Model` on JAX; made outside of a distribution of ours, it is Keras's."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        distribution = keras.distribution.distribution()
+        self._distribution = distribution if isinstance(distribution, _AnyBatchSize) else None
+
+    fit = _under_its_distribution("fit")
+    evaluate = _under_its_distribution("evaluate")
+    predict = _under_its_distribution("predict")
+    train_on_batch = _under_its_distribution("train_on_batch")
+    test_on_batch = _under_its_distribution("test_on_batch")
+
+    def predict_on_batch(self, x):
+        # Keras leaves this batch alone on the default device.
+        if self._distribution is None:
+            return super().predict_on_batch(x)
+        return self.predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
+
+    def make_predict_function(self, force=False):
+        made = self.predict_function
+        super().make_predict_function(force)
+        if self._distribution is None or self.predict_function is made:
+            return
+        step = self.predict_function
+
+        def step_of_this_process(state, iterator):
+            outputs, state = step(state, iterator)
+            rows = self._distribution.rows_here
+            return keras.tree.map_structure(lambda x: _rows_here(x, rows), outputs), state
+
+        if self._distribution._is_multi_process:
+            self.predict_function = step_of_this_process
+
+
+def _rows_here(array, rows):
+    if array.is_fully_replicated:
+        return np.asarray(array)[rows]
+    shards = {shard.index[0].start: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])

@@ -1,0 +1,116 @@
+"""What the processes of one training tell each other, on every backend.
+
+All of them call these functions alike, in the same order.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+
+_Value = TypeVar("_Value")
+
+
+def count() -> int:
+    """Returns how many processes there are; 1 before `data_parallel` has joined them."""
+    return _backend_processes()[1]
+
+
+def index() -> int:
+    """Returns the number of this process, from 0."""
+    return _backend_processes()[0]
+
+
+def gather(value: _Value) -> list[_Value]:
+    """Returns the values of all processes, in their order.
+
+    Args:
+        value: What can be pickled.
+    """
+    if count() == 1:
+        return [value]
+    own = np.frombuffer(pickle.dumps(value), "uint8")
+    lengths = _gathered(np.array([len(own)], "int64"))[:, 0]
+    parts = _gathered(np.pad(own, (0, lengths.max() - len(own))))
+    return [pickle.loads(part[:n].tobytes()) for part, n in zip(parts, lengths, strict=True)]
+
+
+def sum_of_all(array: np.ndarray) -> np.ndarray:
+    """Returns the sum of the arrays of all processes; exact for integers."""
+    return np.sum(gather(array), axis=0, dtype=array.dtype)
+
+
+def first_before_others(function: Callable[[], _Value]) -> _Value:
+    """Calls a function in the first process, then in the others: one builds, the others find it.
+
+    Raises:
+        ValueError: If it fails in the first process, also in the others.
+    """
+    result, error = None, None
+    if index() == 0:
+        try:
+            result = function()
+        except (OSError, ValueError) as failure:
+            error = failure
+    message = gather(None if error is None else str(error))[0]
+    if error is not None:
+        raise error
+    if message is not None:
+        raise ValueError(f"The first process failed: {message}")
+    return result if index() == 0 else function()
+
+
+def check_equal(facts: Mapping[str, Any]) -> None:
+    """Compares what all processes must have alike.
+
+    Args:
+        facts: Values by what they are called.
+
+    Raises:
+        ValueError: If one of them differs, in every process.
+    """
+    every = gather(dict(facts))
+    for name, first in every[0].items():
+        for number, others in enumerate(every):
+            if others[name] != first:
+                raise ValueError(
+                    f"All processes must have the same {name}. Received: {first} in process 0 and "
+                    f"{others[name]} in process {number}."
+                )
+
+
+def _backend_processes():
+    """The number of this process and how many there are."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from keras_fcn.distribution import torch_processes
+
+        return torch_processes.rank(), torch_processes.number()
+    if backend == "jax":
+        import jax
+
+        return jax.process_index(), jax.process_count()
+    from keras_fcn.distribution import tensorflow_trainer
+
+    return tensorflow_trainer.worker(), tensorflow_trainer.num_workers()
+
+
+def _gathered(array):
+    """The arrays of all processes, which have the same shape, along a new first axis."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from keras_fcn.distribution import torch_processes
+
+        return torch_processes.gathered(array)
+    if backend == "jax":
+        from jax.experimental import multihost_utils
+
+        # JAX has no int64 by default: bytes have.
+        shape, dtype = array.shape, array.dtype
+        parts = multihost_utils.process_allgather(np.frombuffer(array.tobytes(), "uint8"))
+        return np.asarray(parts).view(dtype).reshape(-1, *shape)
+    from keras_fcn.distribution import tensorflow_trainer
+
+    return tensorflow_trainer.gathered(array)

@@ -1,0 +1,94 @@
+"""Where a model is made that is then trained on several devices."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import keras
+
+
+@contextlib.contextmanager
+def data_parallel(devices: str | Sequence[str] = "all") -> Iterator[None]:
+    """Lets the models made and compiled in its block share each batch among several devices.
+
+    What is trained is what one device would train on the whole batch, with this package's losses,
+    to the accuracy of float32; its metrics count every example once. `fit`, `evaluate` and
+    `predict` may be called outside of the block. A batch may have any size.
+
+    Several processes, each with its devices: on TensorFlow they read `TF_CONFIG`; on JAX the
+    variables `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `..._NUM_PROCESSES` and `..._PROCESS_ID`; on
+    PyTorch, where each process has one device, what `torchrun` sets. Each passes its own share of
+    the data, in as many batches as the others, and predicts for its own.
+
+    Args:
+        devices: `"all"` for all GPUs, or else all CPUs; or names as the backend gives them.
+
+    Raises:
+        ValueError: If `devices` is neither.
+
+    Examples:
+        >>> from keras_fcn import losses
+        >>> with data_parallel():
+        ...     model = FCN8s(num_classes=21, fc_units=16)
+        ...     model.compile("sgd", losses.SparseCategoricalCrossentropy(from_logits=True))
+    """
+    _check(devices)
+    with _SCOPES[keras.backend.backend()](devices):
+        yield
+
+
+@contextlib.contextmanager
+def model_parallel(num_shards: int, devices: str | Sequence[str] = "all") -> Iterator[None]:
+    """Like `data_parallel`, with the kernels of fc6 and fc7 split among the devices; JAX only.
+
+    These two hold nine tenths of an FCN's weights. Every `num_shards` devices hold them together,
+    with their part of the optimizer's state, and share their part of the batch.
+
+    Args:
+        num_shards: Devices that a kernel is split among; divides `fc_units` and the devices.
+        devices: As for `data_parallel`.
+
+    Raises:
+        ValueError: If an argument is not as described, or the backend is another one.
+    """
+    _check(devices)
+    if not isinstance(num_shards, int) or num_shards < 1:
+        raise ValueError(f"`num_shards` must be a positive integer. Received: {num_shards=}.")
+    if keras.backend.backend() != "jax":
+        backend = keras.backend.backend()
+        raise ValueError(f"Keras's backend must be JAX. Received: {backend!r}.")
+    from keras_fcn.distribution import jax_trainer
+
+    with jax_trainer.model_parallel(num_shards, devices).scope():
+        yield
+
+
+def _check(devices):
+    if (isinstance(devices, str) and devices != "all") or not devices:
+        raise ValueError(f"`devices` must be 'all' or names of devices. Received: {devices=}.")
+
+
+def _tensorflow(devices):
+    from keras_fcn.distribution import tensorflow_trainer
+
+    return tensorflow_trainer.strategy(devices).scope()
+
+
+def _jax(devices):
+    from keras_fcn.distribution import jax_trainer
+
+    return jax_trainer.data_parallel(devices).scope()
+
+
+def _torch(devices):
+    from keras_fcn.distribution import torch_processes
+
+    if devices != "all":
+        raise ValueError(
+            "`devices` must be 'all' on PyTorch, where each process that torchrun starts has one "
+            f"device. Received: {devices=}."
+        )
+    torch_processes.join()
+    return contextlib.nullcontext()
+
+
+_SCOPES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

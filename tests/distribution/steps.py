@@ -1,0 +1,210 @@
+"""Trains small models, on one device or several, and writes what came out; run as a process.
+
+Arguments: a folder to write to, and `DEFAULTS` in JSON with other values. Each scenario gives a
+file `SCENARIO-PROCESS.npz`.
+"""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+DEFAULTS = {
+    "backend": "tensorflow",
+    "parallel": None,  # Or "data", or "model", of two shards.
+    "devices": 1,
+    "process": 0,
+    "processes": 1,
+    "scenarios": [],
+}
+SCENARIOS = {
+    "paper's sum": {"loss": "sum"},
+    "mean": {},
+    "focal": {"loss": "focal"},
+    "dice": {"loss": "dice"},
+    "lovasz": {"loss": "lovasz"},
+    "weighted sum": {"loss": "weighted sum"},
+    "uneven batches": {"examples": 13, "batch_size": 6},
+    "generator": {"generator": True, "examples": 15},
+    "batch by batch": {"batch_by_batch": True, "batch_size": 8, "examples": 24},
+    "dropout": {"dropout_rate": 0.5},
+    "dropout again": {"dropout_rate": 0.5},
+    "fcn": {"fcn": True, "examples": 12},
+}
+DEFAULT_SCENARIO = {
+    "loss": "mean",
+    "examples": 30,
+    "batch_size": 6,
+    "dropout_rate": 0,
+    "generator": False,
+    "batch_by_batch": False,
+    "fcn": False,
+}
+NUM_CLASSES, IGNORED = 3, 255
+
+
+def examples(count):
+    """Images and label maps; the examples ignore very different numbers of pixels."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (count, 32, 32, 3)).astype("uint8")
+    label_maps = generator.integers(0, NUM_CLASSES, (count, 32, 32)).astype("int32")
+    for number, label_map in enumerate(label_maps):
+        label_map[: (number * 13) % 32] = IGNORED
+    return images, label_maps
+
+
+def share(arrays, batch_size, process, processes):
+    """What a process reads: of each of the global batches its part."""
+    rows = batches([np.arange(len(arrays[0]))], batch_size)
+    mine = np.concatenate([np.array_split(batch, processes)[process] for (batch,) in rows])
+    return [array[mine] for array in arrays]
+
+
+def batches(arrays, batch_size):
+    for start in range(0, len(arrays[0]), batch_size):
+        yield tuple(array[start : start + batch_size] for array in arrays)
+
+
+def objective(name):
+    import keras
+
+    from keras_fcn import losses
+    from keras_fcn.training.optimizer import CoupledSGD
+
+    options = {"ignore_class": IGNORED}
+    cross_entropy = losses.SparseCategoricalCrossentropy(from_logits=True, **options)
+    if name == "sum":
+        cross_entropy.reduction = "sum"
+        return CoupledSGD(1e-5), cross_entropy
+    loss = {
+        "mean": cross_entropy,
+        "focal": losses.Focal(**options),
+        "dice": losses.Dice(**options),
+        "lovasz": losses.LovaszSoftmax(**options),
+        "weighted sum": losses.WeightedSum([cross_entropy, losses.Dice(**options)], [1, 0.5]),
+    }[name]
+    # Adam divides by the gradient's size: with its own epsilon it would blow up rounding errors.
+    return keras.optimizers.AdamW(1e-2, epsilon=1e-3), loss
+
+
+def small_model(dropout_rate):
+    import keras
+
+    from keras_fcn.distribution.trainer import DistributedTrainer
+    from keras_fcn.layers import ConvolutionalizedDense, Dropout
+    from keras_fcn.models.any_size import AnySizeTrainer
+
+    class Small(DistributedTrainer, AnySizeTrainer, keras.Model):
+        data_format = "channels_last"
+
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 128, offset=-1)(image)
+    options = {"padding": "same", "activation": "relu"}
+    x = ConvolutionalizedDense(8, 3, **options, name="fc6")(x)
+    x = Dropout(dropout_rate, seed=3)(x)
+    x = ConvolutionalizedDense(8, 1, **options, name="fc7")(x)
+    return Small(image, ConvolutionalizedDense(NUM_CLASSES, 1, name="score_fr")(x))
+
+
+def fcn(dropout_rate):
+    from keras_fcn import FCN32s
+
+    model = FCN32s(NUM_CLASSES, fc_units=4, padding="same", dropout_rate=dropout_rate)
+    layer = model.get_layer("score_fr")  # Its zeros would keep gradients from all before it.
+    layer.kernel.assign(np.random.default_rng(1).normal(0, 1e-2, layer.kernel.shape))
+    return model
+
+
+def run(scenario, context, process, processes):
+    import keras
+
+    from keras_fcn.metrics import MeanIoU
+
+    options = {**DEFAULT_SCENARIO, **SCENARIOS[scenario]}
+    batch_size = -(-options["batch_size"] // processes)
+    keras.utils.set_random_seed(7)
+    with context():
+        model = (fcn if options["fcn"] else small_model)(options["dropout_rate"])
+        optimizer, loss = objective(options["loss"])
+        metric = MeanIoU(NUM_CLASSES, ignore_class=IGNORED)
+        model.compile(optimizer, loss, metrics=[metric])
+    start = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.trainable_variables}
+
+    data = share(examples(options["examples"]), options["batch_size"], process, processes)
+    if options["batch_by_batch"]:
+        losses = [model.train_on_batch(*batch)[0] for batch in batches(data, batch_size)]
+    elif options["generator"]:
+        losses = model.fit(batches(data, batch_size), verbose=0).history["loss"]
+    else:
+        losses = model.fit(*data, batch_size, shuffle=False, verbose=0).history["loss"]
+
+    result = {}
+    if options["batch_by_batch"]:
+        images, label_maps = share(examples(8), 8, process, processes)
+        losses.append(model.test_on_batch(images, label_maps)[0])
+        result["prediction"] = model.predict_on_batch(images)
+    else:
+        # Of the last batch, a single example, most replicas and processes get none.
+        images, label_maps = share(examples(19), options["batch_size"], process, processes)
+        if options["generator"]:
+            losses.append(model.evaluate(batches((images, label_maps), batch_size), verbose=0)[0])
+        else:
+            losses.append(model.evaluate(images, label_maps, batch_size, verbose=0)[0])
+        result["prediction"] = model.predict(images, batch_size, verbose=0)
+    result |= {"losses": losses, "matrix": metric.confusion_matrix(), "mean_iou": metric.result()}
+    for variable in model.trainable_variables:
+        result[f"weights of {variable.path}"] = keras.ops.convert_to_numpy(variable.value)
+        result[f"start of {variable.path}"] = start[variable.path]
+    kernel = model.get_layer("fc6").kernel.value
+    if keras.backend.backend() == "jax":
+        result["outputs of fc6 on a device"] = kernel.addressable_shards[0].data.shape[-1]
+    elif options["dropout_rate"]:
+        with context():
+            result["masks"] = masks()
+    return result
+
+
+def masks():
+    """What one layer drops on the replicas of this process."""
+    import tensorflow as tf
+
+    from keras_fcn.layers import Dropout
+
+    strategy, layer = tf.distribute.get_strategy(), Dropout(0.5, seed=3)
+    layer.build((1, 64))
+    dropped = strategy.run(lambda: layer(tf.ones((1, 64)), training=True))
+    return np.concatenate([mask.numpy() for mask in strategy.experimental_local_results(dropped)])
+
+
+def main(folder, arguments):
+    arguments = {**DEFAULTS, **arguments}
+    if arguments["backend"] == "tensorflow":
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        logical = [tf.config.LogicalDeviceConfiguration()] * arguments["devices"]
+        tf.config.set_logical_device_configuration(cpu, logical)
+    elif arguments["processes"] > 1:
+        import jax
+
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    import keras
+
+    from keras_fcn.distribution import data_parallel, model_parallel
+
+    context = {
+        None: contextlib.nullcontext,
+        "data": data_parallel,
+        "model": lambda: model_parallel(2),
+    }[arguments["parallel"]]
+    for scenario in arguments["scenarios"]:
+        result = run(scenario, context, arguments["process"], arguments["processes"])
+        assert keras.distribution.distribution() is None, "the global distribution has changed"
+        np.savez(Path(folder) / f"{scenario}-{arguments['process']}.npz", **result)
+        print(scenario, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

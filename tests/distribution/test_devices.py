@@ -1,0 +1,158 @@
+"""Several devices of TensorFlow and JAX, and two processes of them, do what one device does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_fcn
+
+BACKEND = keras.backend.backend()
+if BACKEND == "torch":
+    pytest.skip("PyTorch has processes alone, see test_torch.py", allow_module_level=True)
+
+STEPS = Path(__file__).with_name("steps.py")
+DEVICES = {"tensorflow": 2, "jax": 4}[BACKEND]
+SCENARIOS = ["paper's sum", "mean", "weighted sum", "lovasz", "uneven batches", "fcn"]
+OF_PROCESSES = ["paper's sum", "mean", "uneven batches"]
+DROPOUT = ["dropout", "dropout again"]
+
+
+def start(folder, environment, **arguments):
+    """Starts `steps.py` as a process of this backend."""
+    folder.mkdir(exist_ok=True)
+    arguments = {"backend": BACKEND, "scenarios": [*SCENARIOS, *DROPOUT], **arguments}
+    devices = arguments.get("devices", 1)
+    path = os.pathsep.join([str(Path(keras_fcn.__file__).parents[1]), str(STEPS.parents[1])])
+    return subprocess.Popen(
+        [sys.executable, str(STEPS), str(folder), json.dumps(arguments)],
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def results(folder, *processes):
+    for process in processes:
+        printed, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, printed[-5000:]
+
+    def found(scenario, number=0):
+        return dict(np.load(folder / f"{scenario}-{number}.npz"))
+
+    return found
+
+
+def free_address():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    return results(folder, start(folder, {}))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Devices of one process."""
+    folder = tmp_path_factory.mktemp("many")
+    return results(folder, start(folder, {}, parallel="data", devices=DEVICES))
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder, addresses = tmp_path_factory.mktemp("two"), [free_address(), free_address()]
+    processes = []
+    for number in range(2):
+        environment = {
+            "TF_CONFIG": json.dumps(
+                {
+                    "cluster": {"worker": addresses},
+                    "task": {"type": "worker", "index": number},
+                }
+            )
+        }
+        if BACKEND == "jax":
+            environment = {
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses[0],
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+            }
+        placed = {"parallel": "data", "process": number, "processes": 2, "scenarios": OF_PROCESSES}
+        processes.append(start(folder, environment, **placed))
+    return results(folder, *processes)
+
+
+def assert_trains_alike(found, wanted):
+    for name in wanted:
+        if name.startswith(("weights of ", "start of ")):
+            np.testing.assert_allclose(found[name], wanted[name], atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(found["losses"], wanted["losses"], rtol=1e-5)
+    changes = [
+        np.abs(wanted[name] - wanted[name.replace("weights", "start")]).max()
+        for name in wanted
+        if name.startswith("weights of ")
+    ]
+    assert max(changes) > 1e-4
+
+
+class TestDevices:
+    @pytest.mark.parametrize("scenario", SCENARIOS)
+    def test_weights_after_five_steps_are_those_of_one_device(self, one, many, scenario):
+        assert_trains_alike(many(scenario), one(scenario))
+
+    def test_every_example_counts_once_in_an_evaluation_that_does_not_divide(self, one, many):
+        found, wanted = many("mean"), one("mean")
+        assert found["matrix"].sum() > 0
+        np.testing.assert_array_equal(found["matrix"], wanted["matrix"])
+        np.testing.assert_allclose(found["prediction"], wanted["prediction"], atol=1e-5)
+
+    def test_dropout_is_reproducible(self, one, many):
+        first, again = (many(scenario) for scenario in DROPOUT)
+        for name, value in first.items():
+            np.testing.assert_allclose(again[name], value, atol=1e-6, err_msg=name)
+        if BACKEND == "jax":  # The mask is that of the whole batch.
+            assert_trains_alike(first, one("dropout"))
+        else:
+            masks = first["masks"] > 0
+            assert masks.shape == (DEVICES, 64)
+            assert (masks[0] != masks[1]).mean() == pytest.approx(0.5, abs=0.2)
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("scenario", OF_PROCESSES)
+    def test_weights_after_five_steps_are_those_of_one_device(self, one, two_processes, scenario):
+        for number in range(2):
+            assert_trains_alike(two_processes(scenario, number), one(scenario))
+
+    def test_every_example_counts_once_in_an_evaluation_that_does_not_divide(
+        self, one, two_processes
+    ):
+        for number in range(2):
+            found = two_processes("mean", number)["matrix"]
+            np.testing.assert_array_equal(found, one("mean")["matrix"])
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX splits kernels among devices")
+class TestModelParallel:
+    def test_fc6_and_fc7_are_split_and_train_as_on_one_device(self, one, tmp_path):
+        options = {"parallel": "model", "devices": DEVICES, "scenarios": ["mean"]}
+        found = results(tmp_path, start(tmp_path, {}, **options))("mean")
+        assert_trains_alike(found, one("mean"))
+        whole = one("mean")["outputs of fc6 on a device"]
+        assert found["outputs of fc6 on a device"] == whole // 2

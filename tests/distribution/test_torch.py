@@ -1,0 +1,197 @@
+"""Two processes on two shares of a batch do what one process does with the whole batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_fcn
+
+if keras.backend.backend() != "torch":
+    pytest.skip("torch.distributed is of PyTorch", allow_module_level=True)
+
+from distribution import torch_worker
+from helpers import write_pairs
+
+from keras_fcn.cli import main
+from keras_fcn.training.run import Run
+from keras_fcn.training.splits import Split
+
+WORKER = Path(torch_worker.__file__)
+
+
+def run_two(folder, *names):
+    """The finished torchrun; the processes write what they found into `folder`."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    path = os.pathsep.join([keras_fcn_folder(), str(WORKER.parents[1])])
+    return subprocess.run(
+        [*command, str(WORKER), str(folder), *names],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def keras_fcn_folder():
+    return str(Path(keras_fcn.__file__).parents[1])
+
+
+SLOW = ("coarser_heads", "frozen_layers", "region_losses_empty", "no_trace")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Function of the name of a scenario to what both processes found."""
+    folder = tmp_path_factory.mktemp("two")
+    found = set()
+
+    def find(name):
+        if name not in found:
+            names = SLOW if name in SLOW else sorted(set(torch_worker.SCENARIOS) - set(SLOW))
+            done = run_two(folder, *names)
+            assert done.returncode == 0, done.stderr[-5000:]
+            found.update(names)
+        return [dict(np.load(folder / f"{name}-{rank}.npz")) for rank in range(2)]
+
+    return find
+
+
+def alone(name):
+    return {key: np.asarray(value) for key, value in torch_worker.SCENARIOS[name](0, 1).items()}
+
+
+def assert_all_close(found, wanted, **tolerance):
+    assert set(found) == set(wanted)
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], err_msg=name, **tolerance)
+
+
+class TestTraining:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "summed_loss",
+            "mean_loss",
+            "mean_loss_empty",
+            "region_losses",
+            pytest.param("region_losses_empty", marks=pytest.mark.slow),
+            pytest.param("coarser_heads", marks=pytest.mark.slow),
+            pytest.param("frozen_layers", marks=pytest.mark.slow),
+        ],
+    )
+    def test_weights_and_logs_are_those_of_one_process(self, two, name):
+        first, second = two(name)
+        wanted = alone(name)
+        assert_all_close(first, second, rtol=0, atol=0)
+        assert_all_close(first, wanted, rtol=1e-5, atol=1e-5)
+
+    def test_gradients_in_bfloat16_are_rounded(self, two):
+        first, second = two("gradients_in_bfloat16")
+        exact, _ = two("mean_loss")
+        name = "first/kernel"
+        np.testing.assert_array_equal(first[name], second[name])
+        np.testing.assert_allclose(first[name], exact[name], atol=1e-2)
+        assert abs(first[name] - exact[name]).max() > 1e-5
+
+    def test_dropout_differs_between_processes_and_is_reproducible(self, two):
+        first, second = two("dropout")
+        wanted = alone("dropout")
+        assert (first["masks"] != second["masks"]).mean() == pytest.approx(0.5, abs=0.05)
+        # Not the same masks a step later, either.
+        assert (first["masks"][1:] != second["masks"][:-1]).mean() > 0.4
+        np.testing.assert_array_equal(first["masks"], wanted["masks"])
+        for one, again in zip((first, second), two("dropout_again"), strict=True):
+            assert_all_close(one, again, rtol=0, atol=0)
+        # A checkpoint of the first process is that of every process.
+        np.testing.assert_array_equal(first["seed"], second["seed"])
+        np.testing.assert_array_equal(first["seed"], wanted["seed"])
+        np.testing.assert_array_equal(first["fc7/kernel"], second["fc7/kernel"])
+
+    @pytest.mark.slow
+    def test_the_model_shows_no_trace_of_it(self, two):
+        wanted = alone("no_trace")
+        for found in two("no_trace"):
+            assert_all_close(found, wanted)
+            assert found["names_are_kept"]
+            assert found["layers_are_kept"]
+            assert found["copies_are_equal"]
+
+    def test_a_loss_of_the_own_share_is_refused(self, two):
+        for found in two("loss_of_the_own_share"):
+            assert "`loss` must be one of keras_fcn.losses" in str(found["error"])
+
+    def test_shares_of_fewer_batches_fail_instead_of_waiting(self, tmp_path):
+        done = run_two(tmp_path, "uneven_fit")
+        assert done.returncode != 0
+        assert "`x` must have as many batches in every process" in done.stderr
+
+
+class TestEvaluation:
+    @pytest.mark.parametrize("name", ["uneven_evaluation", "empty_evaluation"])
+    def test_every_image_counts_once(self, two, name):
+        wanted = alone(name)
+        for found in two(name):
+            for matrix in ("confusion_matrix", "confusion_matrix_of_the_second"):
+                np.testing.assert_array_equal(found[matrix], wanted["confusion_matrix"])
+            assert_all_close(found, wanted, rtol=1e-6)
+            assert found["mean_iou_again"] == pytest.approx(float(found["mean_iou"]))
+
+    def test_predictions_are_those_of_the_own_share(self, two):
+        shares = [found["logits"] for found in two("predicted")]
+        wanted = alone("predicted")["logits"]
+        np.testing.assert_allclose(np.concatenate(shares), wanted, rtol=1e-5, atol=1e-5)
+
+
+class TestCommandLine:
+    """`torchrun ... -m keras_fcn train`."""
+
+    @pytest.fixture(scope="class")
+    def settings(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("data")
+        # Of five images, each process gets two in an epoch.
+        images, labels = write_pairs(folder, "abcde")
+        settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4}
+        settings |= {"model": "fcn32s", "freeze": "block4", "dropout_rate": 0.0, "steps": 4}
+        settings |= {"batch_size": 2, "learning_rate": 0.01}
+        changes = [f"--set={name}={value}" for name, value in settings.items()]
+        folders = ["--images", str(images), "--labels", str(labels)]
+        validation = ["--val-images", str(images), "--val-labels", str(labels)]
+        return [*folders, *validation, *changes]
+
+    def test_two_processes_leave_the_run_of_one(self, settings, tmp_path, monkeypatch):
+        done = self.torchrun(*settings, "--devices", "all", "--out", str(tmp_path / "two"))
+        assert done.returncode == 0, done.stderr[-5000:]
+        assert done.stdout.count("Run: ") == 1
+        # One process takes the images of an epoch in the same order, but a fifth one, too.
+        read = Split.__len__
+        monkeypatch.setattr(Split, "__len__", lambda split: read(split) // 2 * 2)
+        assert main(["train", *settings, "--out", str(tmp_path / "one")]) == 0
+        one, two = (np.load(tmp_path / name / "last.npz") for name in ("one", "two"))
+        assert set(one.files) == set(two.files)
+        for name in set(one.files) - {"facts.json"}:
+            np.testing.assert_allclose(two[name], one[name], atol=1e-5, err_msg=name)
+        one, two = (Run(tmp_path / name).history() for name in ("one", "two"))
+        for row, wanted in zip(two, one, strict=True):
+            assert row == pytest.approx(wanted, rel=1e-4)
+
+    def test_what_does_not_divide_is_refused_before_anything_is_written(self, settings, tmp_path):
+        out = tmp_path / "run"
+        done = self.torchrun(*settings, "--set=batch_size=3", "--devices=all", "--out", str(out))
+        assert done.returncode != 0
+        assert "`batch_size` must divide by the number of processes, 2" in done.stderr
+        assert not out.exists()
+
+    def torchrun(self, *arguments):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        return subprocess.run(
+            [*command, "--nproc-per-node=2", "-m", "keras_fcn", "train", *arguments],
+            env={**os.environ, "PYTHONPATH": keras_fcn_folder(), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )

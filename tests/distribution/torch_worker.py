@@ -1,0 +1,249 @@
+"""What each of several processes does in `test_torch.py`; run by torchrun, or called for one alone.
+
+Every function returns a dictionary of arrays.
+"""
+
+import functools
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import torch
+from helpers import randomize, variables_as_numpy
+
+from keras_fcn import FCN8s, FCN32s, losses, metrics
+from keras_fcn.distribution import torch_processes
+from keras_fcn.distribution.trainer import DistributedTrainer
+from keras_fcn.models.deep_supervision import with_coarser_heads
+from keras_fcn.training.optimizer import CoupledSGD
+
+NUM_CLASSES, IGNORED, STEPS = 4, 255, 5
+
+EVENLY = ((0, 2), (2, 4))
+UNEVENLY = ((0, 3), (3, 4))
+ALL_AND_NONE = ((0, 4), (4, 4))
+
+
+class Batches(keras.utils.PyDataset):
+    """`STEPS` batches of 4 images, or the rows of them that a process gets."""
+
+    def __init__(self, rows=(0, 4), steps=range(STEPS), heads=1):
+        super().__init__()
+        self.rows, self.steps, self.heads = slice(*rows), steps, heads
+
+    def __len__(self):
+        return len(self.steps)
+
+    def __getitem__(self, index):
+        generator = np.random.default_rng(self.steps[index])
+        images = generator.integers(0, 256, (4, 32, 32, 3)).astype("uint8")
+        label_maps = generator.integers(0, NUM_CLASSES, (4, 32, 32))
+        # So that no class is learned as fast as another, and images differ in valid pixels.
+        label_maps[label_maps == 3] = 0
+        for image, label_map in enumerate(label_maps):
+            label_map[: 8 * image] = IGNORED
+        label_maps = label_maps[self.rows]
+        return images[self.rows], label_maps if self.heads == 1 else [label_maps] * self.heads
+
+
+def small_model(rank, kind=FCN32s, **options):
+    options = {"padding": "same", "fc_units": 16, "fc6_kernel_size": 3, **options}
+    keras.utils.set_random_seed(rank)
+    model = kind(NUM_CLASSES, **{"dropout_rate": 0.0, **options})
+    # Another in each process: the first one's count.
+    randomize(model, seed=rank)
+    return model
+
+
+class TwoConvolutions(DistributedTrainer, keras.Model):
+    """Where it does not matter what the model is."""
+
+    def __init__(self):
+        inputs = keras.Input((None, None, 3))
+        x = keras.layers.Rescaling(1 / 255)(inputs)
+        x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(x)
+        super().__init__(inputs, keras.layers.Conv2D(NUM_CLASSES, 1, name="second")(x))
+
+
+def tiny_model(rank):
+    keras.utils.set_random_seed(rank)
+    return TwoConvolutions()
+
+
+def fitted(model, batches, optimizer, loss, **options):
+    model.compile(optimizer, loss, metrics=[metrics.MeanIoU(NUM_CLASSES, IGNORED)])
+    # Keras would shuffle the batches of a `PyDataset` by each process's own random numbers.
+    history = model.fit(batches, shuffle=False, verbose=0, **options).history
+    return {**variables_as_numpy(model), **{name: history[name] for name in history}}
+
+
+def share(rank, world, rows):
+    return (0, 4) if world == 1 else rows[rank]
+
+
+def summed_loss(rank, world):
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED, reduction="sum")
+    batches = Batches(share(rank, world, EVENLY))
+    return fitted(small_model(rank, FCN8s), batches, CoupledSGD(1e-8), loss, epochs=2)
+
+
+def mean_loss(rank, world, rows=UNEVENLY):
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
+    optimizer = keras.optimizers.AdamW(1e-2)
+    batches = Batches(share(rank, world, rows))
+    validation = Batches(steps=range(STEPS)[rank::world])
+    return fitted(tiny_model(rank), batches, optimizer, loss, validation_data=validation)
+
+
+def gradients_in_bfloat16(rank, world):
+    torch_processes.gradient_dtype = torch.bfloat16
+    found = mean_loss(rank, world)
+    torch_processes.gradient_dtype = None
+    return found
+
+
+def region_losses(rank, world, rows=UNEVENLY):
+    loss = losses.WeightedSum(
+        [losses.Focal(ignore_class=IGNORED), losses.Dice(IGNORED), losses.LovaszSoftmax(IGNORED)],
+        [1, 0.5, 0.5],
+    )
+    batches = Batches(share(rank, world, rows))
+    return fitted(tiny_model(rank), batches, CoupledSGD(1e-1), loss)
+
+
+def coarser_heads(rank, world):
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
+    model = small_model(rank, FCN8s)
+    heads = with_coarser_heads(model)
+    heads.compile(CoupledSGD(1e-5), [loss] * 3, loss_weights=[1.0, 0.5, 0.5])
+    batches = Batches(share(rank, world, UNEVENLY), heads=3)
+    history = heads.fit(batches, shuffle=False, verbose=0).history
+    return {**variables_as_numpy(model), **history}
+
+
+def frozen_layers(rank, world):
+    """All layers at first; then those of the backbone are frozen, and in the end free again."""
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
+    batches = Batches(share(rank, world, UNEVENLY))
+    model = small_model(rank)
+    found = {}
+    for part, trainable in enumerate((True, False, True)):
+        for layer in model.layers:
+            layer.trainable = trainable or not layer.name.startswith("block")
+        values = fitted(model, batches, CoupledSGD(1e-3), loss)
+        found |= {f"{part}/{name}": value for name, value in values.items()}
+    return found
+
+
+def dropout(rank, world, rate=0.5):
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
+    model = small_model(rank, dropout_rate=rate, fc_units=64)
+    masks, layer = [], model.get_layer("drop6")
+    drop = layer.call
+
+    def recorded(inputs, training=False):
+        outputs = drop(torch.ones_like(inputs), training=training)
+        if training:
+            masks.append(outputs.detach().numpy()[:2] > 0)
+        return inputs * outputs
+
+    layer.call = recorded
+    batches = Batches(share(rank, world, EVENLY))
+    found = fitted(model, batches, CoupledSGD(1e-3), loss)
+    seed = keras.ops.convert_to_numpy(layer.seed_generator.state)
+    return {**found, "masks": np.stack(masks), "seed": seed}
+
+
+def uneven_evaluation(rank, world, empty=False):
+    """Seven batches: four and three of them, or seven and none."""
+    steps = range(7)
+    if world == 2:
+        steps = [steps[:0], steps[:]][rank] if empty else steps[rank::2]
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
+    metric = metrics.MeanIoU(NUM_CLASSES, IGNORED)
+    model = tiny_model(0)
+    model.compile(loss=loss, metrics=[metric, "sparse_categorical_accuracy"])
+    found = model.evaluate(Batches(steps=steps), verbose=0, return_dict=True)
+    again = model.get_metrics_result()
+    matrix = metric.confusion_matrix()
+    # The sums must not outlive the next evaluation.
+    model.evaluate(Batches(steps=steps), verbose=0)
+    return {
+        **found,
+        "confusion_matrix": matrix,
+        "mean_iou_again": float(again["mean_iou"]),
+        "confusion_matrix_of_the_second": metric.confusion_matrix(),
+    }
+
+
+def no_trace(rank, world):
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
+    model = small_model(rank)
+    names, layers = sorted(model.state_dict()), [layer.name for layer in model.layers]
+    fitted(model, Batches(share(rank, world, EVENLY)), CoupledSGD(1e-3), loss)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.keras")
+        loaded = keras.saving.load_model(Path(folder) / "model.keras")
+    copies = (loaded, pickle.loads(pickle.dumps(model)))
+    values = variables_as_numpy(model)
+    return {
+        "names_are_kept": sorted(model.state_dict()) == names,
+        "layers_are_kept": [layer.name for layer in model.layers] == layers,
+        "copies_are_equal": all(
+            np.array_equal(value, variables_as_numpy(copy)[name])
+            for copy in copies
+            for name, value in values.items()
+        ),
+        "parameters": len(list(model.parameters())),
+    }
+
+
+def predicted(rank, world):
+    images = Batches()[0][0][slice(*share(rank, world, UNEVENLY))]
+    return {"logits": tiny_model(0).predict(images, verbose=0)}
+
+
+def loss_of_the_own_share(rank, world):
+    model = tiny_model(rank)
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(True, IGNORED))
+    try:
+        model.fit(Batches(), shuffle=False, verbose=0)
+    except ValueError as error:
+        return {"error": str(error)}
+    return {"error": ""}
+
+
+def uneven_fit(rank, world):
+    loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
+    return fitted(tiny_model(rank), Batches(steps=range(5 - rank)), CoupledSGD(1e-3), loss)
+
+
+SCENARIOS = {
+    "summed_loss": summed_loss,
+    "mean_loss": mean_loss,
+    "mean_loss_empty": functools.partial(mean_loss, rows=ALL_AND_NONE),
+    "gradients_in_bfloat16": gradients_in_bfloat16,
+    "region_losses": region_losses,
+    "region_losses_empty": functools.partial(region_losses, rows=ALL_AND_NONE),
+    "coarser_heads": coarser_heads,
+    "frozen_layers": frozen_layers,
+    "dropout": dropout,
+    "dropout_again": dropout,
+    "uneven_evaluation": uneven_evaluation,
+    "empty_evaluation": functools.partial(uneven_evaluation, empty=True),
+    "no_trace": no_trace,
+    "predicted": predicted,
+    "loss_of_the_own_share": loss_of_the_own_share,
+}
+
+if __name__ == "__main__":
+    folder, *names = sys.argv[1:]
+    torch_processes.join()
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    for name in names or SCENARIOS:
+        scenario = SCENARIOS.get(name) or globals()[name]
+        np.savez(Path(folder) / f"{name}-{rank}.npz", **scenario(rank, world))
+    torch.distributed.destroy_process_group()
