@@ -108,7 +108,7 @@ def evaluate(options):
 
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
-    from keras_fcn.training.run import open_model
+    from keras_fcn.training.trained import open_model
     from keras_fcn.visualization import plot_confusion_matrix
 
     model, space = open_model(options.model, at_once=options.at_once)
@@ -141,7 +141,7 @@ def evaluate(options):
 
 def _views(options):
     """What predictions are averaged over: as the options say, or else the run's recipe."""
-    from keras_fcn.training.run import final_views
+    from keras_fcn.training.trained import final_views
 
     scales, flip = final_views(options.model)
     return {
@@ -227,7 +227,7 @@ def predict(options):
     from keras_fcn.data.examples import read_image
     from keras_fcn.inference import predict_label_map
     from keras_fcn.training.progress import progress_bar
-    from keras_fcn.training.run import open_model
+    from keras_fcn.training.trained import open_model
     from keras_fcn.visualization import save_label_map, save_overlay
 
     outputs = _prediction_paths([Path(image) for image in options.images], Path(options.out))

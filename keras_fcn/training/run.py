@@ -14,18 +14,16 @@ import keras
 import tensorflow as tf
 import tomli_w
 
-from keras_fcn import weights
 from keras_fcn.distribution import processes
-from keras_fcn.label_spaces import LabelSpace, generic
-from keras_fcn.models.fcn import FCN, FCN8s
-from keras_fcn.models.from_file import model_from_file
+from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.models.fcn import FCN
 from keras_fcn.training.checkpoint import Variables, save_state
 from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings, from_settings
 from keras_fcn.version import __version__
 from keras_fcn.visualization import plot_curves
 
-_CONFIG = "config.toml"
-_MODEL = "best.keras"
+CONFIG = "config.toml"
+MODEL = "best.keras"
 _STATE = "last.npz"
 _REPORT = "report.html"
 _EVENTS = "tensorboard"
@@ -48,7 +46,7 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether the run has begun."""
-        return (self.path / _CONFIG).is_file()
+        return (self.path / CONFIG).is_file()
 
     @property
     def has_model(self) -> bool:
@@ -73,7 +71,7 @@ class Run:
     @property
     def best_model_path(self) -> Path:
         """The best model so far."""
-        return self.path / _MODEL
+        return self.path / MODEL
 
     def create(self, name: str, recipe: Recipe, label_space: LabelSpace) -> None:
         """Makes the folder and writes what repeats the run.
@@ -101,11 +99,11 @@ class Run:
             FileNotFoundError: If there is no such run.
             ValueError: If its `config.toml` is damaged.
         """
-        return read_config(self.path / _CONFIG)
+        return read_config(self.path / CONFIG)
 
     def label_space(self) -> LabelSpace:
         """Returns the `LabelSpace` of the model's classes."""
-        return LabelSpace(**_read_toml(self.path / _CONFIG)["label_space"])
+        return LabelSpace(**_read_toml(self.path / CONFIG)["label_space"])
 
     def clean(self) -> None:
         """Removes what an interrupted process left half written."""
@@ -123,7 +121,7 @@ class Run:
         """Writes the model, without the state of its optimizer, which is twice its size."""
         if not _writes():
             return
-        with _replacing(self.path / _MODEL) as temporary:
+        with _replacing(self.path / MODEL) as temporary:
             copy_of(model).save(temporary)
 
     def write_history(self, history: list[dict]) -> None:
@@ -173,7 +171,7 @@ class Run:
 
     def load_model(self) -> keras.Model:
         """Returns the saved model."""
-        return _load_model(self.best_model_path)
+        return load_fcn(self.best_model_path)
 
 
 class Stages:
@@ -189,7 +187,7 @@ class Stages:
     @property
     def exists(self) -> bool:
         """Whether there is a folder of a staged recipe at `path`."""
-        config = self.path / _CONFIG
+        config = self.path / CONFIG
         return config.is_file() and "stages" in _read_toml(config)
 
     def create(self, name: str, recipe: StagedRecipe) -> None:
@@ -202,7 +200,7 @@ class Stages:
 
     def recipe(self) -> tuple[str, StagedRecipe]:
         """Returns the name of the recipe and the recipe."""
-        return read_config(self.path / _CONFIG)
+        return read_config(self.path / CONFIG)
 
     def run(self, stage: str) -> Run:
         """Returns the `Run` of a stage."""
@@ -211,6 +209,23 @@ class Stages:
     def runs(self) -> list[Run]:
         """Returns the `Run` of every stage."""
         return [self.run(stage) for stage in self.recipe()[1].stages]
+
+
+def load_fcn(path: str | os.PathLike) -> FCN:
+    """Returns the model of a `.keras` file.
+
+    Raises:
+        ValueError: If the file is damaged or holds another model.
+    """
+    try:
+        model = keras.saving.load_model(path)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} must be a whole .keras file. Received: {error}.") from error
+    if not isinstance(model, FCN):
+        raise ValueError(
+            f"{path} must hold a model of keras_fcn. Received: {type(model).__name__}."
+        )
+    return model
 
 
 def copy_of(model: keras.Model) -> keras.Model:
@@ -244,90 +259,6 @@ def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:
         raise ValueError(f"{path} must hold a recipe. Received: {error}") from error
 
 
-def open_run(path: str | os.PathLike) -> Run:
-    """Returns the `Run` at `path`; of a staged recipe, its last stage.
-
-    Raises:
-        FileNotFoundError: If there is none, or one without a saved model.
-    """
-    run = Run(path)
-    if Stages(path).exists:
-        *_, run = runs = Stages(path).runs()
-        if not run.has_model and (earlier := [str(r.path) for r in runs if r.has_model]):
-            raise FileNotFoundError(
-                f"MODEL must be a run that has come to its last stage. Received: {path}, whose "
-                f"{run.path.name} holds no model yet. Go on with it (--resume), or name the run of "
-                f"a stage: {', '.join(earlier)}."
-            )
-    if not run.has_model or not run.exists:
-        raise FileNotFoundError(
-            f"MODEL must be a folder written by `keras-fcn train`, with {_CONFIG} and {_MODEL} in "
-            f"it, a .keras, .caffemodel, .pth or .npz file, or one of "
-            f"{', '.join(weights.published_names())}. "
-            f"Received: {path}."
-        )
-    return run
-
-
-def open_model(name: str | os.PathLike, *, at_once: bool = False) -> tuple[keras.Model, LabelSpace]:
-    """Returns a trained model and what its classes mean.
-
-    Args:
-        name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
-            or the name of published weights, which stands for FCN-8s.
-        at_once: See `keras_fcn.models.from_file.model_from_file`.
-
-    Raises:
-        FileNotFoundError: If it is none of these.
-        ImportError: If it is a `.pth` file and PyTorch is not installed.
-        OSError: If published weights cannot be downloaded.
-        ValueError: If the file is damaged or holds another model.
-    """
-    is_bare_file = Path(name).is_file() and not str(name).lower().endswith(".keras")
-    if at_once and not is_bare_file:
-        raise ValueError(
-            f"--at-once must go with a .pth or .npz file; other models tell it. Received: {name}."
-        )
-    if name in weights.published_names():
-        published = weights.find_published(name, stride=8)
-        model = FCN8s(
-            published.label_space.num_classes,
-            weights=name,
-            fc_units=published.fc_units,
-            data_format="channels_last",
-        )
-        return model, published.label_space
-    if Path(name).is_file():
-        model = model_from_file(name, at_once=at_once) if is_bare_file else _load_model(name)
-        return model, model.label_space or generic(model.num_classes)
-    run = open_run(name)
-    return run.load_model(), run.label_space()
-
-
-def final_views(name: str | os.PathLike) -> tuple[tuple[float, ...], bool]:
-    """Returns the scales of final predictions, and whether they are mirrored, of a model.
-
-    Args:
-        name: As in `open_model`; what is no run folder is predicted as it is.
-    """
-    if name in weights.published_names() or not Path(name).is_dir():
-        return (1.0,), False
-    recipe = open_run(name).recipe()[1]
-    return recipe.test_scales, recipe.test_flip
-
-
-def _load_model(path):
-    try:
-        model = keras.saving.load_model(path)
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} must be a whole .keras file. Received: {error}.") from error
-    if not isinstance(model, FCN):
-        raise ValueError(
-            f"{path} must hold a model of keras_fcn. Received: {type(model).__name__}."
-        )
-    return model
-
-
 def _head(name):
     return {
         "recipe": name,
@@ -349,7 +280,7 @@ def _create(path, config):
     try:
         # A colour on one line instead of five.
         text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
-        (temporary / _CONFIG).write_text(text, encoding="utf-8")
+        (temporary / CONFIG).write_text(text, encoding="utf-8")
         if path.exists():
             raise FileExistsError(f"{path} was made by another process meanwhile.")
         temporary.rename(path)
@@ -362,7 +293,7 @@ def _read_toml(path):
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"RUN must be a folder written by `keras-fcn train`, with {_CONFIG} in it. "
+            f"RUN must be a folder written by `keras-fcn train`, with {CONFIG} in it. "
             f"Received: {path.parent}."
         ) from error
     except ValueError as error:

@@ -4,31 +4,37 @@ import contextlib
 import dataclasses
 import math
 import os
-import re
-import shutil
 import time
-import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
-from keras_fcn.training.environment import code_of_package, slow_precision
+from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.evaluate import Scores, evaluate
+from keras_fcn.training.failures import (
+    one_line_for_files,
+    one_line_for_lost_processes,
+    removed_if_in_vain,
+)
 from keras_fcn.training.final_report import write_final_report
+from keras_fcn.training.first_words import (
+    print_mean_loss_rate,
+    warn_of_bad_start,
+    warn_of_slow_precision,
+)
 from keras_fcn.training.moving_average import MovingAverage
 from keras_fcn.training.objective import build_model, compiled, learning_rate
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import MODELS, PATHS, Recipe, StagedRecipe, as_settings, replace
 from keras_fcn.training.recipes import find_recipe
-from keras_fcn.training.run import Run, Stages, copy_of, open_run
+from keras_fcn.training.run import Run, Stages, copy_of
 from keras_fcn.training.splits import open_splits
-from keras_fcn.weights import diagnose
+from keras_fcn.training.trained import open_run
 
 
 def train(
@@ -82,14 +88,14 @@ def train(
     if isinstance(recipe, StagedRecipe):
         stages = Stages(out)
         processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))
-        with _removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
+        with removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
             return _train_stages(stages, options)
     run = Run(out)
     recipe = recipe.with_absolute_paths()
-    with _one_line_for_files(), _one_line_for_lost_processes(run.path):
+    with one_line_for_files(), one_line_for_lost_processes(run.path):
         training = _Training.begin(run, recipe, **options)
         run.create(name, recipe, training.train_split.label_space)
-        with _removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
+        with removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
             training.run_to_end()
     return run
 
@@ -119,7 +125,7 @@ def resume(
     if Stages(path).exists:
         return _train_stages(Stages(path), options)
     run = Run(path)
-    with _one_line_for_files(), _one_line_for_lost_processes(run.path):
+    with one_line_for_files(), one_line_for_lost_processes(run.path):
         _Training.resume(run, **options).run_to_end()
     return run
 
@@ -145,18 +151,6 @@ def _check_absent(out):
 def _say(text):
     if processes.index() == 0:
         print(text, flush=True)
-
-
-@contextlib.contextmanager
-def _removed_if_in_vain(folder, has_something):
-    """Removes a folder when the block fails with nothing in it to go on with."""
-    try:
-        yield
-    except BaseException as error:
-        # Of OSError itself, a disk that cannot be written: when it can, --resume begins anew.
-        if type(error) is not OSError and processes.index() == 0 and not has_something():
-            shutil.rmtree(folder)
-        raise
 
 
 def _starting_from(run, recipe):
@@ -229,10 +223,9 @@ class _Training:
             training.class_weights = weights
             training._compile()
         if processes.index() == 0:
-            _warn_of_bad_start(model)
-            if sentence := slow_precision(recipe.precision):
-                warnings.warn(sentence, stacklevel=3)
-            _print_mean_loss_rate(recipe, train_split)
+            warn_of_bad_start(model)
+            warn_of_slow_precision(recipe)
+            print_mean_loss_rate(recipe, train_split)
         training._check_processes()
         return training
 
@@ -437,66 +430,9 @@ class _Steps(keras.callbacks.Callback):
             training.save_state()
 
 
-@contextlib.contextmanager
-def _one_line_for_files():
-    """Makes a ValueError of what TensorFlow says of a file that was lost or damaged meanwhile."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        found = re.search(r"\w+Error: (.*)", error.message)
-        raise ValueError(found[1] if found else error.message) from error
-
-
-@contextlib.contextmanager
-def _one_line_for_lost_processes(path):
-    """Makes a ConnectionError of what the backends say when another process has ended."""
-    try:
-        yield
-    except (RuntimeError, tf.errors.OpError) as error:
-        if processes.count() == 1 or not _LOST.search(str(error)):
-            raise
-        raise ConnectionError(
-            f"Another process of this training has ended. {path} keeps its last checkpoint: start "
-            "all processes again with --resume, or let torchrun do so (--max-restarts, with "
-            "--or-resume)."
-        ) from error
-
-
-# Of gloo and NCCL, of gRPC below TensorFlow, and of JAX's coordination service.
-_LOST = re.compile(
-    r"closed by peer|Connection reset|Connection refused|Broken pipe|NCCL error|remote process|"
-    r"UNAVAILABLE|Collective ops is aborted|heartbeat|preempted|Gloo",
-    re.IGNORECASE,
-)
-
-
 def _check_divides(batch_size, num_processes):
     if batch_size % num_processes:
         raise ValueError(
             f"`batch_size` must divide by the number of processes, {num_processes}, which share "
             f"each batch. Received: batch_size={batch_size}."
         )
-
-
-def _print_mean_loss_rate(recipe, split):
-    # AdamW's steps do not depend on the scale of the loss.
-    if recipe.normalization != "sum" or recipe.optimizer != "coupled_sgd":
-        return
-    height, width = recipe.crop or next(iter(split.batches()))[1].shape[1:]
-    print(
-        f"A learning rate of {recipe.learning_rate:g} for the summed loss amounts to "
-        f"{recipe.mean_loss_rate(height, width):.3g} for the mean over the pixels, at {height}x"
-        f"{width}.",
-        flush=True,
-    )
-
-
-def _warn_of_bad_start(model):
-    """Says in one line what keeps the model from learning; scores are zero at every start."""
-    findings = [finding for finding in diagnose(model) if not _is_normal_at_start(finding)]
-    if findings:
-        warnings.warn("; ".join(str(finding) for finding in findings), stacklevel=3)
-
-
-def _is_normal_at_start(finding):
-    return finding.problem == "zero" and all(name.startswith("score_") for name in finding.layers)

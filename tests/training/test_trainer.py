@@ -22,8 +22,9 @@ from keras_fcn.label_spaces import generic
 from keras_fcn.training import Recipe, StagedRecipe, resume, trainer
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.recipe import replace
-from keras_fcn.training.run import Run, Stages, open_model
+from keras_fcn.training.run import Run, Stages
 from keras_fcn.training.splits import Split
+from keras_fcn.training.trained import open_model
 
 # Two steps an epoch, the second of one image.
 FAST = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4, "epochs": 2}

@@ -1,0 +1,55 @@
+"""What becomes of a run that fails: one line for the user, and no folder that is of no use."""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_fcn.distribution import processes
+
+# Of gloo and NCCL, of gRPC below TensorFlow, and of JAX's coordination service.
+_LOST = re.compile(
+    r"closed by peer|Connection reset|Connection refused|Broken pipe|NCCL error|remote process|"
+    r"UNAVAILABLE|Collective ops is aborted|heartbeat|preempted|Gloo",
+    re.IGNORECASE,
+)
+
+
+@contextlib.contextmanager
+def removed_if_in_vain(folder: Path, has_something: Callable[[], bool]) -> Iterator[None]:
+    """Removes a folder when the block fails with nothing in it to go on with."""
+    try:
+        yield
+    except BaseException as error:
+        # Of OSError itself, a disk that cannot be written: when it can, --resume begins anew.
+        if type(error) is not OSError and processes.index() == 0 and not has_something():
+            shutil.rmtree(folder)
+        raise
+
+
+@contextlib.contextmanager
+def one_line_for_files() -> Iterator[None]:
+    """Makes a ValueError of what TensorFlow says of a file that was lost or damaged meanwhile."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"\w+Error: (.*)", error.message)
+        raise ValueError(found[1] if found else error.message) from error
+
+
+@contextlib.contextmanager
+def one_line_for_lost_processes(path: Path) -> Iterator[None]:
+    """Makes a ConnectionError of what the backends say when another process has ended."""
+    try:
+        yield
+    except (RuntimeError, tf.errors.OpError) as error:
+        if processes.count() == 1 or not _LOST.search(str(error)):
+            raise
+        raise ConnectionError(
+            f"Another process of this training has ended. {path} keeps its last checkpoint: start "
+            "all processes again with --resume, or let torchrun do so (--max-restarts, with "
+            "--or-resume)."
+        ) from error

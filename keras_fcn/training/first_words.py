@@ -1,0 +1,41 @@
+"""What a training says before its first step."""
+
+import warnings
+
+import keras
+
+from keras_fcn.training.environment import slow_precision
+from keras_fcn.training.recipe import Recipe
+from keras_fcn.training.splits import Split
+from keras_fcn.weights import diagnose
+
+
+def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
+    """Prints the rate of a mean loss that the recipe's summed one amounts to."""
+    # AdamW's steps do not depend on the scale of the loss.
+    if recipe.normalization != "sum" or recipe.optimizer != "coupled_sgd":
+        return
+    height, width = recipe.crop or next(iter(split.batches()))[1].shape[1:]
+    print(
+        f"A learning rate of {recipe.learning_rate:g} for the summed loss amounts to "
+        f"{recipe.mean_loss_rate(height, width):.3g} for the mean over the pixels, at {height}x"
+        f"{width}.",
+        flush=True,
+    )
+
+
+def warn_of_slow_precision(recipe: Recipe) -> None:
+    """Says in one line if this machine computes the recipe's precision many times slower."""
+    if sentence := slow_precision(recipe.precision):
+        warnings.warn(sentence, stacklevel=3)
+
+
+def warn_of_bad_start(model: keras.Model) -> None:
+    """Says in one line what keeps the model from learning; scores are zero at every start."""
+    findings = [finding for finding in diagnose(model) if not _is_normal_at_start(finding)]
+    if findings:
+        warnings.warn("; ".join(str(finding) for finding in findings), stacklevel=3)
+
+
+def _is_normal_at_start(finding):
+    return finding.problem == "zero" and all(name.startswith("score_") for name in finding.layers)

@@ -1,0 +1,84 @@
+"""Trained models: of runs, of files, and by name."""
+
+import os
+from pathlib import Path
+
+import keras
+
+from keras_fcn import weights
+from keras_fcn.label_spaces import LabelSpace, generic
+from keras_fcn.models.fcn import FCN8s
+from keras_fcn.models.from_file import model_from_file
+from keras_fcn.training.run import CONFIG, MODEL, Run, Stages, load_fcn
+
+
+def open_run(path: str | os.PathLike) -> Run:
+    """Returns the `Run` at `path`; of a staged recipe, its last stage.
+
+    Raises:
+        FileNotFoundError: If there is none, or one without a saved model.
+    """
+    run = Run(path)
+    if Stages(path).exists:
+        *_, run = runs = Stages(path).runs()
+        if not run.has_model and (earlier := [str(r.path) for r in runs if r.has_model]):
+            raise FileNotFoundError(
+                f"MODEL must be a run that has come to its last stage. Received: {path}, whose "
+                f"{run.path.name} holds no model yet. Go on with it (--resume), or name the run of "
+                f"a stage: {', '.join(earlier)}."
+            )
+    if not run.has_model or not run.exists:
+        raise FileNotFoundError(
+            f"MODEL must be a folder written by `keras-fcn train`, with {CONFIG} and {MODEL} in "
+            f"it, a .keras, .caffemodel, .pth or .npz file, or one of "
+            f"{', '.join(weights.published_names())}. "
+            f"Received: {path}."
+        )
+    return run
+
+
+def open_model(name: str | os.PathLike, *, at_once: bool = False) -> tuple[keras.Model, LabelSpace]:
+    """Returns a trained model and what its classes mean.
+
+    Args:
+        name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
+            or the name of published weights, which stands for FCN-8s.
+        at_once: See `keras_fcn.models.from_file.model_from_file`.
+
+    Raises:
+        FileNotFoundError: If it is none of these.
+        ImportError: If it is a `.pth` file and PyTorch is not installed.
+        OSError: If published weights cannot be downloaded.
+        ValueError: If the file is damaged or holds another model.
+    """
+    is_bare_file = Path(name).is_file() and not str(name).lower().endswith(".keras")
+    if at_once and not is_bare_file:
+        raise ValueError(
+            f"--at-once must go with a .pth or .npz file; other models tell it. Received: {name}."
+        )
+    if name in weights.published_names():
+        published = weights.find_published(name, stride=8)
+        model = FCN8s(
+            published.label_space.num_classes,
+            weights=name,
+            fc_units=published.fc_units,
+            data_format="channels_last",
+        )
+        return model, published.label_space
+    if Path(name).is_file():
+        model = model_from_file(name, at_once=at_once) if is_bare_file else load_fcn(name)
+        return model, model.label_space or generic(model.num_classes)
+    run = open_run(name)
+    return run.load_model(), run.label_space()
+
+
+def final_views(name: str | os.PathLike) -> tuple[tuple[float, ...], bool]:
+    """Returns the scales of final predictions, and whether they are mirrored, of a model.
+
+    Args:
+        name: As in `open_model`; what is no run folder is predicted as it is.
+    """
+    if name in weights.published_names() or not Path(name).is_dir():
+        return (1.0,), False
+    recipe = open_run(name).recipe()[1]
+    return recipe.test_scales, recipe.test_flip
