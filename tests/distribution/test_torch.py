@@ -167,7 +167,7 @@ class TestCommandLine:
         done = self.torchrun(*settings, "--devices", "all", "--out", str(tmp_path / "two"))
         assert done.returncode == 0, done.stderr[-5000:]
         assert done.stdout.count("Run: ") == 1
-        # One process takes the images of an epoch in the same order, but a fifth one, too.
+        # A single process would take the fifth image, too.
         read = Split.__len__
         monkeypatch.setattr(Split, "__len__", lambda split: read(split) // 2 * 2)
         assert main(["train", *settings, "--out", str(tmp_path / "one")]) == 0
