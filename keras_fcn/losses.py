@@ -42,6 +42,7 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         dtype: str | keras.DTypePolicy | None = None,
     ):
         super().__init__(from_logits, ignore_class, reduction=reduction, name=name, dtype=dtype)
+        self.ignore_class = ignore_class  # Keras 3.16 does not keep it.
         self.axis = axis
 
     def __call__(self, y_true, y_pred, sample_weight=None):

@@ -22,6 +22,12 @@ def shared():
     return folder
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """A network of few units may draw weights at which all of them are dead."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def release_memory():
     """JAX keeps what it compiled for every shape: gigabytes over the whole suite."""

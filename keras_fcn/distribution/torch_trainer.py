@@ -6,6 +6,7 @@ import types
 import keras
 import torch
 from keras.src.backend.torch.core import get_device
+from keras.src.trainers import trainer as keras_trainer
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,6 +26,9 @@ class Trainer:
     the loss of each process's batches by itself, so that some may have more of them than others.
 
     In a single process nothing changes.
+
+    Keras 3.16 wraps a model itself as soon as there are several processes. It takes the mean of
+    their gradients, which is not that of the common batch, so this class keeps it from doing so.
     """
 
     # Neither is a layer, a variable or a metric, so that Keras and PyTorch do not track them.
@@ -36,6 +40,13 @@ class Trainer:
             self._replica.is_next_call = False
             return self._replica.forward(*args, **kwargs)
         return super().__call__(*args, **kwargs)
+
+    def _initialize_ddp(self):
+        pass
+
+    def get_metrics_result(self):
+        # Keras 3.16 would sum once more over the processes.
+        return keras_trainer.Trainer.get_metrics_result(self)
 
     def make_train_function(self, force=False):
         if torch_processes.number() > 1 and self.jit_compile:

@@ -7,6 +7,9 @@ from keras_fcn import FCN8s, FCN16s, FCN32s
 
 MODELS = (FCN32s, FCN16s, FCN8s)
 
+# PyTorch compiles C++ for every layer, for a minute and more; test_fit.py has a compiled step.
+slow_on_torch = pytest.mark.slow if keras.backend.backend() == "torch" else lambda test: test
+
 
 def small(cls=FCN8s, **arguments):
     return cls(**{"num_classes": 5, "fc_units": 4, "padding": "same", **arguments})
@@ -183,6 +186,7 @@ class TestPrecision:
         assert model.get_layer("fc6").variable_dtype == "float32"
         assert FCN8s.from_config(model.get_config()).dtype_policy.name == "mixed_bfloat16"
 
+    @slow_on_torch
     def test_compiled_prediction_equals_the_eager_one(self):
         model = small(FCN32s)
         model.get_layer("score_fr").kernel.assign(np.ones((1, 1, 4, 5)))

@@ -14,7 +14,7 @@ SIZES = {
 
 
 def compiled_model(cls=FCN32s, axis=-1, **arguments):
-    model = cls(num_classes=3, fc_units=4, padding="same", **arguments)
+    model = cls(num_classes=3, fc_units=16, padding="same", **arguments)
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3),
         loss=SparseCategoricalCrossentropy(from_logits=True, ignore_class=255, axis=axis),
