@@ -152,6 +152,8 @@ class TestBadInput:
         assert "must be given together" in error_of(capsys)
         assert train(data, "--label-space", "camvid") == 1
         assert "(--label-space) must stand without" in error_of(capsys)
+        assert train(data, "--ignore-class", "255", "--gradients", "bfloat16") == 1
+        assert "`gradients` must be None without `devices`" in error_of(capsys)
 
     def test_interrupted_before_the_first_epoch_ends(self, data, capsys, monkeypatch):
         import keras

@@ -36,13 +36,17 @@ def train(options):
     devices = options.devices
     if devices not in (None, "all"):
         devices = devices.split(",")
-    every = {"checkpoint_every": options.checkpoint_every, "devices": devices}
+    every = {
+        "checkpoint_every": options.checkpoint_every,
+        "devices": devices,
+        "gradients": options.gradients,
+    }
     changes = _settings(options)
     if options.resume is not None:
         if changes or options.recipe or options.out or options.start:
             raise ValueError(
-                "--resume must stand alone, but for --checkpoint-every and --devices: a run goes "
-                "on with the settings that it began with."
+                "--resume must stand alone, but for --checkpoint-every, --devices and --gradients: "
+                "a run goes on with the settings that it began with."
             )
         run = trainer.resume(options.resume, **every)
     else:

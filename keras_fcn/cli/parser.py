@@ -152,6 +152,12 @@ def _add_train(subparsers):
         help="share each batch among all, or among some, such as cuda:0,cuda:1; default: one",
     )
     train.add_argument(
+        "--gradients",
+        choices=["bfloat16"],
+        default=None,
+        help="send gradients among the devices at half the size, rounded; default: as they are",
+    )
+    train.add_argument(
         "--or-resume",
         action="store_true",
         default=False,

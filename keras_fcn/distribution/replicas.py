@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 _in_step_of_processes = False
+_gradients = None
 
 
 def num_replicas() -> int:
@@ -75,6 +76,22 @@ def summand(loss: Any) -> Any:
     if context is None:
         return loss
     return loss - ops.stop_gradient(loss * (1 - 1 / context.num_replicas_in_sync))
+
+
+def gradients() -> str | None:
+    """Returns the dtype that a model made now sends its gradients in; `None` for their own."""
+    return _gradients
+
+
+@contextlib.contextmanager
+def gradients_sent_in(dtype: str | None) -> Iterator[None]:
+    """Context manager in which models are made that send their gradients in `dtype`."""
+    global _gradients
+    outer, _gradients = _gradients, dtype
+    try:
+        yield
+    finally:
+        _gradients = outer
 
 
 def check_losses(model: keras.Model) -> None:

@@ -5,9 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
+from keras_fcn.distribution import replicas
+
 
 @contextlib.contextmanager
-def data_parallel(devices: str | Sequence[str] = "all") -> Iterator[None]:
+def data_parallel(
+    devices: str | Sequence[str] = "all", gradients: str | None = None
+) -> Iterator[None]:
     """Lets the models made and compiled in its block share each batch among several devices.
 
     What is trained is what one device would train on the whole batch, with this package's losses,
@@ -21,9 +25,12 @@ def data_parallel(devices: str | Sequence[str] = "all") -> Iterator[None]:
 
     Args:
         devices: `"all"` for all GPUs, or else all CPUs; or names as the backend gives them.
+        gradients: `"bfloat16"` sends the gradients from device to device at half the size, and
+            rounds them and their sum to three digits; `None` sends them as they are. On TensorFlow
+            and PyTorch; weights and the optimizer's state keep their dtype.
 
     Raises:
-        ValueError: If `devices` is neither.
+        ValueError: If an argument is none of these.
 
     Examples:
         >>> from keras_fcn import losses
@@ -32,7 +39,8 @@ def data_parallel(devices: str | Sequence[str] = "all") -> Iterator[None]:
         ...     model.compile("sgd", losses.SparseCategoricalCrossentropy(from_logits=True))
     """
     _check(devices)
-    with _SCOPES[keras.backend.backend()](devices):
+    _check_gradients(gradients)
+    with _SCOPES[keras.backend.backend()](devices), replicas.gradients_sent_in(gradients):
         yield
 
 
@@ -65,6 +73,16 @@ def model_parallel(num_shards: int, devices: str | Sequence[str] = "all") -> Ite
 def _check(devices):
     if (isinstance(devices, str) and devices != "all") or not devices:
         raise ValueError(f"`devices` must be 'all' or names of devices. Received: {devices=}.")
+
+
+def _check_gradients(gradients):
+    if gradients not in (None, "bfloat16"):
+        raise ValueError(f"`gradients` must be None or 'bfloat16'. Received: {gradients=}.")
+    if gradients and keras.backend.backend() == "jax":
+        raise ValueError(
+            "`gradients` must be None on JAX, whose compiler adds them up within the step, in the "
+            f"dtype of the weights. Received: {gradients=}."
+        )
 
 
 def _tensorflow(devices):

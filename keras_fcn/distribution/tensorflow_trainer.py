@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import TFEpochIterator
 from keras.src.utils.python_utils import pythonify_logs
 
-from keras_fcn.distribution.replicas import check_losses
+from keras_fcn.distribution import replicas
 
 
 def strategy(devices):
@@ -106,6 +106,10 @@ def _agree_on_num_batches(iterator, strategy):
 class Trainer:
     """Mixin for a `keras.Model` on TensorFlow; without a strategy it changes nothing."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._gradients = replicas.gradients()
+
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras takes the mean of the replicas' first batches only to see its shape: that costs a
         # generator its first batch, and fails for shares of different sizes and on several workers.
@@ -118,7 +122,9 @@ class Trainer:
 
     def make_train_function(self, force=False):
         if self._distribute_strategy is not None:
-            check_losses(self)
+            replicas.check_losses(self)
+            if self._gradients is not None:
+                _send_gradients_in(self._gradients, self.optimizer)
         return super().make_train_function(force)
 
     def _make_function(self, step_function):
@@ -174,6 +180,20 @@ class Trainer:
         if self._distribute_strategy is None:
             return super().predict_on_batch(x)
         return self.predict(x, _length(x), verbose=0)
+
+
+def _send_gradients_in(dtype, optimizer):
+    """Lets the optimizer of a model add up the gradients of the replicas in `dtype`."""
+    # Of a `LossScaleOptimizer`, the one within.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    sums = type(optimizer)._all_reduce_sum_gradients
+
+    def rounded_sums(grads_and_vars):
+        sent = [(tf.cast(gradient, dtype), variable) for gradient, variable in grads_and_vars]
+        received = sums(optimizer, sent)
+        return [(tf.cast(gradient, variable.dtype), variable) for gradient, variable in received]
+
+    optimizer._all_reduce_sum_gradients = rounded_sums
 
 
 def _length(x):

@@ -7,29 +7,15 @@ import torch
 from keras.src.backend.torch.core import get_device
 from torch import distributed
 
-gradient_dtype = None
-"""torch.dtype that gradients are sent in; that of the gradients if `None`."""
 
-
-def join(gradients: str | None = None) -> None:
+def join() -> None:
     """Makes this process one of those that `torchrun` started; without `torchrun`, does nothing.
 
     To be called before there are models. From then on `fit` and `evaluate` are common: all
     processes call them alike, each with its share of the data.
-
-    Args:
-        gradients: `"bfloat16"` sends gradients at half the size and rounded; `None` sends them as
-            they are.
-
-    Raises:
-        ValueError: If `gradients` is neither `None` nor `"bfloat16"`.
     """
-    global gradient_dtype
-    if gradients not in (None, "bfloat16"):
-        raise ValueError(f"`gradients` must be None or 'bfloat16'. Received: {gradients=}.")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or number() > 1:
         return
-    gradient_dtype = None if gradients is None else torch.bfloat16
     on_gpu = str(get_device()).startswith("cuda")
     if on_gpu:
         # Keras's "cuda" is the current device.
@@ -66,10 +52,10 @@ def gathered(array: np.ndarray) -> np.ndarray:
     return torch.stack(parts).cpu().numpy()
 
 
-def summed_gradients(dtype: torch.dtype | None, bucket: distributed.GradBucket):
+def summed_gradients(dtype: str | None, bucket: distributed.GradBucket):
     """Hook of `DistributedDataParallel`: the sum, where its own takes the mean, sent in `dtype`."""
     gradients = bucket.buffer()
-    sent = gradients if dtype is None else gradients.to(dtype)
+    sent = gradients if dtype is None else gradients.to(getattr(torch, dtype))
     future = distributed.all_reduce(sent, async_op=True).get_future()
     return future.then(lambda done: gradients.copy_(done.value()[0]))
 

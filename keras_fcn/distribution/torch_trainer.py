@@ -35,6 +35,10 @@ class Trainer:
     _replica = None
     _metrics_are_summed = False
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._gradients = replicas.gradients()
+
     def __call__(self, *args, **kwargs):
         if self._replica is not None and self._replica.is_next_call:
             self._replica.is_next_call = False
@@ -99,9 +103,7 @@ class _Replica:
             self.forward = DistributedDataParallel(
                 _Forward(model, self._parameters), gradient_as_bucket_view=True
             )
-            self.forward.register_comm_hook(
-                torch_processes.gradient_dtype, torch_processes.summed_gradients
-            )
+            self.forward.register_comm_hook(model._gradients, torch_processes.summed_gradients)
         for variable in (*model.variables, *model.optimizer.variables):
             distributed.broadcast(variable.value.detach(), src=0)
 

@@ -45,6 +45,7 @@ def train(
     start: str | os.PathLike | None = None,
     checkpoint_every: int | None = None,
     devices: str | Sequence[str] | None = None,
+    gradients: str | None = None,
 ) -> Run | Stages:
     """Trains by a recipe and leaves a run folder behind.
 
@@ -62,6 +63,8 @@ def train(
         devices: What shares each batch, see `keras_fcn.distribution.data_parallel`; `None` for the
             one device of the backend. Several processes must call this alike, with a common `out`,
             which the first one writes.
+        gradients: `"bfloat16"` sends the gradients among the `devices` at half the size and
+            rounded; `None` sends them as they are. See `keras_fcn.distribution.data_parallel`.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -80,8 +83,8 @@ def train(
     if isinstance(recipe, str):
         name, recipe = name or recipe, find_recipe(recipe)
     name = name or type(recipe).__name__
-    options = {"checkpoint_every": checkpoint_every, "devices": devices}
-    _join_processes(devices)
+    options = {"checkpoint_every": checkpoint_every, "devices": devices, "gradients": gradients}
+    _join_processes(devices, gradients)
     processes.first_before_others(lambda: _check_absent(out))
     if start is not None:
         recipe = _starting_from(open_run(start), recipe)
@@ -105,6 +108,7 @@ def resume(
     *,
     checkpoint_every: int | None = None,
     devices: str | Sequence[str] | None = None,
+    gradients: str | None = None,
 ) -> Run | Stages:
     """Goes on with an interrupted run from its last checkpoint, as if it had not been interrupted.
 
@@ -112,6 +116,7 @@ def resume(
         path: The run folder, of one recipe or of a staged one.
         checkpoint_every: As in `train`.
         devices: As in `train`; they may be others than before.
+        gradients: As in `train`, and may be another than before.
 
     Returns:
         The `Run` or `Stages`.
@@ -120,8 +125,8 @@ def resume(
         FileNotFoundError: If there is no such run, or its data are gone.
         ValueError: If its checkpoint is damaged, or its data have changed.
     """
-    options = {"checkpoint_every": checkpoint_every, "devices": devices}
-    _join_processes(devices)
+    options = {"checkpoint_every": checkpoint_every, "devices": devices, "gradients": gradients}
+    _join_processes(devices, gradients)
     if Stages(path).exists:
         return _train_stages(Stages(path), options)
     run = Run(path)
@@ -130,13 +135,18 @@ def resume(
     return run
 
 
-def _scope(devices):
-    return contextlib.nullcontext() if devices is None else data_parallel(devices)
+def _scope(devices, gradients):
+    if devices is None and gradients is not None:
+        raise ValueError(
+            "`gradients` must be None without `devices` to send them to (--devices). Received: "
+            f"{gradients=}."
+        )
+    return contextlib.nullcontext() if devices is None else data_parallel(devices, gradients)
 
 
-def _join_processes(devices):
+def _join_processes(devices, gradients):
     """Before anything is done that only one of them may do."""
-    with _scope(devices):
+    with _scope(devices, gradients):
         pass
 
 
@@ -210,14 +220,14 @@ class _Training:
         self._counted_until = time.monotonic()  # What `seconds` holds.
 
     @classmethod
-    def begin(cls, run, recipe, checkpoint_every, devices):
+    def begin(cls, run, recipe, checkpoint_every, devices, gradients):
         train_split, val_split = processes.first_before_others(lambda: open_splits(recipe))
         weights = None
         if recipe.class_weights is not None:
             weights = train_split.class_weights() ** recipe.class_weights_power
             weights = [float(weight) for weight in weights]
         keras.utils.set_random_seed(recipe.seed)
-        with _scope(devices):
+        with _scope(devices, gradients):
             model = build_model(recipe, train_split.label_space)
             training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
             training.class_weights = weights
@@ -226,20 +236,20 @@ class _Training:
             warn_of_bad_start(model)
             warn_of_slow_precision(recipe)
             print_mean_loss_rate(recipe, train_split)
-        training._check_processes()
+        training._check_processes(gradients)
         return training
 
     @classmethod
-    def resume(cls, run, checkpoint_every, devices):
+    def resume(cls, run, checkpoint_every, devices, gradients):
         _, recipe = run.recipe()
         processes.first_before_others(run.clean)
         if not run.has_state:
             _say(f"{run.path} holds no checkpoint yet: it begins anew.")
-            return cls.begin(run, recipe, checkpoint_every, devices)
+            return cls.begin(run, recipe, checkpoint_every, devices, gradients)
         facts = read_facts(run.state_path)
         train_split, val_split = processes.first_before_others(lambda: open_splits(recipe))
         keras.utils.set_random_seed(recipe.seed)
-        with _scope(devices):
+        with _scope(devices, gradients):
             model = MODELS[recipe.model].from_config(facts["model"])
             training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
             training.class_weights = facts["class_weights"]
@@ -257,10 +267,10 @@ class _Training:
             f"{run.path}: goes on after {training.epoch} of {training.num_epochs} epochs"
             + (f" and {training.step} steps" if training.step else "")
         )
-        training._check_processes()
+        training._check_processes(gradients)
         return training
 
-    def _check_processes(self):
+    def _check_processes(self, gradients):
         """Compares code, data, settings and weights of several processes before the first step."""
         if processes.count() == 1:
             return
@@ -270,6 +280,7 @@ class _Training:
                 "code": code_of_package(),
                 "data": self.data,
                 "settings": {k: v for k, v in as_settings(self.recipe).items() if k not in PATHS},
+                "gradients": gradients,
                 "place to go on from": (self.epoch, self.step),
                 "weights": f"{zlib.crc32(weights):08x}",
             }

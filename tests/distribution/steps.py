@@ -5,6 +5,7 @@ file `SCENARIO-PROCESS.npz`.
 """
 
 import contextlib
+import functools
 import json
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ DEFAULTS = {
 SCENARIOS = {
     "paper's sum": {"loss": "sum"},
     "mean": {},
+    "gradients in bfloat16": {"gradients": "bfloat16"},
     "focal": {"loss": "focal"},
     "dice": {"loss": "dice"},
     "lovasz": {"loss": "lovasz"},
@@ -41,6 +43,7 @@ DEFAULT_SCENARIO = {
     "generator": False,
     "batch_by_batch": False,
     "fcn": False,
+    "gradients": None,
 }
 NUM_CLASSES, IGNORED = 3, 255
 
@@ -125,6 +128,8 @@ def run(scenario, context, process, processes):
     options = {**DEFAULT_SCENARIO, **SCENARIOS[scenario]}
     batch_size = -(-options["batch_size"] // processes)
     keras.utils.set_random_seed(7)
+    if options["gradients"]:
+        context = functools.partial(context, gradients=options["gradients"])
     with context():
         model = (fcn if options["fcn"] else small_model)(options["dropout_rate"])
         optimizer, loss = objective(options["loss"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_fcn
+from keras_fcn.distribution import data_parallel
 
 BACKEND = keras.backend.backend()
 if BACKEND == "torch":
@@ -22,6 +23,7 @@ DEVICES = {"tensorflow": 2, "jax": 4}[BACKEND]
 SCENARIOS = ["paper's sum", "mean", "weighted sum", "lovasz", "uneven batches", "fcn"]
 OF_PROCESSES = ["paper's sum", "mean", "uneven batches"]
 DROPOUT = ["dropout", "dropout again"]
+ROUNDED = [] if BACKEND == "jax" else ["gradients in bfloat16"]
 
 
 def start(folder, environment, **arguments):
@@ -71,7 +73,8 @@ def one(tmp_path_factory):
 def many(tmp_path_factory):
     """Devices of one process."""
     folder = tmp_path_factory.mktemp("many")
-    return results(folder, start(folder, {}, parallel="data", devices=DEVICES))
+    options = {"devices": DEVICES, "scenarios": [*SCENARIOS, *DROPOUT, *ROUNDED]}
+    return results(folder, start(folder, {}, parallel="data", **options))
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +96,9 @@ def two_processes(tmp_path_factory):
                 "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
                 "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
             }
-        placed = {"parallel": "data", "process": number, "processes": 2, "scenarios": OF_PROCESSES}
-        processes.append(start(folder, environment, **placed))
+        placed = {"parallel": "data", "process": number, "processes": 2}
+        scenarios = [*OF_PROCESSES, *ROUNDED]
+        processes.append(start(folder, environment, scenarios=scenarios, **placed))
     return results(folder, *processes)
 
 
@@ -111,6 +115,12 @@ def assert_trains_alike(found, wanted):
     assert max(changes) > 1e-4
 
 
+def assert_gradients_are_rounded(found, exact):
+    name = next(name for name in exact if name.startswith("weights of fc6/kernel"))
+    difference = np.abs(found[name] - exact[name]).max()
+    assert 1e-5 < difference < 1e-2
+
+
 class TestDevices:
     @pytest.mark.parametrize("scenario", SCENARIOS)
     def test_weights_after_five_steps_are_those_of_one_device(self, one, many, scenario):
@@ -121,6 +131,10 @@ class TestDevices:
         assert found["matrix"].sum() > 0
         np.testing.assert_array_equal(found["matrix"], wanted["matrix"])
         np.testing.assert_allclose(found["prediction"], wanted["prediction"], atol=1e-5)
+
+    @pytest.mark.skipif(BACKEND == "jax", reason="JAX sends gradients as they are")
+    def test_gradients_in_bfloat16_are_rounded(self, many):
+        assert_gradients_are_rounded(many("gradients in bfloat16"), many("mean"))
 
     def test_dropout_is_reproducible(self, one, many):
         first, again = (many(scenario) for scenario in DROPOUT)
@@ -146,6 +160,27 @@ class TestProcesses:
         for number in range(2):
             found = two_processes("mean", number)["matrix"]
             np.testing.assert_array_equal(found, one("mean")["matrix"])
+
+    @pytest.mark.skipif(BACKEND == "jax", reason="JAX sends gradients as they are")
+    def test_gradients_in_bfloat16_are_rounded_alike(self, two_processes):
+        first, second = (two_processes("gradients in bfloat16", number) for number in range(2))
+        assert_gradients_are_rounded(first, two_processes("mean"))
+        for name in first:
+            if name.startswith("weights of "):
+                np.testing.assert_array_equal(first[name], second[name])
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX alone adds up gradients within its step")
+def test_gradients_in_bfloat16_are_refused():
+    reason = "`gradients` must be None on JAX"
+    with pytest.raises(ValueError, match=reason), data_parallel(gradients="bfloat16"):
+        pass
+
+
+def test_gradients_of_an_unknown_kind_are_refused():
+    reason = "`gradients` must be None or 'bfloat16'"
+    with pytest.raises(ValueError, match=reason), data_parallel(gradients="int4"):
+        pass
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX splits kernels among devices")

@@ -15,7 +15,7 @@ import torch
 from helpers import randomize, variables_as_numpy
 
 from keras_fcn import FCN8s, FCN32s, losses, metrics
-from keras_fcn.distribution import torch_processes
+from keras_fcn.distribution import data_parallel, torch_processes
 from keras_fcn.distribution.trainer import DistributedTrainer
 from keras_fcn.models.deep_supervision import with_coarser_heads
 from keras_fcn.training.optimizer import CoupledSGD
@@ -99,10 +99,8 @@ def mean_loss(rank, world, rows=UNEVENLY):
 
 
 def gradients_in_bfloat16(rank, world):
-    torch_processes.gradient_dtype = torch.bfloat16
-    found = mean_loss(rank, world)
-    torch_processes.gradient_dtype = None
-    return found
+    with data_parallel(gradients="bfloat16"):
+        return mean_loss(rank, world)
 
 
 def region_losses(rank, world, rows=UNEVENLY):
