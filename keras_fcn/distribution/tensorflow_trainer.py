@@ -52,13 +52,15 @@ def worker() -> int:
 def gathered(array: np.ndarray) -> np.ndarray:
     """See `processes`."""
     strategy = _several_workers()
+    # TensorFlow sends no bytes.
+    sent = array.astype("int32") if array.dtype == "uint8" else array
 
     def gather():
         context = tf.distribute.get_replica_context()
-        return context.all_gather(tf.constant(array)[None], axis=0)
+        return context.all_gather(tf.constant(sent)[None], axis=0)
 
     own = strategy.experimental_local_results(strategy.run(tf.function(gather)))[0].numpy()
-    return own[:: strategy.extended._num_devices_per_worker]
+    return own[:: strategy.extended._num_devices_per_worker].astype(array.dtype)
 
 
 class _SeveralWorkers(tf.distribute.MultiWorkerMirroredStrategy):

@@ -168,6 +168,10 @@ def run(scenario, context, process, processes):
     elif options["dropout_rate"]:
         with context():
             result["masks"] = masks()
+    if processes > 1:
+        from keras_fcn.distribution.processes import gather
+
+        result["told"] = gather("first" if process == 0 else "the second")
     return result
 
 

@@ -169,6 +169,10 @@ class TestProcesses:
             if name.startswith("weights of "):
                 np.testing.assert_array_equal(first[name], second[name])
 
+    def test_processes_tell_each_other_what_has_any_length(self, two_processes):
+        for number in range(2):
+            assert two_processes("mean", number)["told"].tolist() == ["first", "the second"]
+
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX alone adds up gradients within its step")
 def test_gradients_in_bfloat16_are_refused():
