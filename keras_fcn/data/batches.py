@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_fcn.data.examples import Palette
 from keras_fcn.data.files import Pair
 from keras_fcn.data.padding import PadTo, batched, check_pad_to
+from keras_fcn.data.shards import Shard, checked_shard
 from keras_fcn.data.sources import DatasetSource, PairsSource
 from keras_fcn.data.transforms import Transform, random_flip
 
@@ -25,7 +26,7 @@ def training_batches(
     transforms: Sequence[Transform] = (random_flip,),
     pad_to: PadTo = None,
     drop_remainder: bool = False,
-    shard: tuple[int, int] = (0, 1),
+    shard: Shard = (0, 1),
     cache: str | os.PathLike | None = None,
     on_error: str = "raise",
     first_epoch: int = 0,
@@ -57,9 +58,11 @@ def training_batches(
             list of sizes pads to the smallest that holds the batch. `None` pads no further.
         drop_remainder: Whether to leave out the last batch of an epoch where it is smaller.
         shard: (index, count): of `count` processes, each with the same arguments otherwise, this is
-            number `index`, from 0. No two get the same example in an epoch. All get equally many:
-            at the end of the epoch's order up to `count` - 1 examples are left out, others in
-            each epoch.
+            number `index`, from 0; `"auto"`: as `data_parallel` has joined them. No two get the
+            same example in an epoch, and each opens or decodes its own alone, of pairs and of
+            what `load` and its like return unchanged. All get equally many: at the end of the
+            epoch's order up to `count` - 1 examples are left out, others in each epoch. A dataset
+            must be the whole one, loaded without `shard`.
         cache: Where to keep the examples as they were read, before the transforms: `"memory"`, a
             folder of their own, or `None`. Changed files are read anew; a dataset is stored in the
             folder once and whole, and is not looked at again while the folder exists.
@@ -89,7 +92,7 @@ def training_batches(
         _check_at_least("first_step", first_step, 0)
     _check_at_least("shuffle_buffer", shuffle_buffer, 1)
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format)
-    index, count = _checked_shard(shard)
+    index, count = checked_shard(shard)
     if on_error == "skip" and count > 1:
         raise ValueError(
             "`on_error` must be 'raise' where processes share an epoch, since a file that one of "
@@ -164,9 +167,7 @@ def places_of_batch(
         return source.shuffled(seed, epoch, shuffle_buffer)
 
     order = tf.data.Dataset.from_tensors(np.int64(epoch)).flat_map(one_epoch)
-    chosen = order.skip(step * batch_size).take(batch_size)
-    if isinstance(examples, tf.data.Dataset):
-        chosen = chosen.map(lambda index, image, label_map: index)
+    chosen = order.skip(step * batch_size).take(batch_size).map(lambda index, *_: index)
     return [int(place) for place in chosen.as_numpy_iterator()]
 
 
@@ -178,7 +179,7 @@ def evaluation_batches(
     batch_size: int = 1,
     transforms: Sequence[Transform] = (),
     pad_to: PadTo = None,
-    shard: tuple[int, int] = (0, 1),
+    shard: Shard = (0, 1),
     cache: str | os.PathLike | None = None,
     on_error: str = "raise",
     palette: Palette | None = None,
@@ -194,7 +195,7 @@ def evaluation_batches(
     Args, Returns and Raises: See `training_batches`.
     """
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, False, data_format)
-    index, count = _checked_shard(shard)
+    index, count = checked_shard(shard)
     source = _source(examples, batching, transforms, palette, on_error, cache)
     read = source.read(source.in_order().shard(count, index))
     if transforms:
@@ -299,20 +300,6 @@ def _transformed(transforms, seed):
         return image, label_map
 
     return transform
-
-
-def _checked_shard(shard):
-    try:
-        index, count = shard
-        valid = isinstance(index, int) and isinstance(count, int) and 0 <= index < count
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            "`shard` must be two integers (index, count) with index from 0 to count - 1. "
-            f"Received: {shard=}."
-        )
-    return index, count
 
 
 def _check_at_least(name, value, least):

@@ -10,6 +10,8 @@ from keras_fcn.data.examples import Palette
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.named import data_set_names, load_named
 from keras_fcn.data.reader import Reader
+from keras_fcn.data.shards import Shard, check_enough, checked_shard
+from keras_fcn.data.unread import parts, read_later
 from keras_fcn.label_spaces import LabelSpace
 
 # Of images and of label maps, below the folder of a data set.
@@ -27,6 +29,7 @@ def load(
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     download: bool = True,
+    shard: Shard = None,
 ) -> tf.data.Dataset:
     """Loads a data set by its name, or from a folder.
 
@@ -48,6 +51,7 @@ def load(
         data_dir: Where prepared data sets lie; for a name.
         manual_dir: Where files lie that you fetched yourself; for a name.
         download: Whether to fetch what is not there; for a name.
+        shard: See `from_pairs`.
 
     Returns:
         Dataset of {"image": (height, width, 3) uint8, "label_map": (height, width) int32}.
@@ -60,7 +64,13 @@ def load(
     if name_or_directory not in data_set_names():
         images, labels = _layout(Path(name_or_directory), split, data_set_names())
         return from_directory(
-            images, labels, label_space, recursive=True, palette=palette, on_error=on_error
+            images,
+            labels,
+            label_space,
+            recursive=True,
+            palette=palette,
+            on_error=on_error,
+            shard=shard,
         )
     if label_space is not None or palette is not None or on_error != "raise":
         raise ValueError(
@@ -73,15 +83,23 @@ def load(
             "`split` must be given for a data set by name, such as 'train'. "
             f"Received: {name_or_directory!r}, {split=}."
         )
-    dataset = load_named(
-        name_or_directory, split, data_dir=data_dir, manual_dir=manual_dir, download=download
+    elements, read = parts(
+        load_named(
+            name_or_directory,
+            split,
+            data_dir=data_dir,
+            manual_dir=manual_dir,
+            download=download,
+            shard=shard,
+        )
     )
-    return dataset.map(
-        lambda example: {
-            "image": example["image"],
-            "label_map": tf.cast(example["label_map"], tf.int32),
-        }
-    )
+
+    def read_both(element):
+        example = read(element)
+        label_map = tf.cast(example["label_map"], tf.int32)
+        return {"image": example["image"], "label_map": label_map}
+
+    return read_later(elements, read_both)
 
 
 def from_directory(
@@ -92,6 +110,7 @@ def from_directory(
     recursive: bool = False,
     palette: Palette | None = None,
     on_error: str = "raise",
+    shard: Shard = None,
 ) -> tf.data.Dataset:
     """Reads the images of one folder with the label maps of the same names in another.
 
@@ -106,6 +125,7 @@ def from_directory(
         recursive: See `find_pairs`.
         palette: See `from_pairs`.
         on_error: See `from_pairs`.
+        shard: See `from_pairs`.
 
     Returns:
         Dataset of {"image": (height, width, 3) uint8, "label_map": (height, width) int32} in the
@@ -116,7 +136,7 @@ def from_directory(
         tensorflow.errors.InvalidArgumentError: As in `from_pairs`.
     """
     pairs = find_pairs(images, labels, recursive=recursive)
-    return from_pairs(pairs, label_space, palette=palette, on_error=on_error)
+    return from_pairs(pairs, label_space, palette=palette, on_error=on_error, shard=shard)
 
 
 def from_pairs(
@@ -125,6 +145,7 @@ def from_pairs(
     *,
     palette: Palette | None = None,
     on_error: str = "raise",
+    shard: Shard = None,
 ) -> tf.data.Dataset:
     """Reads pairs of files.
 
@@ -136,28 +157,43 @@ def from_pairs(
             void: `{**dict(zip(space.palette, range(space.num_classes))), (0, 0, 0): 255}`.
         on_error: `"raise"`, or `"skip"` to leave out what cannot be used; each iteration then ends
             with a warning that counts and names it.
+        shard: (index, count) for the share of number `index`, from 0, of `count` processes, or
+            `"auto"` for that of this process among those that `data_parallel` has joined. Every
+            example is in exactly one share, always the same, and no other is read; shares differ
+            by one example at most. To train, pass `shard` to `training_batches` instead, which
+            deals out anew in every epoch, equally many to each process.
 
     Returns:
         Dataset of {"image": (height, width, 3) uint8, "label_map": (height, width) int32} in the
         order of the pairs.
 
     Raises:
-        ValueError: If there are no pairs, or `on_error` is not as described.
+        ValueError: If there are no pairs, or not one for each process, or `on_error` or `shard`
+            is not as described.
         tensorflow.errors.InvalidArgumentError: While iterating, if a file cannot be used; the
             message names it.
     """
-    pairs = list(pairs)
+    pairs, (index, count) = list(pairs), checked_shard(shard)
+    if count > 1:
+        check_enough(len(pairs), (index, count))
+    pairs = pairs[index::count]
     if palette is None and label_space is not None:
         palette = label_space.palette
-    read = Reader(
+    reader = Reader(
         pairs,
         num_classes=label_space and label_space.num_classes,
         ignore_class=label_space and label_space.ignore_class,
         palette=palette,
         on_error=on_error,
     )
-    examples = read(tf.data.Dataset.range(len(pairs)))
-    return examples.map(lambda _, image, label_map: {"image": image, "label_map": label_map})
+    indices = tf.data.Dataset.range(len(pairs))
+    if on_error == "raise":
+        return read_later(indices, lambda index: _named(index, *reader.example(index)))
+    return reader(indices).map(_named)
+
+
+def _named(_, image, label_map):
+    return {"image": image, "label_map": label_map}
 
 
 def _layout(folder, split, names):

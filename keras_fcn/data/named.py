@@ -6,7 +6,9 @@ Whatever a data set's files call void is 255 here, and the class ids are those o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import operator
 import os
 import re
 import warnings
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_fcn import label_spaces
+from keras_fcn.data.shards import Shard, check_enough, checked_shard
 from keras_fcn.label_spaces import LabelSpace
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ def load_named(
     manual_dir: str | os.PathLike | None = None,
     download: bool = True,
     features: Sequence[str] = (),
+    shard: Shard = None,
 ) -> tf.data.Dataset:
     """Loads a data set by its name, after building it with TFDS where that has not been done.
 
@@ -67,6 +71,7 @@ def load_named(
         download: Whether to download and build what `data_dir` does not hold.
         features: Further features of the data set to keep, such as "depth" of "nyudv2" or
             "geometric_label_map" of "sift_flow".
+        shard: See `from_pairs`; a share is a run of examples, as they lie in TFDS's files.
 
     Returns:
         `tf.data.Dataset` of {"image": (height, width, 3), uint8, RGB, "label_map": (height,
@@ -74,11 +79,11 @@ def load_named(
         channel are (height, width), too.
 
     Raises:
-        ValueError: If there is no such data set, split or feature.
+        ValueError: If there is no such data set, split or feature, or `shard` is not as described.
         FileNotFoundError: If the data are neither in `data_dir` nor `manual_dir` and cannot be
             downloaded, or `manual_dir` does not exist.
     """
-    data_set = _data_set(name)
+    data_set, shard = _data_set(name), checked_shard(shard)
     _check_split(name, split, data_set.splits)
     if manual_dir is not None and not Path(manual_dir).is_dir():
         raise FileNotFoundError(f"`manual_dir` must be a folder. Received: {manual_dir=}.")
@@ -88,6 +93,8 @@ def load_named(
     _check_features(name, features, builder)
     _prepare(name, builder, manual_dir, download, data_set.in_tfds)
     _check_built(name, split, builder)
+    if shard[1] > 1:
+        split = _share(split, builder, shard)
     return _load(builder, split, data_set, features)
 
 
@@ -116,8 +123,10 @@ def example_names(
     options = {"data_dir": data_dir, "manual_dir": manual_dir}
     if feature is None:
         return [f"{number:06d}" for number in range(len(load_named(name, split, **options)))]
-    named = load_named(name, split, features=(feature,), **options)
-    values = named.map(lambda example: example[feature]).as_numpy_iterator()
+    from keras_fcn.data.unread import parts
+
+    unread, _ = parts(load_named(name, split, features=(feature,), **options))
+    values = unread.map(lambda element: element[feature]).as_numpy_iterator()
     return [value.decode() for value in values]
 
 
@@ -226,14 +235,54 @@ def _check_built(name, split, builder):
         )
 
 
+def _share(split, builder, shard):
+    """What TFDS reads for one of several processes; sums of splits count as one."""
+    import tensorflow_datasets as tfds
+
+    index, count = shard
+    splits = builder.info.splits
+    # As `tfds.even_splits` does it, whose shares of a sum differ by more than one.
+    parts = []
+    for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(splits):
+        length = splits[part.splitname].num_examples
+        parts.append((part.splitname, *slice(part.from_, part.to).indices(length)[:2]))
+    total = sum(end - start for _, start, end in parts)
+    check_enough(total, shard)
+    first, last = total * index // count, total * (index + 1) // count
+    share, place = [], 0
+    for name, start, end in parts:
+        # `place` is that of this part's first example in the sum.
+        own = max(start, start + first - place), min(end, start + last - place)
+        if own[0] < own[1]:
+            share.append(tfds.core.ReadInstruction(name, from_=own[0], to=own[1], unit="abs"))
+        place += end - start
+    return functools.reduce(operator.add, share)
+
+
 def _load(builder, split, data_set, features):
     import tensorflow as tf
+    import tensorflow_datasets as tfds
 
+    from keras_fcn.data.unread import read_later
+
+    # Images wait for `read`, so that a process that needs others decodes none of these.
+    known = builder.info.features
+    wanted = (*features, data_set.image, data_set.label_map)
+    images = {name for name in wanted if isinstance(known[name], tfds.features.Image)}
+    elements = builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders={name: tfds.decode.SkipDecoding() for name in images},
+    ).map(lambda found: {name: found[name] for name in wanted})
     table = None
     if data_set.class_ids is not None:
         table = tf.constant([data_set.class_ids.get(value, _VOID) for value in range(256)], "uint8")
 
-    def to_example(found):
+    def read(found):
+        found = {
+            name: known[name].decode_example(value) if name in images else value
+            for name, value in found.items()
+        }
         # The first channel is the class: others, of ADE20K's label maps, count the instances.
         label_map = found[data_set.label_map][:, :, 0]
         if table is not None:
@@ -241,9 +290,7 @@ def _load(builder, split, data_set, features):
         more = {feature: _without_single_channel(found[feature]) for feature in features}
         return {**more, "image": found[data_set.image], "label_map": label_map}
 
-    return builder.as_dataset(split=split, shuffle_files=False).map(
-        to_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
+    return read_later(elements, read)
 
 
 def _without_single_channel(feature):

@@ -67,7 +67,7 @@ class Reader:
         """Returns the dataset of (index, image, label_map) of these pairs, in their order."""
         if not self._skip:
             return indices.map(
-                lambda index: (index, *_tensors(self._read_or_raise, index)),
+                lambda index: (index, *self.example(index)),
                 num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True,
             )
@@ -76,6 +76,10 @@ class Reader:
             lambda _: tf.numpy_function(lambda: np.int64(next(self._iterations)), [], tf.int64)
         )
         return iteration.flat_map(lambda number: self._skipping(indices, number))
+
+    def example(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns image and label map of one pair, whatever `on_error` is."""
+        return _tensors(self._read_or_raise, index)
 
     def _skipping(self, indices, number):
         examples = indices.map(

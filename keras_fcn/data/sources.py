@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_fcn.data.examples import Palette, check_label_map, read_label_map
 from keras_fcn.data.files import Pair
 from keras_fcn.data.reader import Reader
+from keras_fcn.data.unread import parts
 
 
 class PairsSource:
@@ -73,7 +74,7 @@ class PairsSource:
 
 
 class DatasetSource:
-    """A dataset of {"image", "label_map"}; elements are (index, image, label_map) from the start.
+    """A dataset of {"image", "label_map"}; elements are (index, what `read` makes an example of).
 
     Args:
         dataset: As from `load`.
@@ -92,21 +93,21 @@ class DatasetSource:
         if number == 0:
             raise ValueError("`examples` must hold at least one example. Received: none.")
         self.num_examples = number if number > 0 else None
+        _check_elements(dataset.element_spec)
         check = _value_check(num_classes, ignore_class)
-        checked = (
-            _in_one_shape(dataset)
-            .enumerate()
-            .map(
-                lambda index, example: (index, *check(index, *example)),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-        )
-        self._examples = _cached(checked, cache)
+        elements, read_one = parts(dataset)
+
+        def read(index, element):
+            return index, *check(index, *_in_one_shape(read_one(element)))
+
+        self._read, self._is_read = read, cache is not None
+        self._elements = elements.enumerate()
+        if cache is not None:
+            self._elements = _cached(self._read_all(self._elements), cache)
 
     def in_order(self) -> tf.data.Dataset:
         """Returns all elements in the order of the dataset."""
-        return self._examples
+        return self._elements
 
     def shuffled(self, seed: int, epoch: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
         """Returns all elements in an order that follows from seed and epoch."""
@@ -114,18 +115,19 @@ class DatasetSource:
         # it into its own, and would otherwise take the user's global seed.
         tf.random.set_seed(1)
         order_seed = tf.random.stateless_uniform((), (seed, epoch), None, None, tf.int64)
-        return self._examples.shuffle(
+        return self._elements.shuffle(
             shuffle_buffer, seed=order_seed, reshuffle_each_iteration=False
         )
 
-    def read(self, examples: tf.data.Dataset) -> tf.data.Dataset:
-        """Returns the elements as they are."""
-        return examples
+    def read(self, elements: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the dataset of (index, image, label_map) of these elements, in their order."""
+        return elements if self._is_read else self._read_all(elements)
+
+    def _read_all(self, elements):
+        return elements.map(self._read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _in_one_shape(dataset):
-    """Dataset of (image, label_map): uint8 (height, width, 3) and int32 (height, width)."""
-    spec = dataset.element_spec
+def _check_elements(spec):
     if not isinstance(spec, dict) or not {"image", "label_map"} <= spec.keys():
         raise ValueError(
             "`examples` must be a dataset of dictionaries with 'image' and 'label_map'. "
@@ -141,11 +143,11 @@ def _in_one_shape(dataset):
     if spec["image"].dtype != tf.uint8:
         raise ValueError(f"`examples` must hold images in uint8. Received: {spec['image']}.")
 
-    def one_shape(example):
-        label_map = tf.ensure_shape(example["label_map"], (None, None))
-        return tf.ensure_shape(example["image"], (None, None, 3)), tf.cast(label_map, tf.int32)
 
-    return dataset.map(one_shape)
+def _in_one_shape(example):
+    """(image, label_map): uint8 (height, width, 3) and int32 (height, width)."""
+    label_map = tf.ensure_shape(example["label_map"], (None, None))
+    return tf.ensure_shape(example["image"], (None, None, 3)), tf.cast(label_map, tf.int32)
 
 
 def _value_check(num_classes, ignore_class):

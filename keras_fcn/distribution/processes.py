@@ -3,6 +3,8 @@
 All of them call these functions alike, in the same order.
 """
 
+import json
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -21,6 +23,21 @@ def count() -> int:
 def index() -> int:
     """Returns the number of this process, from 0."""
     return _backend_processes()[0]
+
+
+def shard() -> tuple[int, int]:
+    """Returns (`index()`, `count()`), which names the share of the data of this process."""
+    return index(), count()
+
+
+def check_joined() -> None:
+    """Raises a ValueError if this process was started as one of several and is none of them yet."""
+    started = _started()
+    if started > 1 and count() == 1:
+        raise ValueError(
+            "`data_parallel()` must be entered before processes share out data. Received: "
+            f"{started} processes that have not joined."
+        )
 
 
 def gather(value: _Value) -> list[_Value]:
@@ -62,6 +79,26 @@ def first_before_others(function: Callable[[], _Value]) -> _Value:
     return result if index() == 0 else function()
 
 
+def all_or_none(function: Callable[[], _Value]) -> _Value:
+    """Calls a function in all processes at once.
+
+    Raises:
+        ValueError: If it fails in one of them, also in the others.
+    """
+    result, error = None, None
+    try:
+        result = function()
+    except (OSError, ValueError) as failure:
+        error = failure
+    messages = gather(None if error is None else str(error))
+    if error is not None:
+        raise error
+    for number, message in enumerate(messages):
+        if message is not None:
+            raise ValueError(f"Process {number} failed: {message}")
+    return result
+
+
 def check_equal(facts: Mapping[str, Any]) -> None:
     """Compares what all processes must have alike.
 
@@ -79,6 +116,17 @@ def check_equal(facts: Mapping[str, Any]) -> None:
                     f"All processes must have the same {name}. Received: {first} in process 0 and "
                     f"{others[name]} in process {number}."
                 )
+
+
+def _started():
+    """How many processes the environment tells of, joined or not."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return int(os.environ.get("WORLD_SIZE", "1"))
+    if backend == "jax":
+        return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1"))
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
 
 
 def _backend_processes():

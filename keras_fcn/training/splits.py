@@ -14,6 +14,7 @@ from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load
 from keras_fcn.data.named import example_names, label_space_of, version_of
 from keras_fcn.data.transforms import photometric_jitter, random_crop, random_flip, random_scale
+from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import LabelSpace, choose
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe
@@ -57,7 +58,7 @@ class Split:
 
     def batches(self, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """Returns batches of one example, in order and unchanged: of a process, its own."""
-        return batches.evaluation_batches(self.examples, **self._classes, shard=shard)
+        return batches.evaluation_batches(self.examples, **self.classes, shard=shard)
 
     def training_batches(
         self, recipe: Recipe, epoch: int, first_step: int, shard: tuple[int, int] = (0, 1)
@@ -68,7 +69,7 @@ class Split:
         """
         return batches.training_batches(
             self.examples,
-            **self._classes,
+            **self.classes,
             batch_size=recipe.batch_size // shard[1],
             shard=shard,
             seed=recipe.seed,
@@ -81,7 +82,7 @@ class Split:
         """Returns what the examples of one training batch are called."""
         places = batches.places_of_batch(
             self.examples,
-            **self._classes,
+            **self.classes,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             epoch=epoch,
@@ -91,33 +92,38 @@ class Split:
         return [names[place] for place in places]
 
     def class_weights(self) -> np.ndarray:
-        """Returns the weights of the classes by median frequency, 0 for one that never occurs."""
+        """Returns the weights of the classes by median frequency, 0 for one that never occurs.
+
+        Several processes count their shares and must call this alike.
+        """
         num_classes = self.label_space.num_classes
-        pixels, pixels_where_present = np.zeros((2, num_classes), "int64")
-        with progress_bar("counting classes", len(self)) as advance:
-            for _, label_map in self.batches():
+        sums = np.zeros((2, num_classes), "int64")
+        pixels, pixels_where_present = sums
+        examples = self.batches(processes.shard())
+        with progress_bar("counting classes", int(examples.cardinality())) as advance:
+            for _, label_map in examples:
                 label_map = label_map.numpy()
                 counts = np.bincount(label_map[label_map != self.label_space.ignore_class])
                 counts = np.pad(counts, (0, num_classes - len(counts)))
                 pixels += counts
                 pixels_where_present += (counts > 0) * counts.sum()
                 advance()
-        return np.nan_to_num(median_frequency(pixels, pixels_where_present))
+        return np.nan_to_num(median_frequency(*processes.sum_of_all(sums)))
 
     @property
-    def _classes(self):
+    def classes(self) -> dict[str, int | None]:
+        """The number of classes and the ignored one, as batches and checks take them."""
         space = self.label_space
         return {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
 
 
 def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
-    """Returns what a recipe learns from and what it validates on, after a check of every file.
+    """Returns what a recipe learns from and what it validates on; `check_files` reads them.
 
     Data sets by name are downloaded and built where that has not been done.
 
     Raises:
-        FileNotFoundError, ValueError: If files are missing or cannot be used, or if the recipe
-            does not say which.
+        FileNotFoundError, ValueError: If files are missing, or if the recipe does not say which.
     """
     if recipe.data is not None:
         _check_named(recipe)
@@ -126,9 +132,33 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
         _check_folders(recipe)
         label_space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
         open_them = _folder_splits
-    # Before the minutes that a download or the check of many files takes.
+    # Before the minutes that a download takes.
     transforms(recipe, label_space.ignore_class)
     return open_them(recipe, label_space)
+
+
+def check_files(splits: Sequence[Split | None]) -> None:
+    """Reads every pair of files once; several processes read their shares, and call this alike.
+
+    Data sets by name were checked when they were built.
+
+    Args:
+        splits: As from `open_splits`.
+
+    Raises:
+        FileNotFoundError, ValueError: If a file cannot be used, in every process.
+    """
+    if splits[0].source is not None:
+        return
+    index, count = processes.shard()
+    pairs = [pair for split in splits if split is not None for pair in split.examples]
+    share, classes = pairs[index::count], splits[0].classes
+
+    def check():
+        with progress_bar("checking files", len(share)) as advance:
+            check_pairs(share, **classes, progress=lambda done, of: advance())
+
+    processes.all_or_none(check)
 
 
 def transforms(recipe: Recipe, ignore_class: int | None) -> list:
@@ -172,14 +202,6 @@ def _folder_splits(recipe, label_space):
     pairs = [find_pairs(recipe.images, recipe.labels)]
     if recipe.val_images is not None:
         pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
-    everything = [pair for split in pairs for pair in split]
-    with progress_bar("checking files", len(everything)) as advance:
-        check_pairs(
-            everything,
-            num_classes=label_space.num_classes,
-            ignore_class=label_space.ignore_class,
-            progress=lambda done, of: advance(),
-        )
     splits = [Split(split, label_space) for split in pairs]
     return splits[0], splits[1] if len(splits) > 1 else None
 

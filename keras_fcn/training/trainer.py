@@ -33,7 +33,7 @@ from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import MODELS, PATHS, Recipe, StagedRecipe, as_settings, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages, copy_of
-from keras_fcn.training.splits import open_splits
+from keras_fcn.training.splits import check_files, open_splits
 from keras_fcn.training.trained import open_run
 
 
@@ -163,6 +163,12 @@ def _say(text):
         print(text, flush=True)
 
 
+def _open_splits(recipe):
+    splits = processes.first_before_others(lambda: open_splits(recipe))
+    check_files(splits)
+    return splits
+
+
 def _starting_from(run, recipe):
     """The recipe, or the first stage of a staged one, with the best model of a run as weights."""
     if not isinstance(recipe, StagedRecipe):
@@ -206,7 +212,7 @@ class _Training:
         self.train_split, self.val_split = train_split, val_split
         self.checkpoint_every, self.devices = checkpoint_every, devices
         self.data = train_split.fingerprint()
-        self.shard = (processes.index(), processes.count())
+        self.shard = processes.shard()
         _check_divides(recipe.batch_size, processes.count())
         # All processes get equally many in an epoch.
         self.num_examples = len(train_split) // processes.count() * processes.count()
@@ -221,7 +227,7 @@ class _Training:
 
     @classmethod
     def begin(cls, run, recipe, checkpoint_every, devices, gradients):
-        train_split, val_split = processes.first_before_others(lambda: open_splits(recipe))
+        train_split, val_split = _open_splits(recipe)
         weights = None
         if recipe.class_weights is not None:
             weights = train_split.class_weights() ** recipe.class_weights_power
@@ -247,7 +253,7 @@ class _Training:
             _say(f"{run.path} holds no checkpoint yet: it begins anew.")
             return cls.begin(run, recipe, checkpoint_every, devices, gradients)
         facts = read_facts(run.state_path)
-        train_split, val_split = processes.first_before_others(lambda: open_splits(recipe))
+        train_split, val_split = _open_splits(recipe)
         keras.utils.set_random_seed(recipe.seed)
         with _scope(devices, gradients):
             model = MODELS[recipe.model].from_config(facts["model"])

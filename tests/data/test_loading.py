@@ -213,12 +213,22 @@ class TestLoadName:
             "label_map": tf.int32,
         }
         assert next(dataset.as_numpy_iterator())["label_map"].tolist() == [[0, 255]] * 2
-        load("voc_segmentation/2012", "train", data_dir="d", manual_dir="m", download=False)
+        load(
+            "voc_segmentation/2012",
+            "train",
+            data_dir="d",
+            manual_dir="m",
+            download=False,
+            shard=(0, 2),
+        )
         assert calls == [
-            (("camvid", "train"), {"data_dir": None, "manual_dir": None, "download": True}),
+            (
+                ("camvid", "train"),
+                {"data_dir": None, "manual_dir": None, "download": True, "shard": None},
+            ),
             (
                 ("voc_segmentation/2012", "train"),
-                {"data_dir": "d", "manual_dir": "m", "download": False},
+                {"data_dir": "d", "manual_dir": "m", "download": False, "shard": (0, 2)},
             ),
         ]
 

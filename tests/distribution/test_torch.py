@@ -147,6 +147,21 @@ class TestEvaluation:
         np.testing.assert_allclose(np.concatenate(shares), wanted, rtol=1e-5, atol=1e-5)
 
 
+class TestShares:
+    def test_no_two_processes_read_the_same_file_in_an_epoch(self, two):
+        first, second = two("shares_of_files")
+        assert sorted([*first["loaded"], *second["loaded"]]) == [0, 1, 2, 3, 4]
+        for epoch in range(3):
+            shares = [found[f"epoch {epoch}"].tolist() for found in (first, second)]
+            assert [len(share) for share in shares] == [2, 2]
+            assert len({*shares[0], *shares[1]}) == 4
+
+    def test_what_fails_in_one_process_fails_in_all(self, two):
+        first, second = two("shares_of_files")
+        assert first["error"] == "Process 1 failed: b.png is empty."
+        assert second["error"] == "b.png is empty."
+
+
 class TestCommandLine:
     """`torchrun ... -m keras_fcn train`."""
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import torch
-from helpers import randomize, variables_as_numpy
+from helpers import randomize, variables_as_numpy, write_pairs
+from PIL import Image
 
 from keras_fcn import FCN8s, FCN32s, losses, metrics
-from keras_fcn.distribution import data_parallel, torch_processes
+from keras_fcn.distribution import data_parallel, processes, torch_processes
 from keras_fcn.distribution.trainer import DistributedTrainer
 from keras_fcn.models.deep_supervision import with_coarser_heads
 from keras_fcn.training.optimizer import CoupledSGD
@@ -219,6 +220,36 @@ def uneven_fit(rank, world):
     return fitted(tiny_model(rank), Batches(steps=range(5 - rank)), CoupledSGD(1e-3), loss)
 
 
+def shares_of_files(rank, world):
+    """Which of five examples this process reads, and how a failure of one ends all."""
+    from keras_fcn import data
+
+    with tempfile.TemporaryDirectory() as folder:
+        folders = write_pairs(Path(folder), "abcde")
+        for number, file in enumerate(sorted(folders[1].iterdir())):
+            Image.fromarray(np.full((36, 40), number, "uint8")).save(file)
+        batches = data.training_batches(
+            data.load(folder), num_classes=5, ignore_class=None, batch_size=1, seed=0, shard="auto"
+        )
+        loaded = data.load(folder, shard="auto")
+        found = {"loaded": [int(example["label_map"][0, 0]) for example in loaded]}
+        for epoch in range(3):
+            found[f"epoch {epoch}"] = [int(label_map[0, 0, 0]) for _, label_map in batches]
+    return {**found, "error": error_of_one(rank)}
+
+
+def error_of_one(rank):
+    def fails_in_the_last():
+        if rank == 1:
+            raise ValueError("b.png is empty.")
+
+    try:
+        processes.all_or_none(fails_in_the_last)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 SCENARIOS = {
     "summed_loss": summed_loss,
     "mean_loss": mean_loss,
@@ -235,6 +266,7 @@ SCENARIOS = {
     "no_trace": no_trace,
     "predicted": predicted,
     "loss_of_the_own_share": loss_of_the_own_share,
+    "shares_of_files": shares_of_files,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,25 @@
+"""Datasets that can be shuffled and shared out before their examples are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+def read_later(elements: tf.data.Dataset, read: Callable[[Any], Any]) -> tf.data.Dataset:
+    """Returns the dataset of `read(element)`, which `parts` takes apart again.
+
+    Args:
+        elements: Dataset that takes little to make and to hold, such as numbers of files.
+        read: Function of an element to what costs: decoded images.
+    """
+    dataset = elements.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset.keras_fcn_parts = elements, read
+    return dataset
+
+
+def parts(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, Callable[[Any], Any]]:
+    """Returns (elements, read) of `read_later`; of another dataset, itself and the identity."""
+    return getattr(dataset, "keras_fcn_parts", (dataset, lambda element: element))
