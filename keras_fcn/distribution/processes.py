@@ -3,16 +3,20 @@
 All of them call these functions alike, in the same order.
 """
 
+import contextlib
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
+from keras_fcn.distribution.watch import Watch
+
 _Value = TypeVar("_Value")
+_watch: Watch | None = None
 
 
 def count() -> int:
@@ -59,8 +63,36 @@ def sum_of_all(array: np.ndarray) -> np.ndarray:
     return np.sum(gather(array), axis=0, dtype=array.dtype)
 
 
+@contextlib.contextmanager
+def watched(last_words: str) -> Iterator[None]:
+    """Ends this process when another one ends within the block, instead of waiting for it for ever.
+
+    A process that fails with an error of its own gives the others a few seconds to fail with it,
+    as they do where all find the same.
+
+    Args:
+        last_words: What is then written to standard error, in a line.
+
+    Raises:
+        ConnectionError: If the processes do not find each other.
+    """
+    global _watch
+    if count() == 1 or _watch is not None:
+        yield
+        return
+    _watch, failed = Watch(index() == 0, count(), _first_host(), gather, last_words), True
+    try:
+        yield
+        failed = False
+    finally:
+        _watch.end(failed)
+        _watch = None
+
+
 def first_before_others(function: Callable[[], _Value]) -> _Value:
     """Calls a function in the first process, then in the others: one builds, the others find it.
+
+    Where the processes are `watched`, the first one may take as long as it likes.
 
     Raises:
         ValueError: If it fails in the first process, also in the others.
@@ -71,6 +103,8 @@ def first_before_others(function: Callable[[], _Value]) -> _Value:
             result = function()
         except (OSError, ValueError) as failure:
             error = failure
+    if _watch is not None:
+        _watch.wait_for_first()
     message = gather(None if error is None else str(error))[0]
     if error is not None:
         raise error
@@ -143,6 +177,24 @@ def _backend_processes():
     from keras_fcn.distribution import tensorflow_trainer
 
     return tensorflow_trainer.worker(), tensorflow_trainer.num_workers()
+
+
+def _first_host():
+    """Name or address of the first process's machine, as the backend was told it."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        from keras_fcn.distribution import torch_processes
+
+        return torch_processes.first_host()
+    if backend == "jax":
+        from jax._src import distributed
+
+        address = distributed.global_state.coordinator_address
+    else:
+        from keras_fcn.distribution import tensorflow_trainer
+
+        address = tensorflow_trainer.first_address()
+    return address.rpartition(":")[0].strip("[]")
 
 
 def _gathered(array):

@@ -49,6 +49,12 @@ def worker() -> int:
     return _several_workers().extended._id_in_cluster if num_workers() > 1 else 0
 
 
+def first_address() -> str:
+    """Host and port of the first process."""
+    cluster = _several_workers().cluster_resolver.cluster_spec().as_dict()
+    return (cluster.get("chief") or cluster["worker"])[0]
+
+
 def gathered(array: np.ndarray) -> np.ndarray:
     """See `processes`."""
     strategy = _several_workers()

@@ -34,6 +34,11 @@ def rank() -> int:
     return distributed.get_rank() if number() > 1 else 0
 
 
+def first_host() -> str:
+    """Name or address of the first process's machine."""
+    return os.environ["MASTER_ADDR"]
+
+
 def sum_of_all(x: torch.Tensor) -> torch.Tensor:
     """See `replicas.batch_sum`."""
     return _SumOfAll.apply(x)

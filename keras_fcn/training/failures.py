@@ -3,12 +3,14 @@
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
 from keras_fcn.distribution import processes
+from keras_fcn.distribution.watch import SECONDS_TO_FAIL
 
 # Of gloo and NCCL, of gRPC below TensorFlow, and of JAX's coordination service.
 _LOST = re.compile(
@@ -42,14 +44,21 @@ def one_line_for_files() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_line_for_lost_processes(path: Path) -> Iterator[None]:
-    """Makes a ConnectionError of what the backends say when another process has ended."""
-    try:
-        yield
-    except (RuntimeError, tf.errors.OpError) as error:
-        if processes.count() == 1 or not _LOST.search(str(error)):
-            raise
-        raise ConnectionError(
-            f"Another process of this training has ended. {path} keeps its last checkpoint: start "
-            "all processes again with --resume, or let torchrun do so (--max-restarts, with "
-            "--or-resume)."
-        ) from error
+    """Ends this process with one line when another one has ended.
+
+    Where a backend is the first to say so, this raises a ConnectionError of the same words.
+    """
+    last_words = (
+        f"Another process of this training has ended. What {path} holds is whole: start all "
+        "processes again with --or-resume, which goes on from its last checkpoint (torchrun "
+        "starts them by itself with --max-restarts)."
+    )
+    with processes.watched(last_words):
+        try:
+            yield
+        except (RuntimeError, tf.errors.OpError) as error:
+            if processes.count() == 1 or not _LOST.search(str(error)):
+                raise
+            # The watch ends this process meanwhile, if another one has really ended.
+            time.sleep(SECONDS_TO_FAIL / 2)
+            raise ConnectionError(last_words) from error

@@ -85,22 +85,8 @@ def train(
     name = name or type(recipe).__name__
     options = {"checkpoint_every": checkpoint_every, "devices": devices, "gradients": gradients}
     _join_processes(devices, gradients)
-    processes.first_before_others(lambda: _check_absent(out))
-    if start is not None:
-        recipe = _starting_from(open_run(start), recipe)
-    if isinstance(recipe, StagedRecipe):
-        stages = Stages(out)
-        processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))
-        with removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
-            return _train_stages(stages, options)
-    run = Run(out)
-    recipe = recipe.with_absolute_paths()
-    with one_line_for_files(), one_line_for_lost_processes(run.path):
-        training = _Training.begin(run, recipe, **options)
-        run.create(name, recipe, training.train_split.label_space)
-        with removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
-            training.run_to_end()
-    return run
+    with one_line_for_lost_processes(Path(out)):
+        return _begin(recipe, out, name, start, options)
 
 
 def resume(
@@ -127,11 +113,31 @@ def resume(
     """
     options = {"checkpoint_every": checkpoint_every, "devices": devices, "gradients": gradients}
     _join_processes(devices, gradients)
-    if Stages(path).exists:
-        return _train_stages(Stages(path), options)
-    run = Run(path)
-    with one_line_for_files(), one_line_for_lost_processes(run.path):
-        _Training.resume(run, **options).run_to_end()
+    with one_line_for_lost_processes(Path(path)):
+        if Stages(path).exists:
+            return _train_stages(Stages(path), options)
+        run = Run(path)
+        with one_line_for_files():
+            _Training.resume(run, **options).run_to_end()
+    return run
+
+
+def _begin(recipe, out, name, start, options):
+    processes.first_before_others(lambda: _check_absent(out))
+    if start is not None:
+        recipe = _starting_from(open_run(start), recipe)
+    if isinstance(recipe, StagedRecipe):
+        stages = Stages(out)
+        processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))
+        with removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
+            return _train_stages(stages, options)
+    run = Run(out)
+    recipe = recipe.with_absolute_paths()
+    with one_line_for_files():
+        training = _Training.begin(run, recipe, **options)
+        run.create(name, recipe, training.train_split.label_space)
+        with removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
+            training.run_to_end()
     return run
 
 
@@ -320,6 +326,10 @@ class _Training:
             if self.epoch == self.num_epochs:
                 break
             self._train_epoch()
+        # The others wait: until its end the run can be taken up again.
+        processes.first_before_others(self._write_report)
+
+    def _write_report(self):
         if processes.index() == 0:
             write_final_report(self.run, self.recipe, self.val_split, self.history, self.seconds)
 

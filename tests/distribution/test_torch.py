@@ -15,11 +15,6 @@ if keras.backend.backend() != "torch":
     pytest.skip("torch.distributed is of PyTorch", allow_module_level=True)
 
 from distribution import torch_worker
-from helpers import write_pairs
-
-from keras_fcn.cli import main
-from keras_fcn.training.run import Run
-from keras_fcn.training.splits import Split
 
 WORKER = Path(torch_worker.__file__)
 
@@ -160,53 +155,3 @@ class TestShares:
         first, second = two("shares_of_files")
         assert first["error"] == "Process 1 failed: b.png is empty."
         assert second["error"] == "b.png is empty."
-
-
-class TestCommandLine:
-    """`torchrun ... -m keras_fcn train`."""
-
-    @pytest.fixture(scope="class")
-    def settings(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("data")
-        # Of five images, each process gets two in an epoch.
-        images, labels = write_pairs(folder, "abcde")
-        settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4}
-        settings |= {"model": "fcn32s", "freeze": "block4", "dropout_rate": 0.0, "steps": 4}
-        settings |= {"batch_size": 2, "learning_rate": 0.01}
-        changes = [f"--set={name}={value}" for name, value in settings.items()]
-        folders = ["--images", str(images), "--labels", str(labels)]
-        validation = ["--val-images", str(images), "--val-labels", str(labels)]
-        return [*folders, *validation, *changes]
-
-    def test_two_processes_leave_the_run_of_one(self, settings, tmp_path, monkeypatch):
-        done = self.torchrun(*settings, "--devices", "all", "--out", str(tmp_path / "two"))
-        assert done.returncode == 0, done.stderr[-5000:]
-        assert done.stdout.count("Run: ") == 1
-        # A single process would take the fifth image, too.
-        read = Split.__len__
-        monkeypatch.setattr(Split, "__len__", lambda split: read(split) // 2 * 2)
-        assert main(["train", *settings, "--out", str(tmp_path / "one")]) == 0
-        one, two = (np.load(tmp_path / name / "last.npz") for name in ("one", "two"))
-        assert set(one.files) == set(two.files)
-        for name in set(one.files) - {"facts.json"}:
-            np.testing.assert_allclose(two[name], one[name], atol=1e-5, err_msg=name)
-        one, two = (Run(tmp_path / name).history() for name in ("one", "two"))
-        for row, wanted in zip(two, one, strict=True):
-            assert row == pytest.approx(wanted, rel=1e-4)
-
-    def test_what_does_not_divide_is_refused_before_anything_is_written(self, settings, tmp_path):
-        out = tmp_path / "run"
-        done = self.torchrun(*settings, "--set=batch_size=3", "--devices=all", "--out", str(out))
-        assert done.returncode != 0
-        assert "`batch_size` must divide by the number of processes, 2" in done.stderr
-        assert not out.exists()
-
-    def torchrun(self, *arguments):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        return subprocess.run(
-            [*command, "--nproc-per-node=2", "-m", "keras_fcn", "train", *arguments],
-            env={**os.environ, "PYTHONPATH": keras_fcn_folder(), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )

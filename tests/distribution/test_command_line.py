@@ -1,0 +1,201 @@
+"""`keras-fcn train` in two processes: the run of one, and what becomes of it when one is lost."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distribution.two_processes import BACKEND, PACKAGE, TRAIN, TwoProcesses, environment, torchrun
+from helpers import write_pairs
+
+from keras_fcn.cli import main
+from keras_fcn.training.run import Run
+from keras_fcn.training.splits import Split
+
+slow_but_on_torch = [] if BACKEND == "torch" else [pytest.mark.slow]
+LOST = (
+    "keras-fcn: error: Another process of this training has ended. What {} holds is whole: start "
+    "all processes again with --or-resume, which goes on from its last checkpoint (torchrun "
+    "starts them by itself with --max-restarts)."
+)
+
+
+def arguments_of(folder, names, **changes):
+    """Options of four steps, in two epochs of two."""
+    images, labels = write_pairs(folder, names)
+    settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4}
+    settings |= {"model": "fcn32s", "freeze": "block4", "dropout_rate": 0.0, "steps": 4}
+    settings |= {"batch_size": 2, "learning_rate": 0.01, **changes}
+    return [
+        *("--images", str(images), "--labels", str(labels)),
+        *("--val-images", str(images), "--val-labels", str(labels)),
+        *(f"--set={name}={value}" for name, value in settings.items()),
+    ]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Of five images, each process gets two in an epoch."""
+    return arguments_of(tmp_path_factory.mktemp("data"), "abcde")
+
+
+@pytest.fixture(scope="module")
+def unbroken(settings, tmp_path_factory):
+    """The run folder of two processes that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    out = folder / "run"
+    with TwoProcesses(folder, [*settings, "--devices=all", "--out", str(out)]) as two:
+        assert two.end() == [0, 0], two.told()
+    assert (folder / "out0").read_text().count("Run: ") == 1
+    assert (folder / "out1").read_text().count("Run: ") == 0
+    return out
+
+
+def assert_same_run(folder, wanted, atol):
+    found, expected = (np.load(run / "last.npz") for run in (folder, wanted))
+    assert set(found.files) == set(expected.files)
+    for name in set(expected.files) - {"facts.json"}:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=atol, err_msg=name)
+    found, expected = (Run(run).history() for run in (folder, wanted))
+    for row, wanted_row in zip(found, expected, strict=True):
+        assert row == pytest.approx(wanted_row, rel=1e-4)
+    assert (folder / "report.html").is_file()
+    assert not list(folder.glob(".unfinished*"))
+
+
+def test_two_processes_leave_the_run_of_one(settings, unbroken, tmp_path, monkeypatch):
+    # A single process would take the fifth image, too.
+    read = Split.__len__
+    monkeypatch.setattr(Split, "__len__", lambda split: read(split) // 2 * 2)
+    assert main(["train", *settings, "--out", str(tmp_path / "one")]) == 0
+    assert_same_run(unbroken, tmp_path / "one", atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "killed", [pytest.param(0, id="first"), pytest.param(1, id="second", marks=pytest.mark.slow)]
+)
+def test_a_killed_process_ends_the_other_and_the_run_goes_on(settings, unbroken, tmp_path, killed):
+    out = tmp_path / "run"
+    options = [*settings, "--devices=all", "--checkpoint-every=1", "--out", str(out)]
+    with TwoProcesses(tmp_path / "killed", options) as two:
+        two.wait_for(out / "last.npz")
+        two.processes[killed].kill()
+        started = time.monotonic()
+        assert two.processes[1 - killed].wait(60) not in (0, -signal.SIGKILL)
+        print(f"{BACKEND}: the other process ended {time.monotonic() - started:.1f} s later")
+        told = two.errors(1 - killed)
+        assert told.splitlines()[-1] == LOST.format(out)
+        assert told.count("error: ") == 1
+        assert "Traceback" not in told
+    assert not (out / "report.html").exists()
+
+    with TwoProcesses(tmp_path / "again", [*options, "--or-resume"]) as two:
+        assert two.end() == [0, 0], two.told()
+    assert re.search(r"goes on after \d of 2 epochs", (tmp_path / "again" / "out0").read_text())
+    assert_same_run(out, unbroken, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="torchrun is of PyTorch")
+def test_torchrun_starts_killed_processes_again(settings, unbroken, tmp_path):
+    out = tmp_path / "run"
+    options = [*settings, "--devices=all", "--checkpoint-every=1", "--out", str(out)]
+    process = torchrun(*options, "--or-resume", restarts=1)
+    try:
+        while not (out / "last.npz").exists():
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.002)
+        os.kill(last_child_of(process.pid), signal.SIGKILL)
+        printed, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert re.search(r"goes on after \d of 2 epochs", printed)
+    assert_same_run(out, unbroken, atol=1e-6)
+
+
+def last_child_of(pid):
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1])
+
+
+@pytest.mark.slow
+class TestOtherNumberOfProcesses:
+    """Four images, so that one process and two take the same images in an epoch."""
+
+    @pytest.fixture(scope="class")
+    def options(self, tmp_path_factory):
+        return arguments_of(tmp_path_factory.mktemp("data"), "abcd", epochs=3, steps="none")
+
+    @pytest.fixture(scope="class")
+    def whole(self, options, tmp_path_factory):
+        out = tmp_path_factory.mktemp("whole") / "run"
+        assert main(["train", *options, "--out", str(out)]) == 0
+        return out
+
+    def test_begun_by_two_and_ended_by_one(self, options, whole, tmp_path):
+        out = tmp_path / "run"
+        with TwoProcesses(tmp_path, [*options, "--devices=all", "--out", str(out)]) as two:
+            two.wait_for(out / "last.npz")
+            two.processes[0].kill()
+            two.processes[1].wait(60)
+        assert main(["train", "--resume", str(out)]) == 0
+        assert_same_run(out, whole, atol=1e-5)
+
+    def test_begun_by_one_and_ended_by_two(self, options, whole, tmp_path):
+        out = tmp_path / "run"
+        command = [sys.executable, *TRAIN, *options, "--out", str(out)]
+        one = subprocess.Popen(command, env=environment(PACKAGE))
+        while not (out / "last.npz").exists():
+            assert one.poll() is None
+            time.sleep(0.002)
+        one.kill()
+        one.wait()
+        with TwoProcesses(tmp_path, ["--resume", str(out), "--devices=all"]) as two:
+            assert two.end() == [0, 0], two.told()
+        assert_same_run(out, whole, atol=1e-5)
+
+
+class TestRefused:
+    """Before the first step, in both processes, and with nothing written."""
+
+    pytestmark = slow_but_on_torch
+
+    @pytest.mark.parametrize("what", ["data", "settings", "code"])
+    def test_what_the_processes_do_not_have_alike(self, settings, tmp_path, what):
+        options = ["--devices=all", "--out", str(tmp_path / "run")]
+        second = {"arguments": [*settings, *options]}
+        if what == "data":
+            second["arguments"] = [*arguments_of(tmp_path / "data", "abcdf"), *options]
+        elif what == "settings":
+            second["arguments"] = [*settings, "--set=learning_rate=0.02", *options]
+        else:
+            copy = shutil.copytree(Path(PACKAGE) / "keras_fcn", tmp_path / "code" / "keras_fcn")
+            with (copy / "losses.py").open("a") as file:
+                file.write("# A comment.\n")
+            second["package"] = str(copy.parent)
+        self.assert_refused(
+            tmp_path,
+            [*settings, *options],
+            f"All processes must have the same {what}. Received: ",
+            second,
+        )
+
+    def test_a_batch_that_does_not_divide(self, settings, tmp_path):
+        options = ["--set=batch_size=3", "--devices=all", "--out", str(tmp_path / "run")]
+        message = "`batch_size` must divide by the number of processes, 2"
+        self.assert_refused(tmp_path, [*settings, *options], message)
+
+    def assert_refused(self, tmp_path, options, message, second=None):
+        with TwoProcesses(tmp_path / "told", options, second) as two:
+            assert two.end() == [1, 1], two.told()
+        for number in range(2):
+            told = two.errors(number)
+            assert told.splitlines()[-1].startswith(f"keras-fcn: error: {message}"), told
+            assert told.count("error: ") == 1
+        assert not (tmp_path / "run").exists()
