@@ -62,7 +62,7 @@ def train(
         checkpoint_every: Steps between two checkpoints, beside those at the end of each epoch.
         devices: What shares each batch, see `keras_fcn.distribution.data_parallel`; `None` for the
             one device of the backend. Several processes must call this alike, with a common `out`,
-            which the first one writes.
+            which the first one writes. When one of them ends, the others are ended with code 1.
         gradients: `"bfloat16"` sends the gradients among the `devices` at half the size and
             rounded; `None` sends them as they are. See `keras_fcn.distribution.data_parallel`.
 
@@ -73,7 +73,8 @@ def train(
         FileExistsError: If `out` exists.
         FileNotFoundError, ValueError: If a file cannot be used, or the weights do not fit; if the
             loss is no longer finite.
-        OSError: If the run folder cannot be written; its last checkpoint is whole.
+        OSError: If the run folder cannot be written, or another process has been lost; its last
+            checkpoint is whole.
 
     Examples:
         >>> from keras_fcn.training import recipes, train

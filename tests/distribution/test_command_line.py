@@ -18,7 +18,7 @@ from keras_fcn.cli import main
 from keras_fcn.training.run import Run
 from keras_fcn.training.splits import Split
 
-slow_but_on_torch = [] if BACKEND == "torch" else [pytest.mark.slow]
+slow_but_on_torch = pytest.mark.slow if BACKEND != "torch" else lambda test: test
 LOST = (
     "keras-fcn: error: Another process of this training has ended. What {} holds is whole: start "
     "all processes again with --or-resume, which goes on from its last checkpoint (torchrun "
@@ -69,6 +69,7 @@ def assert_same_run(folder, wanted, atol):
     assert not list(folder.glob(".unfinished*"))
 
 
+@slow_but_on_torch
 def test_two_processes_leave_the_run_of_one(settings, unbroken, tmp_path, monkeypatch):
     # A single process would take the fifth image, too.
     read = Split.__len__
@@ -77,25 +78,29 @@ def test_two_processes_leave_the_run_of_one(settings, unbroken, tmp_path, monkey
     assert_same_run(unbroken, tmp_path / "one", atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "killed", [pytest.param(0, id="first"), pytest.param(1, id="second", marks=pytest.mark.slow)]
-)
-def test_a_killed_process_ends_the_other_and_the_run_goes_on(settings, unbroken, tmp_path, killed):
-    out = tmp_path / "run"
-    options = [*settings, "--devices=all", "--checkpoint-every=1", "--out", str(out)]
-    with TwoProcesses(tmp_path / "killed", options) as two:
+def kill_one_of_two(options, killed, folder, out):
+    """Kills a process when there is a checkpoint, and checks how the other one ends."""
+    with TwoProcesses(folder, [*options, "--devices=all", "--out", str(out)]) as two:
         two.wait_for(out / "last.npz")
         two.processes[killed].kill()
         started = time.monotonic()
         assert two.processes[1 - killed].wait(60) not in (0, -signal.SIGKILL)
         print(f"{BACKEND}: the other process ended {time.monotonic() - started:.1f} s later")
         told = two.errors(1 - killed)
-        assert told.splitlines()[-1] == LOST.format(out)
-        assert told.count("error: ") == 1
-        assert "Traceback" not in told
+    assert told.splitlines()[-1] == LOST.format(out)
+    assert told.count("error: ") == 1
+    assert "Traceback" not in told
     assert not (out / "report.html").exists()
 
-    with TwoProcesses(tmp_path / "again", [*options, "--or-resume"]) as two:
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1], ids=["first", "second"])
+def test_killed_processes_started_again_go_on(settings, unbroken, tmp_path, killed):
+    out = tmp_path / "run"
+    options = [*settings, "--checkpoint-every=1"]
+    kill_one_of_two(options, killed, tmp_path / "killed", out)
+    again = [*options, "--devices=all", "--out", str(out), "--or-resume"]
+    with TwoProcesses(tmp_path / "again", again) as two:
         assert two.end() == [0, 0], two.told()
     assert re.search(r"goes on after \d of 2 epochs", (tmp_path / "again" / "out0").read_text())
     assert_same_run(out, unbroken, atol=1e-6)
@@ -124,13 +129,12 @@ def last_child_of(pid):
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1])
 
 
-@pytest.mark.slow
 class TestOtherNumberOfProcesses:
     """Four images, so that one process and two take the same images in an epoch."""
 
     @pytest.fixture(scope="class")
     def options(self, tmp_path_factory):
-        return arguments_of(tmp_path_factory.mktemp("data"), "abcd", epochs=3, steps="none")
+        return arguments_of(tmp_path_factory.mktemp("data"), "abcd")
 
     @pytest.fixture(scope="class")
     def whole(self, options, tmp_path_factory):
@@ -138,16 +142,18 @@ class TestOtherNumberOfProcesses:
         assert main(["train", *options, "--out", str(out)]) == 0
         return out
 
-    def test_begun_by_two_and_ended_by_one(self, options, whole, tmp_path):
+    @pytest.mark.parametrize(
+        "killed",
+        [pytest.param(0, id="first"), pytest.param(1, id="second", marks=pytest.mark.slow)],
+    )
+    def test_killed_with_two_and_ended_by_one(self, options, whole, tmp_path, killed):
         out = tmp_path / "run"
-        with TwoProcesses(tmp_path, [*options, "--devices=all", "--out", str(out)]) as two:
-            two.wait_for(out / "last.npz")
-            two.processes[0].kill()
-            two.processes[1].wait(60)
+        kill_one_of_two(options, killed, tmp_path / "killed", out)
         assert main(["train", "--resume", str(out)]) == 0
         assert_same_run(out, whole, atol=1e-5)
 
-    def test_begun_by_one_and_ended_by_two(self, options, whole, tmp_path):
+    @pytest.mark.slow
+    def test_killed_alone_and_ended_by_two(self, options, whole, tmp_path):
         out = tmp_path / "run"
         command = [sys.executable, *TRAIN, *options, "--out", str(out)]
         one = subprocess.Popen(command, env=environment(PACKAGE))
@@ -156,15 +162,14 @@ class TestOtherNumberOfProcesses:
             time.sleep(0.002)
         one.kill()
         one.wait()
-        with TwoProcesses(tmp_path, ["--resume", str(out), "--devices=all"]) as two:
+        with TwoProcesses(tmp_path / "two", ["--resume", str(out), "--devices=all"]) as two:
             assert two.end() == [0, 0], two.told()
         assert_same_run(out, whole, atol=1e-5)
 
 
+@slow_but_on_torch
 class TestRefused:
     """Before the first step, in both processes, and with nothing written."""
-
-    pytestmark = slow_but_on_torch
 
     @pytest.mark.parametrize("what", ["data", "settings", "code"])
     def test_what_the_processes_do_not_have_alike(self, settings, tmp_path, what):
