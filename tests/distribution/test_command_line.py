@@ -26,12 +26,13 @@ LOST = (
 )
 
 
-def arguments_of(folder, names, **changes):
+def arguments_of(folder, names):
     """Options of four steps, in two epochs of two."""
     images, labels = write_pairs(folder, names)
     settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4}
     settings |= {"model": "fcn32s", "freeze": "block4", "dropout_rate": 0.0, "steps": 4}
-    settings |= {"batch_size": 2, "learning_rate": 0.01, **changes}
+    # Adam divides by the gradient's size, which blows up rounding errors.
+    settings |= {"batch_size": 2, "optimizer": "coupled_sgd", "learning_rate": 0.1}
     return [
         *("--images", str(images), "--labels", str(labels)),
         *("--val-images", str(images), "--val-labels", str(labels)),
@@ -178,7 +179,7 @@ class TestRefused:
         if what == "data":
             second["arguments"] = [*arguments_of(tmp_path / "data", "abcdf"), *options]
         elif what == "settings":
-            second["arguments"] = [*settings, "--set=learning_rate=0.02", *options]
+            second["arguments"] = [*settings, "--set=learning_rate=0.2", *options]
         else:
             copy = shutil.copytree(Path(PACKAGE) / "keras_fcn", tmp_path / "code" / "keras_fcn")
             with (copy / "losses.py").open("a") as file:

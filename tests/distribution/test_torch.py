@@ -126,6 +126,11 @@ class TestTraining:
         assert "`x` must have as many batches in every process" in done.stderr
 
 
+def test_others_wait_for_the_first_for_longer_than_the_timeout(two):
+    first, second = two("slow_first")
+    assert (first["found"], second["found"]) == (0, 1)
+
+
 class TestEvaluation:
     @pytest.mark.parametrize("name", ["uneven_evaluation", "empty_evaluation"])
     def test_every_image_counts_once(self, two, name):

@@ -3,10 +3,12 @@
 Every function returns a dictionary of arrays.
 """
 
+import datetime
 import functools
 import pickle
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import keras
@@ -215,6 +217,23 @@ def loss_of_the_own_share(rank, world):
     return {"error": ""}
 
 
+def slow_first(rank, world):
+    """The first process takes three times as long as the timeout of what all do together."""
+    set_timeout = torch.distributed.distributed_c10d._set_pg_timeout
+    timeout = torch.distributed.constants.default_pg_timeout
+
+    def build():
+        time.sleep(3 if rank == 0 else 0)
+        return rank
+
+    set_timeout(datetime.timedelta(seconds=1))
+    try:
+        with processes.watched("Another process has ended."):
+            return {"found": processes.first_before_others(build)}
+    finally:
+        set_timeout(timeout)
+
+
 def uneven_fit(rank, world):
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
     return fitted(tiny_model(rank), Batches(steps=range(5 - rank)), CoupledSGD(1e-3), loss)
@@ -267,6 +286,7 @@ SCENARIOS = {
     "predicted": predicted,
     "loss_of_the_own_share": loss_of_the_own_share,
     "shares_of_files": shares_of_files,
+    "slow_first": slow_first,
 }
 
 if __name__ == "__main__":
