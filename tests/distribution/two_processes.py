@@ -83,7 +83,8 @@ def torchrun(*arguments, restarts=0):
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *(f"--max-restarts={restarts}", "--nproc-per-node=2", *TRAIN, *arguments),
         ],
-        env=environment(PACKAGE),
+        # See "When a process is lost" in docs/guides/devices.md.
+        env=environment(PACKAGE) | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
