@@ -2,7 +2,7 @@
 
 Decodes, scales, crops to 352x480 and mirrors the images of two folders, in batches of 4, from
 disk; then trains FCN-8s on batches of that size. Each part runs in a process of its own, so that
-its memory is its own.
+its memory is its own. With `--processes N` it only reads, in N processes at once, each its share.
 """
 
 import argparse
@@ -18,8 +18,11 @@ CROP, BATCH_SIZE = (352, 480), 4
 EPOCHS, STEPS = 4, 4
 
 
-def pipeline(options):
-    """Returns images per second of each epoch but the first, and the peak memory in MiB."""
+def pipeline(options, shard=(0, 1), barrier=None):
+    """Returns images per second of each epoch but the first, and the peak memory in MiB.
+
+    Processes that share out the images wait for each other at `barrier` before every epoch.
+    """
     from keras_fcn.data import find_pairs, training_batches
     from keras_fcn.data.transforms import random_crop, random_flip, random_scale
 
@@ -30,10 +33,13 @@ def pipeline(options):
         ignore_class=options.ignore_class,
         batch_size=BATCH_SIZE,
         seed=0,
+        shard=shard,
         transforms=(random_scale(0.75, 1.5), random_crop(*CROP, options.ignore_class), random_flip),
     )
     rates = []
     for _ in range(EPOCHS):
+        if barrier is not None:
+            barrier.wait()
         started = time.perf_counter()
         images = sum(int(image.shape[0]) for image, _ in batches)
         rates.append(images / (time.perf_counter() - started))
@@ -77,9 +83,15 @@ def main():
     parser.add_argument("--ignore-class", type=int, required=True)
     parser.add_argument("--fc-units", type=int, default=1024)
     parser.add_argument("--precision", default="mixed_bfloat16")
+    parser.add_argument(
+        "--processes", type=int, default=None, help="only read, in so many processes at once"
+    )
     parser.add_argument("--json", action="store_true", help="print every measurement")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if options.processes is not None:
+        print_processes(options)
+        return
     results = {part.__name__: _in_own_process(part, options) for part in (pipeline, training)}
     if options.json:
         print(json.dumps(results, indent=2))
@@ -91,6 +103,34 @@ def main():
         print(f"{name:<9} {medians[name]:8.2f} images/s ({min(rates):.2f} to {max(rates):.2f})")
     print(f"ratio     {medians['pipeline'] / medians['training']:8.1f}")
     print(f"memory    {results['pipeline']['peak_mib']:8.0f} MiB, peak of the pipeline's process")
+
+
+def print_processes(options):
+    """Prints the images per second of each of several processes, and their sum."""
+    count = options.processes
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Manager() as manager,
+        concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as processes,
+    ):
+        # Broken, not waited for, where a process has failed.
+        barrier = manager.Barrier(count, timeout=600)
+        parts = [
+            processes.submit(pipeline, options, (index, count), barrier) for index in range(count)
+        ]
+        results = [part.result() for part in parts]
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return
+    medians = []
+    for index, result in enumerate(results):
+        rates = result["images_per_second"]
+        medians.append(statistics.median(rates))
+        print(
+            f"process {index} {medians[-1]:8.2f} images/s ({min(rates):.2f} to {max(rates):.2f}), "
+            f"{result['peak_mib']:.0f} MiB at its peak"
+        )
+    print(f"sum       {sum(medians):8.2f} images/s")
 
 
 def _in_own_process(function, options):
