@@ -1,0 +1,357 @@
+"""What several processes that train one FCN-8s send each other, and what it costs.
+
+    python -m benchmarks.communication bytes       # sent, beside the ring's minimum
+    python -m benchmarks.communication overlap     # a profile: how much hides behind the backward
+    python -m benchmarks.communication efficiency  # two processes with a core each, beside one
+    python -m benchmarks.communication curve       # the loss with bfloat16 gradients
+
+The processes run in a network namespace of their own (`unshare` and `ip` of Linux), so that the
+counters of its loopback are theirs alone, and so that `tc` can make it a link of a given speed.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+INSIDE = "KERAS_FCN_OWN_NETWORK"
+TIMEOUT = 900
+
+
+def start(options, *, processes=2, backend="torch", cores=None, apart=False):
+    """Runs the processes of one training; returns what the first one measured.
+
+    Args:
+        options: See `communication_worker.OPTIONS`.
+        processes: How many processes there are.
+        backend: Keras's backend.
+        cores: The core that each process keeps to; any if `None`.
+        apart: If they know nothing of one another.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        running = []
+        for number in range(processes):
+            out = Path(folder) / f"{number}.json"
+            command = [sys.executable, "-m", "benchmarks.communication_worker"]
+            command += [json.dumps(options), str(out)]
+            if cores is not None:
+                command = ["taskset", "-c", str(cores[number]), *command]
+            environment = _environment(backend, number, 1 if apart else processes)
+            errors = (Path(folder) / f"{number}.txt").open("w")
+            running.append(
+                subprocess.Popen(
+                    command, env={**os.environ, **environment}, stdout=errors, stderr=errors
+                )
+            )
+        try:
+            failed = [process.wait(TIMEOUT) for process in running]
+        finally:
+            for process in running:
+                process.kill()
+        if any(failed):
+            raise RuntimeError((Path(folder) / f"{failed.index(max(failed))}.txt").read_text())
+        return json.loads((Path(folder) / "0.json").read_text())
+
+
+def _environment(backend, number, processes):
+    """What torchrun would set, and TensorFlow and JAX read."""
+    environment = {
+        "KERAS_BACKEND": backend,
+        "PROCESSES": str(processes),
+        "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    if processes == 1:
+        return environment
+    if backend == "torch":
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+        environment |= {"RANK": str(number), "LOCAL_RANK": str(number)}
+        environment |= {"WORLD_SIZE": str(processes), "GLOO_SOCKET_IFNAME": "lo"}
+    elif backend == "tensorflow":
+        workers = [f"127.0.0.1:{29500 + worker}" for worker in range(processes)]
+        place = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": number}}
+        environment["TF_CONFIG"] = json.dumps(place)
+    else:
+        environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = "127.0.0.1:29500"
+        environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(processes)
+        environment["KERAS_DISTRIBUTION_PROCESS_ID"] = str(number)
+    return environment
+
+
+@contextlib.contextmanager
+def link(gigabits, processes):
+    """Makes the loopback a link of that speed for each of the processes; of its own if `None`."""
+    if gigabits is None:
+        yield
+        return
+    # All of them share the loopback.
+    rate = f"{gigabits * processes}gbit"
+    limit = ["rate", rate, "burst", "4mb", "latency", "100ms"]
+    subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", *limit], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["tc", "qdisc", "del", "dev", "lo", "root"], check=True)
+
+
+def count_bytes(options):
+    """Prints bytes sent by a process in a step, beside the minimum of 2 (N - 1) / N gradients."""
+    kinds = [("torch", n, g) for n in options.processes for g in (None, "bfloat16")]
+    for backend in options.other_backends:
+        kinds += [(backend, 2, None)] + ([(backend, 2, "bfloat16")] if backend != "jax" else [])
+    print(f"{'backend':<11}processes  gradients  MB of them  minimum MB  sent MB  sent / minimum")
+    for backend, processes, gradients in kinds:
+        steps = {"gradients": gradients, "steps": options.steps, "fc_units": options.fc_units}
+        found = start(steps, processes=processes, backend=backend)
+        size = found["gradients"] / (1 if gradients is None else 2)
+        minimum = 2 * (processes - 1) / processes * size
+        print(
+            f"{backend:<11}{processes:>9}  {gradients or 'float32':<9}  {size / 1e6:>10.1f}  "
+            f"{minimum / 1e6:>10.1f}  {found['bytes'] / 1e6:>7.1f}  "
+            f"{found['bytes'] / minimum:>14.4f}",
+            flush=True,
+        )
+
+
+def show_overlap(options):
+    """Prints what part of the communication hides behind the backward pass, and draws a step."""
+    variants = {
+        "as it is": {},
+        "one bucket": {"ddp": {"bucket_cap_mb": 10_000}},
+        "bfloat16": {"gradients": "bfloat16"},
+    }
+    if options.variants:
+        variants |= {
+            "bucket_cap_mb=5": {"ddp": {"bucket_cap_mb": 5}},
+            "bucket_cap_mb=100": {"ddp": {"bucket_cap_mb": 100}},
+            "gradient_as_bucket_view=False": {"ddp": {"gradient_as_bucket_view": False}},
+            "static_graph=True": {"ddp": {"static_graph": True}},
+        }
+    print(f"a link of {options.gigabits} Gbit/s for each of two processes, with a core each")
+    print(f"{'':<30}seconds of a step    backward  sent, of which hidden  buckets (MB)")
+    seconds, lines = {name: [] for name in variants}, {}
+    with tempfile.TemporaryDirectory() as folder, link(options.gigabits, 2):
+        for _ in range(options.rounds):
+            for name, changes in variants.items():
+                trace = str(Path(folder) / f"{name}.json")
+                common = {"fc_units": options.fc_units, "size": options.size, "trace": trace}
+                found = start({**common, "steps": options.steps + 1, **changes}, cores=(0, 1))
+                seconds[name] += found["seconds"][:-1]  # The last one is profiled.
+                lines[name] = step_of(Path(trace)), found["buckets"]
+    for name, (step, buckets) in lines.items():
+        sizes = " ".join(f"{bucket / 1e6:.0f}" for bucket in buckets)
+        print(
+            f"{name:<30}{spread(seconds[name])}  {length(step['backward']):>7.2f}s  "
+            f"{length(*step['sent']):>4.2f}s  {hidden_share(step):>13.0%}  {sizes}"
+        )
+    if options.picture:
+        draw({name: lines[name] for name in ("as it is", "one bucket")}, options.picture)
+
+
+def step_of(trace):
+    """Returns (start, end) in seconds of the parts of a profiled step, from a Chrome trace.
+
+    Its backward pass is that of autograd's nodes; what is sent are gloo's sums in its threads.
+    """
+    events = json.loads(trace.read_text())["traceEvents"]
+    events = [event for event in events if event.get("ph") == "X"]
+    first = min(event["ts"] for event in events)
+    spans = [
+        (event["name"], (event["ts"] - first) / 1e6, (event["ts"] + event["dur"] - first) / 1e6)
+        for event in events
+    ]
+    nodes = [span for span in spans if span[0].startswith("autograd::engine")]
+    backward = min(start for _, start, _ in nodes), max(end for _, _, end in nodes)
+    sent = [(s, e) for name, s, e in spans if name == "gloo:all_reduce" and e > backward[0]]
+    return {
+        "forward": (0.0, backward[0]),
+        "backward": backward,
+        "sent": sorted(sent),
+        "end": max(end for _, _, end in spans),
+    }
+
+
+def length(*spans):
+    """Returns the length of the union of (start, end)."""
+    total, until = 0.0, float("-inf")
+    for start_, end in sorted(spans):
+        total += max(0.0, end - max(start_, until))
+        until = max(until, end)
+    return total
+
+
+def hidden_share(step):
+    """Returns the share of the time of sending that lies within the backward pass."""
+    first, last = step["backward"]
+    within = [(max(s, first), min(e, last)) for s, e in step["sent"] if s < last]
+    return length(*within) / length(*step["sent"])
+
+
+def measure_efficiency(options):
+    """Prints step times of two processes with a core each beside those of one."""
+    titles = ("one process", "one, two images", "two apart", "two together")
+    print(
+        "seconds of a step: median (smallest to largest), one image per process\nfc_units ", end=""
+    )
+    print("".join(f"{title:<24}" for title in titles))
+    for fc_units in options.fc_units:
+        common = {"fc_units": fc_units, "size": options.size, "steps": options.steps}
+        kinds = {
+            "one": ({"batch_size": 1}, {"processes": 1, "cores": (0,)}),
+            "of two": ({"batch_size": 2}, {"processes": 1, "cores": (0,)}),
+            "apart": ({"batch_size": 1}, {"processes": 2, "cores": (0, 1), "apart": True}),
+            "together": ({"batch_size": 1}, {"processes": 2, "cores": (0, 1)}),
+        }
+        seconds = {kind: [] for kind in kinds}
+        for _ in range(options.rounds):
+            for kind, (changes, place) in kinds.items():
+                seconds[kind] += start({**common, **changes}, **place)["seconds"]
+        one, of_two, apart, together = (statistics.median(seconds[kind]) for kind in kinds)
+        print(f"{fc_units:<9}" + "".join(f"{spread(values):<24}" for values in seconds.values()))
+        print(
+            f"{'':<9}efficiency: one image per process (weak) {one / together:.2f}, two images in "
+            f"all (strong) {of_two / 2 / together:.2f}, without communication {one / apart:.2f}",
+            flush=True,
+        )
+
+
+def compare_curves(options):
+    """Prints the loss of a short training with gradients in float32 and in bfloat16."""
+    common = {"fc_units": 64, "batch_size": 2, "weights": str(options.weights.absolute())}
+    common |= {"warmup": 0, "steps": options.steps}
+    kinds = {
+        "float32": {},
+        "bfloat16": {"gradients": "bfloat16"},
+        "float32, another seed": {"seed": 1},
+    }
+    losses = {kind: start({**common, **changes})["losses"] for kind, changes in kinds.items()}
+    means = {kind: _means_of_ten(values) for kind, values in losses.items()}
+    print("mean loss of ten steps, until step\n" + " " * 6 + "  ".join(means))
+    for number, row in enumerate(zip(*means.values(), strict=True)):
+        values = zip(means, row, strict=True)
+        print(f"{10 * number + 10:<6}" + "  ".join(f"{x:>{len(kind)}.4f}" for kind, x in values))
+    exact, *others = means.values()
+    for kind, other in zip(list(means)[1:], others, strict=True):
+        apart = [abs(b - a) / a for a, b in zip(exact, other, strict=True)]
+        print(f"{kind}: off by up to {max(apart):.2%} of float32's, {apart[-1]:.2%} in the end")
+    if options.picture:
+        _draw_curves(losses, options.picture)
+
+
+def _means_of_ten(values):
+    return [statistics.fmean(values[start_ : start_ + 10]) for start_ in range(0, len(values), 10)]
+
+
+def spread(values):
+    """Returns a median with its smallest and largest value, as text."""
+    return f"{statistics.median(values):5.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def draw(lines, path):
+    """Draws profiled steps below one another."""
+    from matplotlib import pyplot
+
+    figure, plots = pyplot.subplots(len(lines), sharex=True, figsize=(9, 1.2 + 1.5 * len(lines)))
+    for plot, (name, (step, buckets)) in zip(plots, lines.items(), strict=True):
+        after = max(step["backward"][1], *(end for _, end in step["sent"]))
+        parts = {"forward": step["forward"], "backward": step["backward"]}
+        parts["optimizer"] = (after, step["end"])
+        for (part, (first, last)), colour in zip(parts.items(), _COLOURS, strict=False):
+            plot.barh(1, last - first, left=first, color=colour, edgecolor="white")
+            plot.text((first + last) / 2, 1, part, ha="center", va="center", fontsize=8)
+        # The sums of gradients begin in the order of the buckets; gloo has two threads for them.
+        until = [0.0, 0.0]
+        for (first, last), size in zip(step["sent"][-len(buckets) :], buckets, strict=True):
+            lane = int(until[0] > first)
+            until[lane] = last
+            row = -0.22 + 0.44 * lane
+            plot.barh(row, last - first, 0.42, left=first, color=_COLOURS[3], edgecolor="white")
+            if last - first > 0.02 * step["end"]:
+                text = f"{size / 1e6:.0f} MB"
+                plot.text((first + last) / 2, row, text, ha="center", va="center", fontsize=8)
+        plot.axvline(step["backward"][1], color="grey", linestyle=":")
+        plot.set_yticks([0, 1], ["all-reduce", "compute"])
+        plot.set_title({"as it is": "DDP's buckets", "one bucket": "one bucket"}[name], fontsize=9)
+    plots[-1].set_xlabel("seconds")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+_COLOURS = ("#9ecae1", "#4a90c2", "#c7e9c0", "#fdae6b")
+
+
+def _draw_curves(losses, path):
+    from matplotlib import pyplot
+
+    figure, plot = pyplot.subplots(figsize=(7, 3.2))
+    for (kind, values), style in zip(losses.items(), ("-", "--", ":"), strict=True):
+        plot.plot(range(1, len(values) + 1), values, style, label=kind)
+    plot.set(xlabel="step", ylabel="loss", yscale="log")
+    plot.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def _enter_own_network():
+    """Goes on with this program where there is a loopback and nothing else."""
+    missing = [name for name in ("unshare", "ip", "tc", "taskset") if shutil.which(name) is None]
+    if missing:
+        raise SystemExit(f"Linux's unshare, ip, tc and taskset must be there. Missing: {missing}.")
+    script = 'ip link set lo up && exec "$@"'
+    command = [sys.executable, "-m", "benchmarks.communication", *sys.argv[1:]]
+    os.environ[INSIDE] = "1"
+    os.execvp("unshare", ["unshare", "-rn", "sh", "-c", script, "sh", *command])
+
+
+def _print_machine():
+    loads = " ".join(f"{load:.2f}" for load in os.getloadavg())
+    names = ("keras", "torch", "tensorflow", "jax")
+    print(", ".join(f"{name} {metadata.version(name)}" for name in names))
+    print(f"{os.cpu_count()} cores of {platform.machine()}, load average {loads}", flush=True)
+
+
+def main():
+    """Parses, goes into a network of its own, and measures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    sent = commands.add_parser("bytes")
+    sent.set_defaults(run=count_bytes)
+    sent.add_argument("--processes", type=int, nargs="+", default=[2, 3, 4])
+    sent.add_argument("--other-backends", nargs="*", default=["tensorflow", "jax"])
+    sent.add_argument("--fc-units", type=int, default=4096)
+    sent.add_argument("--steps", type=int, default=2)
+    overlap = commands.add_parser("overlap")
+    overlap.set_defaults(run=show_overlap)
+    overlap.add_argument("--gigabits", type=float, default=4, help="speed of each process's link")
+    overlap.add_argument("--variants", action="store_true", help="with other options of DDP")
+    overlap.add_argument("--fc-units", type=int, default=4096)
+    efficiency = commands.add_parser("efficiency")
+    efficiency.set_defaults(run=measure_efficiency)
+    efficiency.add_argument("--fc-units", type=int, nargs="+", default=[64, 4096])
+    for command in (overlap, efficiency):
+        command.add_argument("--size", type=int, default=224)
+        command.add_argument("--steps", type=int, default=3)
+        command.add_argument("--rounds", type=int, default=2)
+    curve = commands.add_parser("curve")
+    curve.set_defaults(run=compare_curves)
+    curve.add_argument("--weights", type=Path, required=True, help="a file of VGG-16's weights")
+    curve.add_argument("--steps", type=int, default=120)
+    for command in (overlap, curve):
+        command.add_argument("--picture", metavar="FILE", help="PNG file that is drawn")
+    options = parser.parse_args()
+    if INSIDE not in os.environ:
+        _enter_own_network()
+    _print_machine()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Trains FCN-8s for some steps and reports times, bytes and losses; one of several processes.
+
+Arguments: `OPTIONS` in JSON with other values, and the file that the first process writes.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+OPTIONS = {
+    "fc_units": 4096,
+    "size": 64,  # Height and width of the images in pixels.
+    "batch_size": 1,  # Of a process.
+    "gradients": None,
+    "weights": None,  # A file of VGG-16's, to learn to tell drawn shapes; `None`: random numbers.
+    "seed": 0,
+    "warmup": 2,  # Steps before those that are measured; DDP orders its buckets after the first.
+    "steps": 4,
+    "ddp": {},  # Options of `DistributedDataParallel`.
+    "trace": None,  # File for a profile of the last step.
+}
+RANDOM_CLASSES, LEARNING_RATE = 21, 1e-4
+
+
+def sent_bytes():
+    """Returns what has gone through the loopback of this network namespace."""
+    (line,) = (line for line in Path("/proc/net/dev").read_text().splitlines() if "lo:" in line)
+    return int(line.split(":")[1].split()[8])
+
+
+def compiled_model(options):
+    """Returns the model, to be called where its processes are joined."""
+    import keras
+
+    from keras_fcn import FCN8s, losses
+    from keras_fcn.data.drawn_shapes import SHAPES
+    from keras_fcn.training.optimizer import CoupledSGD
+
+    keras.utils.set_random_seed(options["seed"])
+    learns = options["weights"] is not None
+    model = FCN8s(
+        SHAPES.num_classes if learns else RANDOM_CLASSES,
+        weights=options["weights"],
+        padding="same",
+        fc_units=options["fc_units"],
+        input_shape=(options["size"], options["size"], 3),
+        data_format="channels_last",
+        dropout_rate=0.0 if learns else 0.5,
+    )
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.AdamW(LEARNING_RATE) if learns else CoupledSGD(1e-10)
+    model.compile(optimizer, loss)
+    return model
+
+
+def share_of_data(options, process, processes):
+    """Returns the images and label maps of a process."""
+    import numpy as np
+
+    from keras_fcn.data.drawn_shapes import draw_shapes
+
+    count = (options["warmup"] + options["steps"]) * options["batch_size"]
+    if options["weights"] is not None:
+        drawn = draw_shapes(count * processes, options["size"], options["seed"])
+        return [array[process::processes] for array in drawn]
+    generator = np.random.default_rng(process)
+    images = generator.integers(0, 256, (count, options["size"], options["size"], 3))
+    label_maps = generator.integers(0, RANDOM_CLASSES, images.shape[:3])
+    return images.astype("uint8"), label_maps.astype("int32")
+
+
+def measuring(options):
+    """Returns the callback that measures; its class is Keras's, which is imported late."""
+    import keras
+
+    from keras_fcn.distribution import processes
+
+    class Measuring(keras.callbacks.Callback):
+        profiler = None
+
+        def on_train_begin(self, logs=None):
+            self.seconds, self.losses, self.total_loss = [], [], 0.0
+            self.sent = sent_bytes()
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if options["trace"] and batch + 1 == options["warmup"] + options["steps"]:
+                import torch
+
+                self.profiler = torch.profiler.profile()
+                self.profiler.start()
+            self.started = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            total = float(logs["loss"]) * (batch + 1)  # Keras gives the mean until here.
+            ended, done = time.perf_counter(), batch + 1 - options["warmup"]
+            self.losses.append(total - self.total_loss)
+            self.total_loss = total
+            if done > 0:
+                self.seconds.append(ended - self.started)
+            if self.profiler is not None:
+                self.profiler.stop()
+                if processes.index() == 0:
+                    self.profiler.export_chrome_trace(options["trace"])
+            if done == 0:
+                processes.gather(None)  # All are here, and nothing is on its way.
+                self.sent = sent_bytes()
+            elif done == options["steps"]:
+                processes.gather(None)
+                self.sent = (sent_bytes() - self.sent) / processes.count() / options["steps"]
+
+    return Measuring()
+
+
+def watch_buckets(options):
+    """Sets options of `DistributedDataParallel`; returns a list that gets the bytes it sends."""
+    from keras_fcn.distribution import torch_processes, torch_trainer
+
+    kind, send = torch_trainer.DistributedDataParallel, torch_processes.summed_gradients
+    buckets = []
+
+    def sent(dtype, bucket):
+        buckets.append(bucket.buffer().nbytes // (1 if dtype is None else 2))
+        if bucket.is_last():
+            buckets.append(None)  # The end of a step.
+        return send(dtype, bucket)
+
+    torch_processes.summed_gradients = sent
+    torch_trainer.DistributedDataParallel = lambda module, **own: kind(module, **(own | options))
+    return buckets
+
+
+def main(options, out):
+    """Trains, and writes what was measured."""
+    options = {**OPTIONS, **options}
+    backend, buckets = os.environ["KERAS_BACKEND"], []
+    if backend == "jax":
+        import jax
+
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    from keras_fcn.distribution import data_parallel, processes
+
+    if backend == "torch":
+        buckets = watch_buckets(options["ddp"])
+    together = int(os.environ["PROCESSES"]) > 1
+    with data_parallel(gradients=options["gradients"]) if together else contextlib.nullcontext():
+        model = compiled_model(options)
+    data = share_of_data(options, processes.index(), processes.count())
+    measured = measuring(options)
+    fixed = {"batch_size": options["batch_size"], "shuffle": False, "verbose": 0}
+    model.fit(*data, callbacks=[measured], **fixed)
+    if processes.index() == 0:
+        ends = [number for number, size in enumerate(buckets) if size is None]
+        result = {
+            "seconds": measured.seconds,
+            "bytes": measured.sent,
+            "losses": measured.losses,
+            "gradients": sum(4 * math.prod(v.shape) for v in model.trainable_variables),
+            "buckets": buckets[ends[-2] + 1 : ends[-1]] if ends else [],
+        }
+        Path(out).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]), sys.argv[2])
