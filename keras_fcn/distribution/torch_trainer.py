@@ -46,7 +46,7 @@ class Trainer:
         return super().__call__(*args, **kwargs)
 
     def _initialize_ddp(self):
-        pass
+        """Keras 3.16 would wrap the model here."""
 
     def get_metrics_result(self):
         # Keras 3.16 would sum once more over the processes.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from distribution.two_processes import free_address, place
 
 import keras_fcn
 from keras_fcn.distribution import data_parallel
@@ -57,12 +57,6 @@ def results(folder, *processes):
     return found
 
 
-def free_address():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{server.getsockname()[1]}"
-
-
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one")
@@ -82,23 +76,9 @@ def two_processes(tmp_path_factory):
     folder, addresses = tmp_path_factory.mktemp("two"), [free_address(), free_address()]
     processes = []
     for number in range(2):
-        environment = {
-            "TF_CONFIG": json.dumps(
-                {
-                    "cluster": {"worker": addresses},
-                    "task": {"type": "worker", "index": number},
-                }
-            )
-        }
-        if BACKEND == "jax":
-            environment = {
-                "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses[0],
-                "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
-                "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
-            }
         placed = {"parallel": "data", "process": number, "processes": 2}
         scenarios = [*OF_PROCESSES, *ROUNDED]
-        processes.append(start(folder, environment, scenarios=scenarios, **placed))
+        processes.append(start(folder, place(number, addresses), scenarios=scenarios, **placed))
     return results(folder, *processes)
 
 

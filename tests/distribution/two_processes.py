@@ -30,7 +30,7 @@ class TwoProcesses:
         folder.mkdir(exist_ok=True)
         second = {"arguments": arguments, "package": PACKAGE, **(second or {})}
         self._folder, self.processes = folder, []
-        addresses = [_free_address(), _free_address()]
+        addresses = [free_address(), free_address()]
         for number, (own, package) in enumerate(
             [(arguments, PACKAGE), (second["arguments"], second["package"])]
         ):
@@ -38,7 +38,7 @@ class TwoProcesses:
                 self.processes.append(
                     subprocess.Popen(
                         [sys.executable, *TRAIN, *own],
-                        env=environment(package) | _place(number, addresses),
+                        env=environment(package) | place(number, addresses),
                         cwd=folder,
                         stdout=out,
                         stderr=err,
@@ -95,8 +95,8 @@ def environment(package):
     return {**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
 
 
-def _place(number, addresses):
-    """What tells a process on each backend that it is one of two."""
+def place(number, addresses):
+    """The variables that tell a process on each backend that it is one of two."""
     if BACKEND == "tensorflow":
         task = {"type": "worker", "index": number}
         return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
@@ -111,7 +111,7 @@ def _place(number, addresses):
     return first | {"RANK": str(number), "LOCAL_RANK": str(number)}
 
 
-def _free_address():
+def free_address():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{server.getsockname()[1]}"

@@ -1,5 +1,7 @@
 """The coarser heads of an FCN against FCN-16s and FCN-32s of the same weights."""
 
+import itertools
+
 import helpers
 import keras
 import numpy as np
@@ -11,6 +13,18 @@ from keras_fcn.models.deep_supervision import with_coarser_heads
 
 COARSER = {FCN8s: (FCN16s, FCN32s), FCN16s: (FCN32s,)}
 NUM_CLASSES = 3
+QUICK_CASES = (
+    ("paper", "channels_last", (37, 53)),
+    ("same", "channels_last", (37, 53)),
+    ("same", "channels_first", (37, 53)),
+    ("paper", "channels_first", (1, 1)),
+)
+CASES = [
+    pytest.param(*case, marks=() if case in QUICK_CASES else pytest.mark.slow)
+    for case in itertools.product(
+        ("paper", "same"), ("channels_last", "channels_first"), ((1, 1), (37, 53))
+    )
+]
 
 
 def small(cls=FCN8s, **arguments):
@@ -51,15 +65,7 @@ class Batches(keras.utils.PyDataset):
 
 
 class TestLogits:
-    @pytest.mark.parametrize(
-        ("padding", "data_format", "size"),
-        [
-            ("paper", "channels_last", (37, 53)),
-            ("same", "channels_last", (37, 53)),
-            ("same", "channels_first", (37, 53)),
-            ("paper", "channels_first", (1, 1)),
-        ],
-    )
+    @pytest.mark.parametrize(("padding", "data_format", "size"), CASES)
     @pytest.mark.parametrize("cls", COARSER)
     def test_each_head_is_the_coarser_model_of_the_same_weights(
         self, cls, padding, data_format, size

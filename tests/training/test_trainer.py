@@ -19,7 +19,7 @@ from keras_fcn.cli import main
 from keras_fcn.data import find_pairs
 from keras_fcn.data.check import check_data
 from keras_fcn.label_spaces import generic
-from keras_fcn.training import Recipe, StagedRecipe, resume, trainer
+from keras_fcn.training import Recipe, StagedRecipe, loop, resume, trainer
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run, Stages
@@ -106,10 +106,10 @@ class TestResume:
         ("owner", "function", "call", "checkpoint_every", "steps_to_do"),
         [
             # In the last step, with the state of the epoch before or of the step before.
-            (trainer._Steps, "on_train_batch_end", 4, None, [0, 1]),
-            (trainer._Steps, "on_train_batch_end", 4, 1, [0]),
+            (loop.Steps, "on_train_batch_end", 4, None, [0, 1]),
+            (loop.Steps, "on_train_batch_end", 4, 1, [0]),
             # Trained, but not validated; and validated, but not written down.
-            (trainer, "evaluate", 2, None, []),
+            (loop, "evaluate", 2, None, []),
             (Run, "write_history", 1, 1, [0, 1]),
         ],
     )
@@ -119,13 +119,13 @@ class TestResume:
         recipe, expected = unbroken
         with interrupted_at(monkeypatch, owner, function, call):
             trainer.train(recipe, tmp_path / "run", checkpoint_every=checkpoint_every)
-        after_step, steps = trainer._Steps.on_train_batch_end, []
+        after_step, steps = loop.Steps.on_train_batch_end, []
 
         def counting(self, batch, logs=None):
             steps.append(batch)
             after_step(self, batch, logs)
 
-        monkeypatch.setattr(trainer._Steps, "on_train_batch_end", counting)
+        monkeypatch.setattr(loop.Steps, "on_train_batch_end", counting)
         run = resume(tmp_path / "run", checkpoint_every=checkpoint_every)
         assert steps == steps_to_do
         assert run.is_finished
@@ -185,7 +185,7 @@ class TestResume:
             **settings,
         )
         expected = trainer.train(recipe, tmp_path / "unbroken")
-        with interrupted_at(monkeypatch, trainer._Steps, "on_train_batch_end", 5):
+        with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", 5):
             trainer.train(recipe, tmp_path / "run", checkpoint_every=1)
         assert read_facts(tmp_path / "run" / "last.npz")["step"] == 1
         run = resume(tmp_path / "run")
@@ -313,7 +313,7 @@ class TestMisfortune:
         assert not list(folder.iterdir())
 
     def test_a_lost_validation_set(self, recipe, tmp_path, monkeypatch):
-        evaluate, calls = trainer.evaluate, []
+        evaluate, calls = loop.evaluate, []
 
         def losing(*args, **kwargs):
             calls.append(1)
@@ -321,7 +321,7 @@ class TestMisfortune:
                 os.rename(recipe.val_labels, tmp_path / "lost")
             return evaluate(*args, **kwargs)
 
-        monkeypatch.setattr(trainer, "evaluate", losing)
+        monkeypatch.setattr(loop, "evaluate", losing)
         with pytest.raises(ValueError, match="A file cannot be opened") as caught:
             trainer.train(recipe, tmp_path / "run")
         assert recipe.val_labels in str(caught.value)
@@ -392,7 +392,7 @@ class TestStages:
         # A stage that learns next to nothing keeps what it was given.
         fine = replace(coarse, model="fcn16s", weights="fcn32s", learning_rate=1e-8)
         staged = StagedRecipe(stages={"fcn32s": coarse, "fcn16s": fine})
-        with interrupted_at(monkeypatch, trainer._Steps, "on_train_batch_end", STEPS + 2):
+        with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", STEPS + 2):
             trainer.train(staged, tmp_path / "run", name="two", checkpoint_every=1)
         stages = resume(tmp_path / "run")
         assert isinstance(stages, Stages)
@@ -431,8 +431,8 @@ class TestWhatIsTrained:
     def changed_layers(self, recipe, path):
         """Names of the layers that a run changes."""
         keras.utils.set_random_seed(recipe.seed)
-        splits = trainer.open_splits(recipe)
-        before = variables_as_numpy(trainer.build_model(recipe, splits[0].label_space))
+        splits = loop.open_splits(recipe)
+        before = variables_as_numpy(loop.build_model(recipe, splits[0].label_space))
         after = variables_as_numpy(trainer.train(recipe, path).load_model())
         assert before.keys() == after.keys()
         return {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
