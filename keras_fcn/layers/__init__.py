@@ -4,6 +4,16 @@ from keras_fcn.layers.bilinear import Bilinear
 from keras_fcn.layers.convolutionalized_dense import ConvolutionalizedDense
 from keras_fcn.layers.crop_to_reference import CropToReference
 from keras_fcn.layers.dropout import Dropout
+from keras_fcn.layers.empty_border import EmptyBorder
+from keras_fcn.layers.surround import Surround
 from keras_fcn.layers.vgg_preprocessing import VGGPreprocessing
 
-__all__ = ["Bilinear", "ConvolutionalizedDense", "CropToReference", "Dropout", "VGGPreprocessing"]
+__all__ = [
+    "Bilinear",
+    "ConvolutionalizedDense",
+    "CropToReference",
+    "Dropout",
+    "EmptyBorder",
+    "Surround",
+    "VGGPreprocessing",
+]

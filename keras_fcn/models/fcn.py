@@ -157,9 +157,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         x = image
         if config["include_preprocessing"]:
             x = VGGPreprocessing(config["mean"], name="preprocessing", **options)(x)
-        if input_padding:
-            x = layers.ZeroPadding2D(input_padding, name="input_padding", **options)(x)
-        pools = vgg16_pools(x, **options)
+        pools = vgg16_pools(x, input_padding=input_padding, **options)
 
         x = pools["pool5"]
         for number, kernel_size in ((6, config["fc6_kernel_size"]), (7, 1)):

@@ -1,0 +1,151 @@
+"""One of the two networks of a comparison, in a process of its own.
+
+Reads a line from standard input for every run and answers each with a line of JSON; see
+`benchmarks.speed`, which starts it.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+from benchmarks.peers import weights
+
+NUM_CLASSES = 21
+IGNORE_CLASS = 255
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=["ours", "peer"])
+    parser.add_argument("--task", choices=["forward", "step"], required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--padding", required=True)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
+    parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--logits", help="file for the logits of the first run")
+    options = parser.parse_args()
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    random = np.random.default_rng(0)
+    shape = (options.batch, *options.size)
+    image = random.integers(0, 256, (*shape, 3)).astype("float32")
+    label_map = random.integers(0, NUM_CLASSES, shape).astype("int32")
+    label_map[:, :8] = IGNORE_CLASS
+    contestant = {"ours": _ours, "peer": _peer}[options.name](options)
+    if options.logits:
+        np.save(options.logits, contestant["forward"](image))
+    arguments = (image,) if options.task == "forward" else (image, label_map)
+    product = _matrix_product(contestant["product"])
+    # From here on the highest resident memory is that of the task.
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    print(json.dumps({"product": product}), file=answers, flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        contestant[options.task](*arguments)
+        seconds = time.perf_counter() - start
+        print(json.dumps({"seconds": seconds, "peak": _peak()}), file=answers, flush=True)
+
+
+def _ours(options):
+    import keras
+
+    import keras_fcn
+
+    policy = "mixed_bfloat16" if options.precision == "bfloat16" else "float32"
+    arguments = {"gradient_checkpointing": True} if options.checkpointing else {}
+    model = getattr(keras_fcn, options.model)(
+        NUM_CLASSES,
+        padding=options.padding,
+        dtype=policy,
+        data_format="channels_last",
+        **arguments,
+    )
+    for name, array in weights.arrays(options.model, NUM_CLASSES):
+        layer, variable = name.split("/")
+        getattr(model.get_layer(layer), variable).assign(array)
+    model.compile(
+        keras.optimizers.SGD(1e-6, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE_CLASS),
+    )
+
+    def product(size):
+        dtype = "bfloat16" if options.precision == "bfloat16" else "float32"
+        matrix = keras.ops.cast(keras.random.normal((size, size)), dtype)
+        return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[:1, :1])
+
+    return {
+        "forward": lambda image: model.predict(image, verbose=0),
+        "step": lambda image, label_map: float(model.train_on_batch(image, label_map)),
+        "product": product,
+    }
+
+
+def _peer(options):
+    import torch
+
+    from benchmarks.peers.pytorch import PeerFCN
+
+    model = PeerFCN(options.model, NUM_CLASSES, options.padding)
+    model.take(dict(weights.arrays(options.model, NUM_CLASSES)))
+    optimizer = torch.optim.SGD(model.parameters(), 1e-6, momentum=0.9)
+    half = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16")
+    mean = np.array([104.00699, 116.66877, 122.67892], "float32")
+
+    def tensor(image):
+        bgr = image[..., ::-1] - mean
+        return torch.from_numpy(np.ascontiguousarray(bgr.transpose(0, 3, 1, 2)))
+
+    def forward(image):
+        model.eval()
+        with torch.inference_mode(), half:
+            return model(tensor(image)).float().numpy().transpose(0, 2, 3, 1)
+
+    def step(image, label_map):
+        model.train()
+        with half:
+            logits = model(tensor(image))
+        loss = torch.nn.functional.cross_entropy(
+            logits.float(), torch.from_numpy(label_map).long(), ignore_index=IGNORE_CLASS
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def product(size):
+        dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
+        matrix = torch.randn(size, size).to(dtype)
+        return lambda: matrix @ matrix
+
+    return {"forward": forward, "step": step, "product": product}
+
+
+def _matrix_product(product, size=2048):
+    """Returns the best of several matrix products in FLOP/s."""
+    run = product(size)
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def _peak():
+    """Returns the highest resident memory of this process in bytes."""
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()

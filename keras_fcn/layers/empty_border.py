@@ -1,0 +1,63 @@
+"""The border of zeros around an image, apart from the image."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class EmptyBorder(keras.layers.Layer):
+    """A small empty image with the same edges as the padded image, whatever size that has.
+
+    What a network makes of a wide border of zeros is the same all along each edge. It depends on
+    the image's size only by how pools round at the lower and right edge: by the remainder of the
+    padded size modulo their stride.
+
+    Args:
+        input_padding: Pixels of zeros around the image.
+        stride: Stride up to which the edges are needed, a power of two.
+        size: Height and width of the result without that remainder, a multiple of `stride`.
+        data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
+
+    Input shape:
+        (batch, height, width, channels), the image without its padding.
+
+    Output shape:
+        (1, size + remainder, size + remainder, channels), zeros.
+    """
+
+    def __init__(
+        self,
+        input_padding: int,
+        stride: int,
+        size: int,
+        data_format: str | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.input_padding = input_padding
+        self.stride = stride
+        self.size = size
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def call(self, inputs):
+        return ops.zeros(self._shape(ops.shape(inputs)), dtype=self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return self._shape(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "input_padding": self.input_padding,
+            "stride": self.stride,
+            "size": self.size,
+            "data_format": self.data_format,
+        }
+
+    def _shape(self, image_shape):
+        shape = [1, *image_shape[1:]]
+        first = 1 if self.data_format == "channels_last" else 2
+        for axis in (first, first + 1):
+            if shape[axis] is not None:
+                shape[axis] = self.size + (shape[axis] + 2 * self.input_padding) % self.stride
+        return tuple(shape)
