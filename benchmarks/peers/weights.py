@@ -9,7 +9,8 @@ from benchmarks.peers.pytorch import SKIPS, WIDTHS
 
 def kernel_shapes(model: str, num_classes: int) -> dict[str, tuple[int, ...]]:
     """Returns the kernel of each layer, (height, width, inputs, outputs); outputs before inputs
-    for the transposed convolutions."""
+    for the transposed convolutions.
+    """
     shapes, channels = {}, 3
     for block, widths in enumerate(WIDTHS, start=1):
         for number, width in enumerate(widths, start=1):
@@ -29,7 +30,8 @@ def kernel_shapes(model: str, num_classes: int) -> dict[str, tuple[int, ...]]:
 
 def arrays(model: str, num_classes: int):
     """Yields the name and the array of every variable: normal values that keep the deviation of
-    what passes through, and bilinear kernels."""
+    what passes through, and bilinear kernels.
+    """
     for layer, shape in kernel_shapes(model, num_classes).items():
         if layer.startswith("upscore"):
             yield f"{layer}/kernel", _bilinear(shape)

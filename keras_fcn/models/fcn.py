@@ -14,8 +14,9 @@ from keras_fcn.layers import ConvolutionalizedDense, Dropout, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.any_size import AnySizeTrainer
+from keras_fcn.models.checkpointing import Checkpointed
 from keras_fcn.models.decoder import Decoder
-from keras_fcn.models.vgg16 import vgg16_pools
+from keras_fcn.models.vgg16 import vgg16_trunk
 
 AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
 """`skip_scales` of FCN-8s trained all at once instead of in three stages."""
@@ -56,6 +57,9 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         data_format: `"channels_last"` or `"channels_first"`, of images and logits; Keras's default
             if `None`.
         dtype: dtype policy of every layer; Keras's global one if `None`.
+        gradient_checkpointing: If `True`, training keeps the inputs of VGG-16's blocks alone and
+            computes what is in them again in the backward pass: less memory, more time, the same
+            gradients. May be set on the model later, before `fit`.
         name: Name of the model.
 
     Input shape:
@@ -98,6 +102,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         label_space: LabelSpace | None = None,
         data_format: str | None = None,
         dtype: str | keras.DTypePolicy | None = None,
+        gradient_checkpointing: bool = False,
         name: str | None = None,
         **kwargs,
     ):
@@ -134,7 +139,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         # theirs at the door.
         layout = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
         image = change_layout(inputs, data_format, layout, "image_layout")
-        logits = self._logits(image, config, layout, dtype)
+        logits, trunk = self._logits(image, config, layout, dtype)
         if classifier_activation is not None:
             logits = change_layout(logits, layout, "channels_last", "class_axis_last")
             layout = "channels_last"
@@ -148,6 +153,8 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.dtype_policy = dtype
         self._config = config
+        self.gradient_checkpointing = gradient_checkpointing
+        self._checkpointed = Checkpointed(self, trunk)
         if weights is not None:
             weight_files.load(self, weights)
 
@@ -157,9 +164,9 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         x = image
         if config["include_preprocessing"]:
             x = VGGPreprocessing(config["mean"], name="preprocessing", **options)(x)
-        pools = vgg16_pools(x, input_padding=input_padding, **options)
+        trunk = vgg16_trunk(x, input_padding=input_padding, **options)
 
-        x = pools["pool5"]
+        x = trunk.pools["pool5"]
         for number, kernel_size in ((6, config["fc6_kernel_size"]), (7, 1)):
             x = ConvolutionalizedDense(
                 config["fc_units"],
@@ -180,10 +187,10 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
 
         skips = {}
         for pool, scale in zip(self.skips, config["skip_scales"], strict=False):
-            skips[pool] = pools[pool]
+            skips[pool] = trunk.pools[pool]
             if scale != 1:
                 scaling = layers.Rescaling(scale, name=f"scale_{pool}", dtype=dtype)
-                skips[pool] = scaling(pools[pool])
+                skips[pool] = scaling(trunk.pools[pool])
         crop_offsets = fcn_crop_offsets(
             self.skips,
             input_padding=input_padding,
@@ -191,7 +198,12 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             fc6_padding=fc6_padding,
         )
         decoder = Decoder(config["num_classes"], config["trainable_upsampling"], **options)
-        return decoder.logits(x, skips, image, crop_offsets)
+        return decoder.logits(x, skips, image, crop_offsets), trunk
+
+    def call(self, inputs, training=None, mask=None):
+        if training and self.gradient_checkpointing:
+            return self._checkpointed(inputs)
+        return super().call(inputs, training=training, mask=mask)
 
     @property
     def num_classes(self) -> int:
@@ -210,7 +222,12 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         return self._config["data_format"]
 
     def get_config(self):
-        return {"name": self.name, "trainable": self.trainable, **self._config}
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            **self._config,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

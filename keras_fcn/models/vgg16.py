@@ -1,5 +1,9 @@
 """The convolutional part of `keras.applications.VGG16`, at every image size."""
 
+import dataclasses
+import functools
+import random
+
 import keras
 from keras import layers
 
@@ -13,10 +17,25 @@ _BLOCKS_WITHOUT_BORDER = 3
 _BORDER_SIZE = 64
 
 
-def vgg16_pools(
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """What the blocks of VGG-16 make of an image.
+
+    Args:
+        pools: Dictionary from `"pool3"`, `"pool4"` and `"pool5"` to KerasTensors of stride 8, 16
+            and 32.
+        blocks: Inputs and outputs of each block, two lists of KerasTensors; the outputs of one are
+            among the inputs of the next.
+    """
+
+    pools: dict[str, keras.KerasTensor]
+    blocks: list[tuple[list[keras.KerasTensor], list[keras.KerasTensor]]]
+
+
+def vgg16_trunk(
     x: keras.KerasTensor, *, input_padding: int, data_format: str, dtype: keras.DTypePolicy
-) -> dict[str, keras.KerasTensor]:
-    """Applies the five blocks of VGG-16 and returns their pools.
+) -> Trunk:
+    """Applies the five blocks of VGG-16.
 
     The layers are made from the configurations of `keras.applications.VGG16` and keep their names.
     Only the pools differ: their output size is rounded up, as in Caffe, so that no pixel is lost
@@ -29,61 +48,73 @@ def vgg16_pools(
 
     Args:
         x: KerasTensor (batch, height, width, channels), preprocessed.
-        input_padding: Pixels of zeros around the image, at least 99, or 0.
+        input_padding: Pixels of zeros around the image: 99 and a multiple of 16 more, or 0.
         data_format: `"channels_last"` or `"channels_first"`, of `x` and of the pools.
         dtype: The layers' `keras.DTypePolicy`.
-
-    Returns:
-        Dictionary from `"pool3"`, `"pool4"` and `"pool5"` to KerasTensors of stride 8, 16 and 32.
     """
     options = {"data_format": data_format, "dtype": dtype}
-    blocks = _blocks(**options)
-    if input_padding:
-        x = _pool_of_padded_image(x, blocks[:_BLOCKS_WITHOUT_BORDER], input_padding, options)
-    else:
-        x = _apply(blocks[:_BLOCKS_WITHOUT_BORDER], x)
-    pools = {"pool3": x}
-    for number, block in enumerate(blocks[_BLOCKS_WITHOUT_BORDER:], start=4):
-        x = pools[f"pool{number}"] = _apply([block], x)
-    return pools
+    layers_of_blocks = _layers_of_blocks(**options)
+    apart = _BLOCKS_WITHOUT_BORDER if input_padding else 0
+    blocks = _blocks_of_padded_image(x, layers_of_blocks[:apart], input_padding, options)
+    for block in layers_of_blocks[apart:]:
+        inputs = blocks[-1][1] if blocks else [x]
+        blocks.append((inputs, [_apply(block, inputs[0])]))
+    pools = {f"pool{number}": blocks[number - 1][1][0] for number in (3, 4, 5)}
+    return Trunk(pools, blocks)
 
 
-def _blocks(data_format, dtype):
+def _layers_of_blocks(data_format, dtype):
     """Returns the layers of each block, the pool last."""
     blocks = [[]]
-    for layer in keras.applications.VGG16(include_top=False, weights=None).layers[1:]:
-        config = {**layer.get_config(), "data_format": data_format, "dtype": dtype}
-        is_pool = isinstance(layer, layers.MaxPooling2D)
+    for layer_class, config in _configurations():
+        is_pool = layer_class is layers.MaxPooling2D
         if is_pool:
-            config["padding"] = "same"
-        blocks[-1].append(type(layer).from_config(config))
+            config = {**config, "padding": "same"}
+        config = {**config, "data_format": data_format, "dtype": dtype}
+        blocks[-1].append(layer_class.from_config(config))
         if is_pool:
             blocks.append([])
     return blocks[:-1]
 
 
-def _apply(blocks, x):
-    for block in blocks:
-        for layer in block:
-            x = layer(x)
+@functools.cache
+def _configurations():
+    """Returns the class and configuration of every layer; Keras makes them with their weights."""
+    # A seeded model has the same initial values whether it is the first of the process or not.
+    state = random.getstate()
+    model = keras.applications.VGG16(include_top=False, weights=None)
+    random.setstate(state)
+    return [(type(layer), layer.get_config()) for layer in model.layers[1:]]
+
+
+def _apply(block, x):
+    for layer in block:
+        x = layer(x)
     return x
 
 
-def _pool_of_padded_image(image, blocks, input_padding, options):
-    """Returns the last pool of `blocks` for the whole of the padded image."""
-    border = EmptyBorder(
-        input_padding, 2 ** len(blocks), _BORDER_SIZE, name="empty_border", **options
-    )(image)
+def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
+    """Returns what `Trunk.blocks` does; the last output is the pool of the whole padded image."""
     window, origin, stride, reach = image, input_padding, 1, 0
-    for number, block in enumerate(blocks, start=1):
+    blocks = []
+    for number, block in enumerate(layers_of_blocks, start=1):
         convolutions = len(block) - 1
         # Each convolution widens the image's influence by a pixel, and spoils one at the window's
         # own edge; a pool may mix in one more.
         margin = 2 * convolutions + 1
         if number == 1:
+            inputs = [image]
+            border = EmptyBorder(
+                input_padding,
+                2 ** len(layers_of_blocks),
+                _BORDER_SIZE,
+                name="empty_border",
+                **options,
+            )(image)
             window = layers.ZeroPadding2D(margin, name="input_padding", **options)(window)
             origin = input_padding - margin
         else:
+            inputs = [window, border, image]
             surround = Surround(
                 input_padding,
                 stride,
@@ -93,9 +124,12 @@ def _pool_of_padded_image(image, blocks, input_padding, options):
                 name=f"block{number}_window",
                 **options,
             )
-            window, origin = surround([window, border, image]), surround.start
-        window, border = _apply([block], window), _apply([block], border)
+            window, origin = surround(inputs), surround.start
+        window, border = _apply(block, window), _apply(block, border)
         reach += convolutions * stride
         stride, origin = 2 * stride, origin // 2
-    surround = Surround(input_padding, stride, reach, origin, name=f"pool{number}", **options)
-    return surround([window, border, image])
+        blocks.append((inputs, [window, border]))
+    if blocks:
+        surround = Surround(input_padding, stride, reach, origin, name=f"pool{number}", **options)
+        blocks[-1] = (inputs, [surround([window, border, image])])
+    return blocks

@@ -1,0 +1,125 @@
+"""The same gradients with less memory."""
+
+import helpers
+import keras
+import numpy as np
+import pytest
+
+import keras_fcn
+
+BACKEND = keras.backend.backend()
+
+
+def small(**arguments):
+    arguments = {"fc_units": 16, "dropout_rate": 0, "data_format": "channels_last", **arguments}
+    model = keras_fcn.FCN8s(5, **arguments)
+    helpers.randomize(model, seed=0)
+    return model
+
+
+def batch(size=(40, 33)):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (2, *size, 3)).astype("float32")
+    return images, generator.integers(0, 5, (2, *size)).astype("int32")
+
+
+def after_two_steps(model, **arguments):
+    optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, **arguments)
+    losses = [model.train_on_batch(*batch()) for _ in range(2)]
+    return losses, helpers.variables_as_numpy(model)
+
+
+@pytest.mark.parametrize("padding", ["paper", "same"])
+def test_a_step_gives_the_same_weights(padding):
+    (losses, expected), (again, found) = (
+        after_two_steps(small(padding=padding, gradient_checkpointing=checkpointing))
+        for checkpointing in (False, True)
+    )
+    np.testing.assert_allclose(again, losses, rtol=1e-5)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_backward_pass_keeps_less():
+    kept, kept_again = (
+        _bytes_kept(small(padding="same", gradient_checkpointing=again)) for again in (False, True)
+    )
+    assert kept_again < 0.7 * kept
+
+
+def test_it_is_saved_with_the_model(tmp_path):
+    model = small(gradient_checkpointing=True)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.gradient_checkpointing
+    images, _ = batch()
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_prediction_does_not_change():
+    model = small()
+    images, _ = batch()
+    expected = model.predict(images, verbose=0)
+    model.gradient_checkpointing = True
+    np.testing.assert_array_equal(model.predict(images, verbose=0), expected)
+
+
+def _bytes_kept(model):
+    """What the forward pass leaves in memory, measured by the backend's own means."""
+    images, label_maps = batch((320, 320))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if BACKEND == "torch":
+        import torch
+
+        kept = {}
+
+        def keep(tensor):
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss(label_maps, model(images, training=True))
+        return sum(kept.values())
+    if BACKEND == "jax":
+        import jax
+
+        def compute(trainable, others):
+            logits, _ = model.stateless_call(trainable, others, images, training=True)
+            return loss(label_maps, logits)
+
+        variables = [
+            [variable.value for variable in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        compiled = (
+            jax.jit(jax.grad(compute))
+            .lower(*variables)
+            .compile(
+                # On CPUs, XLA takes the barriers out and joins what is computed twice.
+                {"xla_disable_hlo_passes": "cse_barrier_expander"}
+            )
+        )
+        return compiled.memory_analysis().temp_size_in_bytes
+    import tensorflow as tf
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            value = loss(label_maps, model(images, training=True))
+        return tape.gradient(value, model.trainable_variables)
+
+    graph = gradients.get_concrete_function().graph
+    # The forward pass is what bears the model's name; the backward one and what is computed again
+    # within it read from there.
+    kept = {}
+    for op in graph.get_operations():
+        if not op.name.startswith(model.name):
+            for tensor in op.inputs:
+                if tensor.op.name.startswith(model.name) and tensor.shape.is_fully_defined():
+                    kept[tensor.name] = tensor.shape.num_elements() * tensor.dtype.size
+    return sum(kept.values())
