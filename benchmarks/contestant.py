@@ -19,6 +19,7 @@ IGNORE_CLASS = 255
 
 
 def main() -> None:
+    """Answers until its standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=["ours", "peer"])
     parser.add_argument("--task", choices=["forward", "step"], required=True)

@@ -1,0 +1,153 @@
+"""What a prediction and a step cost, counted by the backend and not timed."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_fcn
+
+BACKEND = keras.backend.backend()
+SIDE = 90
+NUM_CLASSES = 5
+FC_UNITS = 16
+# (inputs, outputs) of each convolution of VGG-16, by block.
+CONVOLUTIONS = [
+    [(3, 64), (64, 64)],
+    [(64, 128), (128, 128)],
+    [(128, 256), (256, 256), (256, 256)],
+    [(256, 512), (512, 512), (512, 512)],
+    [(512, 512), (512, 512), (512, 512)],
+]
+
+
+def model(**arguments):
+    arguments = {"fc_units": FC_UNITS, "data_format": "channels_last", **arguments}
+    return keras_fcn.FCN8s(NUM_CLASSES, **arguments)
+
+
+def image(side=SIDE):
+    return np.random.default_rng(0).integers(0, 256, (1, side, side, 3)).astype("float32")
+
+
+def multiplications(sides):
+    """Of the whole FCN-8s, its convolutions computed on maps of `sides`, several for each block."""
+    total = 0
+    for maps, convolutions in zip(sides, CONVOLUTIONS, strict=True):
+        weights = sum(9 * inputs * outputs for inputs, outputs in convolutions)
+        total += weights * sum(side**2 for side in maps)
+    (pool3,), (pool4,) = sides[3:]
+    fc7 = -(-pool4 // 2) - 6
+    total += fc7**2 * (49 * 512 * FC_UNITS + FC_UNITS**2 + FC_UNITS * NUM_CLASSES)
+    total += (pool4**2 * 512 + pool3**2 * 256) * NUM_CLASSES
+    scores4, scores3 = 2 * fc7 + 2, 2 * (2 * fc7 + 2) + 2
+    deconvolutions = fc7**2 * 4**2 + scores4**2 * 4**2 + scores3**2 * 16**2
+    return total + deconvolutions * NUM_CLASSES**2
+
+
+class TestArithmetic:
+    # The image with its padding has 288 pixels a side. Of pool1 rows 48 to 96 depend on the image,
+    # of pool2 rows 23 to 49, and 5 to 7 more on either side are needed for those to be right.
+    whole = ((288,), (144,), (72,), (36,), (18,))
+    apart = ((90 + 10, 64), (101 - 42, 32), (56 - 16, 16), (36,), (18,))
+
+    def test_the_border_is_left_out(self):
+        expected = 2 * multiplications(self.apart)
+        assert expected < 0.6 * 2 * multiplications(self.whole)
+        # JAX and TensorFlow count what is done to single values, too, and JAX leaves out what is
+        # multiplied by a convolution's own zeros.
+        assert 0.93 * expected < flop_of_a_prediction(model()) < 1.06 * expected
+
+
+class TestKernelOfFc6:
+    def test_a_prediction_never_copies_it(self):
+        assert copies_of_fc6(model()) == 0
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch compiles nothing unless asked to")
+def test_a_size_is_compiled_once(monkeypatch):
+    fcn = model(padding="same")
+    traces = 0
+    call = fcn.call
+
+    def counted(*args, **kwargs):
+        nonlocal traces
+        traces += 1
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(fcn, "call", counted)
+    for side in (33, 40, 47, 40, 33):
+        fcn.predict(image(side), verbose=0)
+    # TensorFlow takes sizes for unknown from the second one on; JAX knows every one.
+    assert traces == {"tensorflow": 2, "jax": 3}[BACKEND]
+
+
+def tensorflow_graph(fcn):
+    import tensorflow as tf
+
+    specification = tf.TensorSpec((1, SIDE, SIDE, 3), "float32")
+    return tf.function(lambda x: fcn(x)).get_concrete_function(specification).graph
+
+
+def jax_compiled(fcn):
+    import jax
+
+    variables = [
+        [variable.value for variable in variables]
+        for variables in (fcn.trainable_variables, fcn.non_trainable_variables)
+    ]
+
+    def predict(trainable, others, images):
+        return fcn.stateless_call(trainable, others, images)[0]
+
+    return jax.jit(predict).lower(*variables, image()).compile()
+
+
+def flop_of_a_prediction(fcn):
+    if BACKEND == "torch":
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            fcn(image())
+        return counter.get_total_flops()
+    if BACKEND == "jax":
+        return jax_compiled(fcn).cost_analysis()["flops"]
+    from tensorflow.compat.v1 import profiler
+    from tensorflow.python.profiler import option_builder
+
+    options = option_builder.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    return profiler.profile(tensorflow_graph(fcn), options=options).total_float_ops
+
+
+def copies_of_fc6(fcn):
+    """Returns how many operations give a tensor of as many values as fc6's kernel has."""
+    kernel = fcn.get_layer("fc6").kernel
+    size = int(np.prod(kernel.shape))
+    if BACKEND == "torch":
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        made = []
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                result = function(*args, **(kwargs or {}))
+                if getattr(result, "numel", lambda: 0)() == size:
+                    made.append(result.data_ptr() != kernel.value.data_ptr())
+                return result
+
+        with Watch():
+            fcn.predict(image(), verbose=0)
+        assert made
+        return sum(made)
+    if BACKEND == "jax":
+        import re
+
+        text = jax_compiled(fcn).as_text()
+        shapes = re.findall(r"= f32\[([\d,]+)\]\S* (copy|transpose|fusion)\(", text)
+        return sum(np.prod([int(n) for n in shape.split(",")]) == size for shape, _ in shapes)
+    views = ("ReadVariableOp", "Reshape", "Placeholder", "Identity", "Const")
+    return sum(
+        op.type not in views and tensor.shape.num_elements() == size
+        for op in tensorflow_graph(fcn).get_operations()
+        for tensor in op.outputs
+    )
