@@ -6,6 +6,7 @@ import pkgutil
 import re
 from pathlib import Path
 
+import keras
 import pytest
 
 import keras_fcn
@@ -98,3 +99,13 @@ def test_the_overview_names_every_page_and_the_version():
     assert "keras_fcn.__version__" in overview
     for page in API.glob("*.md"):
         assert page.name == "index.md" or f"({page.name})" in overview
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the guides say TensorFlow")
+@pytest.mark.parametrize("guide", ["evaluation", "moving", "troubleshooting"])
+def test_the_code_of_a_guide_runs(guide, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (API.parent / "guides" / f"{guide}.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), f"{guide}.md", "exec"), {})
