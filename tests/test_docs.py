@@ -1,0 +1,111 @@
+"""The API pages, without a browser: nothing public is missing, and all that is named exists."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_fcn
+
+API = Path(__file__).parents[1] / "docs" / "api"
+# The names behind `:::`, from which mkdocstrings makes the pages.
+NAMED = sorted(
+    name
+    for page in API.glob("*.md")
+    for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
+)
+PACKAGES = [
+    package.name
+    for package in pkgutil.walk_packages(keras_fcn.__path__, "keras_fcn.")
+    if package.ispkg and ".builders" not in package.name
+]
+PUBLIC = sorted(
+    {
+        f"{package}.{name}"
+        for package in ["keras_fcn", *PACKAGES]
+        for name in getattr(importlib.import_module(package), "__all__", [])
+    }
+)
+
+
+def find(name):
+    """The object of a dotted name; a module only where nothing else has the name."""
+    parent, _, last = name.rpartition(".")
+    if not parent:
+        return importlib.import_module(name)
+    owner = find(parent)
+    if not inspect.ismodule(owner) and inspect.ismodule(module := _module(parent)):
+        owner = module
+    if hasattr(owner, last):
+        return getattr(owner, last)
+    return importlib.import_module(name)
+
+
+def _module(name):
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def shown_names():
+    """The names that have a place on a page."""
+    for name in NAMED:
+        yield name
+        module = _module(name)
+        if not inspect.ismodule(module):
+            continue
+        yield from (f"{name}.{attribute}" for attribute in _attributes_with_docstring(module))
+        for member in getattr(module, "__all__", vars(module)):
+            value = getattr(module, member)
+            # A submodule of the same name would be shown in place of the member.
+            is_shadowed = _module(f"{name}.{member}") is not None
+            is_own = getattr(value, "__module__", None) == name or hasattr(module, "__all__")
+            if is_own and not is_shadowed and not member.startswith("_"):
+                yield f"{name}.{member}"
+
+
+def _attributes_with_docstring(module):
+    return re.findall(r'^(\w+)(?::[^=\n]+)? = [^\n]*\n"""', inspect.getsource(module), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_page_names_what_exists(name):
+    assert find(name) is not None
+
+
+def test_every_public_name_has_a_page():
+    assert len(PUBLIC) > 60
+    shown = set(shown_names())
+    objects = {id(find(name)) for name in shown}
+    missing = []
+    for name in PUBLIC:
+        value = find(name)
+        if inspect.ismodule(value):
+            is_shown = any(other.startswith(f"{name}.") for other in shown) or name in shown
+        else:
+            is_shown = name in shown or id(value) in objects
+        if not is_shown and name != "keras_fcn.__version__":
+            missing.append(name)
+    assert not missing
+
+
+def test_the_overview_names_every_page_and_the_version():
+    overview = (API / "index.md").read_text()
+    assert "keras_fcn.__version__" in overview
+    for page in API.glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in overview
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the guides say TensorFlow")
+@pytest.mark.parametrize("guide", ["evaluation", "moving", "troubleshooting"])
+def test_the_code_of_a_guide_runs(guide, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (API.parent / "guides" / f"{guide}.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), f"{guide}.md", "exec"), {})
