@@ -20,7 +20,7 @@ for axes, (name, layers) in zip(figure.subplots(1, 3), stacks.items(), strict=Tr
         model.add(convolution)
     # Light one input pixel after the other, and note which ones reach the middle output.
     inputs = np.eye(SIZE * SIZE, dtype="float32").reshape(-1, SIZE, SIZE, 1)
-    outputs = np.array(model(inputs))
+    outputs = keras.ops.convert_to_numpy(model(inputs))
     rows = outputs.shape[1]
     seen = outputs[:, rows // 2, rows // 2, 0].reshape(SIZE, SIZE) > 0
     side = int(seen.any(axis=0).sum())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras.ops import convert_to_numpy
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -26,7 +27,8 @@ corners = np.transpose([generator.integers(0, 360 - 56, 4000), generator.integer
 corners = [(r, c) for r, c in corners if truth[r + 28, c + 28] != CAMVID.ignore_class][:2000]
 windows = np.stack([street[r : r + 56, c : c + 56] for r, c in corners])
 answers = np.eye(11)[[truth[r + 28, c + 28] for r, c in corners]]
-features = np.hstack([np.array(pool(windows)).reshape(2000, -1), np.ones((2000, 1))])
+features = convert_to_numpy(pool(windows)).reshape(2000, -1)
+features = np.hstack([features, np.ones((2000, 1))])
 solution = np.linalg.solve(features.T @ features + 0.1 * np.eye(148), features.T @ answers)
 dense.set_weights([solution[:-1], solution[-1]])
 
@@ -35,14 +37,14 @@ fc6 = ConvolutionalizedDense(11, kernel_size=7, data_format="channels_last")
 convolutional = keras.Sequential([keras.Input((None, None, 3)), pool, fc6])
 fc6.set_weights([solution[:-1].reshape(7, 7, 3, 11), solution[-1]])
 
-one, scores = np.array(classifier(windows[:1])), np.array(convolutional(windows[:1]))
+one, scores = (convert_to_numpy(model(windows[:1])) for model in (classifier, convolutional))
 print("on a window of 56x56  Dense:", one.shape, " convolution:", scores.shape)
 print("the same scores:", np.allclose(one, scores[:, 0, 0], atol=1e-3))
 try:
     classifier(street[None])
 except ValueError:
     print("on the whole street   Dense: ValueError")
-scores = np.array(convolutional(street[None]))[0]
+scores = convert_to_numpy(convolutional(street[None]))[0]
 print("on the whole street   convolution:", scores.shape)
 
 figure = Figure(figsize=(10, 2.1), layout="constrained")

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_fcn import FCN8s
 from keras_fcn.label_spaces import CAMVID
+from keras_fcn.layers import Bilinear
 from keras_fcn.metrics import confusion_matrix, mean_iou
 from keras_fcn.visualization import colorize
 
@@ -16,17 +16,21 @@ truth = np.asarray(Image.open(Path(__file__).parent / "street.png")).astype(int)
 valid = truth != CAMVID.ignore_class
 # What perfect logits would be: 1 for the true class, 0 for the others.
 wanted = np.eye(12, dtype="float32")[truth][..., :11]
+last = {"data_format": "channels_last"}
 
-# The upsampling layers of FCN-8s alone: from scores at strides 32, 16 and 8 to logits.
-model = FCN8s(11, padding="same", fc_units=4, data_format="channels_last")
+
+def upsample(x, factor, crop):
+    """The upsampling of FCN-8s, with padding="same": a bilinear kernel, and a crop."""
+    bilinear = {"use_bias": False, "kernel_initializer": Bilinear()}
+    x = keras.layers.Conv2DTranspose(11, 2 * factor, strides=factor, **bilinear, **last)(x)
+    return keras.layers.Cropping2D(crop, **last)(x)
+
+
 names = ("score_fr", "score_pool4", "score_pool3")
 scores = [keras.Input((None, None, 11)) for _ in names]
-x = scores[0]
-for layer, skip in (("upscore2", scores[1]), ("upscore_pool4", scores[2])):
-    x = keras.layers.Cropping2D(1, data_format="channels_last")(model.get_layer(layer)(x))
-    x = x + skip
-x = model.get_layer("upscore8")(x)
-decoder = keras.Model(scores, keras.layers.Cropping2D(4, data_format="channels_last")(x))
+fused = upsample(scores[0], 2, crop=1) + scores[1]
+fused = upsample(fused, 2, crop=1) + scores[2]
+decoder = keras.Model(scores, upsample(fused, 8, crop=4))
 
 
 def cell_means(values, stride):
@@ -39,7 +43,7 @@ panels, given = {"truth": truth}, [np.zeros((352 // s, 480 // s, 11)) for s in (
 logits = 0.0
 for index, stride in enumerate((32, 16, 8)):
     given[index] = cell_means(wanted - logits, stride)  # What is missing so far.
-    logits = np.array(decoder([s[None].astype("float32") for s in given]))[0]
+    logits = decoder.predict([s[None] for s in given], verbose=0)[0]
     label_map = logits.argmax(-1)
     score = mean_iou(confusion_matrix(truth, label_map, 11, ignore_class=11))
     print(f"with {names[index]:<12} (stride {stride:2}): mean IoU {100 * score:.1f} %")
