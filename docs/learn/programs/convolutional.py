@@ -47,7 +47,7 @@ except ValueError:
 scores = convert_to_numpy(convolutional(street[None]))[0]
 print("on the whole street   convolution:", scores.shape)
 
-figure = Figure(figsize=(10, 2.1), layout="constrained")
+figure = Figure(figsize=(10, 2.3), layout="constrained")
 panels = {"image, 360×480": street, "true classes, 360×480": colorize(truth, CAMVID)}
 panels["highest score, 39×54"] = colorize(scores.argmax(-1), CAMVID)
 panels["score of tree, 39×54"] = scores[..., CAMVID.class_names.index("tree")]

@@ -49,7 +49,7 @@ for index, stride in enumerate((32, 16, 8)):
     print(f"with {names[index]:<12} (stride {stride:2}): mean IoU {100 * score:.1f} %")
     panels[f"+ {names[index]}: {100 * score:.1f} %"] = label_map
 
-figure = Figure(figsize=(10, 2.1), layout="constrained")
+figure = Figure(figsize=(10, 2.3), layout="constrained")
 for axes, (title, label_map) in zip(figure.subplots(1, 4), panels.items(), strict=True):
     axes.imshow(colorize(np.where(valid, label_map, 11), CAMVID))
     axes.set(title=title, xticks=[], yticks=[])

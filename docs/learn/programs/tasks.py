@@ -19,9 +19,10 @@ for number, (class_id, inside) in enumerate(shapes, start=1):
     label_map[inside], instances[inside] = class_id, number
 
 image = COLOURS[label_map] + np.random.default_rng(0).normal(0, 0.02, (*label_map.shape, 3))
-for _, inside in shapes:  # A dark rim, as a camera would see one.
-    rim = inside & ~(np.roll(inside, 2, 0) & np.roll(inside, -2, 0) & np.roll(inside, 2, 1))
-    image[rim & (instances > 0)] *= 0.75
+for number in (1, 2, 3):  # A dark rim, by which an eye tells the balls apart.
+    inside = instances == number
+    core = np.all([np.roll(inside, d, axis) for d in (-2, 2) for axis in (0, 1)], axis=0)
+    image[inside & ~core] *= 0.75
 
 # A shade of its own for every thing.
 shades = np.array([(1, 1, 1), (0.95, 0.45, 0.15), (0.2, 0.55, 0.85), (0.6, 0.4, 0.75)])
