@@ -1,0 +1,38 @@
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+LEARN = Path(__file__).resolve().parents[1] / "docs" / "learn"
+PROGRAMS = sorted((LEARN / "programs").glob("*.py"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+class TestProgramsOfTheLearnPages:
+    def test_it_prints_what_its_page_shows_and_draws_its_picture(
+        self, program, tmp_path, monkeypatch, capsys
+    ):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", [str(program)])
+        runpy.run_path(str(program), run_name="__main__")
+
+        assert capsys.readouterr().out == program.with_suffix(".txt").read_text(encoding="utf-8")
+        assert [path.name for path in tmp_path.iterdir()] == [f"{program.stem}.png"]
+        with Image.open(f"{program.stem}.png") as picture:
+            assert picture.width >= 600
+
+    def test_every_language_shows_program_output_and_picture(self, program):
+        pages = [LEARN / f"{program.stem}{suffix}" for suffix in (".md", ".ko.md")]
+        for page in pages:
+            text = page.read_text(encoding="utf-8")
+            for part in (
+                f'--8<-- "docs/learn/programs/{program.stem}.py"',
+                f'--8<-- "docs/learn/programs/{program.stem}.txt"',
+                f"](pictures/{program.stem}.png)",
+            ):
+                assert part in text, (page, part)
+
+    def test_it_is_short_and_its_picture_is_small(self, program):
+        assert len(program.read_text(encoding="utf-8").splitlines()) < 60
+        assert (LEARN / "pictures" / f"{program.stem}.png").stat().st_size < 150_000
