@@ -325,6 +325,14 @@ def expected_sizes(model, image):
         if SHOWN_LAYERS.match(layer.name):
             height, width = layer.output.shape[first : first + 2]
             sizes[layer.name] = f"{height} × {width}"
+    if "input_padding" in sizes:
+        # The model computes a part of these; the figure shows the maps of the whole padded image.
+        whole = [int(side) + 198 for side in image.split(" × ")]
+        sizes["input_padding"] = " × ".join(map(str, whole))
+        for block, last in ((1, "conv2"), (2, "conv2"), (3, "conv3")):
+            sizes[f"block{block}_{last}"] = " × ".join(map(str, whole))
+            whole = [-(-side // 2) for side in whole]
+            sizes[f"block{block}_pool"] = " × ".join(map(str, whole))
     return sizes
 
 
