@@ -27,7 +27,6 @@ def main() -> None:
     parser.add_argument("--padding", required=True)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--logits", help="file for the logits of the first run")
     options = parser.parse_args()
@@ -36,7 +35,7 @@ def main() -> None:
     os.dup2(2, 1)
 
     random = np.random.default_rng(0)
-    shape = (options.batch, *options.size)
+    shape = (1, *options.size)
     image = random.integers(0, 256, (*shape, 3)).astype("float32")
     label_map = random.integers(0, NUM_CLASSES, shape).astype("int32")
     label_map[:, :8] = IGNORE_CLASS
@@ -62,13 +61,12 @@ def _ours(options):
     import keras_fcn
 
     policy = "mixed_bfloat16" if options.precision == "bfloat16" else "float32"
-    arguments = {"gradient_checkpointing": True} if options.checkpointing else {}
     model = getattr(keras_fcn, options.model)(
         NUM_CLASSES,
         padding=options.padding,
         dtype=policy,
         data_format="channels_last",
-        **arguments,
+        gradient_checkpointing=options.checkpointing,
     )
     for name, array in weights.arrays(options.model, NUM_CLASSES):
         layer, variable = name.split("/")

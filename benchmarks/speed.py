@@ -1,5 +1,6 @@
 """FCN beside plain PyTorch: prediction and training step, interleaved, outputs compared first."""
 
+import argparse
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contestant import NUM_CLASSES
+from benchmarks.peers.pytorch import SKIPS
 from benchmarks.peers.weights import multiplications
 
 # Largest difference of logits that may be, over the largest logit.
@@ -136,6 +138,23 @@ def table(results: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def main() -> None:
+    """Measures one case and prints its row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", choices=["forward", "step"], default="forward")
+    parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], default="tensorflow")
+    parser.add_argument("--precision", choices=list(TOLERANCE), default="float32")
+    parser.add_argument("--peer-precision", choices=list(TOLERANCE))
+    parser.add_argument("--padding", choices=["paper", "same"], default="paper")
+    parser.add_argument("--model", choices=list(SKIPS), default="FCN8s")
+    parser.add_argument("--size", type=int, nargs=2, default=(500, 500), metavar=("H", "W"))
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--runs", type=int, default=5)
+    options = vars(parser.parse_args())
+    runs = options.pop("runs")
+    print(table([measure(Case(**options | {"size": tuple(options["size"])}), runs)]))
+
+
 def _start(case, name, logits):
     command = [sys.executable, "-m", "benchmarks.contestant", name, "--task", case.task]
     command += ["--model", case.model, "--padding", case.padding, "--size", *map(str, case.size)]
@@ -153,3 +172,7 @@ def _answer(process):
     if not line:
         raise RuntimeError(f"{' '.join(process.args)} ended with status {process.wait()}.")
     return json.loads(line)
+
+
+if __name__ == "__main__":
+    main()

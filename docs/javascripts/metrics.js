@@ -17,14 +17,12 @@
       scoreHeads: ["score", "value", "worked out"],
       classes: "Each class",
       classHeads: ["class", "pixels of the truth", "accuracy", "IoU"],
-      none: "–",
       names: {
         pixel_accuracy: "pixel accuracy",
         mean_accuracy: "mean accuracy",
         mean_iou: "mean IoU",
         frequency_weighted_iou: "frequency-weighted IoU",
       },
-      summary: (scores) => scores.map(([name, value]) => `${name} ${value}`).join(", ") + ".",
     },
     ko: {
       matrix: "혼동 행렬(confusion matrix): 행의 클래스에 속하는 픽셀 가운데 열의 클래스로 예측된 픽셀 수",
@@ -38,14 +36,12 @@
       scoreHeads: ["점수", "값", "계산"],
       classes: "클래스별",
       classHeads: ["클래스", "정답 픽셀 수", "정확도", "IoU"],
-      none: "–",
       names: {
         pixel_accuracy: "픽셀 정확도(pixel accuracy)",
         mean_accuracy: "평균 정확도(mean accuracy)",
         mean_iou: "평균 IoU(mean IoU)",
         frequency_weighted_iou: "빈도 가중 IoU(frequency-weighted IoU)",
       },
-      summary: (scores) => scores.map(([name, value]) => `${name} ${value}`).join(", ") + ".",
     },
   });
 
@@ -124,10 +120,9 @@
         return;
       }
       const { classes, scores } = compute(matrix);
-      const shown = (value) => (value === null ? text.none : value.toFixed(4));
-      output.textContent = text.summary(
-        Object.entries(scores).map(([name, [value]]) => [text.names[name], shown(value)]),
-      );
+      const shown = (value) => (value === null ? "–" : value.toFixed(4));
+      const said = Object.entries(scores).map(([name, [value]]) => `${text.names[name]} ${shown(value)}`);
+      output.textContent = `${said.join(", ")}.`;
       const cell = (value, isNumber) =>
         element("td", isNumber ? { class: "fcn-number" } : {}, String(value));
       results.replaceChildren(

@@ -23,6 +23,10 @@ class EmptyBorder(keras.layers.Layer):
 
     Output shape:
         (1, size + remainder, size + remainder, channels), zeros.
+
+    Examples:
+        >>> tuple(EmptyBorder(input_padding=99, stride=8, size=64)(np.ones((2, 3, 10, 3))).shape)
+        (1, 65, 64, 3)
     """
 
     def __init__(

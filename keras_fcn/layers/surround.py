@@ -19,8 +19,8 @@ class Surround(keras.layers.Layer):
         stride: Pixels of the image per pixel of the map.
         reach: How many pixels of the padding around the image the image has an influence on.
         origin: Position of the window's first row and column.
-        margin: Rows and columns wanted around those that the image has an influence on, rounded up
-            to an even position at the start; `None` for the whole map.
+        margin: Rows and columns wanted around those that the image has an influence on, and one
+            more at the start where its position would be odd; `None` for the whole map.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
 
     Input shape:
@@ -65,10 +65,9 @@ class Surround(keras.layers.Layer):
             end = self._influence_end(image_size)
             inner[axis] = slice(self._influence_start - self.origin, end - self.origin)
             length = self._length(image_size)
-            stop = length if self.margin is None else end + self.margin
             # From either edge on as in the border, and its middle in between.
             middle = border_size // 2
-            index = ops.arange(self.start, stop)
+            index = ops.arange(self.start, self._stop(image_size))
             index = ops.minimum(index, middle) + ops.maximum(
                 index - (length - border_size + middle), 0
             )
@@ -94,14 +93,8 @@ class Surround(keras.layers.Layer):
         shape = list(window)
         first = _first_spatial_axis(self)
         for axis in (first, first + 1):
-            shape[axis] = None
-            if image[axis] is not None:
-                whole = self.margin is None
-                shape[axis] = (
-                    self._length(image[axis])
-                    if whole
-                    else self._influence_end(image[axis]) + self.margin - self.start
-                )
+            known = image[axis] is not None
+            shape[axis] = self._stop(image[axis]) - self.start if known else None
         return tuple(shape)
 
     def get_config(self):
@@ -121,6 +114,12 @@ class Surround(keras.layers.Layer):
 
     def _influence_end(self, image_size):
         return -(-(self.input_padding + image_size + self.reach) // self.stride)
+
+    def _stop(self, image_size):
+        """Returns the position behind the result's last row or column."""
+        if self.margin is None:
+            return self._length(image_size)
+        return self._influence_end(image_size) + self.margin
 
     def _length(self, image_size):
         return -(-(image_size + 2 * self.input_padding) // self.stride)

@@ -39,7 +39,8 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             `weights=None` and `include_preprocessing=False`.
         padding: `"paper"` pads the image by 100 pixels of zeros and fc6 by none, as published (by
             16 more for every pixel of fc6's window beyond 7). `"same"` pads fc6 instead of the
-            image: about 60 % of the arithmetic, other values near the image's border.
+            image: three quarters of the arithmetic at 500x500, half at 224x224, and other values
+            near the image's border.
         fc_units: Outputs of fc6 and of fc7.
         fc6_kernel_size: Height and width of fc6's window in pixels of pool5, odd. 1 gives the
             simplified network that many tutorials draw.
@@ -58,8 +59,10 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             if `None`.
         dtype: dtype policy of every layer; Keras's global one if `None`.
         gradient_checkpointing: If `True`, training keeps the inputs of VGG-16's blocks alone and
-            computes what is in them again in the backward pass: less memory, more time, the same
-            gradients. May be set on the model later, before `fit`.
+            computes what is in them again in the backward pass: the same gradients in more time.
+            The peak of memory falls by less than what is kept, as block 1 alone holds half of it.
+            May be set on the model later, before `fit`; on CPUs, JAX wants a flag of XLA for it
+            (see the guide to memory). `with_coarser_heads` does not follow it.
         name: Name of the model.
 
     Input shape:
@@ -202,7 +205,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         if training and self.gradient_checkpointing:
-            return self._checkpointed(inputs)
+            return self._checkpointed(keras.ops.cast(inputs, "float32"))
         return super().call(inputs, training=training, mask=mask)
 
     @property

@@ -48,6 +48,15 @@ def test_the_backward_pass_keeps_less():
     assert kept_again < 0.8 * kept
 
 
+def test_images_of_bytes_without_preprocessing():
+    model = small(padding="same", include_preprocessing=False)
+    images = batch()[0].astype("uint8")
+    expected = keras.ops.convert_to_numpy(model(images, training=True))
+    model.gradient_checkpointing = True
+    found = keras.ops.convert_to_numpy(model(images, training=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_it_is_saved_with_the_model(tmp_path):
     model = small(gradient_checkpointing=True)
     model.save(tmp_path / "model.keras")
