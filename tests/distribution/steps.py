@@ -114,7 +114,7 @@ def small_model(dropout_rate):
 def fcn(dropout_rate):
     from keras_fcn import FCN32s
 
-    model = FCN32s(NUM_CLASSES, fc_units=4, padding="same", dropout_rate=dropout_rate)
+    model = FCN32s(NUM_CLASSES, fc_units=16, padding="same", dropout_rate=dropout_rate)
     layer = model.get_layer("score_fr")  # Its zeros would keep gradients from all before it.
     layer.kernel.assign(np.random.default_rng(1).normal(0, 1e-2, layer.kernel.shape))
     return model

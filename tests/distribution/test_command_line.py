@@ -29,7 +29,7 @@ LOST = (
 def arguments_of(folder, names):
     """Options of four steps, in two epochs of two."""
     images, labels = write_pairs(folder, names)
-    settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4}
+    settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 16}
     settings |= {"model": "fcn32s", "freeze": "block4", "dropout_rate": 0.0, "steps": 4}
     # Adam divides by the gradient's size, which blows up rounding errors.
     settings |= {"batch_size": 2, "optimizer": "coupled_sgd", "learning_rate": 0.1}

@@ -39,7 +39,7 @@ def start(folder, *arguments):
 
 def train(folder, out):
     """A checkpoint after every step: about half of the time one is being written."""
-    settings = ["num_classes=3", "ignore_class=255", "padding=same", "fc_units=4", "model=fcn32s"]
+    settings = ["num_classes=3", "ignore_class=255", "padding=same", "fc_units=16", "model=fcn32s"]
     settings += ["epochs=2", "batch_size=2", "jitter=true", "ema=0.9"]
     data = ["--images", "images", "--labels", "labels"]
     data += ["--val-images", "images", "--val-labels", "labels"]

@@ -27,7 +27,7 @@ from keras_fcn.training.splits import Split
 from keras_fcn.training.trained import open_model
 
 # Two steps an epoch, the second of one image.
-FAST = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 4, "epochs": 2}
+FAST = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 16, "epochs": 2}
 STEPS = 2
 
 
