@@ -1,4 +1,4 @@
-"""One of the two networks of a comparison, in a process of its own.
+"""One of the two sides of a comparison, in a process of its own.
 
 Reads a line from standard input for every run and answers each with a line of JSON; see
 `benchmarks.speed`, which starts it.
@@ -22,27 +22,33 @@ def main() -> None:
     """Answers until its standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=["ours", "peer"])
-    parser.add_argument("--task", choices=["forward", "step"], required=True)
+    parser.add_argument("--task", choices=["forward", "step", "metrics"], required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--padding", required=True)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--logits", help="file for the logits of the first run")
+    parser.add_argument("--outputs", help="file for the logits, or the confusion matrix")
     options = parser.parse_args()
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
     random = np.random.default_rng(0)
-    shape = (1, *options.size)
+    shape = (options.batch_size, *options.size)
     image = random.integers(0, 256, (*shape, 3)).astype("float32")
     label_map = random.integers(0, NUM_CLASSES, shape).astype("int32")
     label_map[:, :8] = IGNORE_CLASS
-    contestant = {"ours": _ours, "peer": _peer}[options.name](options)
-    if options.logits:
-        np.save(options.logits, contestant["forward"](image))
-    arguments = (image,) if options.task == "forward" else (image, label_map)
+    arguments = {"forward": (image,), "step": (image, label_map)}
+    if options.task == "metrics":
+        arguments["metrics"] = (random.standard_normal((*shape, NUM_CLASSES), "float32"), label_map)
+        contestant = {"ours": _our_metric, "peer": _peer_metric}[options.name]()
+    else:
+        contestant = {"ours": _our_network, "peer": _peer_network}[options.name](options)
+    if options.outputs:
+        compared = "forward" if options.task == "step" else options.task
+        np.save(options.outputs, contestant[compared](*arguments[compared]))
     product = _matrix_product(contestant["product"])
     # From here on the highest resident memory is that of the task.
     with open("/proc/self/clear_refs", "w") as file:
@@ -50,12 +56,12 @@ def main() -> None:
     print(json.dumps({"product": product}), file=answers, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        contestant[options.task](*arguments)
+        contestant[options.task](*arguments[options.task])
         seconds = time.perf_counter() - start
         print(json.dumps({"seconds": seconds, "peak": _peak()}), file=answers, flush=True)
 
 
-def _ours(options):
+def _our_network(options):
     import keras
 
     import keras_fcn
@@ -76,19 +82,14 @@ def _ours(options):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE_CLASS),
     )
 
-    def product(size):
-        dtype = "bfloat16" if options.precision == "bfloat16" else "float32"
-        matrix = keras.ops.cast(keras.random.normal((size, size)), dtype)
-        return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[:1, :1])
-
     return {
         "forward": lambda image: model.predict(image, verbose=0),
         "step": lambda image, label_map: float(model.train_on_batch(image, label_map)),
-        "product": product,
+        "product": _our_product(options.precision),
     }
 
 
-def _peer(options):
+def _peer_network(options):
     import torch
 
     from benchmarks.peers.pytorch import PeerFCN
@@ -120,12 +121,57 @@ def _peer(options):
         optimizer.step()
         return loss.item()
 
+    return {"forward": forward, "step": step, "product": _peer_product(options.precision)}
+
+
+def _our_metric():
+    from keras_fcn.metrics import MeanIoU
+
+    metric = MeanIoU(NUM_CLASSES, ignore_class=IGNORE_CLASS)
+
+    def metrics(logits, label_map):
+        metric.reset_state()
+        metric.update_state(label_map, logits)
+        metric.result()
+        return metric.confusion_matrix()
+
+    return {"metrics": metrics, "product": _our_product("float32")}
+
+
+def _peer_metric():
+    import torch
+
+    def metrics(logits, label_map):
+        predicted = torch.from_numpy(logits).argmax(-1)
+        label_map = torch.from_numpy(label_map)
+        counted = label_map != IGNORE_CLASS
+        bins = NUM_CLASSES * label_map[counted].long() + predicted[counted]
+        matrix = torch.bincount(bins, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
+        right, pixels = matrix.diag(), matrix.sum(0) + matrix.sum(1)
+        (right / (pixels - right)).mean().item()
+        return matrix.numpy()
+
+    return {"metrics": metrics, "product": _peer_product("float32")}
+
+
+def _our_product(precision):
+    import keras
+
     def product(size):
-        dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
-        matrix = torch.randn(size, size).to(dtype)
+        matrix = keras.ops.cast(keras.random.normal((size, size)), precision)
+        return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[:1, :1])
+
+    return product
+
+
+def _peer_product(precision):
+    import torch
+
+    def product(size):
+        matrix = torch.randn(size, size).to(getattr(torch, precision))
         return lambda: matrix @ matrix
 
-    return {"forward": forward, "step": step, "product": product}
+    return product
 
 
 def _matrix_product(product, size=2048):

@@ -92,7 +92,7 @@ def main():
     if options.processes is not None:
         print_processes(options)
         return
-    results = {part.__name__: _in_own_process(part, options) for part in (pipeline, training)}
+    results = {part.__name__: in_own_process(part, options) for part in (pipeline, training)}
     if options.json:
         print(json.dumps(results, indent=2))
         return
@@ -133,7 +133,8 @@ def print_processes(options):
     print(f"sum       {sum(medians):8.2f} images/s")
 
 
-def _in_own_process(function, options):
+def in_own_process(function, options):
+    """Returns what the function returns in a process that runs nothing else."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(function, options).result()

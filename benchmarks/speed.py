@@ -25,13 +25,15 @@ class Case:
     """What is compared: a task on one backend against the peer's.
 
     Args:
-        task: `"forward"`, a whole `predict` from NumPy to NumPy, or `"step"`, `train_on_batch`.
+        task: `"forward"`, a whole `predict` from NumPy to NumPy; `"step"`, `train_on_batch`; or
+            `"metrics"`, the mean IoU of logits of that size.
         backend: Keras's backend.
         precision: `"float32"` or `"bfloat16"` (weights in float32), of both.
         padding: `"paper"` or `"same"`.
         model: `"FCN32s"`, `"FCN16s"` or `"FCN8s"`.
         size: (height, width) in pixels.
         peer_precision: Precision of the peer, if it is another one.
+        batch_size: Number of images.
         checkpointing: Whether ours recomputes its blocks instead of keeping what they hold.
     """
 
@@ -42,6 +44,7 @@ class Case:
     model: str
     size: tuple[int, int]
     peer_precision: str | None = None
+    batch_size: int = 1
     checkpointing: bool = False
 
     @property
@@ -49,6 +52,7 @@ class Case:
         """The case in words, the key of its result."""
         words = [self.task, self.backend, self.precision, self.padding, self.model]
         words.append("x".join(map(str, self.size)))
+        words += [f"batch {self.batch_size}"] if self.batch_size > 1 else []
         words += [f"peer in {self.peer_precision}"] if self.peer_precision else []
         words += ["checkpointing"] if self.checkpointing else []
         return " ".join(words)
@@ -60,38 +64,36 @@ def measure(case: Case, runs: int) -> dict:
     Both processes live at once; they take turns, ours first, after one turn that does not count.
 
     Raises:
-        RuntimeError: If a process fails, or the logits of the two differ.
+        RuntimeError: If a process fails, or the outputs of the two differ.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.npy" for name in ("ours", "peer")}
-        processes = {name: _start(case, name, files[name]) for name in files}
+        processes = {name: start(case, name, files[name]) for name in files}
         try:
-            product = max(_answer(process)["product"] for process in processes.values())
+            product = max(answer(process)["product"] for process in processes.values())
             ours, peer = (np.load(file) for file in files.values())
             difference = float(np.abs(ours - peer).max() / np.abs(peer).max())
             precision = (
                 "bfloat16" if "bfloat16" in (case.precision, case.peer_precision) else "float32"
             )
-            if not difference <= TOLERANCE[precision]:
+            if not difference <= (0 if case.task == "metrics" else TOLERANCE[precision]):
                 raise RuntimeError(
-                    f"The logits must be those of the peer. Received: a relative difference of "
+                    f"The outputs must be those of the peer. Received: a relative difference of "
                     f"{difference:.1e} in {case.name}."
                 )
             seconds, peak = {name: [] for name in files}, {}
             for turn in range(runs + 1):
                 for name, process in processes.items():
-                    process.stdin.write("run\n")
-                    process.stdin.flush()
-                    answer = _answer(process)
-                    peak[name] = answer["peak"]
+                    measured = run(process)
+                    peak[name] = measured["peak"]
                     if turn:
-                        seconds[name].append(answer["seconds"])
+                        seconds[name].append(measured["seconds"])
         finally:
             for process in processes.values():
                 process.kill()
                 process.wait()
     arithmetic = multiplications(case.model, NUM_CLASSES, *case.size, case.padding)
-    flop = 2 * arithmetic * (1 if case.task == "forward" else 3)
+    flop = 2 * arithmetic * case.batch_size * {"forward": 1, "step": 3, "metrics": 0}[case.task]
     return {
         **dataclasses.asdict(case),
         "seconds": seconds,
@@ -100,6 +102,39 @@ def measure(case: Case, runs: int) -> dict:
         "product": product,
         "flop": flop,
     }
+
+
+def start(case, name, outputs=None):
+    """Starts the process of `"ours"` or `"peer"`; its first `answer` says that it is ready."""
+    command = [sys.executable, "-m", "benchmarks.contestant", name, "--task", case.task]
+    command += ["--model", case.model, "--padding", case.padding, "--size", *map(str, case.size)]
+    precision = case.precision if name == "ours" else case.peer_precision or case.precision
+    command += ["--precision", precision, "--batch-size", str(case.batch_size)]
+    command += ["--outputs", str(outputs)] if outputs else []
+    command += ["--checkpointing"] if case.checkpointing and name == "ours" else []
+    environment = {**os.environ, "KERAS_BACKEND": case.backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def run(process):
+    """Returns seconds and peak memory in bytes of one run more."""
+    process.stdin.write("run\n")
+    process.stdin.flush()
+    return answer(process)
+
+
+def answer(process):
+    """Returns what the process has to say next.
+
+    Raises:
+        RuntimeError: If it has ended.
+    """
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{' '.join(process.args)} ended with status {process.wait()}.")
+    return json.loads(line)
 
 
 def ratio(result: dict) -> tuple[float, float, float]:
@@ -128,11 +163,14 @@ def table(results: list[dict]) -> str:
         peer_precision = result["peer_precision"]
         precision = result["precision"] + (f", peer {peer_precision}" if peer_precision else "")
         task = result["task"] + (", checkpointing" if result["checkpointing"] else "")
+        share = f"{result['flop'] / ours / result['product']:.0%}" if result["flop"] else ""
+        size = "×".join(map(str, result["size"]))
+        size += f", batch {result['batch_size']}" if result["batch_size"] > 1 else ""
         lines.append(
             f"| {task} | {result['backend']} | {precision} | {result['padding']} "
-            f"| {result['model']} | {'×'.join(map(str, result['size']))} | {ours:.2f} | {peer:.2f} "
+            f"| {result['model']} | {size} | {ours:.3g} | {peer:.3g} "
             f"| **{median:.2f}** ({least:.2f} to {most:.2f}) "
-            f"| {result['flop'] / ours / result['product']:.0%} "
+            f"| {share} "
             f"| {result['peak']['ours'] / 1e9:.2f}, {result['peak']['peer'] / 1e9:.2f} |"
         )
     return "\n".join(lines)
@@ -141,37 +179,19 @@ def table(results: list[dict]) -> str:
 def main() -> None:
     """Measures one case and prints its row."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", choices=["forward", "step"], default="forward")
+    parser.add_argument("--task", choices=["forward", "step", "metrics"], default="forward")
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], default="tensorflow")
     parser.add_argument("--precision", choices=list(TOLERANCE), default="float32")
     parser.add_argument("--peer-precision", choices=list(TOLERANCE))
     parser.add_argument("--padding", choices=["paper", "same"], default="paper")
     parser.add_argument("--model", choices=list(SKIPS), default="FCN8s")
     parser.add_argument("--size", type=int, nargs=2, default=(500, 500), metavar=("H", "W"))
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--runs", type=int, default=5)
     options = vars(parser.parse_args())
     runs = options.pop("runs")
     print(table([measure(Case(**options | {"size": tuple(options["size"])}), runs)]))
-
-
-def _start(case, name, logits):
-    command = [sys.executable, "-m", "benchmarks.contestant", name, "--task", case.task]
-    command += ["--model", case.model, "--padding", case.padding, "--size", *map(str, case.size)]
-    precision = case.precision if name == "ours" else case.peer_precision or case.precision
-    command += ["--precision", precision, "--logits", str(logits)]
-    command += ["--checkpointing"] if case.checkpointing and name == "ours" else []
-    environment = {**os.environ, "KERAS_BACKEND": case.backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-
-
-def _answer(process):
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"{' '.join(process.args)} ended with status {process.wait()}.")
-    return json.loads(line)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,13 @@ def multiplications(model: str, num_classes: int, height: int, width: int, paddi
             total += weights * pools[layer[6:]][0] * pools[layer[6:]][1]
         else:
             total += weights * height * width
-            if layer.startswith("upscore"):
-                factor = shape[0] // 2
-                height, width = height * factor, width * factor
+            if layer == "upscore2":
+                height, width = _added_to("pool4", pools, height, width, padding)
+            elif layer == "upscore_pool4":
+                height, width = _added_to("pool3", pools, height, width, padding)
     return total
+
+
+def _added_to(pool, pools, height, width, padding):
+    """Size after an upsampling by 2 and the skip: the larger of both is cropped."""
+    return (2 * height + 2, 2 * width + 2) if padding == "paper" else pools[pool]

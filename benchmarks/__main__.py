@@ -1,0 +1,193 @@
+"""Everything that is measured beside plain PyTorch, by one command that goes on where it stopped.
+
+    python -m benchmarks --quick --out quick.json   # FCN-8s at 500x500, minutes
+    python -m benchmarks --out speed.json           # the full grid, many hours
+    python -m benchmarks --out speed.json --table   # what FILE holds, as Markdown
+
+Each result is written as soon as it is there; a second call measures only what is missing.
+"""
+
+import argparse
+import datetime
+import itertools
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import pipeline, speed, startup
+
+BACKENDS = ("tensorflow", "jax", "torch")
+MODELS = ("FCN8s", "FCN16s", "FCN32s")
+SIZES = ((500, 500), (224, 224), (1000, 1000))
+STARTUP, PIPELINE = "start-up", "pipeline"
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
+
+
+def grid(quick: bool) -> list[speed.Case]:
+    """Returns the cases, those of `quick` first."""
+    first = [
+        speed.Case(task, backend, "float32", "paper", "FCN8s", SIZES[0])
+        for task in ("forward", "step", "metrics")
+        for backend in BACKENDS
+    ]
+    if quick:
+        return first
+    # Beside the peer in the same precision, and bfloat16 beside its float32 as well.
+    precisions = (("float32", None), ("bfloat16", None), ("bfloat16", "float32"))
+    rest = [
+        speed.Case(task, backend, precision, padding, model, size, peer_precision)
+        for (precision, peer_precision), size, padding, model, task, backend in itertools.product(
+            precisions, SIZES, ("paper", "same"), MODELS, ("forward", "step"), BACKENDS
+        )
+    ]
+    checkpointed = [
+        speed.Case("step", backend, "float32", padding, "FCN8s", size, checkpointing=True)
+        for size in SIZES
+        for padding in ("paper", "same")
+        for backend in BACKENDS
+    ]
+    return list(dict.fromkeys([*first, *checkpointed, *rest]))
+
+
+def read_photos() -> dict:
+    """Returns images per second of the training pipeline, from 64 JPEG files of 480x360 pixels."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        folders = [Path(folder) / name for name in ("images", "labels")]
+        for path in folders:
+            path.mkdir()
+        for number in range(64):
+            coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), "uint8"))
+            photo = np.asarray(coarse.resize((480, 360), Image.Resampling.BICUBIC), "float32")
+            photo = np.clip(photo + random.normal(0, 8, photo.shape), 0, 255).astype("uint8")
+            Image.fromarray(photo).save(folders[0] / f"{number}.jpg", quality=90)
+            label_map = Image.fromarray(random.integers(0, 11, (12, 16), "uint8"))
+            label_map.resize((480, 360), Image.Resampling.NEAREST).save(
+                folders[1] / f"{number}.png"
+            )
+        options = argparse.Namespace(
+            images=folders[0], labels=folders[1], num_classes=11, ignore_class=11
+        )
+        return pipeline.in_own_process(pipeline.pipeline, options)
+
+
+def machine() -> dict:
+    """Returns what the results hold for."""
+    processor = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.split(":", 1)[1].strip()
+            break
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def read(file: Path) -> dict:
+    """Returns what `file` holds, or a beginning.
+
+    Raises:
+        SystemExit: If it was measured on another machine or with other versions, or is no such
+            file.
+    """
+    here = machine()
+    if not file.exists():
+        return {"machine": here, "results": {}}
+    try:
+        kept = json.loads(file.read_text())
+        there = kept["machine"]
+        kept["results"]
+    except (ValueError, KeyError, TypeError):
+        sys.exit(f"`--out` must be a new file or one of this command. Received: {file}")
+    differences = [
+        f"{name} {there.get(name)} there, {value} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    ]
+    if differences:
+        sys.exit(
+            f"`--out` must hold results of this machine and these versions; give another file. "
+            f"Received: {file}, with {'; '.join(differences)}"
+        )
+    return kept
+
+
+def write(file: Path, kept: dict) -> None:
+    """Puts the results in the place of the old ones at once."""
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.write_text(json.dumps(kept, indent=1))
+    unfinished.replace(file)
+
+
+def tables(kept: dict) -> str:
+    """Returns machine and results as Markdown."""
+    lines = [", ".join(f"{name} {value}" for name, value in kept["machine"].items())]
+    results = kept["results"]
+    pairs = [result for name, result in results.items() if name not in (STARTUP, PIPELINE)]
+    if pairs:
+        lines += ["", speed.table(pairs)]
+    if PIPELINE in results:
+        rates = results[PIPELINE]["images_per_second"]
+        median = statistics.median(rates)
+        lines += ["", f"pipeline: {median:.1f} images/s ({min(rates):.1f} to {max(rates):.1f})"]
+    if STARTUP in results:
+        lines += ["", startup.table(results[STARTUP]["seconds"])]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures what is missing, and prints the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="FCN-8s at 500x500 in float32 alone")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file of the results")
+    parser.add_argument("--runs", type=int, default=5, help="of each case; default: %(default)s")
+    parser.add_argument("--only", default="", help="only cases whose name holds this")
+    parser.add_argument("--table", action="store_true", help="print what the file holds, no more")
+    options = parser.parse_args()
+    if options.table:
+        print(tables(json.loads(options.out.read_text())))
+        return
+    kept = read(options.out)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    tasks = {
+        case.name: lambda case=case: speed.measure(case, options.runs)
+        for case in grid(options.quick)
+    }
+    startups = {STARTUP: lambda: {"seconds": startup.measure(options.runs)}}
+    tasks = {**startups, PIPELINE: read_photos, **tasks}
+    missing = [name for name in tasks if options.only in name and name not in kept["results"]]
+    failed = []
+    for number, name in enumerate(missing, start=1):
+        print(f"{number} of {len(missing)}: {name}", file=sys.stderr, flush=True)
+        try:
+            result = tasks[name]()
+        except RuntimeError as error:  # The others go on; the next call tries it again.
+            failed.append(f"{name}: {error}")
+            continue
+        date = datetime.datetime.now().isoformat(timespec="seconds")
+        kept["results"][name] = result | {"date": date, "load": os.getloadavg()[0]}
+        write(options.out, kept)
+    print(tables(kept))
+    if failed:
+        sys.exit("\n".join(["", "Failed:", *failed]))
+
+
+if __name__ == "__main__":
+    main()

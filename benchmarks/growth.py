@@ -1,0 +1,187 @@
+"""Time and memory of FCN-8s over the image's side and over the batch; the largest image that fits.
+
+    python -m benchmarks.growth --backend torch --task forward --json FILE.json
+    python -m benchmarks.growth --picture FILE.png FILE.json...
+    python -m benchmarks.growth --backend torch --task step --largest 8
+
+Each size runs in a process of its own, twice; the second run counts. A size that would take more
+than `--limit` GiB, by the one before it, is not tried.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+from pathlib import Path
+
+from benchmarks.speed import Case, answer, run, start
+
+SIDES = (128, 256, 512, 1024, 2048, 4096)
+BATCHES = (1, 2, 4, 8, 16)
+BATCH_SIDE = 224
+GIB = 2**30
+# Sides of the search for the largest image are multiples of the stride.
+STRIDE = 32
+
+
+def measure(case: Case) -> dict:
+    """Returns pixels, seconds, and the peak memory in bytes beside that before the first run.
+
+    Raises:
+        RuntimeError: If the process ends early, as when memory runs out.
+    """
+    process = start(case, "ours")
+    try:
+        answer(process)
+        with open(f"/proc/{process.pid}/statm") as file:
+            before = int(file.read().split()[1]) * 4096
+        run(process)
+        measured = run(process)
+    finally:
+        process.kill()
+        process.wait()
+    pixels = math.prod(case.size) * case.batch_size
+    return {
+        "side": case.size[0],
+        "batch_size": case.batch_size,
+        "pixels": pixels,
+        "before": before,
+    } | (measured)
+
+
+def growth(make_case, limit: float) -> list[dict]:
+    """Returns what each side and each batch took, up to `limit` bytes."""
+    results = []
+    series = [
+        [(side, 1) for side in SIDES],
+        [(BATCH_SIDE, batch_size) for batch_size in BATCHES],
+    ]
+    for sizes in series:
+        last = None
+        for side, batch_size in sizes:
+            pixels = side * side * batch_size
+            if (
+                last
+                and last["before"] + (last["peak"] - last["before"]) * pixels / last["pixels"]
+                > limit
+            ):
+                print(f"{side}x{side}, batch {batch_size}: not tried, beyond the limit")
+                break
+            last = measure(make_case(side, batch_size))
+            results.append(last)
+            print(row(last), flush=True)
+    return results
+
+
+def largest(make_case, limit: float) -> dict:
+    """Returns the measurement of the largest square image whose peak stays below `limit` bytes.
+
+    The next side up, 32 pixels more, was measured to go beyond it.
+    """
+    fits, fails = None, math.inf
+    side = 512
+    while fits is None or fails - fits["side"] > STRIDE:
+        measured = None
+        with contextlib.suppress(RuntimeError):
+            measured = measure(make_case(side, 1))
+        if measured and measured["peak"] <= limit:
+            fits = measured
+        else:
+            fails = side
+        print(row(measured) if measured else f"{side}: ended early", flush=True)
+        if fits is None:
+            side = side // 2 // STRIDE * STRIDE
+            continue
+        # Memory grows with the pixels.
+        share = (limit - fits["before"]) / max(1, fits["peak"] - fits["before"])
+        side = int(fits["side"] * math.sqrt(share)) // STRIDE * STRIDE
+        if math.isfinite(fails):
+            side = min(side, fails - STRIDE)
+            if side <= fits["side"]:
+                side = fits["side"] + STRIDE
+        else:
+            side = max(side, fits["side"] + STRIDE)
+    return fits
+
+
+def row(result: dict) -> str:
+    """Returns one line of the table."""
+    return (
+        f"{result['side']:>5} px, batch {result['batch_size']:>2}: {result['seconds']:8.3f} s, "
+        f"{result['seconds'] / result['pixels'] * 1e6:7.3f} s per megapixel, "
+        f"{result['peak'] / GIB:6.2f} GiB, {result['before'] / GIB:.2f} before"
+    )
+
+
+def draw(files: list[str], picture: str) -> None:
+    """Draws time and memory over the pixels, of every file a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, all_axes = pyplot.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+    for file in files:
+        measured = json.loads(Path(file).read_text())
+        label = f"{measured['case']['backend']}, {measured['case']['task']}"
+        style = "-o" if measured["case"]["task"] == "forward" else "--s"
+        over_side = [result for result in measured["results"] if result["side"] != BATCH_SIDE]
+        over_batch = [result for result in measured["results"] if result["side"] == BATCH_SIDE]
+        for column, (key, scale) in enumerate((("seconds", 1), ("peak", GIB))):
+            for line, (results, x) in enumerate(((over_side, "side"), (over_batch, "batch_size"))):
+                axes = all_axes[line, column]
+                values = [result[key] / scale for result in results]
+                axes.plot([result[x] for result in results], values, style, label=label, ms=4)
+    names = ("side of the image, pixels", f"images of {BATCH_SIDE}×{BATCH_SIDE} in a batch")
+    for line, name in enumerate(names):
+        for column, quantity in enumerate(("seconds", "peak memory, GiB")):
+            axes = all_axes[line, column]
+            axes.set(xscale="log", yscale="log", xlabel=name, ylabel=quantity)
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:.0f}")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.grid(alpha=0.3)
+    all_axes[0, 0].legend(fontsize=8)
+    figure.savefig(picture, dpi=110)
+
+
+def main() -> None:
+    """Measures, or draws what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", help="measurements to draw")
+    parser.add_argument("--picture", help="draw the files into this one and measure nothing")
+    parser.add_argument("--task", choices=["forward", "step"], default="forward")
+    parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], default="tensorflow")
+    parser.add_argument("--padding", choices=["paper", "same"], default="paper")
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--limit", type=float, default=16, help="GiB; default: %(default)s")
+    parser.add_argument("--largest", type=float, metavar="GIB", help="search the largest image")
+    parser.add_argument("--json", help="file for the measurements")
+    options = parser.parse_args()
+    if options.picture:
+        draw(options.files, options.picture)
+        return
+
+    def make_case(side, batch_size):
+        return Case(
+            options.task,
+            options.backend,
+            "float32",
+            options.padding,
+            "FCN8s",
+            (side, side),
+            batch_size=batch_size,
+            checkpointing=options.checkpointing,
+        )
+
+    if options.largest:
+        print("largest:", row(largest(make_case, options.largest * GIB)))
+        return
+    results = growth(make_case, options.limit * GIB)
+    if options.json:
+        case = {"backend": options.backend, "task": options.task, "padding": options.padding}
+        Path(options.json).write_text(json.dumps({"case": case, "results": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

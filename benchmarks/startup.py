@@ -1,0 +1,80 @@
+"""How long an import, and an answer of the command line, take in a fresh process.
+
+    python -m benchmarks.startup
+
+The target is 0.15 s that `import keras_fcn` adds to `import keras`, and 0.5 s for `--help` or a
+wrong option.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BACKENDS = ("tensorflow", "jax", "torch")
+COMMAND = str(Path(sys.executable).with_name("keras-fcn"))
+STATEMENTS = {
+    "import keras": "import keras",
+    "import keras, keras_fcn": "import keras, keras_fcn",
+    "import keras_fcn": "import keras_fcn",
+}
+COMMANDS = {
+    "keras-fcn --help": [COMMAND, "--help"],
+    "keras-fcn train --no-such-option": [COMMAND, "train", "--no-such-option"],
+}
+
+
+def measure(runs: int, backends=BACKENDS) -> dict[str, list[float]]:
+    """Returns the seconds of every run of each process, all of them taking turns."""
+    processes = {
+        f"{name} ({backend})": ([sys.executable, "-c", statement], backend)
+        for backend in backends
+        for name, statement in STATEMENTS.items()
+    }
+    processes |= {name: (command, backends[0]) for name, command in COMMANDS.items()}
+    seconds = {name: [] for name in processes}
+    for turn in range(runs + 1):
+        for name, (command, backend) in processes.items():
+            environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+            start = time.perf_counter()
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            taken = time.perf_counter() - start
+            wanted = 2 if "--no-such-option" in command else 0
+            if done.returncode != wanted:
+                raise RuntimeError(
+                    f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
+                )
+            if turn:  # The first one reads the files from disk.
+                seconds[name].append(taken)
+    return seconds
+
+
+def table(seconds: dict[str, list[float]]) -> str:
+    """Returns medians as a Markdown table, and what the package adds to Keras."""
+    lines = ["| process | seconds | least and most |", "|---|---|---|"]
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        lines.append(f"| `{name}` | {median:.3f} | {min(values):.3f} to {max(values):.3f} |")
+    for backend in BACKENDS:
+        keras, both = (
+            seconds.get(f"{name} ({backend})")
+            for name in ("import keras", "import keras, keras_fcn")
+        )
+        if keras:
+            added = statistics.median(b - k for b, k in zip(both, keras, strict=True))
+            lines.append(f"| keras_fcn adds to keras ({backend}) | {added:.3f} | |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=7)
+    print(table(measure(parser.parse_args().runs)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The benchmarks count right, and a run of many hours goes on where it stopped."""
+
+import json
+import re
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="The peer is PyTorch")
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import speed  # noqa: E402
+from benchmarks.peers.pytorch import PeerFCN  # noqa: E402
+from benchmarks.peers.weights import multiplications  # noqa: E402
+
+RESULT = {
+    **vars(speed.Case("forward", "jax", "float32", "paper", "FCN8s", (500, 500))),
+    "seconds": {"ours": [1.0, 2.0, 4.0], "peer": [3.0, 3.0, 5.0]},
+    "peak": {"ours": 2e9, "peer": 1e9},
+    "product": 1e11,
+    "flop": 1e11,
+}
+
+
+@pytest.mark.parametrize("model", ["FCN32s", "FCN16s", "FCN8s"])
+@pytest.mark.parametrize("padding", ["paper", "same"])
+def test_multiplications_are_those_that_pytorch_counts_of_the_peer(model, padding):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        peer, image = PeerFCN(model, 21, padding), torch.empty(1, 3, 90, 133)
+    with FlopCounterMode(display=False) as counter:
+        peer(image)
+    assert 2 * multiplications(model, 21, 90, 133, padding) == counter.get_total_flops()
+
+
+def test_the_ratio_is_that_of_the_medians():
+    assert speed.ratio(RESULT) == (1.5, 1.25, 3.0)
+    assert "| 2 | 3 | **1.50** (1.25 to 3.00) | 50% | 2.00, 1.00 |" in speed.table([RESULT])
+
+
+def test_the_full_grid_holds_the_quick_one_and_no_case_twice():
+    quick, full = ([case.name for case in command.grid(quick)] for quick in (True, False))
+    assert full[: len(quick)] == quick
+    assert len(set(full)) == len(full)
+
+
+class TestResume:
+    @pytest.fixture
+    def measured(self, monkeypatch):
+        names = []
+
+        def measure(case, runs):
+            names.append(case.name)
+            if case.backend == "torch":
+                raise RuntimeError("the process ended")
+            return {**RESULT, **vars(case)}
+
+        monkeypatch.setattr(speed, "measure", measure)
+        return names
+
+    def call(self, monkeypatch, *arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
+        command.main()
+
+    def test_only_what_is_missing_is_measured_again(self, monkeypatch, measured, tmp_path, capsys):
+        arguments = ("--quick", "--only", "forward", "--out", tmp_path / "speed.json")
+        with pytest.raises(SystemExit, match=r"forward torch .* the process ended"):
+            self.call(monkeypatch, *arguments)
+        assert [name.split()[1] for name in measured] == ["tensorflow", "jax", "torch"]
+        with pytest.raises(SystemExit):
+            self.call(monkeypatch, *arguments)
+        assert [name.split()[1] for name in measured[3:]] == ["torch"]
+        assert capsys.readouterr().out.count("**1.50**") == 4
+        assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
+
+    def test_results_of_another_machine_are_not_mixed_with_these(self, monkeypatch, tmp_path):
+        file = tmp_path / "speed.json"
+        there = command.machine() | {"cores": 96}
+        file.write_text(json.dumps({"machine": there, "results": {}}))
+        with pytest.raises(SystemExit, match=re.escape(f"{file}, with cores 96 there")):
+            self.call(monkeypatch, "--out", file)
+
+    @pytest.mark.parametrize("content", ["no JSON", "[]", "{}"])
+    def test_another_file_is_not_written_over(self, monkeypatch, tmp_path, content):
+        file = tmp_path / "speed.json"
+        file.write_text(content)
+        with pytest.raises(SystemExit, match="must be a new file or one of this command"):
+            self.call(monkeypatch, "--out", file)
+        assert file.read_text() == content
