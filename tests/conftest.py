@@ -7,7 +7,7 @@ from pathlib import Path
 # for the processes that tests start, too.
 _jax_cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _jax_cache.name)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Most of the time goes into compiling what then runs once; JAX's own tests are compiled so, too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 

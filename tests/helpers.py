@@ -35,6 +35,15 @@ def variables_as_numpy(model):
     }
 
 
+def assert_equal_weights(model, source):
+    """The weights of `source`, bit for bit; seeds are no weights."""
+    ours, theirs = variables_as_numpy(model), variables_as_numpy(source)
+    assert len(theirs) >= 26  # Kernels and biases of VGG-16's convolutions.
+    for name, value in theirs.items():
+        if "seed" not in name:
+            np.testing.assert_array_equal(ours[name], value, err_msg=name)
+
+
 def write_legacy_h5(path, model):
     """The layout of Keras 2's weight files, as `keras.applications` still publishes them."""
     with h5py.File(path, "w") as file:

@@ -332,6 +332,7 @@ class TestBareWeights:
         predicted = self.predict(tmp_path / "net.npz", tmp_path)
         np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
 
+    @pytest.mark.any_backend
     def test_an_npz_of_fcn8s_at_once_wants_its_option(self, photo, tmp_path, capsys):
         source = FCN8s(21, fc_units=4, skip_scales=AT_ONCE_SKIP_SCALES)
         randomize(source, seed=10)
@@ -343,6 +344,7 @@ class TestBareWeights:
         assert main(["predict", "pascal_voc", str(tmp_path / "photo.png"), "--at-once"]) == 1
         assert "--at-once must go with a .pth or .npz file" in error_of(capsys)
 
+    @pytest.mark.any_backend
     def test_evaluation_in_folders(self, caffemodel, data, capsys):
         path, source = caffemodel
         folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
@@ -383,6 +385,7 @@ def npz_arrays(model):
     }
 
 
+@pytest.mark.any_backend
 class TestConvert:
     @pytest.mark.parametrize("name", ["net.weights.h5", "net.keras"])
     def test_a_converted_file_predicts_as_its_model(self, caffemodel, name, tmp_path, capsys):

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.any_backend
+
 LEARN = Path(__file__).resolve().parents[1] / "docs" / "learn"
 PROGRAMS = sorted((LEARN / "programs").glob("*.py"))
 

@@ -8,6 +8,8 @@ from keras_fcn.cli import main
 from keras_fcn.data.check import check_data, find_splits, match_pairs
 from keras_fcn.label_spaces import LabelSpace
 
+pytestmark = pytest.mark.any_backend
+
 SPACE = LabelSpace(
     ("road", "car", "tree"), ((128, 64, 128), (64, 0, 128), (128, 128, 0)), ignore_class=255
 )

@@ -21,6 +21,8 @@ from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.label_spaces import CAMVID as CAMVID_SPACE
 from keras_fcn.label_spaces import PASCAL_VOC
 
+pytestmark = pytest.mark.any_backend
+
 CAMVID = Path(__file__).resolve().parents[3] / "shared" / "camvid"
 EXIF_ORIENTATION = 0x0112
 

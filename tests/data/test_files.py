@@ -2,6 +2,8 @@ import pytest
 
 from keras_fcn.data.files import Pair, find_pairs, read_pairs_file
 
+pytestmark = pytest.mark.any_backend
+
 
 def touch(path):
     path.parent.mkdir(parents=True, exist_ok=True)

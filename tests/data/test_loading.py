@@ -9,6 +9,8 @@ from keras_fcn.data import find_pairs, from_directory, from_pairs, load, loading
 from keras_fcn.data.batches import training_batches
 from keras_fcn.label_spaces import LabelSpace
 
+pytestmark = pytest.mark.any_backend
+
 SPACE = LabelSpace(
     ("road", "car", "sky"), ((128, 64, 128), (64, 0, 128), (0, 0, 255)), ignore_class=255
 )

@@ -11,7 +11,10 @@ from keras_fcn import label_spaces
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
 from keras_fcn.data.named import data_set_names, example_names, label_space_of, load_named
 
-pytestmark = pytest.mark.filterwarnings("ignore:camvid is built without its split test")
+pytestmark = [
+    pytest.mark.any_backend,
+    pytest.mark.filterwarnings("ignore:camvid is built without its split test"),
+]
 
 
 @pytest.fixture

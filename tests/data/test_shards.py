@@ -12,7 +12,10 @@ from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import choose
 from keras_fcn.training.splits import Split, check_files
 
-pytestmark = pytest.mark.filterwarnings("ignore:camvid is built without its split test")
+pytestmark = [
+    pytest.mark.any_backend,
+    pytest.mark.filterwarnings("ignore:camvid is built without its split test"),
+]
 
 OPTIONS = {"num_classes": 11, "ignore_class": 255}
 

@@ -14,6 +14,8 @@ from keras_fcn.data.transforms import (
     resize_keeping_aspect,
 )
 
+pytestmark = pytest.mark.any_backend
+
 LABEL_MAP = np.arange(12, dtype="int32").reshape(3, 4)
 IMAGE = np.stack([LABEL_MAP, LABEL_MAP + 20, LABEL_MAP + 40], axis=-1).astype("uint8")
 

@@ -8,6 +8,8 @@ import pytest
 
 from keras_fcn.distribution import watch
 
+pytestmark = pytest.mark.any_backend
+
 # The module alone, so that no process imports Keras.
 PROCESS = """
 import importlib.util, os, pathlib, socket, sys, time

@@ -188,15 +188,13 @@ def no_trace(rank, world):
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         loaded = keras.saving.load_model(Path(folder) / "model.keras")
-    copies = (loaded, pickle.loads(pickle.dumps(model)))
+    copies = [variables_as_numpy(copy) for copy in (loaded, pickle.loads(pickle.dumps(model)))]
     values = variables_as_numpy(model)
     return {
         "names_are_kept": sorted(model.state_dict()) == names,
         "layers_are_kept": [layer.name for layer in model.layers] == layers,
         "copies_are_equal": all(
-            np.array_equal(value, variables_as_numpy(copy)[name])
-            for copy in copies
-            for name, value in values.items()
+            np.array_equal(value, copy[name]) for copy in copies for name, value in values.items()
         ),
         "parameters": len(list(model.parameters())),
     }

@@ -13,6 +13,8 @@ from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.report import ReportImage, write_report
 
+pytestmark = pytest.mark.any_backend
+
 SPACE = LabelSpace(
     ("<b>", "car & bike", "tree", "pole"), ((200, 0, 0), (0, 200, 0), (0, 0, 200), (9, 8, 7)), 255
 )

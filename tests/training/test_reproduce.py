@@ -27,6 +27,8 @@ from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.reproduce import EXPERIMENTS, Reproduction, reproduce
 from keras_fcn.weights import PUBLISHED_WEIGHTS, published
 
+pytestmark = pytest.mark.any_backend
+
 FC_UNITS = 8
 MODELS = {
     "fcn32s": (FCN32s, (1.0, 1.0)),

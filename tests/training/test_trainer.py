@@ -107,10 +107,10 @@ class TestResume:
         [
             # In the last step, with the state of the epoch before or of the step before.
             (loop.Steps, "on_train_batch_end", 4, None, [0, 1]),
-            (loop.Steps, "on_train_batch_end", 4, 1, [0]),
+            pytest.param(loop.Steps, "on_train_batch_end", 4, 1, [0], marks=pytest.mark.slow),
             # Trained, but not validated; and validated, but not written down.
             (loop, "evaluate", 2, None, []),
-            (Run, "write_history", 1, 1, [0, 1]),
+            pytest.param(Run, "write_history", 1, 1, [0, 1], marks=pytest.mark.slow),
         ],
     )
     def test_goes_on_to_the_weights_of_an_unbroken_run(
@@ -165,6 +165,7 @@ class TestResume:
         assert main(["train", "--resume", str(run.path)]) == 1
         assert "last.npz is damaged" in error_of(capsys)
 
+    @pytest.mark.any_backend
     def test_of_a_data_set_by_name_within_an_epoch(self, tmp_path, monkeypatch):
         for split, names in {"train": "abcde", "val": "fg"}.items():
             images, labels = write_pairs(tmp_path / split, names)
@@ -255,6 +256,7 @@ class TestMisfortune:
             trainer.train(recipe, tmp_path / "run")
         assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
 
+    @pytest.mark.any_backend
     def test_a_full_disk_under_the_model(self, recipe, tmp_path, monkeypatch):
         save_model = Run.save_model
 
@@ -271,6 +273,7 @@ class TestMisfortune:
         with pytest.raises(ValueError, match="a model of another kind"):
             Run(tmp_path).write_report(_failing)
 
+    @pytest.mark.any_backend
     def test_a_full_disk(self, recipe, tmp_path, monkeypatch):
         """Files end at a size that the first state had and the second, of more history, has not."""
         size = {}
@@ -289,6 +292,7 @@ class TestMisfortune:
             trainer.train(recipe, tmp_path / "run")
         self.check_that_it_goes_on(tmp_path / "run", monkeypatch)
 
+    @pytest.mark.any_backend
     def test_a_folder_that_cannot_be_written_any_more(self, recipe, tmp_path, monkeypatch):
         save_state = Run.save_state
 
@@ -312,6 +316,7 @@ class TestMisfortune:
         assert "Permission denied" in error_of(capsys)
         assert not list(folder.iterdir())
 
+    @pytest.mark.any_backend
     def test_a_lost_validation_set(self, recipe, tmp_path, monkeypatch):
         evaluate, calls = loop.evaluate, []
 
@@ -384,6 +389,7 @@ def error_of(capsys):
     return errors[0]
 
 
+@pytest.mark.any_backend
 class TestStages:
     def test_each_stage_starts_from_the_best_model_of_the_one_before(
         self, recipe, tmp_path, monkeypatch
@@ -504,6 +510,7 @@ class TestHowItLearns:
         np.testing.assert_allclose(weights, np.nan_to_num(expected), rtol=1e-6)
 
 
+@pytest.mark.any_backend
 class TestWhatARunLeaves:
     @pytest.fixture(scope="class")
     def run(self, tmp_path_factory):
@@ -574,6 +581,7 @@ def expected_matrix(model, recipe):
     return matrix.tolist()
 
 
+@pytest.mark.any_backend
 class TestCommandLine:
     def test_set_changes_settings_and_names_what_it_cannot_take(self, recipe, tmp_path, capsys):
         options = [f"--{name}={value}" for name, value in vars_of(recipe).items()]

@@ -3,10 +3,12 @@ import keras
 import numpy as np
 import pytest
 from caffe import bytes_field, layer, number_field, paper_layers, prototxt, varint, write_caffemodel
-from helpers import randomize, variables_as_numpy
+from helpers import assert_equal_weights, randomize, variables_as_numpy
 
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
 from keras_fcn.weights import open_file
+
+pytestmark = pytest.mark.any_backend
 
 # Its threads wait by spinning, which costs minutes where other processes want the cores.
 cv2.setNumThreads(1)
@@ -46,9 +48,7 @@ class TestEveryNetwork:
         path = tmp_path / "net.caffemodel"
         write_caffemodel(path, layers_of(source, at_once=bool(options)))
         model = make(**SMALL, **options, data_format="channels_last", weights=path)
-        for key, value in variables_as_numpy(source).items():
-            if "seed" not in key:
-                np.testing.assert_array_equal(variables_as_numpy(model)[key], value)
+        assert_equal_weights(model, source)
 
         text = prototxt(stride, num_classes=5, fc_units=8, size=SIZE, at_once=bool(options))
         (tmp_path / "net.prototxt").write_text(text)
@@ -68,25 +68,24 @@ class TestEveryNetwork:
         layers = layers_of(small_fcn8s)
         write_caffemodel(path, layers, v1=v1, legacy=legacy, double=double)
         model = FCN8s(**SMALL, weights=path)
-        for key, value in variables_as_numpy(small_fcn8s).items():
-            if "seed" not in key:
-                np.testing.assert_array_equal(variables_as_numpy(model)[key], value)
+        assert_equal_weights(model, small_fcn8s)
 
     def test_vgg16_of_caffe_sets_the_classifiers_layers_from_its_matrices(self, tmp_path):
         # Full-size fc6 and fc7; the convolutions alone would not show how a matrix is reshaped.
         layers = paper_layers(variables_as_numpy(FCN32s(2, fc_units=1)))
-        generator = np.random.default_rng(0)
-        fc6 = generator.standard_normal((4096, 512 * 7 * 7), dtype="float32")
-        layers["fc6"] = [fc6, np.ones(4096)]
-        layers["fc7"] = [generator.standard_normal((4096, 4096), dtype="float32"), np.ones(4096)]
+        fc6, fc7 = (
+            np.arange(4096 * inputs, dtype="float32").reshape(4096, inputs)
+            for inputs in (512 * 7 * 7, 4096)
+        )
+        layers["fc6"], layers["fc7"] = [fc6, np.ones(4096)], [fc7, np.ones(4096)]
         layers["fc8"] = [np.zeros((1000, 4096)), np.zeros(1000)]
         del layers["score_fr"], layers["upscore"]
         write_caffemodel(tmp_path / "vgg16.caffemodel", layers, v1=True, legacy=True)
         model = FCN32s(2, weights=tmp_path / "vgg16.caffemodel")
         kernel = keras.ops.convert_to_numpy(model.get_layer("fc6").kernel)
         np.testing.assert_array_equal(kernel[3, 5, 100], fc6.reshape(4096, 512, 7, 7)[:, 100, 3, 5])
-        fc7 = keras.ops.convert_to_numpy(model.get_layer("fc7").kernel)
-        np.testing.assert_array_equal(fc7[0, 0], layers["fc7"][0].T)
+        kernel = keras.ops.convert_to_numpy(model.get_layer("fc7").kernel)
+        np.testing.assert_array_equal(kernel[0, 0], fc7.T)
 
 
 class TestSkipScales:

@@ -8,11 +8,14 @@ import os
 import resource
 
 import numpy as np
+import pytest
 from caffe import bytes_field, layer, number_field, varint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_fcn.weights import open_file
+
+pytestmark = pytest.mark.any_backend
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "2000"))
 VALID = (

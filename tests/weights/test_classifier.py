@@ -1,8 +1,11 @@
 import keras
 import numpy as np
+import pytest
 from helpers import write_legacy_h5
 
 from keras_fcn import FCN32s
+
+pytestmark = pytest.mark.any_backend
 
 
 def test_the_whole_of_vgg16_sets_fc6_and_fc7(tmp_path, monkeypatch):

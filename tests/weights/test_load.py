@@ -7,7 +7,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from helpers import randomize, variables_as_numpy, write_legacy_h5
+from helpers import assert_equal_weights, randomize, variables_as_numpy, write_legacy_h5
 
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
 
@@ -33,10 +33,7 @@ def test_vgg16_without_top_sets_the_convolutions_and_warns(vgg16, file, tmp_path
         write_legacy_h5(path, vgg16)
     with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
         model = FCN8s(**SMALL, weights=path)
-    ours, theirs = variables_as_numpy(model), variables_as_numpy(vgg16)
-    assert len(theirs) == 26
-    for name, value in theirs.items():
-        np.testing.assert_array_equal(ours[name], value)
+    assert_equal_weights(model, vgg16)
 
 
 def test_keras_reads_the_legacy_layout_that_the_test_writes(vgg16, tmp_path):
@@ -54,9 +51,7 @@ def test_a_model_of_the_same_size_sets_everything(file, tmp_path):
     path = tmp_path / file
     source.save(path) if file.endswith(".keras") else source.save_weights(path)
     model = FCN8s(**SMALL, weights=path)
-    for name, value in variables_as_numpy(source).items():
-        if "seed" not in name:
-            np.testing.assert_array_equal(variables_as_numpy(model)[name], value)
+    assert_equal_weights(model, source)
 
 
 def test_other_classes_keep_the_trunk_and_start_with_zero_scores_and_say_so(tmp_path):
@@ -271,5 +266,4 @@ def test_shared_weights_are_read_with_their_half_precision(shared):
     with pytest.warns(UserWarning, match="stay random"):
         model = FCN8s(**SMALL, weights=path)
     expected = keras.applications.VGG16(include_top=False, weights=path)
-    for name, value in variables_as_numpy(expected).items():
-        np.testing.assert_array_equal(variables_as_numpy(model)[name], value)
+    assert_equal_weights(model, expected)

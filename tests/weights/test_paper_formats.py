@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from caffe import paper_layers
-from helpers import randomize, variables_as_numpy
+from helpers import assert_equal_weights, randomize, variables_as_numpy
 
 from keras_fcn import FCN8s, weights
 from keras_fcn.weights import open_file
@@ -24,14 +24,6 @@ def source():
     model = FCN8s(**SMALL)
     randomize(model, seed=3)
     return model
-
-
-def assert_equal_weights(model, source):
-    ours, theirs = variables_as_numpy(model), variables_as_numpy(source)
-    assert len(theirs) > 30
-    for key, value in theirs.items():
-        if "seed" not in key:
-            np.testing.assert_array_equal(ours[key], value)
 
 
 class TestNpz:
@@ -203,8 +195,7 @@ class TestPyTorch:
         monkeypatch.setattr("keras_fcn.weights.pytorch.CAFFE_VGG16_MD5", md5)
         with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
             model = FCN8s(**SMALL, weights=path)
-        for key, value in variables_as_numpy(vgg16).items():
-            np.testing.assert_array_equal(variables_as_numpy(model)[key], value)
+        assert_equal_weights(model, vgg16)
 
 
 def test_without_pytorch_a_pth_file_says_what_to_install(tmp_path, monkeypatch):

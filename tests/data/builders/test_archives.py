@@ -7,6 +7,8 @@ from data.builders.fakes import pack, save_image, served
 
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 
+pytestmark = pytest.mark.any_backend
+
 CONTENTS = ("JPEGImages", "lists/train.txt")
 
 

@@ -22,6 +22,8 @@ from data.builders.fakes import (
     write_names,
 )
 
+pytestmark = pytest.mark.any_backend
+
 
 def module_of(name):
     return importlib.import_module(f"keras_fcn.data.builders.{name}.{name}_dataset_builder")
