@@ -137,8 +137,8 @@ def draw(files: list[str], picture: str) -> None:
         for column, quantity in enumerate(("seconds", "peak memory, GiB")):
             axes = all_axes[line, column]
             axes.set(xscale="log", yscale="log", xlabel=name, ylabel=quantity)
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter("{x:.0f}")
+            axes.set_xticks((SIDES, BATCHES)[line], labels=(SIDES, BATCHES)[line])
+            axes.minorticks_off()
             axes.yaxis.set_major_formatter("{x:g}")
             axes.grid(alpha=0.3)
     all_axes[0, 0].legend(fontsize=8)
