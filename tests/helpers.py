@@ -62,17 +62,21 @@ def gradients(model, images, label_map, ignore_class=255, axis=-1):
     Of the inference graph, without dropout. `axis` is the logits' axis of classes.
     """
     names = {id(variable): name for name, (_, variable) in _variables(model).items()}
-    images = ops.convert_to_tensor(images, "float32")
-    differentiate = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}
 
     def loss_of(logits):
         return summed_cross_entropy(logits, label_map, ignore_class, axis)
 
-    values = differentiate[keras.backend.backend()](model, images, loss_of)
+    values = gradients_of(model, ops.convert_to_tensor(images, "float32"), loss_of)
     return {
         names[id(variable)]: ops.convert_to_numpy(value)
         for variable, value in zip(model.trainable_weights, values, strict=True)
     }
+
+
+def gradients_of(model, images, loss_of):
+    """Gradients of `loss_of(logits)` by the trainable variables, a list of tensors."""
+    differentiate = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}
+    return differentiate[keras.backend.backend()](model, images, loss_of)
 
 
 def summed_cross_entropy(logits, label_map, ignore_class=255, axis=-1):
