@@ -3,10 +3,13 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="The peer is PyTorch")
+# The benchmarks are not installed; last, since the package that is tested is.
+sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import speed  # noqa: E402
