@@ -112,7 +112,7 @@ def _agree_on_num_batches(iterator, strategy):
 
 
 class Trainer:
-    """Mixin for a `keras.Model` on TensorFlow; without a strategy it changes nothing."""
+    """Mixin for a `keras.Model` on TensorFlow; without a strategy it does what Keras does."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -133,6 +133,9 @@ class Trainer:
             replicas.check_losses(self)
             if self._gradients is not None:
                 _send_gradients_in(self._gradients, self.optimizer)
+        elif not self.optimizer.built:
+            # TensorFlow traces a step twice if variables are made while it traces it.
+            self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     def _make_function(self, step_function):

@@ -6,6 +6,7 @@ from keras_fcn.layers.crop_to_reference import CropToReference
 from keras_fcn.layers.dropout import Dropout
 from keras_fcn.layers.empty_border import EmptyBorder
 from keras_fcn.layers.surround import Surround
+from keras_fcn.layers.vgg_conv2d import VGGConv2D
 from keras_fcn.layers.vgg_preprocessing import VGGPreprocessing
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Dropout",
     "EmptyBorder",
     "Surround",
+    "VGGConv2D",
     "VGGPreprocessing",
 ]

@@ -5,8 +5,14 @@ import inspect
 import types
 
 import keras
+from keras.src.trainers.data_adapters.array_data_adapter import (
+    ArrayDataAdapter,
+    can_convert_arrays,
+)
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+from keras_fcn.hardware import has_gpu
 
 
 def _accepts_any_size(method):
@@ -43,22 +49,34 @@ class AnySizeTrainer:
 
     `jit_compile="auto"` stands for XLA on TensorFlow only where there is a GPU: on CPUs its
     convolutions take several times as long, and every new size is compiled anew.
+
+    On TensorFlow, `predict` of arrays goes without the tuner of tf.data. It looks after 10 ms, then
+    after twice as long each time, and Keras's `predict` may wait at its end until it looks again:
+    for as long as it has run.
     """
 
     fit = _accepts_any_size(keras.Model.fit)
     evaluate = _accepts_any_size(keras.Model.evaluate)
-    predict = _accepts_any_size(keras.Model.predict)
+    _predict_any_size = _accepts_any_size(keras.Model.predict)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        if keras.backend.backend() == "tensorflow" and can_convert_arrays((x, None, None)):
+            x = _UntunedArrays(x, batch_size=batch_size, steps=steps)
+        return self._predict_any_size(x, batch_size, verbose, steps, callbacks)
 
     def _resolve_auto_jit_compile(self):
-        if keras.backend.backend() == "tensorflow" and not _has_gpu():
+        if keras.backend.backend() == "tensorflow" and not has_gpu():
             return False
         return super()._resolve_auto_jit_compile()
 
 
-def _has_gpu():
-    import tensorflow as tf
+class _UntunedArrays(ArrayDataAdapter):
+    def get_tf_dataset(self):
+        import tensorflow as tf
 
-    return bool(tf.config.list_logical_devices("GPU"))
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return super().get_tf_dataset().with_options(options)
 
 
 def _any_size_adapter(x, *, data_format, shuffle, class_weight):

@@ -7,7 +7,7 @@ import random
 import keras
 from keras import layers
 
-from keras_fcn.layers import EmptyBorder, Surround
+from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D
 
 # The blocks behind which the border is no longer computed apart: in block 4 the image's influence
 # reaches almost to the outer edge.
@@ -38,8 +38,8 @@ def vgg16_trunk(
     """Applies the five blocks of VGG-16.
 
     The layers are made from the configurations of `keras.applications.VGG16` and keep their names.
-    Only the pools differ: their output size is rounded up, as in Caffe, so that no pixel is lost
-    at odd sizes and an image of one pixel is enough.
+    The convolutions are `VGGConv2D`s. The pools' output size is rounded up, as in Caffe, so that no
+    pixel is lost at odd sizes and an image of one pixel is enough.
 
     The border that padding adds is half of the paper's arithmetic, though what it holds does not
     depend on the image far from it. Blocks 1 to 3 therefore see the image's surroundings, and one
@@ -70,6 +70,8 @@ def _layers_of_blocks(data_format, dtype):
         is_pool = layer_class is layers.MaxPooling2D
         if is_pool:
             config = {**config, "padding": "same"}
+        else:
+            layer_class = VGGConv2D
         config = {**config, "data_format": data_format, "dtype": dtype}
         blocks[-1].append(layer_class.from_config(config))
         if is_pool:

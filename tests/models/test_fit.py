@@ -98,6 +98,28 @@ def test_evaluate_from_a_generator_of_changing_size():
     assert np.isfinite(model.evaluate(batches, verbose=0, return_dict=True)["loss"])
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Of TensorFlow's datasets")
+def test_predict_of_arrays_has_no_tuner_to_wait_for(monkeypatch):
+    from keras.src.backend.tensorflow import trainer
+
+    images = batch((33, 40))[0]
+    model = compiled_model()
+    expected = model.predict_on_batch(images)
+    iterators = []
+
+    class Iterator(trainer.TFEpochIterator):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            iterators.append(self)
+
+    monkeypatch.setattr(trainer, "TFEpochIterator", Iterator)
+    logits = model.predict(images, batch_size=1, verbose=0)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+    (iterator,) = iterators
+    assert iterator.num_batches == 2
+    assert iterator._distributed_dataset.options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_step_in_half_precision(policy):
     model = compiled_model(dtype=policy)
