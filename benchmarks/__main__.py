@@ -96,22 +96,33 @@ def machine() -> dict:
     }
 
 
+def load(file: Path) -> dict:
+    """Returns what `file` holds.
+
+    Raises:
+        SystemExit: If it is not there, or is no file of this command.
+    """
+    try:
+        kept = json.loads(file.read_text())
+        kept["machine"], kept["results"]
+    except OSError as error:
+        sys.exit(f"`--out` must be a file of this command. Received: {file}, {error.strerror}")
+    except (ValueError, KeyError, TypeError):
+        sys.exit(f"`--out` must be a new file or one of this command. Received: {file}")
+    return kept
+
+
 def read(file: Path) -> dict:
     """Returns what `file` holds, or a beginning.
 
     Raises:
-        SystemExit: If it was measured on another machine or with other versions, or is no such
-            file.
+        SystemExit: As in `load`, or if it was measured on another machine or with other versions.
     """
     here = machine()
     if not file.exists():
         return {"machine": here, "results": {}}
-    try:
-        kept = json.loads(file.read_text())
-        there = kept["machine"]
-        kept["results"]
-    except (ValueError, KeyError, TypeError):
-        sys.exit(f"`--out` must be a new file or one of this command. Received: {file}")
+    kept = load(file)
+    there = kept["machine"]
     differences = [
         f"{name} {there.get(name)} there, {value} here"
         for name, value in here.items()
@@ -162,7 +173,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what the file holds, no more")
     options = parser.parse_args()
     if options.table:
-        print(tables(json.loads(options.out.read_text())))
+        print(tables(load(options.out)))
         return
     kept = read(options.out)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -77,6 +77,10 @@ class TestResume:
         assert capsys.readouterr().out.count("**1.50**") == 4
         assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
 
+    def test_the_table_of_a_file_that_is_not_there_says_so(self, monkeypatch, tmp_path):
+        with pytest.raises(SystemExit, match=r"must be a file of this command.*No such file"):
+            self.call(monkeypatch, "--table", "--out", tmp_path / "speed.json")
+
     def test_results_of_another_machine_are_not_mixed_with_these(self, monkeypatch, tmp_path):
         file = tmp_path / "speed.json"
         there = command.machine() | {"cores": 96}

@@ -5,7 +5,7 @@ import functools
 import keras
 from keras import ops
 
-from keras_fcn.hardware import has_gpu
+from keras_fcn.distribution.devices import has_gpu
 
 # Channels of a part on TensorFlow, few enough for their kernel to stay in a core's cache, and the
 # number of parts from which on their sums pay.

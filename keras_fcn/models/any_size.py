@@ -12,7 +12,7 @@ from keras.src.trainers.data_adapters.array_data_adapter import (
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
-from keras_fcn.hardware import has_gpu
+from keras_fcn.distribution.devices import has_gpu
 
 
 def _accepts_any_size(method):

@@ -1,4 +1,4 @@
-"""What the backend computes on."""
+"""What kinds of devices the backend computes on."""
 
 import keras
 
