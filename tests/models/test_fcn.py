@@ -116,7 +116,7 @@ class TestLayers:
         model = small()
         for layer in vgg16.layers[1:]:
             ours = model.get_layer(layer.name)
-            assert type(ours) is type(layer)
+            assert isinstance(ours, type(layer))
             assert [tuple(w.shape) for w in ours.weights] == [tuple(w.shape) for w in layer.weights]
 
     def test_upsampling_starts_bilinear_and_frozen_in_a_full_kernel(self):
