@@ -11,8 +11,10 @@ from keras_fcn.distribution.devices import has_gpu
 # number of parts from which on their sums pay.
 _PART = 64
 _LEAST_PARTS = 4
-# Rows of the image that JAX takes at once, few enough for their patches to stay in the cache.
-_ROWS = 4
+# Positions that JAX takes at once, in whole rows, and the rows at least: few enough for the patches
+# to stay in the cache, and enough for small images to need no loop, which takes time to compile.
+_POSITIONS = 1024
+_LEAST_ROWS = 4
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -22,11 +24,11 @@ class VGGConv2D(keras.layers.Conv2D):
     On TensorFlow, the kernel of 512 channels does not stay in the cache, and eight convolutions of
     64 channels and their sum take less time than one. On JAX, XLA finds the gradient of a kernel by
     a convolution with a kernel as large as the image, at a fraction of the speed of a matrix
-    product; here it is a sum of matrix products, of a few rows of the image each. On
-    several devices it is XLA's, which adds the devices' gradients up once.
+    product; here it is a sum of matrix products, of some rows of the image each. On several devices
+    it is XLA's, which adds the devices' gradients up once.
 
-    Arguments, shapes and errors are those of `keras.layers.Conv2D`; `padding` is `"same"` and the
-    kernel's size odd.
+    Arguments, shapes and errors are those of `keras.layers.Conv2D`; `padding` is `"same"`, and the
+    kernel square and odd.
 
     Examples:
         >>> tuple(VGGConv2D(64, 3, padding="same")(np.zeros((1, 9, 8, 3))).shape)
@@ -78,30 +80,28 @@ def _kernel_gradient(inputs, kernel, gradient):
     import jax
     from jax import numpy as jnp
 
-    rows, columns, channels, filters = kernel.shape
+    size, _, channels, filters = kernel.shape
     height, width = gradient.shape[1:3]
-    steps = -(-height // _ROWS)
-    below = steps * _ROWS - height
-    inputs = jnp.pad(
-        inputs,
-        ((0, 0), (rows // 2, rows // 2 + below), (columns // 2, columns // 2), (0, 0)),
-    )
+    rows = min(height, max(_LEAST_ROWS, -(-_POSITIONS // width)))
+    steps = -(-height // rows)
+    below, border = steps * rows - height, size // 2
+    inputs = jnp.pad(inputs, ((0, 0), (border, border + below), (border, border), (0, 0)))
     gradient = jnp.pad(gradient, ((0, 0), (0, below), (0, 0), (0, 0)))
 
     def add_band(step, total):
-        start = step * _ROWS
-        band = jax.lax.dynamic_slice_in_dim(inputs, start, _ROWS + rows - 1, axis=1)
+        start = step * rows
+        band = jax.lax.dynamic_slice_in_dim(inputs, start, rows + size - 1, axis=1)
         windows = [
-            band[:, row : row + _ROWS, column : column + width]
-            for row in range(rows)
-            for column in range(columns)
+            band[:, row : row + rows, column : column + width]
+            for row in range(size)
+            for column in range(size)
         ]
-        patches = jnp.concatenate(windows, axis=-1).reshape(-1, rows * columns * channels)
-        gradients = jax.lax.dynamic_slice_in_dim(gradient, start, _ROWS, axis=1)
+        patches = jnp.concatenate(windows, axis=-1).reshape(-1, size * size * channels)
+        gradients = jax.lax.dynamic_slice_in_dim(gradient, start, rows, axis=1)
         return total + jnp.matmul(
             gradients.reshape(-1, filters).T, patches, preferred_element_type="float32"
         )
 
-    total = jnp.zeros((filters, rows * columns * channels), "float32")
-    total = jax.lax.fori_loop(0, steps, add_band, total)
+    total = jnp.zeros((filters, size * size * channels), "float32")
+    total = add_band(0, total) if steps == 1 else jax.lax.fori_loop(0, steps, add_band, total)
     return total.T.reshape(kernel.shape).astype(kernel.dtype)

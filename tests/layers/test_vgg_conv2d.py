@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_fcn.layers import VGGConv2D
+from keras_fcn.layers import VGGConv2D, vgg_conv2d
 
 
 def model(layer_class, channels, policy):
@@ -20,12 +20,16 @@ def model(layer_class, channels, policy):
     return keras.Model(image, layer(image))
 
 
-# 256 channels are four parts on TensorFlow; JAX takes four rows of an image at once.
+# 256 channels are four parts on TensorFlow. JAX takes four rows at once, or the whole image.
+@pytest.mark.parametrize("positions", [1, 1024])
 @pytest.mark.parametrize(
-    ("channels", "height", "width"), [(3, 8, 5), (3, 7, 6), (256, 5, 4), (2, 1, 1)]
+    ("channels", "height", "width"), [(3, 12, 5), (3, 11, 6), (256, 5, 4), (2, 1, 1)]
 )
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_equals_conv2d_with_the_same_weights(channels, height, width, policy):
+def test_equals_conv2d_with_the_same_weights(
+    monkeypatch, channels, height, width, policy, positions
+):
+    monkeypatch.setattr(vgg_conv2d, "_POSITIONS", positions)
     generator = np.random.default_rng(0)
     images = generator.standard_normal((2, height, width, channels)).astype("float32")
     weights = [generator.standard_normal((3, 3, channels, 4)), generator.standard_normal(4)]
