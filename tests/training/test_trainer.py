@@ -237,8 +237,9 @@ class TestMisfortune:
         recipe = replace(recipe, freeze=None, learning_rate=1e30)
         with pytest.raises(ValueError, match="goes, as it had no checkpoint yet") as caught:
             trainer.train(recipe, tmp_path / "run")
-        assert "The loss must stay finite" in str(caught.value)
-        assert "in step 2 of epoch 1, with " in str(caught.value)
+        # In the loss, or in the weights where ReLU makes 0 of what is not a number.
+        assert "must stay finite" in str(caught.value)
+        assert " step 2 of epoch 1, with " in str(caught.value)
         assert not (tmp_path / "run").exists()
 
     def test_weights_that_are_not_finite_are_never_written(self, recipe, tmp_path, monkeypatch):
