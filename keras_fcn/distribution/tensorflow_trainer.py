@@ -128,6 +128,16 @@ class Trainer:
             iterator, data_batch = None, keras.tree.map_structure(_spec_of_one_replica, spec)
         super()._maybe_symbolic_build(iterator, data_batch)
 
+    def call(self, inputs, training=None, mask=None):
+        if self._distribute_strategy is None or not tf.is_tensor(inputs):
+            return super().call(inputs, training=training, mask=mask)
+        # A replica may get no example, of which oneDNN's convolutions give as many channels as they
+        # take: it computes one of zeros that counts nowhere.
+        examples = tf.shape(inputs)[0]
+        missing = tf.cast(examples == 0, "int32")
+        inputs = tf.pad(inputs, [[0, missing], *[[0, 0]] * (len(inputs.shape) - 1)])
+        return super().call(inputs, training=training, mask=mask)[:examples]
+
     def make_train_function(self, force=False):
         if self._distribute_strategy is not None:
             replicas.check_losses(self)
