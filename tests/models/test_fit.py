@@ -120,6 +120,18 @@ def test_predict_of_arrays_has_no_tuner_to_wait_for(monkeypatch):
     assert iterator._distributed_dataset.options().autotune.enabled is False
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Of tf.function")
+def test_a_first_step_is_traced_once(monkeypatch):
+    model = compiled_model()
+    traces = []
+    call = model.call
+    monkeypatch.setattr(
+        model, "call", lambda *args, **kwargs: traces.append(1) or call(*args, **kwargs)
+    )
+    model.train_on_batch(*batch((32, 32)))
+    assert len(traces) == 1
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_step_in_half_precision(policy):
     model = compiled_model(dtype=policy)
