@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contestant import NUM_CLASSES
-from benchmarks.peers.pytorch import SKIPS
-from benchmarks.peers.weights import multiplications
+from benchmarks.peers.weights import SKIPS, multiplications
 
 # Largest difference of logits that may be, over the largest logit.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-SKIPS = {"FCN32s": (), "FCN16s": ("pool4",), "FCN8s": ("pool4", "pool3")}
+from benchmarks.peers.weights import SKIPS, WIDTHS
+
 # Offsets of the skips' crops and of the logits', without and with the image's padding.
 OFFSETS = {
     ("FCN32s", "paper"): (19,),

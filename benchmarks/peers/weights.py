@@ -4,7 +4,8 @@ import zlib
 
 import numpy as np
 
-from benchmarks.peers.pytorch import SKIPS, WIDTHS
+WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+SKIPS = {"FCN32s": (), "FCN16s": ("pool4",), "FCN8s": ("pool4", "pool3")}
 
 
 def kernel_shapes(model: str, num_classes: int) -> dict[str, tuple[int, ...]]:

@@ -3,12 +3,19 @@
 import keras
 
 
-def has_gpu() -> bool:
-    """Returns whether TensorFlow or JAX sees a GPU or another accelerator."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+def is_tensorflow_without_gpu() -> bool:
+    """Returns whether the backend is TensorFlow and sees no GPU."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
 
-        return bool(tf.config.list_logical_devices("GPU"))
+    return not tf.config.list_logical_devices("GPU")
+
+
+def is_one_cpu_of_jax() -> bool:
+    """Returns whether the backend is JAX and computes on a single CPU."""
+    if keras.backend.backend() != "jax":
+        return False
     import jax
 
-    return jax.default_backend() != "cpu"
+    return jax.default_backend() == "cpu" and jax.device_count() == 1

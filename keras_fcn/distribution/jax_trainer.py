@@ -10,6 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from keras.src.backend.jax import trainer as jax_trainer
 
+from keras_fcn.distribution.devices import is_one_cpu_of_jax
+
 
 def data_parallel(devices):
     """Returns the distribution for `devices`, as `data_parallel` takes them."""
@@ -183,9 +185,14 @@ class Trainer:
             return super().predict_on_batch(x)
         return self.predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
 
+    def make_train_function(self, force=False):
+        with _compiled_for_memory():
+            super().make_train_function(force)
+
     def make_predict_function(self, force=False):
         made = self.predict_function
-        super().make_predict_function(force)
+        with _compiled_for_memory():
+            super().make_predict_function(force)
         if self._distribution is None or self.predict_function is made:
             return
         step = self.predict_function
@@ -197,6 +204,33 @@ class Trainer:
 
         if self._distribution._is_multi_process:
             self.predict_function = step_of_this_process
+
+
+@contextlib.contextmanager
+def _compiled_for_memory():
+    """Lets Keras compile its functions with `_compiler_options` on a single CPU."""
+    jit = jax_trainer.jit
+    if is_one_cpu_of_jax():
+        jax_trainer.jit = functools.partial(jit, compiler_options=_compiler_options())
+    try:
+        yield
+    finally:
+        jax_trainer.jit = jit
+
+
+@functools.cache
+def _compiler_options():
+    """XLA's options for functions that hold less at a time.
+
+    By itself, XLA orders what it does so that much may run at once, for which it copies every
+    kernel at the beginning of a training step.
+    """
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0).compile()
+    except jax.errors.JaxRuntimeError:  # A version that does not know it.
+        return {}
+    return options
 
 
 def _rows_here(array, rows):

@@ -7,6 +7,7 @@ from keras_fcn.layers.dropout import Dropout
 from keras_fcn.layers.empty_border import EmptyBorder
 from keras_fcn.layers.surround import Surround
 from keras_fcn.layers.vgg_conv2d import VGGConv2D
+from keras_fcn.layers.vgg_max_pooling2d import VGGMaxPooling2D
 from keras_fcn.layers.vgg_preprocessing import VGGPreprocessing
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "EmptyBorder",
     "Surround",
     "VGGConv2D",
+    "VGGMaxPooling2D",
     "VGGPreprocessing",
 ]

@@ -12,7 +12,7 @@ from keras.src.trainers.data_adapters.array_data_adapter import (
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
-from keras_fcn.distribution.devices import has_gpu
+from keras_fcn.distribution.devices import is_tensorflow_without_gpu
 
 
 def _accepts_any_size(method):
@@ -65,7 +65,7 @@ class AnySizeTrainer:
         return self._predict_any_size(x, batch_size, verbose, steps, callbacks)
 
     def _resolve_auto_jit_compile(self):
-        if keras.backend.backend() == "tensorflow" and not has_gpu():
+        if is_tensorflow_without_gpu():
             return False
         return super()._resolve_auto_jit_compile()
 

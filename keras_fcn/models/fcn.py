@@ -133,7 +133,6 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             "classifier_activation": classifier_activation,
             "label_space": _label_space_config(label_space),
             "data_format": data_format,
-            "dtype": keras.dtype_policies.serialize(dtype),
         }
         _check_config(config, weights)
 
@@ -230,6 +229,8 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             "trainable": self.trainable,
             "gradient_checkpointing": self.gradient_checkpointing,
             **self._config,
+            # Not when the model is made, as this imports TensorFlow on every backend.
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
 
     @classmethod

@@ -7,7 +7,7 @@ import random
 import keras
 from keras import layers
 
-from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D
+from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D, VGGMaxPooling2D
 
 # The blocks behind which the border is no longer computed apart: in block 4 the image's influence
 # reaches almost to the outer edge.
@@ -38,8 +38,8 @@ def vgg16_trunk(
     """Applies the five blocks of VGG-16.
 
     The layers are made from the configurations of `keras.applications.VGG16` and keep their names.
-    The convolutions are `VGGConv2D`s. The pools' output size is rounded up, as in Caffe, so that no
-    pixel is lost at odd sizes and an image of one pixel is enough.
+    They are `VGGConv2D`s and `VGGMaxPooling2D`s. The pools' output size is rounded up, as in Caffe,
+    so that no pixel is lost at odd sizes and an image of one pixel is enough.
 
     The border that padding adds is half of the paper's arithmetic, though what it holds does not
     depend on the image far from it. Blocks 1 to 3 therefore see the image's surroundings, and one
@@ -66,27 +66,35 @@ def vgg16_trunk(
 def _layers_of_blocks(data_format, dtype):
     """Returns the layers of each block, the pool last."""
     blocks = [[]]
-    for layer_class, config in _configurations():
-        is_pool = layer_class is layers.MaxPooling2D
-        if is_pool:
-            config = {**config, "padding": "same"}
-        else:
-            layer_class = VGGConv2D
-        config = {**config, "data_format": data_format, "dtype": dtype}
-        blocks[-1].append(layer_class.from_config(config))
-        if is_pool:
+    for layer_class, arguments in _layers_and_arguments():
+        arguments = {**arguments, "data_format": data_format, "dtype": dtype}
+        if layer_class is layers.MaxPooling2D:
+            blocks[-1].append(VGGMaxPooling2D(**arguments | {"padding": "same"}))
             blocks.append([])
+        else:
+            blocks[-1].append(VGGConv2D(**arguments))
     return blocks[:-1]
 
 
+# Arguments of the layers, which are attributes of theirs, too. `get_config` would import TensorFlow
+# on every backend: seconds and half a gigabyte.
+_ARGUMENTS = {
+    layers.Conv2D: ("name", "filters", "kernel_size", "strides", "padding", "activation"),
+    layers.MaxPooling2D: ("name", "pool_size", "strides", "padding"),
+}
+
+
 @functools.cache
-def _configurations():
-    """Returns the class and configuration of every layer; Keras makes them with their weights."""
+def _layers_and_arguments():
+    """Returns the class and arguments of every layer; Keras makes them with their weights."""
     # A seeded model has the same initial values whether it is the first of the process or not.
     state = random.getstate()
     model = keras.applications.VGG16(include_top=False, weights=None)
     random.setstate(state)
-    return [(type(layer), layer.get_config()) for layer in model.layers[1:]]
+    return [
+        (type(layer), {name: getattr(layer, name) for name in _ARGUMENTS[type(layer)]})
+        for layer in model.layers[1:]
+    ]
 
 
 def _apply(block, x):

@@ -1,0 +1,69 @@
+"""The pools of VGG-16's blocks."""
+
+import functools
+
+import keras
+
+from keras_fcn.distribution.devices import is_one_cpu_of_jax
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class VGGMaxPooling2D(keras.layers.MaxPooling2D):
+    """`keras.layers.MaxPooling2D` with a gradient that takes less time and memory on JAX's CPU.
+
+    XLA carries four indices of four bytes along for every value and then scatters the gradients one
+    by one. Here the maximum is compared with its window again. Of equal values the first one, row
+    by row, gets the gradient, as from XLA.
+
+    Arguments, shapes and errors are those of `keras.layers.MaxPooling2D`.
+
+    Examples:
+        >>> tuple(VGGMaxPooling2D(2, 2, padding="same")(np.zeros((1, 9, 8, 3))).shape)
+        (1, 5, 4, 3)
+    """
+
+    def call(self, inputs):
+        is_of_vgg = (
+            tuple(self.pool_size) == tuple(self.strides) == (2, 2)
+            and self.padding == "same"
+            and self.data_format == "channels_last"
+        )
+        if is_of_vgg and is_one_cpu_of_jax():
+            return _jax_pool()(inputs)
+        return super().call(inputs)
+
+
+@functools.cache
+def _jax_pool():
+    import jax
+    from jax import numpy as jnp
+
+    def pool(inputs):
+        window = (1, 2, 2, 1)
+        return jax.lax.reduce_window(inputs, -jnp.inf, jax.lax.max, window, window, "SAME")
+
+    def forward(inputs):
+        maxima = pool(inputs)
+        return maxima, (inputs, maxima)
+
+    def backward(values, gradient):
+        inputs, maxima = values
+        batch, height, width, channels = inputs.shape
+        rows, columns = maxima.shape[1:3]
+        beyond = ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0))
+        windows = jnp.pad(inputs, beyond, constant_values=-jnp.inf)
+        windows = windows.reshape(batch, rows, 2, columns, 2, channels)
+        found = jnp.zeros(maxima.shape, bool)
+        parts = []
+        for row in range(2):
+            for column in range(2):
+                is_maximum = ~found & (windows[:, :, row, :, column] == maxima)
+                found |= is_maximum
+                parts.append(jnp.where(is_maximum, gradient, 0))
+        parts = [jnp.stack(parts[:2], axis=3), jnp.stack(parts[2:], axis=3)]
+        whole = jnp.stack(parts, axis=2).reshape(batch, 2 * rows, 2 * columns, channels)
+        return (whole[:, :height, :width],)
+
+    with_gradient = jax.custom_vjp(pool)
+    with_gradient.defvjp(forward, backward)
+    return with_gradient
