@@ -225,7 +225,10 @@ def _compiler_options():
     By itself, XLA orders what it does so that much may run at once, for which it copies every
     kernel at the beginning of a training step.
     """
-    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    options = {
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+        "xla_cpu_copy_insertion_use_region_analysis": True,
+    }
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0).compile()
     except jax.errors.JaxRuntimeError:  # A version that does not know it.

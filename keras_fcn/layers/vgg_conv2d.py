@@ -42,7 +42,7 @@ class VGGConv2D(keras.layers.Conv2D):
             # In half precision the sums would be rounded as well.
             is_wide = inputs.shape[-1] >= _LEAST_CHANNELS and self.compute_dtype == "float32"
             if is_wide and is_tensorflow_without_gpu():
-                return _tensorflow_convolution()(inputs, ops.convert_to_tensor(kernel))
+                return _tensorflow_convolution()(inputs, kernel)
         return super().convolution_op(inputs, kernel)
 
 
@@ -69,7 +69,8 @@ def _tensorflow_convolution():
         outputs = functools.reduce(tf.add, (tf.nn.conv2d(*pair, **options) for pair in pairs))
         return outputs, backward
 
-    return convolution
+    # Of a variable it would want to know more.
+    return lambda inputs, kernel: convolution(inputs, tf.convert_to_tensor(kernel))
 
 
 @functools.cache

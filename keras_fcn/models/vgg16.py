@@ -1,14 +1,14 @@
 """The convolutional part of `keras.applications.VGG16`, at every image size."""
 
 import dataclasses
-import functools
-import random
 
 import keras
 from keras import layers
 
 from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D, VGGMaxPooling2D
 
+# Outputs of the convolutions of each block.
+_FILTERS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 # The blocks behind which the border is no longer computed apart: in block 4 the image's influence
 # reaches almost to the outer edge.
 _BLOCKS_WITHOUT_BORDER = 3
@@ -37,9 +37,9 @@ def vgg16_trunk(
 ) -> Trunk:
     """Applies the five blocks of VGG-16.
 
-    The layers are made from the configurations of `keras.applications.VGG16` and keep their names.
-    They are `VGGConv2D`s and `VGGMaxPooling2D`s. The pools' output size is rounded up, as in Caffe,
-    so that no pixel is lost at odd sizes and an image of one pixel is enough.
+    The layers have the names and settings of those of `keras.applications.VGG16`; they are
+    `VGGConv2D`s and `VGGMaxPooling2D`s. The pools' output size is rounded up, as in Caffe, so that
+    no pixel is lost at odd sizes and an image of one pixel is enough.
 
     The border that padding adds is half of the paper's arithmetic, though what it holds does not
     depend on the image far from it. Blocks 1 to 3 therefore see the image's surroundings, and one
@@ -63,38 +63,24 @@ def vgg16_trunk(
     return Trunk(pools, blocks)
 
 
-def _layers_of_blocks(data_format, dtype):
+def _layers_of_blocks(**options):
     """Returns the layers of each block, the pool last."""
-    blocks = [[]]
-    for layer_class, arguments in _layers_and_arguments():
-        arguments = {**arguments, "data_format": data_format, "dtype": dtype}
-        if layer_class is layers.MaxPooling2D:
-            blocks[-1].append(VGGMaxPooling2D(**arguments | {"padding": "same"}))
-            blocks.append([])
-        else:
-            blocks[-1].append(VGGConv2D(**arguments))
-    return blocks[:-1]
-
-
-# Arguments of the layers, which are attributes of theirs, too. `get_config` would import TensorFlow
-# on every backend: seconds and half a gigabyte.
-_ARGUMENTS = {
-    layers.Conv2D: ("name", "filters", "kernel_size", "strides", "padding", "activation"),
-    layers.MaxPooling2D: ("name", "pool_size", "strides", "padding"),
-}
-
-
-@functools.cache
-def _layers_and_arguments():
-    """Returns the class and arguments of every layer; Keras makes them with their weights."""
-    # A seeded model has the same initial values whether it is the first of the process or not.
-    state = random.getstate()
-    model = keras.applications.VGG16(include_top=False, weights=None)
-    random.setstate(state)
-    return [
-        (type(layer), {name: getattr(layer, name) for name in _ARGUMENTS[type(layer)]})
-        for layer in model.layers[1:]
-    ]
+    blocks = []
+    for block, filters_of_block in enumerate(_FILTERS, start=1):
+        convolutions = [
+            VGGConv2D(
+                filters,
+                3,
+                padding="same",
+                activation="relu",
+                name=f"block{block}_conv{number}",
+                **options,
+            )
+            for number, filters in enumerate(filters_of_block, start=1)
+        ]
+        pool = VGGMaxPooling2D(2, padding="same", name=f"block{block}_pool", **options)
+        blocks.append([*convolutions, pool])
+    return blocks
 
 
 def _apply(block, x):

@@ -111,13 +111,19 @@ class TestArguments:
 
 
 class TestLayers:
-    def test_convolutions_are_those_of_keras_applications(self):
+    def test_layers_are_those_of_keras_applications(self):
         vgg16 = keras.applications.VGG16(include_top=False, weights=None)
         model = small()
         for layer in vgg16.layers[1:]:
             ours = model.get_layer(layer.name)
             assert isinstance(ours, type(layer))
             assert [tuple(w.shape) for w in ours.weights] == [tuple(w.shape) for w in layer.weights]
+            differences = {
+                key for key, value in layer.get_config().items() if ours.get_config()[key] != value
+            }
+            # A pool rounds up, and each backend has the layout that it computes in.
+            allowed = {"data_format"} | ({"padding"} if "pool" in layer.name else set())
+            assert differences <= allowed
 
     def test_upsampling_starts_bilinear_and_frozen_in_a_full_kernel(self):
         import reference
