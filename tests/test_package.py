@@ -59,6 +59,20 @@ def test_help_imports_no_backend():
     assert run_python(script).endswith("| []")
 
 
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="it is the backend")
+def test_a_model_imports_no_tensorflow():
+    script = (
+        "import sys, keras_fcn, numpy as np\n"
+        "model = keras_fcn.FCN8s(2, fc_units=4, padding='same')\n"
+        "model.compile('sgd', keras_fcn.losses.SparseCategoricalCrossentropy())\n"
+        "images, label_maps = np.zeros((1, 8, 8, 3)), np.zeros((1, 8, 8), 'int32')\n"
+        "model.train_on_batch(images, label_maps)\n"
+        "model.predict(images, verbose=0)\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    assert run_python(script) == "False"
+
+
 def test_the_backend_is_the_one_that_was_asked_for():
     assert keras.backend.backend() == os.environ.get("KERAS_BACKEND", "tensorflow")
 

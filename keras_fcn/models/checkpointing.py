@@ -38,6 +38,22 @@ class Checkpointed:
         image, preprocessed = [self._image], self._trunk.blocks[0][0]
         parts = [(keras.Function(image, preprocessed), image, preprocessed)]
         for inputs, outputs in self._trunk.blocks:
-            parts.append((keras.remat(keras.Function(inputs, outputs)), inputs, outputs))
+            parts.append((_recomputed(keras.Function(inputs, outputs)), inputs, outputs))
         inputs, outputs = [self._image, *self._trunk.pools.values()], [self._logits]
         return [*parts, (keras.Function(inputs, outputs), inputs, outputs)]
+
+
+def _recomputed(function):
+    """Returns `keras.remat` of a function of a list of tensors."""
+    recomputed = keras.remat(function)
+    if keras.backend.backend() != "torch":
+        return recomputed
+    from torch.utils.checkpoint import set_checkpoint_early_stop
+
+    def to_its_end(tensors):
+        # PyTorch would stop by an exception as soon as it has what it needs, whose traceback holds
+        # all of the block until Python collects its garbage.
+        with set_checkpoint_early_stop(False):
+            return recomputed(tensors)
+
+    return to_its_end

@@ -1,8 +1,11 @@
 """The same gradients with less memory."""
 
+import gc
+
 import helpers
 import keras
 import numpy as np
+import pytest
 
 import keras_fcn
 
@@ -46,6 +49,24 @@ def test_the_backward_pass_keeps_less():
         _bytes_kept(small(padding="same", gradient_checkpointing=again)) for again in (False, True)
     )
     assert kept_again < 0.8 * kept
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch alone keeps tensors by Python's references")
+def test_a_step_leaves_no_map_to_the_garbage_collector():
+    import torch
+
+    model = small(padding="same", gradient_checkpointing=True)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images, label_maps = batch()
+    gc.collect()
+    gc.disable()
+    try:
+        model.train_on_batch(images, label_maps)
+        shape = (2, 64, *images.shape[1:3])  # Of block 1's maps.
+        left = [x for x in gc.get_objects() if type(x) is torch.Tensor and x.shape == shape]
+    finally:
+        gc.enable()
+    assert not left
 
 
 def test_images_of_bytes_without_preprocessing():

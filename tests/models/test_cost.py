@@ -1,5 +1,7 @@
 """What a prediction and a step cost, counted by the backend and not timed."""
 
+import re
+
 import helpers
 import keras
 import numpy as np
@@ -85,6 +87,35 @@ def test_a_size_is_compiled_once(monkeypatch):
     assert traces == {"tensorflow": 2, "jax": 3}[BACKEND]
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow and PyTorch run one operation at a time")
+def test_a_step_of_jax_copies_no_kernel_and_keeps_no_indices(monkeypatch):
+    from keras.src.backend.jax import trainer
+
+    jit, jitted = trainer.jit, []
+
+    def kept(*args, **kwargs):
+        jitted.append(jit(*args, **kwargs))
+        return jitted[-1]
+
+    monkeypatch.setattr(trainer, "jit", kept)
+    fcn = model(padding="same")
+    fcn.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batch = (image(), np.zeros((1, SIDE, SIDE), "int32"), None)
+    fcn._symbolic_build(data_batch=batch)
+    fcn.make_train_function()
+    state = fcn._get_jax_state(
+        trainable_variables=True,
+        non_trainable_variables=True,
+        optimizer_variables=True,
+        metrics_variables=True,
+    )
+    text = jitted[0].lower(state, batch).compile().as_text()
+    assert "%state_0__0_" in text  # The name of a kernel.
+    assert not re.findall(r"f32\[\d+,\d+,\d+,\d+\]\S* copy\(%state_0\S*", text)
+    # XLA's own pools carry four indices for every value of a map.
+    assert not re.findall(r"s32\[1,90,90,64\]", text)
+
+
 def prediction(fcn, images):
     return fcn(images)
 
@@ -152,8 +183,6 @@ def tensors_like_fc6(fcn, function):
         assert kernel.value.data_ptr() in places
         return len(places) - 1
     if BACKEND == "jax":
-        import re
-
         text = jax_compiled(fcn, function).as_text()
         shapes = re.findall(r"= f32\[([\d,]+)\]\S* (copy|transpose|fusion|dot)\(", text)
         return sum(np.prod([int(n) for n in shape.split(",")]) == size for shape, _ in shapes)
