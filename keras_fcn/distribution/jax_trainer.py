@@ -166,7 +166,10 @@ def _under_its_distribution(name):
 
 
 class Trainer:
-    """Mixin for a `keras.Model` on JAX; made outside of a distribution of ours, it is Keras's."""
+    """Mixin for a `keras.Model` on JAX.
+
+    Made outside of a distribution of ours, it is Keras's, but compiles for memory on a single CPU.
+    """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -188,6 +191,10 @@ class Trainer:
     def make_train_function(self, force=False):
         with _compiled_for_memory():
             super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        with _compiled_for_memory():
+            super().make_test_function(force)
 
     def make_predict_function(self, force=False):
         made = self.predict_function

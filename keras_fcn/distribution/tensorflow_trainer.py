@@ -143,9 +143,11 @@ class Trainer:
             replicas.check_losses(self)
             if self._gradients is not None:
                 _send_gradients_in(self._gradients, self.optimizer)
-        elif not self.optimizer.built:
-            # TensorFlow traces a step twice if variables are made while it traces it.
-            self.optimizer.build(self.trainable_variables)
+        elif self.optimizer is not None:
+            _add_up_nothing(self.optimizer)
+            if not self.optimizer.built:
+                # TensorFlow traces a step twice if variables are made while it traces it.
+                self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     def _make_function(self, step_function):
@@ -203,10 +205,19 @@ class Trainer:
         return self.predict(x, _length(x), verbose=0)
 
 
+def _add_up_nothing(optimizer):
+    """Lets an optimizer take the gradients of a single device as they are.
+
+    Keras would add them up all the same, by a function with a gradient of its own. TensorFlow keeps
+    the graph of that, and with it the weights and the optimizer's state, as long as the process
+    lives.
+    """
+    _within(optimizer)._all_reduce_sum_gradients = list
+
+
 def _send_gradients_in(dtype, optimizer):
     """Lets the optimizer of a model add up the gradients of the replicas in `dtype`."""
-    # Of a `LossScaleOptimizer`, the one within.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = _within(optimizer)
     sums = type(optimizer)._all_reduce_sum_gradients
 
     def rounded_sums(grads_and_vars):
@@ -215,6 +226,11 @@ def _send_gradients_in(dtype, optimizer):
         return [(tf.cast(gradient, variable.dtype), variable) for gradient, variable in received]
 
     optimizer._all_reduce_sum_gradients = rounded_sums
+
+
+def _within(optimizer):
+    """Returns the optimizer that a `LossScaleOptimizer` holds, or any other itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _length(x):

@@ -8,9 +8,9 @@ from keras import ops
 from keras_fcn.distribution.devices import is_one_cpu_of_jax, is_tensorflow_without_gpu
 
 # Channels of a part on TensorFlow, few enough for their kernel to stay in a core's cache, and the
-# channels from which on the sums of parts pay.
+# number of parts from which on their sums pay.
 _PART = 64
-_LEAST_CHANNELS = 256
+_LEAST_PARTS = 4
 # Positions that JAX takes at once, in whole rows, and the rows at least: few enough for the patches
 # to stay in the cache, and enough for small images to need no loop, which takes time to compile.
 _POSITIONS = 1024
@@ -36,41 +36,21 @@ class VGGConv2D(keras.layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
-        if self.data_format == "channels_last":
-            if is_one_cpu_of_jax():
-                return _jax_convolution()(inputs, ops.convert_to_tensor(kernel))
-            # In half precision the sums would be rounded as well.
-            is_wide = inputs.shape[-1] >= _LEAST_CHANNELS and self.compute_dtype == "float32"
-            if is_wide and is_tensorflow_without_gpu():
-                return _tensorflow_convolution()(inputs, kernel)
-        return super().convolution_op(inputs, kernel)
-
-
-@functools.cache
-def _tensorflow_convolution():
-    import tensorflow as tf
-
-    options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
-
-    # Its gradients are those of the whole, so that no part of the inputs is kept for them.
-    @tf.custom_gradient
-    def convolution(inputs, kernel):
-        def backward(gradient):
-            of_inputs = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(inputs), filter=kernel, out_backprop=gradient, **options
-            )
-            of_kernel = tf.raw_ops.Conv2DBackpropFilter(
-                input=inputs, filter_sizes=kernel.shape, out_backprop=gradient, **options
-            )
-            return of_inputs, of_kernel
-
+        convolve = super().convolution_op
+        if self.data_format != "channels_last":
+            return convolve(inputs, kernel)
+        if is_one_cpu_of_jax():
+            return _jax_convolution()(inputs, ops.convert_to_tensor(kernel))
         parts = inputs.shape[-1] // _PART
-        pairs = zip(tf.split(inputs, parts, axis=-1), tf.split(kernel, parts, axis=2), strict=True)
-        outputs = functools.reduce(tf.add, (tf.nn.conv2d(*pair, **options) for pair in pairs))
-        return outputs, backward
-
-    # Of a variable it would want to know more.
-    return lambda inputs, kernel: convolution(inputs, tf.convert_to_tensor(kernel))
+        # In half precision the sums would be rounded as well.
+        is_wide = parts >= _LEAST_PARTS and self.compute_dtype == "float32"
+        if not (is_wide and is_tensorflow_without_gpu()):
+            return convolve(inputs, kernel)
+        # Without a gradient of its own: TensorFlow would keep it, and the model, for good.
+        pairs = zip(
+            ops.split(inputs, parts, axis=-1), ops.split(kernel, parts, axis=2), strict=True
+        )
+        return functools.reduce(ops.add, (convolve(*pair) for pair in pairs))
 
 
 @functools.cache

@@ -1,3 +1,5 @@
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -149,3 +151,14 @@ def test_a_compiled_step_equals_the_uncompiled_one():
         losses = [np.ravel(model.train_on_batch(images, label_maps))[0] for _ in range(2)]
         results.append(losses)
     np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Of TensorFlow's graphs")
+def test_a_trained_model_leaves_no_graph():
+    def graphs():
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    before = graphs()
+    compiled_model().train_on_batch(*batch((32, 32)))
+    assert graphs() == before
