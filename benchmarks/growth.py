@@ -139,7 +139,11 @@ def draw(files: list[str], picture: str) -> None:
     for line, name in enumerate(names):
         for column, quantity in enumerate(("seconds", "peak memory, GiB")):
             axes = all_axes[line, column]
-            axes.set(xscale="log", yscale="log", xlabel=name, ylabel=quantity)
+            axes.set(xscale="log", xlabel=name, ylabel=quantity)
+            if quantity == "seconds":
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=0)
             axes.set_xticks((SIDES, BATCHES)[line], labels=(SIDES, BATCHES)[line])
             axes.minorticks_off()
             axes.yaxis.set_major_formatter("{x:g}")
