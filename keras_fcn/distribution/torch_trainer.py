@@ -61,7 +61,7 @@ class Trainer:
         return super().make_train_function(force)
 
     def train_step(self, data):
-        # Keras keeps those of the last step until it has computed the logits.
+        # Keras keeps the last step's gradients until it has computed the logits.
         self.zero_grad()
         if not torch_processes.number() > 1:
             return super().train_step(data)

@@ -6,10 +6,10 @@ import pytest
 from keras_fcn.layers import VGGMaxPooling2D
 
 
-def results(layer_class, images, slopes, policy, data_format):
+def results(layer_class, images, slopes, policy):
     """Outputs, and gradients of what multiplies every channel of the images."""
     image = keras.Input(images.shape[1:])
-    options = {"data_format": data_format, "dtype": policy}
+    options = {"data_format": "channels_last", "dtype": policy}
     x = keras.layers.DepthwiseConv2D(1, use_bias=False, name="scale", **options)(image)
     x = layer_class(2, padding="same", name="pool", **options)(x)
     network = keras.Model(image, x)
@@ -29,8 +29,8 @@ def test_equals_max_pooling2d(height, width, policy):
     images = generator.standard_normal((2, height, width, 3)).astype("float32")
     # Another slope at every value, so that no mistake of positions cancels.
     slopes = generator.standard_normal((2, -(-height // 2), -(-width // 2), 3))
-    ours = results(VGGMaxPooling2D, images, slopes, policy, "channels_last")
-    expected = results(keras.layers.MaxPooling2D, images, slopes, policy, "channels_last")
+    ours = results(VGGMaxPooling2D, images, slopes, policy)
+    expected = results(keras.layers.MaxPooling2D, images, slopes, policy)
     for mine, theirs in zip(ours, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-6 if policy == "float32" else 2e-2)
 
