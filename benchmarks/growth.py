@@ -5,13 +5,15 @@
     python -m benchmarks.growth --backend torch --task step --largest 8
 
 Each size runs in a process of its own, twice, of which the second counts; once for `--largest`. A
-size that would take more than `--limit` GiB, by the one before it, is not tried.
+size that would take more than `--limit` GiB, by the one before it, is not tried, and what FILE.json
+holds is not measured again.
 """
 
 import argparse
 import contextlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.speed import Case, answer, run, start
@@ -20,6 +22,8 @@ SIDES = (128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16)
 BATCH_SIDE = 224
 GIB = 2**30
+# In the place of a backend: the same network in plain PyTorch.
+PEER = "peer"
 # Sides of the search for the largest image are multiples of the stride.
 STRIDE = 32
 
@@ -32,7 +36,7 @@ def measure(case: Case, runs: int = 2) -> dict:
     Raises:
         RuntimeError: If the process ends early, as when memory runs out.
     """
-    process = start(case, "ours")
+    process = start(case, "peer" if case.backend == PEER else "ours")
     try:
         answer(process)
         with open(f"/proc/{process.pid}/statm") as file:
@@ -52,9 +56,9 @@ def measure(case: Case, runs: int = 2) -> dict:
     }
 
 
-def growth(make_case, limit: float) -> list[dict]:
-    """Returns what each side and each batch took, up to `limit` bytes."""
-    results = []
+def growth(make_case, limit: float, known: list[dict]) -> Iterator[dict]:
+    """Yields what each side and each batch took, up to `limit` bytes; `known` is not run again."""
+    known = {(result["side"], result["batch_size"]): result for result in known}
     series = [
         [(side, 1) for side in SIDES],
         [(BATCH_SIDE, batch_size) for batch_size in BATCHES],
@@ -70,10 +74,9 @@ def growth(make_case, limit: float) -> list[dict]:
             ):
                 print(f"{side}x{side}, batch {batch_size}: not tried, beyond the limit")
                 break
-            last = measure(make_case(side, batch_size))
-            results.append(last)
+            last = known.get((side, batch_size)) or measure(make_case(side, batch_size))
             print(row(last), flush=True)
-    return results
+            yield last
 
 
 def largest(make_case, limit: float) -> dict:
@@ -158,7 +161,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="measurements to draw")
     parser.add_argument("--picture", help="draw the files into this one and measure nothing")
     parser.add_argument("--task", choices=["forward", "step"], default="forward")
-    parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], default="tensorflow")
+    parser.add_argument("--backend", choices=["tensorflow", "jax", "torch", PEER], default="torch")
     parser.add_argument("--padding", choices=["paper", "same"], default="paper")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--limit", type=float, default=16, help="GiB; default: %(default)s")
@@ -184,10 +187,20 @@ def main() -> None:
     if options.largest:
         print("largest:", row(largest(make_case, options.largest * GIB)))
         return
-    results = growth(make_case, options.limit * GIB)
-    if options.json:
-        case = {"backend": options.backend, "task": options.task, "padding": options.padding}
-        Path(options.json).write_text(json.dumps({"case": case, "results": results}, indent=1))
+    case = {"backend": options.backend, "task": options.task, "padding": options.padding}
+    case["checkpointing"] = options.checkpointing
+    file = Path(options.json) if options.json else None
+    kept = {"case": case, "results": []}
+    if file and file.exists():
+        kept = json.loads(file.read_text())
+    if kept["case"] != case:
+        there = ", ".join(map(str, kept["case"].values()))
+        parser.error(f"`--json` must hold the same case. Received: {file}, with {there}")
+    for result in growth(make_case, options.limit * GIB, kept["results"]):
+        if result not in kept["results"]:
+            kept["results"].append(result)
+            if file:
+                file.write_text(json.dumps(kept, indent=1))
 
 
 if __name__ == "__main__":

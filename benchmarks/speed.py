@@ -58,7 +58,7 @@ class Case:
 
 
 def measure(case: Case, runs: int) -> dict:
-    """Returns the seconds of every run, peak memories and FLOP/s of both.
+    """Returns the seconds of every run, peak memories and matrix products in FLOP/s of both.
 
     Both processes live at once; they take turns, ours first, after one turn that does not count.
 
@@ -69,7 +69,7 @@ def measure(case: Case, runs: int) -> dict:
         files = {name: Path(folder) / f"{name}.npy" for name in ("ours", "peer")}
         processes = {name: start(case, name, files[name]) for name in files}
         try:
-            product = max(answer(process)["product"] for process in processes.values())
+            product = {name: answer(process)["product"] for name, process in processes.items()}
             ours, peer = (np.load(file) for file in files.values())
             difference = float(np.abs(ours - peer).max() / np.abs(peer).max())
             precision = (
@@ -152,8 +152,8 @@ def table(results: list[dict]) -> str:
     """Returns the results as a Markdown table."""
     lines = [
         "| task | backend | precision | padding | model | size | ours s | peer s | peer / ours "
-        "| of the product | peak ours, peer GB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| of the product | product ours, peer GFLOP/s | peak ours, peer GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         ours = statistics.median(result["seconds"]["ours"])
@@ -162,15 +162,17 @@ def table(results: list[dict]) -> str:
         peer_precision = result["peer_precision"]
         precision = result["precision"] + (f", peer {peer_precision}" if peer_precision else "")
         task = result["task"] + (", checkpointing" if result["checkpointing"] else "")
-        share = f"{result['flop'] / ours / result['product']:.0%}" if result["flop"] else ""
+        product, peak = (
+            [result[key][name] / 1e9 for name in ("ours", "peer")] for key in ("product", "peak")
+        )
+        share = f"{result['flop'] / 1e9 / ours / max(product):.0%}" if result["flop"] else ""
         size = "×".join(map(str, result["size"]))
         size += f", batch {result['batch_size']}" if result["batch_size"] > 1 else ""
         lines.append(
             f"| {task} | {result['backend']} | {precision} | {result['padding']} "
             f"| {result['model']} | {size} | {ours:.3g} | {peer:.3g} "
             f"| **{median:.2f}** ({least:.2f} to {most:.2f}) "
-            f"| {share} "
-            f"| {result['peak']['ours'] / 1e9:.2f}, {result['peak']['peer'] / 1e9:.2f} |"
+            f"| {share} | {product[0]:.0f}, {product[1]:.0f} | {peak[0]:.2f}, {peak[1]:.2f} |"
         )
     return "\n".join(lines)
 

@@ -189,7 +189,7 @@ class Trainer:
         return self.predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
 
     def make_train_function(self, force=False):
-        with _compiled_for_memory():
+        with _compiled_for_memory(getattr(self, "gradient_checkpointing", False)):
             super().make_train_function(force)
 
     def make_test_function(self, force=False):
@@ -214,11 +214,12 @@ class Trainer:
 
 
 @contextlib.contextmanager
-def _compiled_for_memory():
+def _compiled_for_memory(computes_again=False):
     """Lets Keras compile its functions with `_compiler_options` on a single CPU."""
     jit = jax_trainer.jit
     if is_one_cpu_of_jax():
-        jax_trainer.jit = functools.partial(jit, compiler_options=_compiler_options())
+        options = _compiler_options(computes_again)
+        jax_trainer.jit = functools.partial(jit, compiler_options=options)
     try:
         yield
     finally:
@@ -226,16 +227,19 @@ def _compiled_for_memory():
 
 
 @functools.cache
-def _compiler_options():
+def _compiler_options(computes_again):
     """XLA's options for functions that hold less at a time.
 
     By itself, XLA orders what it does so that much may run at once, for which it copies every
-    kernel at the beginning of a training step.
+    kernel at the beginning of a training step. Its order for memory would compute early what is to
+    be computed again late; there, its own order does, once it keeps the barriers in between, which
+    it takes out on CPUs to join what is computed twice.
     """
-    options = {
-        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
-        "xla_cpu_copy_insertion_use_region_analysis": True,
-    }
+    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    if computes_again:
+        options["xla_disable_hlo_passes"] = "cse_barrier_expander"
+    else:
+        options["xla_cpu_scheduler_type"] = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(0).compile()
     except jax.errors.JaxRuntimeError:  # A version that does not know it.

@@ -116,6 +116,8 @@ def _bytes_kept(model):
     if BACKEND == "jax":
         import jax
 
+        from keras_fcn.distribution.jax_trainer import _compiler_options
+
         def compute(trainable, others):
             logits, _ = model.stateless_call(trainable, others, images, training=True)
             return loss(label_maps, logits)
@@ -124,14 +126,8 @@ def _bytes_kept(model):
             [variable.value for variable in variables]
             for variables in (model.trainable_variables, model.non_trainable_variables)
         ]
-        compiled = (
-            jax.jit(jax.grad(compute))
-            .lower(*variables)
-            .compile(
-                # On CPUs, XLA takes the barriers out and joins what is computed twice.
-                {"xla_disable_hlo_passes": "cse_barrier_expander"}
-            )
-        )
+        options = _compiler_options(model.gradient_checkpointing)
+        compiled = jax.jit(jax.grad(compute)).lower(*variables).compile(options)
         return compiled.memory_analysis().temp_size_in_bytes
     import tensorflow as tf
 
