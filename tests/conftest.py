@@ -30,6 +30,16 @@ def same_random_numbers():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="module")
+def narrow_blocks():
+    """VGG-16 in few channels, which takes half of the time, for tests of what is around it."""
+    from keras_fcn.models import vgg16
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgg16, "_FILTERS", ((8, 8), (8, 8), (8, 8, 8), (16, 16, 16), (16, 16, 16)))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def release_memory():
     """JAX keeps what it compiled for every shape: gigabytes over the whole suite."""

@@ -39,7 +39,9 @@ def test_multiplications_are_those_that_pytorch_counts_of_the_peer(model, paddin
 
 def test_the_ratio_is_that_of_the_medians():
     assert speed.ratio(RESULT) == (1.5, 1.25, 3.0)
-    assert "| 2 | 3 | **1.50** (1.25 to 3.00) | 50% | 100, 50 | 2.00, 1.00 |" in speed.table([RESULT])
+    assert "| 2 | 3 | **1.50** (1.25 to 3.00) | 50% | 100, 50 | 2.00, 1.00 |" in speed.table(
+        [RESULT]
+    )
 
 
 def test_the_full_grid_holds_the_quick_one_and_no_case_twice():

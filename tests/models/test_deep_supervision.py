@@ -11,6 +11,8 @@ from keras_fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.losses import SparseCategoricalCrossentropy
 from keras_fcn.models.deep_supervision import with_coarser_heads
 
+pytestmark = pytest.mark.usefixtures("narrow_blocks")
+
 COARSER = {FCN8s: (FCN16s, FCN32s), FCN16s: (FCN32s,)}
 NUM_CLASSES = 3
 QUICK_CASES = (

@@ -9,6 +9,8 @@ from keras_fcn import FCN8s, FCN32s
 from keras_fcn.losses import SparseCategoricalCrossentropy
 from keras_fcn.metrics import MeanIoU
 
+pytestmark = pytest.mark.usefixtures("narrow_blocks")
+
 SIZES = {
     "each another size": ((32, 32), (33, 40), (40, 33)),
     "the third differs": ((32, 32), (32, 32), (33, 40)),
