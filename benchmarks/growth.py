@@ -127,17 +127,20 @@ def draw(files: list[str], picture: str) -> None:
     from matplotlib import pyplot
 
     figure, all_axes = pyplot.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+    colors = dict(zip(("tensorflow", "jax", "torch", PEER), ("C0", "C1", "C2", "0.5"), strict=True))
     for file in files:
         measured = json.loads(Path(file).read_text())
-        label = f"{measured['case']['backend']}, {measured['case']['task']}"
-        style = "-o" if measured["case"]["task"] == "forward" else "--s"
+        backend, task = (measured["case"][key] for key in ("backend", "task"))
+        label = f"{'plain PyTorch' if backend == PEER else backend}, {task}"
+        line_style = "-" if task == "forward" else "--"
+        style = {"color": colors[backend], "ls": line_style, "marker": "o", "ms": 4, "label": label}
         over_side = [result for result in measured["results"] if result["side"] != BATCH_SIDE]
         over_batch = [result for result in measured["results"] if result["side"] == BATCH_SIDE]
         for column, (key, scale) in enumerate((("seconds", 1), ("peak", GIB))):
             for line, (results, x) in enumerate(((over_side, "side"), (over_batch, "batch_size"))):
                 axes = all_axes[line, column]
                 values = [result[key] / scale for result in results]
-                axes.plot([result[x] for result in results], values, style, label=label, ms=4)
+                axes.plot([result[x] for result in results], values, **style)
     names = ("side of the image, pixels", f"images of {BATCH_SIDE}×{BATCH_SIDE} in a batch")
     for line, name in enumerate(names):
         for column, quantity in enumerate(("seconds", "peak memory, GiB")):

@@ -14,7 +14,7 @@ from keras_fcn.layers import ConvolutionalizedDense, Dropout, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.any_size import AnySizeTrainer
-from keras_fcn.models.checkpointing import Checkpointed
+from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.vgg16 import vgg16_trunk
 
@@ -156,7 +156,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         self.dtype_policy = dtype
         self._config = config
         self.gradient_checkpointing = gradient_checkpointing
-        self._checkpointed = Checkpointed(self, trunk)
+        self._block_by_block = BlockByBlock(self, trunk)
         if weights is not None:
             weight_files.load(self, weights)
 
@@ -203,8 +203,9 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         return decoder.logits(x, skips, image, crop_offsets), trunk
 
     def call(self, inputs, training=None, mask=None):
-        if training and self.gradient_checkpointing:
-            return self._checkpointed(keras.ops.cast(inputs, "float32"))
+        recompute = bool(training and self.gradient_checkpointing)
+        if recompute or (keras.backend.backend() == "torch" and not training):
+            return self._block_by_block(keras.ops.cast(inputs, "float32"), recompute)
         return super().call(inputs, training=training, mask=mask)
 
     @property

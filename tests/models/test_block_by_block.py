@@ -1,4 +1,4 @@
-"""The same gradients with less memory."""
+"""The same gradients, and the same predictions, with less memory."""
 
 import gc
 
@@ -67,6 +67,28 @@ def test_a_step_leaves_no_map_to_the_garbage_collector():
     finally:
         gc.enable()
     assert not left
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="The others run layer after layer in no prediction")
+def test_a_prediction_frees_the_maps_of_a_block_behind_it(monkeypatch):
+    import torch
+
+    model = small(padding="same")
+    images, _ = batch()
+    shape = (2, 64, *images.shape[1:3])  # Of block 1's maps.
+    alive = {}
+    for name in ("block1_pool", "fc6"):
+        layer = model.get_layer(name)
+
+        def call(x, name=name, call=layer.call):
+            maps = [y for y in gc.get_objects() if type(y) is torch.Tensor and y.shape == shape]
+            alive[name] = len({y.data_ptr() for y in maps})
+            return call(x)
+
+        monkeypatch.setattr(layer, "call", call)
+    model.predict(images, verbose=0)
+    assert alive["block1_pool"] >= 1
+    assert alive["fc6"] == 0
 
 
 def test_images_of_bytes_without_preprocessing():

@@ -1,0 +1,81 @@
+"""Runs a model a block at a time, so that what is in a block is free behind it."""
+
+import functools
+
+import keras
+
+from keras_fcn.models.vgg16 import Trunk
+
+
+class BlockByBlock:
+    """A functional model whose blocks leave nothing but their outputs.
+
+    Where the backend runs layer after layer, as PyTorch does, Keras's functional models hold the
+    outputs of all layers until the last one has run.
+
+    Args:
+        model: Model of one input and one output.
+        trunk: `Trunk` of its blocks.
+
+    References:
+        - [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
+    """
+
+    def __init__(self, model: keras.Model, trunk: Trunk):
+        self._image, self._logits = model.inputs[0], model.outputs[0]
+        self._trunk = trunk
+
+    def __call__(self, image, recompute: bool = False):
+        """Returns the logits of an image, both tensors of the backend.
+
+        Args:
+            image: The model's input.
+            recompute: Whether the backward pass computes the feature maps of a block again, from
+                the block's inputs, instead of keeping them.
+        """
+        values = {id(self._image): image}
+        for function, inputs, outputs, wanted_later in (
+            self._recomputed_parts if recompute else self._parts
+        ):
+            results = function([values[id(tensor)] for tensor in inputs])
+            values |= {id(tensor): value for tensor, value in zip(outputs, results, strict=True)}
+            values = {key: value for key, value in values.items() if key in wanted_later}
+        return values[id(self._logits)]
+
+    @functools.cached_property
+    def _parts(self):
+        """The functions that follow each other, with their inputs and outputs in the model, and
+        what is wanted behind each.
+        """
+        image, preprocessed = [self._image], self._trunk.blocks[0][0]
+        ends = [
+            (image, preprocessed),
+            *self._trunk.blocks,
+            ([self._image, *self._trunk.pools.values()], [self._logits]),
+        ]
+        parts, wanted = [], {id(self._logits)}
+        for inputs, outputs in reversed(ends):
+            parts.append((keras.Function(inputs, outputs), inputs, outputs, wanted))
+            wanted = wanted | {id(tensor) for tensor in inputs}
+        return parts[::-1]
+
+    @functools.cached_property
+    def _recomputed_parts(self):
+        first, *blocks, last = self._parts
+        return [first, *((_recomputed(block[0]), *block[1:]) for block in blocks), last]
+
+
+def _recomputed(function):
+    """Returns `keras.remat` of a function of a list of tensors."""
+    recomputed = keras.remat(function)
+    if keras.backend.backend() != "torch":
+        return recomputed
+    from torch.utils.checkpoint import set_checkpoint_early_stop
+
+    def to_its_end(tensors):
+        # PyTorch would stop by an exception as soon as it has what it needs, whose traceback holds
+        # all of the block until Python collects its garbage.
+        with set_checkpoint_early_stop(False):
+            return recomputed(tensors)
+
+    return to_its_end
