@@ -12,10 +12,19 @@ def is_tensorflow_without_gpu() -> bool:
     return not tf.config.list_logical_devices("GPU")
 
 
-def is_one_cpu_of_jax() -> bool:
-    """Returns whether the backend is JAX and computes on a single CPU."""
+def is_jax_without_gpu() -> bool:
+    """Returns whether the backend is JAX and computes on CPUs."""
     if keras.backend.backend() != "jax":
         return False
     import jax
 
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
+    return jax.default_backend() == "cpu"
+
+
+def is_one_cpu_of_jax() -> bool:
+    """Returns whether the backend is JAX and computes on a single CPU."""
+    if not is_jax_without_gpu():
+        return False
+    import jax
+
+    return jax.device_count() == 1

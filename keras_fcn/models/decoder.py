@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import layers
 
-from keras_fcn.layers import Bilinear, CropToReference
+from keras_fcn.layers import Bilinear, CropToReference, FCNConv2DTranspose
 
 # Upsampled scores end inside their skip, unless fc6's window has 3 pixels: then the offset is 1,
 # and they may end up to 2 pixels after pool3.
@@ -92,7 +92,7 @@ class Decoder:
         )(x)
 
     def _upsample(self, x, factor, name):
-        return layers.Conv2DTranspose(
+        return FCNConv2DTranspose(
             self.num_classes,
             2 * factor,
             strides=factor,
