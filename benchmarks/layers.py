@@ -1,10 +1,10 @@
-"""Arithmetic per second of each of VGG-16's convolutions, of `VGGConv2D` and of Keras's `Conv2D`.
+"""Speed of each of FCN's convolutions, plain and transposed, beside Keras's.
 
     KERAS_BACKEND=jax python -m benchmarks.layers
 
 On the maps of an image of 500x500 with the paper's padding, in float32: forward, and both gradients
-for a given one of the output. The two take turns. Beside them, a matrix product of 2048x2048. On
-PyTorch a `VGGConv2D` is a `Conv2D`.
+for a given one of the output: `VGGConv2D` and Keras's `Conv2D`, `FCNConv2DTranspose` and Keras's
+`Conv2DTranspose` take turns. Beside them, a matrix product of 2048x2048. PyTorch runs Keras's.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from benchmarks.contestant import matrix_product, our_product
-from keras_fcn.layers import VGGConv2D
+from keras_fcn.layers import FCNConv2DTranspose, VGGConv2D
 
 # Side of the map, inputs, outputs, and how often that is in the network.
 CONVOLUTIONS = (
@@ -29,38 +29,40 @@ CONVOLUTIONS = (
     (88, 512, 512, 2),
     (44, 512, 512, 3),
 )
+# Side of the scores and stride of the last upsampling of FCN-8s, FCN-16s and FCN-32s.
+UPSAMPLINGS = ((70, 8), (34, 16), (16, 32))
+CLASSES = 21
+CHANNELS_LAST = {"data_format": "channels_last"}
 
 
 def main() -> None:
-    """Prints a table for Keras's backend."""
+    """Prints two tables for Keras's backend."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
     if keras.backend.backend() == "torch":
         sys.exit("KERAS_BACKEND must be tensorflow or jax. Received: torch")
+    convolutions(runs)
+    print()
+    upsamplings(runs)
+
+
+def convolutions(runs) -> None:
+    """Prints GFLOP/s of VGG-16's convolutions."""
     print(f"GFLOP/s on {keras.backend.backend()}, best of {runs}\n")
     print("| map, channels | forward | Conv2D's | gradients | Conv2D's | matrix product |")
     print("|---|---|---|---|---|---|")
-    random = np.random.default_rng(0)
     totals = np.zeros(4)
     for side, inputs, outputs, times in CONVOLUTIONS:
-        arrays = [
-            random.standard_normal(shape).astype("float32")
-            for shape in (
-                (1, side, side, inputs),
-                (3, 3, inputs, outputs),
-                (1, side, side, outputs),
-            )
-        ]
-        tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
+        shapes = (1, side, side, inputs), (3, 3, inputs, outputs), (1, side, side, outputs)
         functions = [
             function
             for layer_class in (VGGConv2D, keras.layers.Conv2D)
             for function in compiled(
-                layer_class(outputs, 3, padding="same", data_format="channels_last")
+                layer_class(outputs, 3, padding="same", **CHANNELS_LAST).convolution_op
             )
         ]
-        seconds = best(functions, tensors, runs)
+        seconds = best(functions, shapes, runs)
         rate = matrix_product(our_product("float32"))
         flop = 2 * 9 * side**2 * inputs * outputs
         forward, gradients, their_forward, their_gradients = (
@@ -79,9 +81,38 @@ def main() -> None:
     )
 
 
-def compiled(layer):
-    """Returns two functions of (image, kernel, gradient): forward, and gradients alone."""
-    convolve = layer.convolution_op
+def upsamplings(runs) -> None:
+    """Prints milliseconds of the last transposed convolutions."""
+    print(f"milliseconds on {keras.backend.backend()}, best of {runs}\n")
+    print("| scores, stride | forward | Conv2DTranspose's | gradients | Conv2DTranspose's |")
+    print("|---|---|---|---|---|")
+    for side, stride in UPSAMPLINGS:
+        size, side_after = 2 * stride, (side + 1) * stride
+        shapes = [(1, side, side, CLASSES), (size, size, CLASSES, CLASSES)]
+        shapes.append((1, side_after, side_after, CLASSES))
+        functions = []
+        for layer_class in (FCNConv2DTranspose, keras.layers.Conv2DTranspose):
+            layer = layer_class(CLASSES, size, stride, use_bias=False, **CHANNELS_LAST)
+            layer.build(shapes[0])
+
+            def convolve(scores, kernel, layer=layer):
+                return layer.stateless_call([kernel], [], scores)[0]
+
+            functions += compiled(convolve)
+        forward, gradients, their_forward, their_gradients = 1000 * best(functions, shapes, runs)
+        print(
+            f"| {side}×{side}, {stride} | {forward:.1f} | {their_forward:.1f} "
+            f"| {gradients:.1f} | {their_gradients:.1f} |",
+            flush=True,
+        )
+
+
+def compiled(convolve):
+    """Returns two functions of (image, kernel, gradient): forward, and gradients alone.
+
+    Args:
+        convolve: Function of (image, kernel).
+    """
     if keras.backend.backend() == "jax":
         import jax
 
@@ -100,8 +131,12 @@ def compiled(layer):
     return tf.function(lambda image, kernel, _: convolve(image, kernel)), tf.function(gradients)
 
 
-def best(functions, tensors, runs):
-    """Returns the least seconds of each function."""
+def best(functions, shapes, runs):
+    """Returns the least seconds of each function of tensors of these shapes."""
+    random = np.random.default_rng(0)
+    tensors = [
+        keras.ops.convert_to_tensor(random.standard_normal(shape), "float32") for shape in shapes
+    ]
     seconds = []
     for _ in range(runs + 1):
         for function in functions:

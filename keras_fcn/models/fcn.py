@@ -61,8 +61,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         gradient_checkpointing: If `True`, training keeps the inputs of VGG-16's blocks alone and
             computes what is in them again in the backward pass: the same gradients in more time.
             The peak of memory falls by less than what is kept, as block 1 alone holds half of it.
-            May be set on the model later, before `fit`; on CPUs, JAX may want a flag of XLA for it
-            (see the guide to memory). `with_coarser_heads` does not follow it.
+            May be set on the model later, before `fit`. `with_coarser_heads` does not follow it.
         name: Name of the model.
 
     Input shape:
