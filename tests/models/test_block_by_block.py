@@ -69,7 +69,7 @@ def test_a_step_leaves_no_map_to_the_garbage_collector():
     assert not left
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="The others run layer after layer in no prediction")
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch alone predicts layer after layer")
 def test_a_prediction_frees_the_maps_of_a_block_behind_it(monkeypatch):
     import torch
 
