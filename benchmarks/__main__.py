@@ -9,6 +9,7 @@ Each result is written as soon as it is there; a second call measures only what 
 
 import argparse
 import datetime
+import importlib.util
 import itertools
 import json
 import os
@@ -21,21 +22,25 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import pipeline, speed, startup
+from benchmarks import devices, pipeline, speed, startup
 
 BACKENDS = ("tensorflow", "jax", "torch")
 MODELS = ("FCN8s", "FCN16s", "FCN32s")
 SIZES = ((500, 500), (224, 224), (1000, 1000))
+PADDINGS = ("paper", "same")
 STARTUP, PIPELINE = "start-up", "pipeline"
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
 def grid(quick: bool) -> list[speed.Case]:
-    """Returns the cases, those of `quick` first."""
+    """Returns the cases, those of `quick` first, of the backends that are installed."""
+    backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    if devices.gpu() is not None:
+        return _grid_on_gpu(backends, quick)
     first = [
         speed.Case(task, backend, "float32", "paper", "FCN8s", SIZES[0])
         for task in ("forward", "step", "metrics")
-        for backend in BACKENDS
+        for backend in backends
     ]
     if quick:
         return first
@@ -44,16 +49,29 @@ def grid(quick: bool) -> list[speed.Case]:
     rest = [
         speed.Case(task, backend, precision, padding, model, size, peer_precision)
         for (precision, peer_precision), size, padding, model, task, backend in itertools.product(
-            precisions, SIZES, ("paper", "same"), MODELS, ("forward", "step"), BACKENDS
+            precisions, SIZES, PADDINGS, MODELS, ("forward", "step"), backends
         )
     ]
     checkpointed = [
         speed.Case("step", backend, "float32", padding, "FCN8s", size, checkpointing=True)
         for size in SIZES
-        for padding in ("paper", "same")
-        for backend in BACKENDS
+        for padding in PADDINGS
+        for backend in backends
     ]
     return list(dict.fromkeys([*first, *checkpointed, *rest]))
+
+
+def _grid_on_gpu(backends, quick):
+    """Precisions and batches matter there; FCN-8s at 500x500 is all of `quick`."""
+    sizes, paddings, models = (
+        (SIZES, PADDINGS, MODELS) if not quick else (SIZES[:1], PADDINGS[:1], MODELS[:1])
+    )
+    return [
+        speed.Case(task, backend, precision, padding, model, size, batch_size=batch_size)
+        for size, padding, model, batch_size, precision, backend, task in itertools.product(
+            sizes, paddings, models, (8, 1), devices.PRECISIONS, backends, ("forward", "step")
+        )
+    ]
 
 
 def read_photos() -> dict:
@@ -89,10 +107,11 @@ def machine() -> dict:
             break
     return {
         "processor": processor,
+        **({} if devices.gpu() is None else {"gpu": devices.gpu()}),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in PACKAGES},
+        **{name: metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)},
     }
 
 
@@ -191,6 +210,7 @@ def main() -> None:
             result = tasks[name]()
         except RuntimeError as error:  # The others go on; the next call tries it again.
             failed.append(f"{name}: {error}")
+            print(failed[-1], file=sys.stderr, flush=True)
             continue
         date = datetime.datetime.now().isoformat(timespec="seconds")
         kept["results"][name] = result | {"date": date, "load": os.getloadavg()[0]}

@@ -1,4 +1,4 @@
-"""One of the two sides of a comparison, in a process of its own.
+"""One of the sides of a comparison, in a process of its own.
 
 Reads a line from standard input for every run and answers each with a line of JSON; see
 `benchmarks.speed`, which starts it.
@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from benchmarks import devices
 from benchmarks.peers import weights
 
 NUM_CLASSES = 21
@@ -21,11 +22,11 @@ IGNORE_CLASS = 255
 def main() -> None:
     """Answers until its standard input ends."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=["ours", "peer"])
+    parser.add_argument("name", choices=["ours", "peer", "compiled peer"])
     parser.add_argument("--task", choices=["forward", "step", "metrics"], required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--padding", required=True)
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
+    parser.add_argument("--precision", choices=devices.PRECISIONS, required=True)
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
@@ -41,24 +42,27 @@ def main() -> None:
     label_map = random.integers(0, NUM_CLASSES, shape).astype("int32")
     label_map[:, :8] = IGNORE_CLASS
     arguments = {"forward": (image,), "step": (image, label_map)}
+    is_ours = options.name == "ours"
+    library = os.environ["KERAS_BACKEND"] if is_ours else "torch"
+    devices.set_float32_products(library, options.precision)
     if options.task == "metrics":
         arguments["metrics"] = (random.standard_normal((*shape, NUM_CLASSES), "float32"), label_map)
-        contestant = {"ours": _our_metric, "peer": _peer_metric}[options.name]()
+        contestant = _our_metric() if is_ours else _peer_metric()
     else:
-        contestant = {"ours": _our_network, "peer": _peer_network}[options.name](options)
+        contestant = _our_network(options) if is_ours else _peer_network(options)
     if options.outputs:
         compared = "forward" if options.task == "step" else options.task
         np.save(options.outputs, contestant[compared](*arguments[compared]))
     product = matrix_product(contestant["product"])
-    # From here on the highest resident memory is that of the task.
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
+    # From here on the highest memory is that of the task.
+    devices.reset_peak(library)
     print(json.dumps({"product": product}), file=answers, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         contestant[options.task](*arguments[options.task])
         seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds, "peak": _peak()}), file=answers, flush=True)
+        answer = {"seconds": seconds, "peak": devices.peak(library)}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def _our_network(options):
@@ -66,7 +70,8 @@ def _our_network(options):
 
     import keras_fcn
 
-    policy = "mixed_bfloat16" if options.precision == "bfloat16" else "float32"
+    is_half = options.precision in ("bfloat16", "float16")
+    policy = f"mixed_{options.precision}" if is_half else "float32"
     model = getattr(keras_fcn, options.model)(
         NUM_CLASSES,
         padding=options.padding,
@@ -94,31 +99,39 @@ def _peer_network(options):
 
     from benchmarks.peers.pytorch import PeerFCN
 
+    device = _peer_device()
     model = PeerFCN(options.model, NUM_CLASSES, options.padding)
     model.take(dict(weights.arrays(options.model, NUM_CLASSES)))
+    model.to(device)
     optimizer = torch.optim.SGD(model.parameters(), 1e-6, momentum=0.9)
-    half = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16")
+    network = torch.compile(model) if options.name == "compiled peer" else model
+    dtype = torch.float16 if options.precision == "float16" else torch.bfloat16
+    half = torch.autocast(device, dtype, enabled=options.precision in ("bfloat16", "float16"))
+    scaler = torch.amp.GradScaler(device, enabled=options.precision == "float16")
     mean = np.array([104.00699, 116.66877, 122.67892], "float32")
 
     def tensor(image):
         bgr = image[..., ::-1] - mean
-        return torch.from_numpy(np.ascontiguousarray(bgr.transpose(0, 3, 1, 2)))
+        return torch.from_numpy(np.ascontiguousarray(bgr.transpose(0, 3, 1, 2))).to(device)
 
     def forward(image):
         model.eval()
         with torch.inference_mode(), half:
-            return model(tensor(image)).float().numpy().transpose(0, 2, 3, 1)
+            return network(tensor(image)).float().cpu().numpy().transpose(0, 2, 3, 1)
 
     def step(image, label_map):
         model.train()
         with half:
-            logits = model(tensor(image))
+            logits = network(tensor(image))
         loss = torch.nn.functional.cross_entropy(
-            logits.float(), torch.from_numpy(label_map).long(), ignore_index=IGNORE_CLASS
+            logits.float(),
+            torch.from_numpy(label_map).to(device).long(),
+            ignore_index=IGNORE_CLASS,
         )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         return loss.item()
 
     return {"forward": forward, "step": step, "product": _peer_product(options.precision)}
@@ -141,15 +154,17 @@ def _our_metric():
 def _peer_metric():
     import torch
 
+    device = _peer_device()
+
     def metrics(logits, label_map):
-        predicted = torch.from_numpy(logits).argmax(-1)
-        label_map = torch.from_numpy(label_map)
+        predicted = torch.from_numpy(logits).to(device).argmax(-1)
+        label_map = torch.from_numpy(label_map).to(device)
         counted = label_map != IGNORE_CLASS
         bins = NUM_CLASSES * label_map[counted].long() + predicted[counted]
         matrix = torch.bincount(bins, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
         right, pixels = matrix.diag(), matrix.sum(0) + matrix.sum(1)
         (right / (pixels - right)).mean().item()
-        return matrix.numpy()
+        return matrix.cpu().numpy()
 
     return {"metrics": metrics, "product": _peer_product("float32")}
 
@@ -159,7 +174,7 @@ def our_product(precision):
     import keras
 
     def product(size):
-        matrix = keras.ops.cast(keras.random.normal((size, size)), precision)
+        matrix = keras.ops.cast(keras.random.normal((size, size)), _dtype(precision))
         return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[:1, :1])
 
     return product
@@ -169,14 +184,24 @@ def _peer_product(precision):
     import torch
 
     def product(size):
-        matrix = torch.randn(size, size).to(getattr(torch, precision))
-        return lambda: matrix @ matrix
+        dtype = getattr(torch, _dtype(precision))
+        matrix = torch.randn(size, size, device=_peer_device()).to(dtype)
+        return lambda: (matrix @ matrix)[:1, :1].cpu()
 
     return product
 
 
-def matrix_product(product, size=2048):
+def _peer_device():
+    return "cpu" if devices.gpu() is None else "cuda"
+
+
+def _dtype(precision):
+    return "float32" if precision == "tensorfloat32" else precision
+
+
+def matrix_product(product):
     """Returns the best of several matrix products in FLOP/s."""
+    size = 2048 if devices.gpu() is None else 8192
     run = product(size)
     seconds = []
     for _ in range(4):
@@ -184,13 +209,6 @@ def matrix_product(product, size=2048):
         run()
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds)
-
-
-def _peak():
-    """Returns the highest resident memory of this process in bytes."""
-    with open("/proc/self/status") as file:
-        line = next(line for line in file if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

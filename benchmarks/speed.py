@@ -1,9 +1,12 @@
 """FCN beside plain PyTorch: prediction and training step, interleaved, outputs compared first."""
 
 import argparse
+import atexit
 import dataclasses
+import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -12,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import devices
 from benchmarks.contestant import NUM_CLASSES
 from benchmarks.peers.weights import SKIPS, multiplications
 
 # Largest difference of logits that may be, over the largest logit.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+TOLERANCE = {"float32": 1e-4, "tensorfloat32": 1e-2, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Case:
         task: `"forward"`, a whole `predict` from NumPy to NumPy; `"step"`, `train_on_batch`; or
             `"metrics"`, the mean IoU of logits of that size.
         backend: Keras's backend.
-        precision: `"float32"` or `"bfloat16"` (weights in float32), of both.
+        precision: One of `devices.PRECISIONS` (weights in float32), of both.
         padding: `"paper"` or `"same"`.
         model: `"FCN32s"`, `"FCN16s"` or `"FCN8s"`.
         size: (height, width) in pixels.
@@ -58,29 +62,35 @@ class Case:
 
 
 def measure(case: Case, runs: int) -> dict:
-    """Returns the seconds of every run, peak memories and matrix products in FLOP/s of both.
+    """Returns the seconds of every run, peak memories and matrix products in FLOP/s of all sides.
 
-    Both processes live at once; they take turns, ours first, after one turn that does not count.
+    There are ours and the peer, and on a GPU the peer compiled by `torch.compile`. Their processes
+    live at once; they take turns, ours first, after one turn that does not count.
 
     Raises:
         RuntimeError: If a process fails, or the outputs of the two differ.
     """
+    is_on_gpu = devices.gpu() is not None
+    names = ["ours", "peer"]
+    if is_on_gpu and case.task != "metrics":
+        names.append("compiled peer")
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / f"{name}.npy" for name in ("ours", "peer")}
-        processes = {name: start(case, name, files[name]) for name in files}
+        files = {name: Path(folder) / f"{name}.npy" for name in names}
+        if is_on_gpu and case.backend == "jax":
+            _compile(case)
+        processes = {name: start(case, name, file) for name, file in files.items()}
         try:
             product = {name: answer(process)["product"] for name, process in processes.items()}
-            ours, peer = (np.load(file) for file in files.values())
-            difference = float(np.abs(ours - peer).max() / np.abs(peer).max())
-            precision = (
-                "bfloat16" if "bfloat16" in (case.precision, case.peer_precision) else "float32"
-            )
-            if not difference <= (0 if case.task == "metrics" else TOLERANCE[precision]):
+            outputs = {name: np.load(file) for name, file in files.items()}
+            difference = max(_difference(outputs, name) for name in names[1:])
+            precisions = {case.precision, case.peer_precision or case.precision}
+            tolerance = max(TOLERANCE[precision] for precision in precisions)
+            if not difference <= (0 if case.task == "metrics" else tolerance):
                 raise RuntimeError(
                     f"The outputs must be those of the peer. Received: a relative difference of "
                     f"{difference:.1e} in {case.name}."
                 )
-            seconds, peak = {name: [] for name in files}, {}
+            seconds, peak = {name: [] for name in names}, {}
             for turn in range(runs + 1):
                 for name, process in processes.items():
                     measured = run(process)
@@ -103,8 +113,25 @@ def measure(case: Case, runs: int) -> dict:
     }
 
 
+def _difference(outputs, name):
+    return float(np.abs(outputs["ours"] - outputs[name]).max() / np.abs(outputs[name]).max())
+
+
+def _compile(case):
+    """Leaves what XLA compiles in JAX's cache, as trying what is fastest takes memory of its own,
+    which JAX would count in the peak.
+    """
+    process = start(case, "ours")
+    try:
+        answer(process)
+        run(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def start(case, name, outputs=None):
-    """Starts the process of `"ours"` or `"peer"`; its first `answer` says that it is ready."""
+    """Starts the process of one side; its first `answer` says that it is ready."""
     command = [sys.executable, "-m", "benchmarks.contestant", name, "--task", case.task]
     command += ["--model", case.model, "--padding", case.padding, "--size", *map(str, case.size)]
     precision = case.precision if name == "ours" else case.peer_precision or case.precision
@@ -112,9 +139,20 @@ def start(case, name, outputs=None):
     command += ["--outputs", str(outputs)] if outputs else []
     command += ["--checkpointing"] if case.checkpointing and name == "ours" else []
     environment = {**os.environ, "KERAS_BACKEND": case.backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if devices.gpu() is not None:
+        # The sides share the GPU's memory.
+        environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "1"}
+        environment |= {"JAX_COMPILATION_CACHE_DIR": _jax_cache()}
     return subprocess.Popen(
         command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+
+
+@functools.cache
+def _jax_cache():
+    folder = tempfile.mkdtemp(prefix="jax-cache-")
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 def run(process):
@@ -136,45 +174,50 @@ def answer(process):
     return json.loads(line)
 
 
-def ratio(result: dict) -> tuple[float, float, float]:
-    """Returns how many times as fast as the peer: median, and the least and most of the turns."""
+def ratio(result: dict, peer: str = "peer") -> tuple[float, float, float]:
+    """Returns how many times as fast as a peer: median, and the least and most of the turns."""
     turns = [
-        peer / ours
-        for ours, peer in zip(result["seconds"]["ours"], result["seconds"]["peer"], strict=True)
+        theirs / ours
+        for ours, theirs in zip(result["seconds"]["ours"], result["seconds"][peer], strict=True)
     ]
-    median = statistics.median(result["seconds"]["peer"]) / statistics.median(
+    median = statistics.median(result["seconds"][peer]) / statistics.median(
         result["seconds"]["ours"]
     )
     return median, min(turns), max(turns)
 
 
 def table(results: list[dict]) -> str:
-    """Returns the results as a Markdown table."""
+    """Returns the results as a Markdown table, a row for each peer."""
     lines = [
         "| task | backend | precision | padding | model | size | ours s | peer s | peer / ours "
         "| of the product | product ours, peer GFLOP/s | peak ours, peer GB |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        ours = statistics.median(result["seconds"]["ours"])
-        peer = statistics.median(result["seconds"]["peer"])
-        median, least, most = ratio(result)
-        peer_precision = result["peer_precision"]
-        precision = result["precision"] + (f", peer {peer_precision}" if peer_precision else "")
-        task = result["task"] + (", checkpointing" if result["checkpointing"] else "")
-        product, peak = (
-            [result[key][name] / 1e9 for name in ("ours", "peer")] for key in ("product", "peak")
-        )
-        share = f"{result['flop'] / 1e9 / ours / max(product):.0%}" if result["flop"] else ""
-        size = "×".join(map(str, result["size"]))
-        size += f", batch {result['batch_size']}" if result["batch_size"] > 1 else ""
-        lines.append(
-            f"| {task} | {result['backend']} | {precision} | {result['padding']} "
-            f"| {result['model']} | {size} | {ours:.3g} | {peer:.3g} "
-            f"| **{median:.2f}** ({least:.2f} to {most:.2f}) "
-            f"| {share} | {product[0]:.0f}, {product[1]:.0f} | {peak[0]:.2f}, {peak[1]:.2f} |"
-        )
+        lines += [_row(result, name) for name in result["seconds"] if name != "ours"]
     return "\n".join(lines)
+
+
+def _row(result, name):
+    ours, peer = (statistics.median(result["seconds"][side]) for side in ("ours", name))
+    median, least, most = ratio(result, name)
+    task = result["task"] + (", checkpointing" if result["checkpointing"] else "")
+    precision, peer_precision = result["precision"], result["peer_precision"]
+    precision += f", peer {peer_precision}" if peer_precision else ""
+    precision += ", peer compiled" if name == "compiled peer" else ""
+    size = "×".join(map(str, result["size"]))
+    size += f", batch {result['batch_size']}" if result["batch_size"] > 1 else ""
+    product, peak = (
+        [result[key][side] / 1e9 for side in ("ours", name)] for key in ("product", "peak")
+    )
+    best_product = max(result["product"].values()) / 1e9
+    share = f"{result['flop'] / 1e9 / ours / best_product:.0%}" if result["flop"] else ""
+    return (
+        f"| {task} | {result['backend']} | {precision} | {result['padding']} "
+        f"| {result['model']} | {size} | {ours:.3g} | {peer:.3g} "
+        f"| **{median:.2f}** ({least:.2f} to {most:.2f}) "
+        f"| {share} | {product[0]:.0f}, {product[1]:.0f} | {peak[0]:.2f}, {peak[1]:.2f} |"
+    )
 
 
 def main() -> None:
@@ -191,6 +234,8 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--runs", type=int, default=5)
     options = vars(parser.parse_args())
+    if "tensorfloat32" in (options["precision"], options["peer_precision"]) and not devices.gpu():
+        parser.error("without a GPU, precisions must not be tensorfloat32. Received: tensorfloat32")
     runs = options.pop("runs")
     print(table([measure(Case(**options | {"size": tuple(options["size"])}), runs)]))
 

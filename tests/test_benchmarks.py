@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="The peer is PyTorch")
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import speed  # noqa: E402
+from benchmarks import devices, speed  # noqa: E402
 from benchmarks.peers.pytorch import PeerFCN  # noqa: E402
 from benchmarks.peers.weights import multiplications  # noqa: E402
 
@@ -42,6 +42,35 @@ def test_the_ratio_is_that_of_the_medians():
     assert "| 2 | 3 | **1.50** (1.25 to 3.00) | 50% | 100, 50 | 2.00, 1.00 |" in speed.table(
         [RESULT]
     )
+
+
+def test_a_compiled_peer_has_a_row_of_its_own():
+    compiled = {
+        key: {**RESULT[key], "compiled peer": value}
+        for key, value in (("seconds", [1.0, 1.0, 1.0]), ("peak", 3e9), ("product", 2e11))
+    }
+    plain, row = speed.table([RESULT | compiled]).splitlines()[2:]
+    assert "| float32 |" in plain
+    assert "**1.50** (1.25 to 3.00)" in plain
+    assert "| float32, peer compiled |" in row
+    assert "| 2 | 1 | **0.50** (0.25 to 1.00) | 25% | 100, 200 | 2.00, 3.00 |" in row
+
+
+def test_on_a_gpu_the_grid_holds_its_precisions_and_batches(monkeypatch):
+    monkeypatch.setattr(devices, "gpu", lambda: "NVIDIA H200")
+    quick, full = command.grid(True), command.grid(False)
+    assert full[: len(quick)] == quick
+    assert {case.precision for case in quick} == set(devices.PRECISIONS)
+    assert {case.batch_size for case in quick} == {1, 8}
+    assert {case.model for case in quick} == {"FCN8s"}
+    assert len({case.name for case in full}) == len(full)
+    assert command.machine()["gpu"] == "NVIDIA H200"
+
+
+def test_backends_that_are_not_installed_are_left_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    assert {case.backend for case in command.grid(True)} == {"tensorflow", "torch"}
+    assert "jax" not in command.machine()
 
 
 def test_the_full_grid_holds_the_quick_one_and_no_case_twice():

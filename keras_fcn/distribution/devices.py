@@ -21,6 +21,15 @@ def is_jax_without_gpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def is_jax_with_gpu() -> bool:
+    """Returns whether the backend is JAX and computes on GPUs."""
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "gpu"
+
+
 def is_one_cpu_of_jax() -> bool:
     """Returns whether the backend is JAX and computes on a single CPU."""
     if not is_jax_without_gpu():

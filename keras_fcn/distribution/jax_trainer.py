@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from keras.src.backend.jax import trainer as jax_trainer
 
 from keras_fcn.distribution.devices import is_one_cpu_of_jax
+from keras_fcn.distribution.one_batch import is_one_batch
 
 
 def data_parallel(devices):
@@ -169,6 +170,7 @@ class Trainer:
     """Mixin for a `keras.Model` on JAX.
 
     Made outside of a distribution of ours, it is Keras's, but compiles for memory on a single CPU.
+    Predictions come to the host batch by batch.
     """
 
     def __init__(self, *args, **kwargs):
@@ -178,15 +180,20 @@ class Trainer:
 
     fit = _under_its_distribution("fit")
     evaluate = _under_its_distribution("evaluate")
-    predict = _under_its_distribution("predict")
+    _predict = _under_its_distribution("predict")
     train_on_batch = _under_its_distribution("train_on_batch")
     test_on_batch = _under_its_distribution("test_on_batch")
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        if self._distribution is None and is_one_batch(x, batch_size, verbose, steps, callbacks):
+            return self.predict_on_batch(x)
+        return self._predict(x, batch_size, verbose, steps, callbacks)
 
     def predict_on_batch(self, x):
         # Keras leaves this batch alone on the default device.
         if self._distribution is None:
             return super().predict_on_batch(x)
-        return self.predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
+        return self._predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
 
     def make_train_function(self, force=False):
         with _compiled_for_memory(getattr(self, "gradient_checkpointing", False)):
@@ -200,17 +207,21 @@ class Trainer:
         made = self.predict_function
         with _compiled_for_memory():
             super().make_predict_function(force)
-        if self._distribution is None or self.predict_function is made:
+        if self.predict_function is made:
             return
         step = self.predict_function
 
-        def step_of_this_process(state, iterator):
+        def step_to_host(state, iterator):
+            # Keras would leave the logits of all batches on the device until the last one is there.
             outputs, state = step(state, iterator)
-            rows = self._distribution.rows_here
-            return keras.tree.map_structure(lambda x: _rows_here(x, rows), outputs), state
+            return keras.tree.map_structure(self._on_host, outputs), state
 
-        if self._distribution._is_multi_process:
-            self.predict_function = step_of_this_process
+        self.predict_function = step_to_host
+
+    def _on_host(self, outputs):
+        if self._distribution is not None and self._distribution._is_multi_process:
+            return _rows_here(outputs, self._distribution.rows_here)
+        return np.asarray(outputs)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from keras_fcn.distribution import replicas, torch_processes
+from keras_fcn.distribution.one_batch import is_one_batch
 
 
 class Trainer:
@@ -25,7 +26,7 @@ class Trainer:
     Keras reads them at the end of an epoch or evaluation, until they are reset. `evaluate` takes
     the loss of each process's batches by itself, so that some may have more of them than others.
 
-    In a single process nothing changes.
+    In a single process training is Keras's. Predictions come to the host batch by batch.
 
     Keras 3.16 wraps a model itself as soon as there are several processes. It takes the mean of
     their gradients, which is not that of the common batch, so this class keeps it from doing so.
@@ -59,6 +60,25 @@ class Trainer:
                 f"Received: jit_compile={self.jit_compile}."
             )
         return super().make_train_function(force)
+
+    def make_predict_function(self, force=False):
+        made = self.predict_function
+        super().make_predict_function(force)
+        if self.predict_function is made:
+            return
+        step = self.predict_function
+        # Keras would leave the logits of all batches on the device until the last one is there.
+        self.predict_function = lambda data: keras.tree.map_structure(_on_host, step(data))
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        if is_one_batch(x, batch_size, verbose, steps, callbacks):
+            return self.predict_on_batch(x)
+        return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    def predict_on_batch(self, x):
+        self.eval()
+        self.make_predict_function()
+        return self.predict_function([(x,)])
 
     def train_step(self, data):
         # Keras keeps the last step's gradients until it has computed the logits.
@@ -145,6 +165,11 @@ class _Forward(torch.nn.Module):
 
 def _trainable_parameters(model):
     return [variable.value for variable in model.trainable_weights]
+
+
+def _on_host(tensor):
+    # In the order that the array is read in; the layers' last is another one.
+    return tensor.detach().contiguous().cpu().numpy()
 
 
 def _sum_metrics(model):

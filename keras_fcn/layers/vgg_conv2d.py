@@ -5,7 +5,12 @@ import functools
 import keras
 from keras import ops
 
-from keras_fcn.distribution.devices import is_one_cpu_of_jax, is_tensorflow_without_gpu
+from keras_fcn.distribution.devices import (
+    is_jax_with_gpu,
+    is_jax_without_gpu,
+    is_one_cpu_of_jax,
+    is_tensorflow_without_gpu,
+)
 
 # Channels of a part on TensorFlow, few enough for their kernel to stay in a core's cache, and the
 # number of parts from which on their sums pay.
@@ -15,17 +20,20 @@ _LEAST_PARTS = 4
 # to stay in the cache, and enough for small images to need no loop, which takes time to compile.
 _POSITIONS = 1024
 _LEAST_ROWS = 4
+# Channels of an image, at most.
+_FEW_CHANNELS = 4
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class VGGConv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` of stride 1 that takes less time on a CPU; equal to it, to rounding.
+    """`keras.layers.Conv2D` of stride 1 that takes less time; equal to it, to rounding.
 
     On TensorFlow, the kernel of 512 channels does not stay in the cache, and eight convolutions of
     64 channels and their sum take less time than one. On JAX, XLA finds the gradient of a kernel by
     a convolution with a kernel as large as the image, at a fraction of the speed of a matrix
-    product; here it is a sum of matrix products, of some rows of the image each. On several devices
-    it is XLA's, which adds the devices' gradients up once.
+    product; here it is a sum of matrix products, of some rows of the image each. On several CPUs
+    it is XLA's, which adds the devices' gradients up once, and so it is on GPUs, which have fast
+    gradients of their own, but for the convolution of the image itself.
 
     Arguments, shapes and errors are those of `keras.layers.Conv2D`; `padding` is `"same"`, and the
     kernel square and odd.
@@ -39,7 +47,8 @@ class VGGConv2D(keras.layers.Conv2D):
         convolve = super().convolution_op
         if self.data_format != "channels_last":
             return convolve(inputs, kernel)
-        if is_one_cpu_of_jax():
+        is_of_image = inputs.shape[-1] <= _FEW_CHANNELS
+        if is_one_cpu_of_jax() or (is_of_image and is_jax_with_gpu()):
             return _jax_convolution()(inputs, ops.convert_to_tensor(kernel))
         parts = inputs.shape[-1] // _PART
         # In half precision the sums would be rounded as well.
@@ -79,7 +88,8 @@ def _kernel_gradient(inputs, kernel, gradient):
 
     size, _, channels, filters = kernel.shape
     height, width = gradient.shape[1:3]
-    rows = min(height, max(_LEAST_ROWS, -(-_POSITIONS // width)))
+    rows = max(_LEAST_ROWS, -(-_POSITIONS // width)) if is_jax_without_gpu() else height
+    rows = min(height, rows)
     steps = -(-height // rows)
     below, border = steps * rows - height, size // 2
     inputs = jnp.pad(inputs, ((0, 0), (border, border + below), (border, border), (0, 0)))

@@ -4,12 +4,10 @@ import functools
 
 import keras
 
-from keras_fcn.distribution.devices import is_one_cpu_of_jax
-
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class VGGMaxPooling2D(keras.layers.MaxPooling2D):
-    """`keras.layers.MaxPooling2D` with a gradient that takes less time and memory on JAX's CPU.
+    """`keras.layers.MaxPooling2D` with a gradient that takes less time and memory on JAX.
 
     XLA carries four indices of four bytes along for every value and then scatters the gradients one
     by one. Here the maximum is compared with its window again. Of equal values the first one, row
@@ -28,7 +26,7 @@ class VGGMaxPooling2D(keras.layers.MaxPooling2D):
             and self.padding == "same"
             and self.data_format == "channels_last"
         )
-        if is_of_vgg and is_one_cpu_of_jax():
+        if is_of_vgg and keras.backend.backend() == "jax":
             return _jax_pool()(inputs)
         return super().call(inputs)
 

@@ -58,6 +58,22 @@ def test_equals_conv2d_with_the_same_weights(
         np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance * abs(expected).max())
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Of XLA's convolutions")
+def test_the_images_convolution_has_the_same_gradient_on_gpus(monkeypatch):
+    found = []
+    kernel_gradient = vgg_conv2d._kernel_gradient
+    monkeypatch.setattr(
+        vgg_conv2d, "_kernel_gradient", lambda *args: found.append(1) or kernel_gradient(*args)
+    )
+    for name, value in (("one_cpu_of_jax", 0), ("jax_with_gpu", 1), ("jax_without_gpu", 0)):
+        monkeypatch.setattr(vgg_conv2d, f"is_{name}", lambda value=value: bool(value))
+    # Several rows of many positions, which are a loop on CPUs.
+    test_equals_conv2d_with_the_same_weights(monkeypatch, 3, 12, 5, "float32", positions=1)
+    assert len(found) == 1
+    test_equals_conv2d_with_the_same_weights(monkeypatch, 256, 5, 4, "float32", positions=1)
+    assert len(found) == 1
+
+
 def test_images_get_the_same_gradient():
     generator = np.random.default_rng(0)
     images = generator.standard_normal((1, 6, 7, 5)).astype("float32")
