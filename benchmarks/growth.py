@@ -195,9 +195,12 @@ def main() -> None:
     file = Path(options.json) if options.json else None
     kept = {"case": case, "results": []}
     if file and file.exists():
-        kept = json.loads(file.read_text())
+        try:
+            kept = json.loads(file.read_text())
+            there = ", ".join(map(str, kept["case"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            parser.error(f"`--json` must be a new file or one of this command. Received: {file}")
     if kept["case"] != case:
-        there = ", ".join(map(str, kept["case"].values()))
         parser.error(f"`--json` must hold the same case. Received: {file}, with {there}")
     for result in growth(make_case, options.limit * GIB, kept["results"]):
         if result not in kept["results"]:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="The peer is PyTorch")
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import devices, speed  # noqa: E402
+from benchmarks import devices, growth, speed  # noqa: E402
 from benchmarks.peers.pytorch import PeerFCN  # noqa: E402
 from benchmarks.peers.weights import multiplications  # noqa: E402
 
@@ -126,3 +126,14 @@ class TestResume:
         with pytest.raises(SystemExit, match="must be a new file or one of this command"):
             self.call(monkeypatch, "--out", file)
         assert file.read_text() == content
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", "{}", '{"case": 1}'])
+def test_growth_does_not_write_over_another_file(monkeypatch, tmp_path, capsys, content):
+    file = tmp_path / "growth.json"
+    file.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["growth", "--json", str(file)])
+    with pytest.raises(SystemExit):
+        growth.main()
+    assert "must be a new file or one of this command" in capsys.readouterr().err
+    assert file.read_text() == content
