@@ -13,6 +13,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
+from helpers import NARROW_FILTERS  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def narrow_blocks():
     from keras_fcn.models import vgg16
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg16, "_FILTERS", ((8, 8), (8, 8), (8, 8, 8), (16, 16, 16), (16, 16, 16)))
+        patch.setattr(vgg16, "_FILTERS", NARROW_FILTERS)
         yield
 
 

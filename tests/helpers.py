@@ -8,6 +8,9 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+NARROW_FILTERS = ((8, 8), (8, 8), (8, 8, 8), (16, 16, 16), (16, 16, 16))
+"""Outputs of VGG-16's convolutions in few channels, for tests of what is around them."""
+
 
 def randomize(model, seed):
     """Draws non-zero weights for every layer; equal names, shapes and seed give equal weights.

@@ -112,8 +112,12 @@ def small_model(dropout_rate):
 
 
 def fcn(dropout_rate):
-    from keras_fcn import FCN32s
+    from helpers import NARROW_FILTERS
 
+    from keras_fcn import FCN32s
+    from keras_fcn.models import vgg16
+
+    vgg16._FILTERS = NARROW_FILTERS
     model = FCN32s(NUM_CLASSES, fc_units=16, padding="same", dropout_rate=dropout_rate)
     layer = model.get_layer("score_fr")  # Its zeros would keep gradients from all before it.
     layer.kernel.assign(np.random.default_rng(1).normal(0, 1e-2, layer.kernel.shape))

@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,6 +20,9 @@ from helpers import variables_as_numpy, write_pairs
 
 from keras_fcn.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("narrow_blocks")
+
+COMMAND = Path(__file__).parents[1] / "narrow_command.py"
 KILLS = int(os.environ.get("KILLS", "2"))
 SEED = int(os.environ.get("KILL_SEED", "0"))
 
@@ -31,8 +35,8 @@ def folder(tmp_path_factory):
 
 
 def start(folder, *arguments):
-    """The command in a process of its own, as a user starts it."""
-    command = [sys.executable, "-m", "keras_fcn", "train", *arguments]
+    """The command in a process of its own."""
+    command = [sys.executable, str(COMMAND), "train", *arguments]
     log = (folder / "log").open("a")
     return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
 
