@@ -98,16 +98,18 @@ def largest(make_case, limit: float) -> dict:
         if fits is None:
             side = side // 2 // STRIDE * STRIDE
             continue
-        # Memory grows with the pixels.
-        share = (limit - fits["before"]) / max(1, fits["peak"] - fits["before"])
-        side = int(fits["side"] * math.sqrt(share)) // STRIDE * STRIDE
-        if math.isfinite(fails):
-            side = min(side, fails - STRIDE)
-            if side <= fits["side"]:
-                side = fits["side"] + STRIDE
-        else:
-            side = max(side, fits["side"] + STRIDE)
+        side = _next_side(fits, fails, limit)
     return fits
+
+
+def _next_side(fits, fails, limit):
+    """Returns the side to try between one that fits and one that does not."""
+    # Memory grows with the pixels, but what a small image adds may be next to nothing.
+    share = (limit - fits["before"]) / max(1, fits["peak"] - fits["before"])
+    side = min(int(fits["side"] * math.sqrt(share)), 2 * fits["side"])
+    if side >= fails:
+        side = (fits["side"] + fails) // 2
+    return max(side // STRIDE * STRIDE, fits["side"] + STRIDE)
 
 
 def row(result: dict) -> str:

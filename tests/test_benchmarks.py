@@ -137,3 +137,24 @@ def test_growth_does_not_write_over_another_file(monkeypatch, tmp_path, capsys, 
         growth.main()
     assert "must be a new file or one of this command" in capsys.readouterr().err
     assert file.read_text() == content
+
+
+@pytest.mark.parametrize("bytes_per_pixel", [100, 700, 5000, 50000])
+@pytest.mark.parametrize("unseen", [0, growth.GIB])
+def test_the_largest_image_is_found_without_trying_far_larger_ones(
+    monkeypatch, bytes_per_pixel, unseen
+):
+    tried = []
+
+    def measure(side, runs):
+        tried.append(side)
+        # Small images take no more than what was there and is free again.
+        peak = max(2 * growth.GIB, 2 * growth.GIB - unseen + bytes_per_pixel * side**2)
+        return {"side": side, "before": 2 * growth.GIB, "peak": peak}
+
+    monkeypatch.setattr(growth, "measure", measure)
+    monkeypatch.setattr(growth, "row", lambda measured: "")
+    found = growth.largest(lambda side, batch: side, 8 * growth.GIB)["side"]
+    assert len(tried) < 16
+    assert max(tried) <= max(512, 2 * found)
+    assert measure(found, 1)["peak"] <= 8 * growth.GIB < measure(found + 32, 1)["peak"]
