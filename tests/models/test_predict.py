@@ -73,3 +73,22 @@ def test_the_weights_of_now_are_used(model):
     assert (expected - before).max() > 0.1
     np.testing.assert_allclose(model.predict(IMAGES, verbose=0), expected, rtol=0, atol=1e-4)
     bias.assign(bias - 1)
+
+
+def test_a_prediction_between_epochs_leaves_the_training_as_it_is(narrow_blocks):
+    class Predicts(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.model.predict(IMAGES, verbose=0))
+
+    label_maps = np.random.default_rng(2).integers(0, 5, IMAGES.shape[:3])
+    seen, results = [], []
+    for callbacks in ([], [Predicts()]):
+        keras.utils.set_random_seed(0)
+        model = FCN8s(5, fc_units=16, padding="same", data_format="channels_last")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(1e-2), loss)
+        model.fit(IMAGES, label_maps, batch_size=2, epochs=2, verbose=0, callbacks=callbacks)
+        results.append(model.predict(IMAGES, verbose=0))
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(seen[-1], results[1])
+    assert np.abs(seen[1] - seen[0]).max() > 1e-3
