@@ -32,9 +32,14 @@ STARTUP, PIPELINE = "start-up", "pipeline"
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
+def installed() -> list[str]:
+    """Returns Keras's backends that are here."""
+    return [name for name in BACKENDS if importlib.util.find_spec(name)]
+
+
 def grid(quick: bool) -> list[speed.Case]:
     """Returns the cases, those of `quick` first, of the backends that are installed."""
-    backends = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    backends = installed()
     if devices.gpu() is not None:
         return _grid_on_gpu(backends, quick)
     first = [
@@ -200,8 +205,10 @@ def main() -> None:
         case.name: lambda case=case: speed.measure(case, options.runs)
         for case in grid(options.quick)
     }
-    startups = {STARTUP: lambda: {"seconds": startup.measure(options.runs)}}
-    tasks = {**startups, PIPELINE: read_photos, **tasks}
+    if "tensorflow" in installed():  # It is what reads the photos.
+        tasks = {PIPELINE: read_photos, **tasks}
+    startups = {STARTUP: lambda: {"seconds": startup.measure(options.runs, installed())}}
+    tasks = {**startups, **tasks}
     missing = [name for name in tasks if options.only in name and name not in kept["results"]]
     failed = []
     for number, name in enumerate(missing, start=1):
