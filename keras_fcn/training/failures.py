@@ -18,6 +18,8 @@ _LOST = re.compile(
     r"UNAVAILABLE|Collective ops is aborted|heartbeat|preempted|Gloo",
     re.IGNORECASE,
 )
+# How JAX begins what it says of a collective operation.
+_STATUS = re.compile(r"[A-Z_]+: ")
 
 
 @contextlib.contextmanager
@@ -56,9 +58,17 @@ def one_line_for_lost_processes(path: Path) -> Iterator[None]:
     with processes.watched(last_words):
         try:
             yield
-        except (RuntimeError, tf.errors.OpError) as error:
-            if processes.count() == 1 or not _LOST.search(str(error)):
+        except (RuntimeError, ValueError, tf.errors.OpError) as error:
+            if processes.count() == 1 or not _tells_of_a_lost_process(error):
                 raise
             # The watch ends this process meanwhile, if another one has really ended.
             time.sleep(SECONDS_TO_FAIL / 2)
             raise ConnectionError(last_words) from error
+
+
+def _tells_of_a_lost_process(error):
+    message = str(error)
+    # A ValueError is what JAX makes of it outside of compiled functions, and of much else here.
+    if isinstance(error, ValueError) and not _STATUS.match(message):
+        return False
+    return bool(_LOST.search(message))

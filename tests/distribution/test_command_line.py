@@ -18,6 +18,7 @@ from keras_fcn.cli import main
 from keras_fcn.training.run import Run
 from keras_fcn.training.splits import Split
 
+pytestmark = pytest.mark.usefixtures("narrow_blocks")
 slow_but_on_torch = pytest.mark.slow if BACKEND != "torch" else lambda test: test
 LOST = (
     "keras-fcn: error: Another process of this training has ended. What {} holds is whole: start "
