@@ -40,6 +40,8 @@ def one_line_for_files() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
+        if _tells_of_a_lost_process(error):
+            raise
         found = re.search(r"\w+Error: (.*)", error.message)
         raise ValueError(found[1] if found else error.message) from error
 
@@ -59,7 +61,7 @@ def one_line_for_lost_processes(path: Path) -> Iterator[None]:
         try:
             yield
         except (RuntimeError, ValueError, tf.errors.OpError) as error:
-            if processes.count() == 1 or not _tells_of_a_lost_process(error):
+            if not _tells_of_a_lost_process(error):
                 raise
             # The watch ends this process meanwhile, if another one has really ended.
             time.sleep(SECONDS_TO_FAIL / 2)
@@ -67,6 +69,8 @@ def one_line_for_lost_processes(path: Path) -> Iterator[None]:
 
 
 def _tells_of_a_lost_process(error):
+    if processes.count() == 1:
+        return False
     message = str(error)
     # A ValueError is what JAX makes of it outside of compiled functions, and of much else here.
     if isinstance(error, ValueError) and not _STATUS.match(message):

@@ -16,12 +16,12 @@ PROCESS = """
 import os, signal, sys
 from pathlib import Path
 from keras_fcn.distribution import data_parallel, processes, watch
-from keras_fcn.training.failures import one_line_for_lost_processes
+from keras_fcn.training.failures import one_line_for_files, one_line_for_lost_processes
 
 watch.Watch._end_unless_over = lambda self: None
 with data_parallel("all"):
     try:
-        with one_line_for_lost_processes(Path("RUN")):
+        with one_line_for_lost_processes(Path("RUN")), one_line_for_files():
             processes.gather("both are there")
             if processes.index() == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
