@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=jax python -m benchmarks.layers
 
-On the maps of an image of 500x500 with the paper's padding, in float32: forward, and both gradients
-for a given one of the output: `VGGConv2D` and Keras's `Conv2D`, `FCNConv2DTranspose` and Keras's
+On the maps of an image of 500x500 with the paper's padding: forward, and both gradients for a given
+one of the output: `VGGConv2D` and Keras's `Conv2D`, `FCNConv2DTranspose` and Keras's
 `Conv2DTranspose` take turns. Beside them, a matrix product of 2048x2048. PyTorch runs Keras's.
 """
 
@@ -39,17 +39,18 @@ def main() -> None:
     """Prints two tables for Keras's backend."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    options = parser.parse_args()
     if keras.backend.backend() == "torch":
         sys.exit("KERAS_BACKEND must be tensorflow or jax. Received: torch")
-    convolutions(runs)
+    convolutions(options.runs, options.precision)
     print()
-    upsamplings(runs)
+    upsamplings(options.runs, options.precision)
 
 
-def convolutions(runs) -> None:
+def convolutions(runs, precision) -> None:
     """Prints GFLOP/s of VGG-16's convolutions."""
-    print(f"GFLOP/s on {keras.backend.backend()}, best of {runs}\n")
+    print(f"GFLOP/s on {keras.backend.backend()} in {precision}, best of {runs}\n")
     print("| map, channels | forward | Conv2D's | gradients | Conv2D's | matrix product |")
     print("|---|---|---|---|---|---|")
     totals = np.zeros(4)
@@ -62,8 +63,8 @@ def convolutions(runs) -> None:
                 layer_class(outputs, 3, padding="same", **CHANNELS_LAST).convolution_op
             )
         ]
-        seconds = best(functions, shapes, runs)
-        rate = matrix_product(our_product("float32"))
+        seconds = best(functions, shapes, runs, precision)
+        rate = matrix_product(our_product(precision))
         flop = 2 * 9 * side**2 * inputs * outputs
         forward, gradients, their_forward, their_gradients = (
             amount * flop / taken / 1e9 for amount, taken in zip((1, 2, 1, 2), seconds, strict=True)
@@ -81,9 +82,9 @@ def convolutions(runs) -> None:
     )
 
 
-def upsamplings(runs) -> None:
+def upsamplings(runs, precision) -> None:
     """Prints milliseconds of the last transposed convolutions."""
-    print(f"milliseconds on {keras.backend.backend()}, best of {runs}\n")
+    print(f"milliseconds on {keras.backend.backend()} in {precision}, best of {runs}\n")
     print("| scores, stride | forward | Conv2DTranspose's | gradients | Conv2DTranspose's |")
     print("|---|---|---|---|---|")
     for side, stride in UPSAMPLINGS:
@@ -92,14 +93,16 @@ def upsamplings(runs) -> None:
         shapes.append((1, side_after, side_after, CLASSES))
         functions = []
         for layer_class in (FCNConv2DTranspose, keras.layers.Conv2DTranspose):
-            layer = layer_class(CLASSES, size, stride, use_bias=False, **CHANNELS_LAST)
+            options = {"use_bias": False, "dtype": precision, **CHANNELS_LAST}
+            layer = layer_class(CLASSES, size, stride, **options)
             layer.build(shapes[0])
 
             def convolve(scores, kernel, layer=layer):
                 return layer.stateless_call([kernel], [], scores)[0]
 
             functions += compiled(convolve)
-        forward, gradients, their_forward, their_gradients = 1000 * best(functions, shapes, runs)
+        seconds = 1000 * best(functions, shapes, runs, precision)
+        forward, gradients, their_forward, their_gradients = seconds
         print(
             f"| {side}×{side}, {stride} | {forward:.1f} | {their_forward:.1f} "
             f"| {gradients:.1f} | {their_gradients:.1f} |",
@@ -113,13 +116,17 @@ def compiled(convolve):
     Args:
         convolve: Function of (image, kernel).
     """
+
+    def forward(image, kernel, gradient):
+        return convolve(image, kernel)
+
     if keras.backend.backend() == "jax":
         import jax
 
         def gradients(image, kernel, gradient):
             return jax.vjp(convolve, image, kernel)[1](gradient)
 
-        return jax.jit(lambda image, kernel, _: convolve(image, kernel)), jax.jit(gradients)
+        return jax.jit(forward), jax.jit(gradients)
     import tensorflow as tf
 
     def gradients(image, kernel, gradient):
@@ -128,14 +135,14 @@ def compiled(convolve):
             outputs = convolve(image, kernel)
         return tape.gradient(outputs, [image, kernel], gradient)
 
-    return tf.function(lambda image, kernel, _: convolve(image, kernel)), tf.function(gradients)
+    return tf.function(forward), tf.function(gradients)
 
 
-def best(functions, shapes, runs):
+def best(functions, shapes, runs, precision):
     """Returns the least seconds of each function of tensors of these shapes."""
     random = np.random.default_rng(0)
     tensors = [
-        keras.ops.convert_to_tensor(random.standard_normal(shape), "float32") for shape in shapes
+        keras.ops.convert_to_tensor(random.standard_normal(shape), precision) for shape in shapes
     ]
     seconds = []
     for _ in range(runs + 1):

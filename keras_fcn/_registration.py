@@ -5,6 +5,7 @@ import them with the package would load a backend on `import keras_fcn`; so they
 away where Keras is loaded already, and else at the moment it is.
 """
 
+import gc
 import importlib
 import importlib.abc
 import importlib.util
@@ -27,8 +28,16 @@ def register_with_keras():
 
 
 def _import_serializable_classes():
-    for module in _MODULES_WITH_SERIALIZABLE_CLASSES:
-        importlib.import_module(module)
+    # A collection that comes due meanwhile goes through all that Keras and TensorFlow hold, and
+    # takes several times as long as the imports.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        for module in _MODULES_WITH_SERIALIZABLE_CLASSES:
+            importlib.import_module(module)
+    finally:
+        if collects:
+            gc.enable()
 
 
 class _AfterKerasImport(importlib.abc.MetaPathFinder):
