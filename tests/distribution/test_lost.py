@@ -13,7 +13,7 @@ from keras_fcn.training.failures import one_line_for_lost_processes
 
 # The first process is left, as the second one of JAX is ended in C++ when the first is lost.
 PROCESS = """
-import os, signal, sys
+import os, signal
 from pathlib import Path
 from keras_fcn.distribution import data_parallel, processes, watch
 from keras_fcn.training.failures import one_line_for_files, one_line_for_lost_processes
@@ -44,7 +44,11 @@ def test_the_backend_is_the_first_to_notice():
         )
         for number in range(2)
     ]
-    told = [process.communicate(timeout=120) for process in started]
+    try:
+        told = [process.communicate(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert started[0].returncode == 3, told[0][1]
     line = told[0][0].splitlines()[-1]
     assert line.startswith("Another process of this training has ended. What RUN holds")
