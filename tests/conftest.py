@@ -1,19 +1,25 @@
 import gc
 import os
-import tempfile
 from pathlib import Path
 
-# Many tests compile the same networks. JAX keeps them on disk if it is told so before its import,
-# for the processes that tests start, too.
-_jax_cache = tempfile.TemporaryDirectory(prefix="jax-cache-")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _jax_cache.name)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# Set before the backends are imported, and for the processes that tests start, too.
+#
+# Many tests compile the same networks. JAX keeps them on disk, from one run to the next.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # Most of the time goes into compiling what then runs once; JAX's own tests are compiled so, too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers share the cores: each gets one, as the small networks of the tests want.
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
-from helpers import NARROW_FILTERS  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -29,16 +35,6 @@ def shared():
 def same_random_numbers():
     """A network of few units may draw weights at which all of them are dead."""
     keras.utils.set_random_seed(0)
-
-
-@pytest.fixture(scope="module")
-def narrow_blocks():
-    """VGG-16 in few channels, which takes half of the time, for tests of what is around it."""
-    from keras_fcn.models import vgg16
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg16, "_FILTERS", NARROW_FILTERS)
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

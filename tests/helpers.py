@@ -8,8 +8,8 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-NARROW_FILTERS = ((8, 8), (8, 8), (8, 8, 8), (16, 16, 16), (16, 16, 16))
-"""Outputs of VGG-16's convolutions in few channels, for tests of what is around them."""
+NARROW_FILTERS = (8, 8, 8, 16, 16)
+"""The models' `filters` for tests of everything but VGG-16's own width."""
 
 
 def randomize(model, seed):
@@ -126,7 +126,9 @@ def _by_jax(model, images, loss_of):
         logits, _ = model.stateless_call(trainable, non_trainable, images, training=False)
         return loss_of(logits)
 
-    return jax.grad(loss_of_variables)([v.value for v in model.trainable_variables])
+    # Not compiled, JAX would compile each of some hundred operations by itself.
+    gradient = jax.jit(jax.grad(loss_of_variables))
+    return gradient([v.value for v in model.trainable_variables])
 
 
 def _by_torch(model, images, loss_of):

@@ -9,8 +9,8 @@ this, and so do those of every other padding. Pure Python, without Keras.
 import dataclasses
 from fractions import Fraction
 
-# Convolutions in each block of VGG-16; each block ends in a pool of size 2 and stride 2.
-_VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
+VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
+"""Convolutions in each block of VGG-16, which ends in a pool of size 2 and stride 2."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def vgg16_pool_maps(input_padding: int) -> dict[str, CoordinateMap]:
     """
     path = CoordinateMap(Fraction(1), Fraction(-input_padding))
     maps = {}
-    for block, convolutions in enumerate(_VGG16_CONVOLUTIONS, start=1):
+    for block, convolutions in enumerate(VGG16_CONVOLUTIONS, start=1):
         for _ in range(convolutions):
             path = path.then(convolution(3, padding=1))
         path = path.then(convolution(2, stride=2))

@@ -16,7 +16,7 @@ from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.any_size import AnySizeTrainer
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
-from keras_fcn.models.vgg16 import vgg16_trunk
+from keras_fcn.models.vgg16 import VGG16_FILTERS, vgg16_trunk
 
 AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
 """`skip_scales` of FCN-8s trained all at once instead of in three stages."""
@@ -41,6 +41,8 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             16 more for every pixel of fc6's window beyond 7). `"same"` pads fc6 instead of the
             image: three quarters of the arithmetic at 500x500, half at 224x224, and other values
             near the image's border.
+        filters: Outputs of the convolutions of each of VGG-16's five blocks. Fewer make a slim
+            network to train from random values; pretrained weights need VGG-16's own.
         fc_units: Outputs of fc6 and of fc7.
         fc6_kernel_size: Height and width of fc6's window in pixels of pool5, odd. 1 gives the
             simplified network that many tutorials draw.
@@ -93,6 +95,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         weights: str | os.PathLike | keras.Model | None = None,
         input_shape: tuple[int | None, int | None, int | None] = (None, None, 3),
         padding: str = "paper",
+        filters: tuple[int, int, int, int, int] = VGG16_FILTERS,
         fc_units: int = 4096,
         fc6_kernel_size: int = 7,
         dropout_rate: float = 0.5,
@@ -122,6 +125,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             "num_classes": num_classes,
             "input_shape": tuple(input_shape),
             "padding": padding,
+            "filters": tuple(filters),
             "fc_units": fc_units,
             "fc6_kernel_size": fc6_kernel_size,
             "dropout_rate": dropout_rate,
@@ -165,7 +169,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         x = image
         if config["include_preprocessing"]:
             x = VGGPreprocessing(config["mean"], name="preprocessing", **options)(x)
-        trunk = vgg16_trunk(x, input_padding=input_padding, **options)
+        trunk = vgg16_trunk(x, filters=config["filters"], input_padding=input_padding, **options)
 
         x = trunk.pools["pool5"]
         for number, kernel_size in ((6, config["fc6_kernel_size"]), (7, 1)):
@@ -308,6 +312,17 @@ def _check_config(config, weights):
 
     require(is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
     require(config["padding"] in ("paper", "same"), "padding", "'paper' or 'same'")
+    filters = config["filters"]
+    require(
+        len(filters) == len(VGG16_FILTERS) and all(is_count(value, 1) for value in filters),
+        "filters",
+        "five positive integers, one for each block of VGG-16",
+    )
+    require(
+        filters == VGG16_FILTERS or weights not in ("imagenet", *weight_files.published_names()),
+        "filters",
+        f"{VGG16_FILTERS}, those of VGG-16, for weights={weights!r}",
+    )
     require(is_count(config["fc_units"], 1), "fc_units", "a positive integer")
     size = config["fc6_kernel_size"]
     require(is_count(size, 1) and size % 2 == 1, "fc6_kernel_size", "a positive odd integer")

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES, FCN, FCN8s, FCN16s, FCN32s
+from keras_fcn.models.vgg16 import VGG16_FILTERS
 from keras_fcn.weights.load import PAPER_SUFFIXES, open_file
 
 
@@ -39,6 +40,7 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
                 f"{', '.join(sorted(layers))}."
             )
         num_classes, (size, _, _, fc_units) = score.shape[-1], fc6.shape
+        filters = _filters(entries)
         scales = [entries.get((f"scale_{pool}", "kernel")) for pool in ("pool4", "pool3")]
         if None not in scales:
             at_once = np.allclose([s.read().mean() for s in scales], AT_ONCE_SKIP_SCALES, rtol=1e-3)
@@ -46,9 +48,19 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
     return network(
         num_classes,
         weights=path,
+        filters=filters,
         fc_units=fc_units,
         fc6_kernel_size=size,
         skip_scales=AT_ONCE_SKIP_SCALES if at_once else None,
         label_space=PASCAL_VOC if num_classes == PASCAL_VOC.num_classes else None,
         data_format="channels_last",
+    )
+
+
+def _filters(entries):
+    """Outputs of each block's convolutions; VGG-16's where the file does not hold the block."""
+    kernels = [entries.get((f"block{n}_conv1", "kernel")) for n in range(1, 6)]
+    return tuple(
+        usual if kernel is None or len(kernel.shape) != 4 else kernel.shape[-1]
+        for kernel, usual in zip(kernels, VGG16_FILTERS, strict=True)
     )

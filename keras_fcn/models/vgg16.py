@@ -6,9 +6,10 @@ import keras
 from keras import layers
 
 from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D, VGGMaxPooling2D
+from keras_fcn.models.alignment import VGG16_CONVOLUTIONS
 
-# Outputs of the convolutions of each block.
-_FILTERS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+VGG16_FILTERS = (64, 128, 256, 512, 512)
+"""Outputs of the convolutions of each block."""
 # The blocks behind which the border is no longer computed apart: in block 4 the image's influence
 # reaches almost to the outer edge.
 _BLOCKS_WITHOUT_BORDER = 3
@@ -33,7 +34,12 @@ class Trunk:
 
 
 def vgg16_trunk(
-    x: keras.KerasTensor, *, input_padding: int, data_format: str, dtype: keras.DTypePolicy
+    x: keras.KerasTensor,
+    *,
+    filters: tuple[int, ...],
+    input_padding: int,
+    data_format: str,
+    dtype: keras.DTypePolicy,
 ) -> Trunk:
     """Applies the five blocks of VGG-16.
 
@@ -48,12 +54,13 @@ def vgg16_trunk(
 
     Args:
         x: KerasTensor (batch, height, width, channels), preprocessed.
+        filters: Outputs of the convolutions of each of the five blocks.
         input_padding: Pixels of zeros around the image: 99 and a multiple of 16 more, or 0.
         data_format: `"channels_last"` or `"channels_first"`, of `x` and of the pools.
         dtype: The layers' `keras.DTypePolicy`.
     """
     options = {"data_format": data_format, "dtype": dtype}
-    layers_of_blocks = _layers_of_blocks(**options)
+    layers_of_blocks = _layers_of_blocks(filters, **options)
     apart = _BLOCKS_WITHOUT_BORDER if input_padding else 0
     blocks = _blocks_of_padded_image(x, layers_of_blocks[:apart], input_padding, options)
     for block in layers_of_blocks[apart:]:
@@ -63,20 +70,21 @@ def vgg16_trunk(
     return Trunk(pools, blocks)
 
 
-def _layers_of_blocks(**options):
+def _layers_of_blocks(filters, **options):
     """Returns the layers of each block, the pool last."""
     blocks = []
-    for block, filters_of_block in enumerate(_FILTERS, start=1):
+    sizes = zip(filters, VGG16_CONVOLUTIONS, strict=True)
+    for block, (filters_of_block, count) in enumerate(sizes, start=1):
         convolutions = [
             VGGConv2D(
-                filters,
+                filters_of_block,
                 3,
                 padding="same",
                 activation="relu",
                 name=f"block{block}_conv{number}",
                 **options,
             )
-            for number, filters in enumerate(filters_of_block, start=1)
+            for number in range(1, count + 1)
         ]
         pool = VGGMaxPooling2D(2, padding="same", name=f"block{block}_pool", **options)
         blocks.append([*convolutions, pool])

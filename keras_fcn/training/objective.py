@@ -29,6 +29,7 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
         num_classes=label_space.num_classes,
         weights=recipe.weights,
         padding=recipe.padding,
+        filters=recipe.filters,
         fc_units=recipe.fc_units,
         dropout_rate=recipe.dropout_rate,
         skip_scales=recipe.skip_scales,

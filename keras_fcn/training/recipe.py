@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn.models.vgg16 import VGG16_FILTERS
 
 MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s}
 _CHOICES = {
@@ -51,6 +52,7 @@ class Recipe:
         model: `"fcn32s"`, `"fcn16s"` or `"fcn8s"`.
         weights: What to start from, as in the models: `None`, a name such as `"imagenet"`, a file.
         padding: As in the models.
+        filters: As in the models.
         fc_units: As in the models.
         dropout_rate: As in the models.
         skip_scales: As in the models.
@@ -108,6 +110,7 @@ class Recipe:
     model: str = "fcn8s"
     weights: str | None = None
     padding: str = "paper"
+    filters: tuple[int, int, int, int, int] = VGG16_FILTERS
     fc_units: int = 4096
     dropout_rate: float = 0.5
     skip_scales: tuple[float, float] | None = None
@@ -148,6 +151,7 @@ class Recipe:
         for name, choices in _CHOICES.items():
             shown = ", ".join(map(str, choices)).replace("None", "none")
             self._require(getattr(self, name) in choices, name, f"one of {shown}")
+        self._require(min(self.filters) >= 1, "filters", "at least 1 each")
         for name in _COUNTS:
             value = getattr(self, name)
             self._require(value is None or value >= 1, name, "at least 1")
