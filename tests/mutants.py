@@ -1,0 +1,716 @@
+"""Small faults in the package, one at a time, and which tests find them.
+
+    python -m tests.mutants                      # every fault, against the default tests
+    python -m tests.mutants --gate               # what these miss against all tests of the gate
+    python -m tests.mutants --only crop border   # those with one of these words in their name
+
+Each fault is a line of the package that reads otherwise, in a copy of the checkout. First come the
+tests of its own module, then all others of the default run (`pytest`), with `--gate` then those
+that the gate adds, on the fault's own backend. Exits with 1 if a fault is found by none of them.
+A new feature brings its own faults: a test checks that each still is in the code.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("keras_fcn", "tests", "docs", "benchmarks", "pyproject.toml", "README.md", "mkdocs.yml")
+# This file's own test would find them all.
+LEFT_OUT = ("__pycache__", "test_mutants.py")
+GATE = "not slow and not browser"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A fault: `old` occurs once in `file` of the package and becomes `new`.
+
+    `tests` are the files that should find it, which run first.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    backend: str = "tensorflow"
+
+
+MUTANTS = (
+    # Alignment and layers
+    Mutant(
+        "crop offsets are one pixel too large",
+        "models/alignment.py",
+        "return (*offsets, -crop_offset(logits, IMAGE))",
+        "return (*offsets, 1 - crop_offset(logits, IMAGE))",
+        "models/test_alignment.py",
+    ),
+    Mutant(
+        "a skip's crop is one pixel too large",
+        "models/alignment.py",
+        "        offsets.append(offset)",
+        "        offsets.append(offset + 1)",
+        "models/test_alignment.py",
+    ),
+    Mutant(
+        "the crop begins a column late",
+        "layers/crop_to_reference.py",
+        "columns = slice(self.offset, self.offset + width)",
+        "columns = slice(self.offset + 1, self.offset + 1 + width)",
+        "layers/test_crop_to_reference.py",
+    ),
+    Mutant(
+        "the crop takes the reference's height for both sides",
+        "layers/crop_to_reference.py",
+        "columns = slice(self.offset, self.offset + width)",
+        "columns = slice(self.offset, self.offset + height)",
+        "layers/test_crop_to_reference.py",
+    ),
+    Mutant(
+        "the bilinear kernel's centre is half a pixel off",
+        "layers/bilinear.py",
+        "centre = factor - 1 if size % 2 else factor - 0.5",
+        "centre = factor - 1",
+        "layers/test_bilinear.py",
+    ),
+    Mutant(
+        "the bilinear kernel mixes all classes",
+        "layers/bilinear.py",
+        "kernel[:, :, diagonal, diagonal] = _bilinear_weights(height)[:, :, None]",
+        "kernel[:] = _bilinear_weights(height)[:, :, None, None]",
+        "layers/test_bilinear.py",
+    ),
+    Mutant(
+        "pools round down",
+        "models/vgg16.py",
+        'pool = VGGMaxPooling2D(2, padding="same"',
+        'pool = VGGMaxPooling2D(2, padding="valid"',
+        "models/test_fcn_reference.py models/test_fcn.py",
+    ),
+    Mutant(
+        "blocks ignore `filters`",
+        "models/vgg16.py",
+        "sizes = zip(filters, VGG16_CONVOLUTIONS, strict=True)",
+        "sizes = zip(VGG16_FILTERS, VGG16_CONVOLUTIONS, strict=True)",
+        "models/test_fcn.py",
+    ),
+    Mutant(
+        "the border is one pixel short",
+        "models/vgg16.py",
+        "margin = 2 * convolutions + 1",
+        "margin = 2 * convolutions - 1",
+        "models/test_fcn_reference.py",
+    ),
+    Mutant(
+        "the image's reach into the border is one convolution short",
+        "models/vgg16.py",
+        "reach += convolutions * stride",
+        "reach += (convolutions - 1) * stride",
+        "models/test_fcn_reference.py",
+    ),
+    Mutant(
+        "the empty border forgets how the lower edge rounds",
+        "layers/empty_border.py",
+        "shape[axis] = self.size + (shape[axis] + 2 * self.input_padding) % self.stride",
+        "shape[axis] = self.size + 0 * (shape[axis] + 2 * self.input_padding)",
+        "models/test_fcn_reference.py",
+    ),
+    Mutant(
+        "the border's lower edge is that of its middle",
+        "layers/surround.py",
+        "index - (length - border_size + middle), 0",
+        "index - (length - border_size + middle) - 1, 0",
+        "layers/test_surround.py",
+    ),
+    Mutant(
+        "RGB instead of BGR",
+        "layers/vgg_preprocessing.py",
+        'bgr = keras.ops.flip(keras.ops.cast(inputs, "float32"), axis=channel_axis)',
+        'bgr = keras.ops.cast(inputs, "float32")',
+        "layers/test_vgg_preprocessing.py",
+    ),
+    Mutant(
+        "the preprocessing's mean is always PASCAL VOC's",
+        "layers/vgg_preprocessing.py",
+        'keras.ops.convert_to_tensor(self.mean, "float32")',
+        'keras.ops.convert_to_tensor(PASCAL_VOC_MEAN, "float32")',
+        "layers/test_vgg_preprocessing.py",
+    ),
+    Mutant(
+        "fc6 reads its window column by column",
+        "layers/convolutionalized_dense.py",
+        "[x[:, window(row), window(column), :] for row in range(size) for column in range(size)]",
+        "[x[:, window(row), window(column), :] for column in range(size) for row in range(size)]",
+        "layers/test_convolutionalized_dense.py",
+    ),
+    Mutant(
+        "padding='paper' pads by 99 in all",
+        "models/fcn.py",
+        "return 99 + 16 * max(0, fc6_kernel_size - 7), 0",
+        "return 98 + 16 * max(0, fc6_kernel_size - 7), 0",
+        "models/test_fcn_reference.py",
+    ),
+    Mutant(
+        "the skips' factors are exchanged",
+        "models/fcn.py",
+        'for pool, scale in zip(self.skips, config["skip_scales"], strict=False):',
+        'for pool, scale in zip(self.skips, config["skip_scales"][::-1], strict=False):',
+        "models/test_fcn.py models/test_fcn_reference.py",
+    ),
+    Mutant(
+        "logits stay in half precision",
+        "models/fcn.py",
+        '(classifier_activation or "linear", dtype="float32", name="head")',
+        '(classifier_activation or "linear", dtype=dtype, name="head")',
+        "models/test_fcn.py",
+    ),
+    Mutant(
+        "the saved configuration forgets gradient checkpointing",
+        "models/fcn.py",
+        '"gradient_checkpointing": self.gradient_checkpointing,',
+        '"gradient_checkpointing": False,',
+        "models/test_block_by_block.py models/test_saving.py",
+    ),
+    Mutant(
+        "wide convolutions drop their last part",
+        "layers/vgg_conv2d.py",
+        "return functools.reduce(ops.add, (convolve(*pair) for pair in pairs))",
+        "return functools.reduce(ops.add, (convolve(*pair) for pair in list(pairs)[:-1]))",
+        "layers/test_vgg_conv2d.py",
+    ),
+    Mutant(
+        "score layers start at random values",
+        "models/decoder.py",
+        'kernel_initializer="zeros",',
+        'kernel_initializer="glorot_uniform",',
+        "models/test_fcn.py",
+    ),
+    Mutant(
+        "a coarser head has the crop of a finer one",
+        "models/deep_supervision.py",
+        "*_, crop_offset = fcn_crop_offsets(\n        skips,",
+        "*_, crop_offset = fcn_crop_offsets(\n        fcn.skips,",
+        "models/test_deep_supervision.py",
+    ),
+    Mutant(
+        "sizes are taken for constant in `fit`",
+        "models/any_size.py",
+        "shape[first : first + 2] = (None, None)",
+        "shape[first : first + 1] = (None,)",
+        "models/test_fit.py",
+    ),
+    # Losses and metrics
+    Mutant(
+        "focal loss counts ignored pixels in its mean",
+        "losses.py",
+        "return batch_sum(ops.sum(pixels)) / ops.maximum(batch_sum(ops.sum(valid)), 1.0)",
+        "return batch_sum(ops.sum(pixels)) / batch_sum(ops.sum(ops.ones_like(valid)))",
+        "test_region_losses.py test_losses.py",
+    ),
+    Mutant(
+        "Dice counts what is predicted on ignored pixels",
+        "losses.py",
+        "p = ops.softmax(logits, axis=-1) * valid",
+        "p = ops.softmax(logits, axis=-1)",
+        "test_region_losses.py",
+    ),
+    Mutant(
+        "Lovász sorts errors the wrong way round",
+        "losses.py",
+        "order = ops.argsort(-ops.stop_gradient(errors), axis=0)",
+        "order = ops.argsort(ops.stop_gradient(errors), axis=0)",
+        "test_region_losses.py",
+    ),
+    Mutant(
+        "class weights are not applied",
+        "losses.py",
+        "pixels = -ops.sum(truth * weights, axis=-1) * log_p",
+        "pixels = -ops.sum(truth, axis=-1) * log_p",
+        "test_region_losses.py test_losses.py",
+    ),
+    Mutant(
+        "a weighted sum of losses is their mean",
+        "losses.py",
+        "weight * ops.cast(loss(y_true, y_pred, sample_weight), self.dtype)",
+        "weight / len(self.losses) * ops.cast(loss(y_true, y_pred, sample_weight), self.dtype)",
+        "test_losses.py test_region_losses.py",
+    ),
+    Mutant(
+        "the metric counts ignored pixels",
+        "metrics.py",
+        "bins = ops.where(ids == self.ignore_class, self._num_bins, bins)",
+        "bins = ops.where(ids == self.ignore_class, 0, bins)",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "the confusion matrix is transposed",
+        "metrics.py",
+        "ids * self.num_classes + predictions,",
+        "predictions * self.num_classes + ids,",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "counts lose their carry",
+        "metrics.py",
+        "self._high.assign(self._high + carry)",
+        "self._high.assign(self._high)",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "mean IoU counts absent classes as 0",
+        "metrics.py",
+        "return xp.sum(scores) / xp.maximum(xp.sum(xp.minimum(pixels, 1)), 1)",
+        "return xp.sum(scores) / max(len(scores), 1)",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "the boundary band is one pixel wider",
+        "metrics.py",
+        "after = np.take(counts, np.minimum(places + width, size), axis=axis)",
+        "after = np.take(counts, np.minimum(places + width + 1, size), axis=axis)",
+        "test_metrics.py",
+    ),
+    # Weights
+    Mutant(
+        "kernels of the paper keep rows and columns exchanged",
+        "weights/paper_names.py",
+        "np.ascontiguousarray(np.transpose(array, (2, 3, 1, 0)))",
+        "np.ascontiguousarray(np.transpose(array, (3, 2, 1, 0)))",
+        "weights/test_paper_formats.py weights/test_caffe.py",
+    ),
+    Mutant(
+        "weights are set before all shapes agree",
+        "weights/port.py",
+        "    if problems:\n        problems.sort()",
+        "    for key in variables.keys() & entries.keys() if problems else ():\n"
+        "        if entries[key].shape == tuple(variables[key].shape):\n"
+        "            variables[key].assign(entries[key].read())\n"
+        "    if problems:\n        problems.sort()",
+        "weights/test_load.py",
+    ),
+    Mutant(
+        "a checksum is not compared",
+        "weights/download.py",
+        "        if md5 != file.md5:",
+        "        if False:",
+        "weights/test_published.py",
+    ),
+    Mutant(
+        "the published mean is not compared",
+        "weights/load.py",
+        "if not np.allclose(theirs, ours, atol=0.01):",
+        "if not np.allclose(theirs, ours, atol=1e3):",
+        "weights/test_load.py",
+    ),
+    Mutant(
+        "Caffe's legacy shapes keep their axes of 1",
+        "weights/caffe.py",
+        "    if len(shape) == 4 and shape[:2] == (1, 1):",
+        "    if False:",
+        "weights/test_caffe.py",
+    ),
+    Mutant(
+        "trained weights pass for random ones",
+        "weights/diagnose.py",
+        "_KURTOSIS_OF_INITIAL_VALUES = 2.2",
+        "_KURTOSIS_OF_INITIAL_VALUES = 22.0",
+        "weights/test_diagnose.py",
+    ),
+    # Data
+    Mutant(
+        "label maps are resized bilinearly",
+        "data/transforms.py",
+        'label_map = tf.image.resize(label_map[..., None], size, method="nearest")[..., 0]',
+        "label_map = tf.cast(tf.image.resize(label_map[..., None], size)[..., 0], label_map.dtype)",
+        "data/test_transforms.py",
+    ),
+    Mutant(
+        "new pixels of a crop are class 0",
+        "data/transforms.py",
+        "label_map, paddings, constant_values=tf.cast(ignore_class, label_map.dtype)",
+        "label_map, paddings, constant_values=tf.cast(0, label_map.dtype)",
+        "data/test_transforms.py",
+    ),
+    Mutant(
+        "the window of a crop never reaches the last row",
+        "data/transforms.py",
+        "places = tf.shape(label_map) - window + 1",
+        "places = tf.maximum(tf.shape(label_map) - window, 1)",
+        "data/test_transforms.py",
+    ),
+    Mutant(
+        "padding counts as class 0",
+        "data/padding.py",
+        "values = (np.uint8(0), np.int32(ignore_class))",
+        "values = (np.uint8(0), np.int32(0))",
+        "data/test_batches.py",
+    ),
+    Mutant(
+        "two processes read the same shard",
+        "data/batches.py",
+        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, index)",
+        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, 0)",
+        "data/test_batches.py data/test_shards.py",
+    ),
+    Mutant(
+        "every epoch has the order of the first",
+        "data/batches.py",
+        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, index)",
+        "chosen = source.shuffled(seed, 0 * epoch, shuffle_buffer).shard(count, index)",
+        "data/test_batches.py",
+    ),
+    Mutant(
+        "every image is transformed alike",
+        "data/batches.py",
+        "example_seed = tf.random.fold_in(seed, index)",
+        "example_seed = tf.random.fold_in(seed, 0 * index)",
+        "data/test_batches.py",
+    ),
+    Mutant(
+        "going on within an epoch begins a batch early",
+        "data/batches.py",
+        "chosen = chosen.skip(first_step * batch_size)",
+        "chosen = chosen.skip((first_step - 1) * batch_size)",
+        "data/test_batches.py",
+    ),
+    Mutant(
+        "grey of 4 bits comes out stretched",
+        "data/examples.py",
+        '_STRETCHED_BY = {"L;2": 85, "L;4": 17}',
+        '_STRETCHED_BY = {"L;2": 85}',
+        "data/test_examples.py",
+    ),
+    Mutant(
+        "images stay as the camera lay",
+        "data/examples.py",
+        "            ImageOps.exif_transpose(image, in_place=True)\n",
+        "",
+        "data/test_examples.py",
+    ),
+    Mutant(
+        "the cache does not notice that a file has changed",
+        "data/reader.py",
+        "(os.path.abspath(path), status.st_size, status.st_mtime_ns)",
+        "(os.path.abspath(path), 0, 0)",
+        "data/test_batches.py",
+    ),
+    Mutant(
+        "the data check counts ignored pixels as class 0",
+        "data/check.py",
+        "is_class = label_map != ignore_class if ignore_class is not None else slice(None)",
+        "is_class = slice(None)",
+        "data/test_check.py",
+    ),
+    Mutant(
+        "PASCAL VOC's colours have red and blue exchanged",
+        "label_spaces/label_space.py",
+        "sum((class_id >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))",
+        "sum((class_id >> (3 * bit + 2 - channel) & 1) << (7 - bit) for bit in range(8))",
+        "test_label_spaces.py",
+    ),
+    # Use
+    Mutant(
+        "mirrored predictions are not mirrored back",
+        "inference.py",
+        "        scores = ops.flip(scores, axis=first + 1)",
+        "        scores = ops.flip(scores, axis=first)",
+        "test_inference.py",
+    ),
+    Mutant(
+        "views average logits instead of probabilities",
+        "inference.py",
+        'if model.get_config()["classifier_activation"] is None:',
+        "if False:",
+        "test_inference.py",
+    ),
+    Mutant(
+        "the palette of a saved label map is one index off",
+        "visualization.py",
+        "palette[: label_space.num_classes] = label_space.palette",
+        "palette[1 : label_space.num_classes + 1] = label_space.palette",
+        "test_visualization.py test_cli.py",
+    ),
+    Mutant(
+        "the overlay covers pixels of no class",
+        "visualization.py",
+        "share = np.where(is_class, opacity, 0.0)[..., None]",
+        "share = np.full(is_class.shape, opacity)[..., None]",
+        "test_visualization.py",
+    ),
+    # Training
+    Mutant(
+        "biases learn as fast as kernels",
+        "training/optimizer.py",
+        'PAPER_MULTIPLIERS = {r"(^|/)bias$": (2.0, 0.0)}',
+        'PAPER_MULTIPLIERS = {r"(^|/)bias$": (1.0, 0.0)}',
+        "training/test_optimizer.py",
+    ),
+    Mutant(
+        "weight decay goes past the momentum",
+        "training/optimizer.py",
+        "        self.assign_sub(variable, step)",
+        "        self.assign_sub(variable, step + rate * self.decay * decay_factor * variable)",
+        "training/test_optimizer.py",
+    ),
+    Mutant(
+        "a checkpoint is renamed before it is whole",
+        "training/run.py",
+        "        yield temporary\n        os.replace(temporary, path)",
+        "        temporary.touch()\n        os.replace(temporary, path)\n        yield path",
+        "training/test_trainer.py training/test_run.py",
+    ),
+    Mutant(
+        "a checkpoint is not synced",
+        "training/checkpoint.py",
+        "        os.fsync(file.fileno())",
+        "        pass",
+        "training/test_checkpoint.py training/test_trainer.py",
+    ),
+    Mutant(
+        "a checkpoint with NaN is written",
+        "training/checkpoint.py",
+        'if value.dtype.kind == "f" and not np.isfinite(value).all():',
+        "if False:",
+        "training/test_trainer.py",
+    ),
+    Mutant(
+        "the moving average begins at zero",
+        "training/moving_average.py",
+        "decay = self._decay if int(self._num_updates) else 0.0",
+        "decay = self._decay",
+        "training/test_moving_average.py",
+    ),
+    Mutant(
+        "the moving average stays in place after validation",
+        "training/moving_average.py",
+        "                variable.assign(value)",
+        "                pass",
+        "training/test_moving_average.py",
+    ),
+    Mutant(
+        "a resumed run forgets its history",
+        "training/loop.py",
+        '_CHANGING_FACTS = ("epoch", "step", "loss", "seconds", "history", "class_weights")',
+        '_CHANGING_FACTS = ("epoch", "step", "loss", "seconds", "class_weights")',
+        "training/test_trainer.py",
+    ),
+    Mutant(
+        "the worse model is kept",
+        "training/loop.py",
+        'if row["val_mean_iou"] > max(earlier, default=-1.0):',
+        'if row["val_mean_iou"] < max(earlier, default=2.0):',
+        "training/test_trainer.py",
+    ),
+    Mutant(
+        "accumulated gradients are averaged where they must be summed",
+        "training/objective.py",
+        'weight = recipe.accumulate if recipe.normalization == "sum" else 1',
+        "weight = 1",
+        "training/test_trainer.py training/test_objective.py",
+    ),
+    Mutant(
+        "freezing up to a block leaves the block itself free",
+        "training/objective.py",
+        'frozen = any(layer.name.startswith(f"block{n}_") for n in range(1, last + 1))',
+        'frozen = any(layer.name.startswith(f"block{n}_") for n in range(1, last))',
+        "training/test_trainer.py training/test_objective.py",
+    ),
+    Mutant(
+        "a failure ends with exit code 0",
+        "cli/__init__.py",
+        "        return 1\n    except KeyboardInterrupt:",
+        "        return 0\n    except KeyboardInterrupt:",
+        "test_cli.py",
+    ),
+    # Several devices and processes
+    Mutant(
+        "what fails in one process passes in the others",
+        "distribution/processes.py",
+        '        if message is not None:\n            raise ValueError(f"Process {number} failed',
+        '        if False:\n            raise ValueError(f"Process {number} failed',
+        "distribution/test_processes.py",
+    ),
+    Mutant(
+        "replicas average their losses",
+        "distribution/replicas.py",
+        'return part + ops.stop_gradient(context.all_reduce("SUM", part) - part)',
+        'return part + ops.stop_gradient(context.all_reduce("MEAN", part) - part)',
+        "distribution/test_devices.py",
+    ),
+    Mutant(
+        "every replica drops the same units",
+        "layers/dropout.py",
+        "own = keras.ops.cast(replica_id(), seed.dtype) * _STRIDE",
+        "own = keras.ops.cast(replica_id(), seed.dtype) * 0",
+        "distribution/test_devices.py",
+    ),
+    Mutant(
+        "a replica without examples computes of nothing",
+        "distribution/tensorflow_trainer.py",
+        'missing = tf.cast(examples == 0, "int32")',
+        "missing = 0 * examples",
+        "distribution/test_devices.py",
+    ),
+    # The backends' own code
+    Mutant(
+        "a pool's gradient goes to all of equal values",
+        "layers/vgg_max_pooling2d.py",
+        "is_maximum = ~found & (windows[:, :, row, :, column] == maxima)",
+        "is_maximum = windows[:, :, row, :, column] == maxima",
+        "layers/test_vgg_max_pooling2d.py",
+        backend="jax",
+    ),
+    Mutant(
+        "upsampling by a matrix product turns the kernel's halves round",
+        "layers/fcn_conv2d_transpose.py",
+        "filters, channels)), (0, 2))",
+        "filters, channels)), (0,))",
+        "layers/test_fcn_conv2d_transpose.py",
+        backend="jax",
+    ),
+    Mutant(
+        "a kernel's gradient leaves out the last rows",
+        "layers/vgg_conv2d.py",
+        "steps = -(-height // rows)",
+        "steps = max(1, height // rows)",
+        "layers/test_vgg_conv2d.py",
+        backend="jax",
+    ),
+    Mutant(
+        "a training step on JAX copies every kernel",
+        "distribution/jax_trainer.py",
+        "    if is_one_cpu_of_jax():\n        options = ",
+        "    if False:\n        options = ",
+        "models/test_cost.py",
+        backend="jax",
+    ),
+    Mutant(
+        "predictions on PyTorch lie in another order",
+        "distribution/torch_trainer.py",
+        "    return tensor.detach().contiguous().cpu().numpy()",
+        "    return tensor.detach().cpu().numpy()",
+        "models/test_predict.py",
+        backend="torch",
+    ),
+    Mutant(
+        "a prediction on PyTorch keeps the maps of all blocks",
+        "models/block_by_block.py",
+        "            values = {key: value for key, value in values.items() if key in wanted_later}",
+        "            assert wanted_later",
+        "models/test_block_by_block.py",
+        backend="torch",
+    ),
+    Mutant(
+        "dropout on PyTorch draws from the random numbers of the process",
+        "models/fcn.py",
+        "seed=random.getrandbits(31),",
+        "seed=None,",
+        "models/test_fcn.py training/test_trainer.py",
+        backend="torch",
+    ),
+    Mutant(
+        "processes of PyTorch average their gradients",
+        "distribution/torch_processes.py",
+        "future.then(lambda done: gradients.copy_(done.value()[0]))",
+        "future.then(lambda done: gradients.copy_(done.value()[0] / number()))",
+        "distribution/test_torch.py distribution/test_devices.py",
+        backend="torch",
+    ),
+)
+
+
+def apply(mutant, package):
+    """Changes the one place; raises a ValueError if the code does not have it once."""
+    path = package / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1 or mutant.old == mutant.new:
+        raise ValueError(f"{mutant.file} must hold once: {mutant.old!r} ({mutant.name}).")
+    path.write_text(text.replace(mutant.old, mutant.new))
+
+
+def first_failure(copy, backend, selection, *arguments):
+    """The first test of a run that fails, `None` if all pass."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+    if selection:
+        command += ["-m", selection]
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(copy)}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+    environment |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *arguments], cwd=copy, env=environment, capture_output=True, text=True
+    )
+    if done.returncode in (0, 5):  # All passed, or none were chosen.
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", done.stdout, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return found[1].removeprefix("tests/")
+
+
+def hunt(mutant, tree, with_gate, only_own):
+    """Returns (which run finds a mutant, the test that does, seconds)."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for part in PARTS:
+            source = tree / part
+            if source.is_dir():
+                shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            elif source.exists():
+                shutil.copy(source, copy / part)
+        try:
+            apply(mutant, copy / "keras_fcn")
+        except ValueError:  # Of another checkout, `--tree`.
+            return "absent", "", 0.0
+        own = [f"tests/{name}" for name in mutant.tests.split() if (copy / "tests" / name).exists()]
+        run, found = "default", None
+        if own:
+            found = first_failure(copy, mutant.backend, None, "-n", "0", *own)
+        if found is None and not only_own:
+            found = first_failure(copy, mutant.backend, None, "-n", "0", "tests")
+        if found is None and with_gate:
+            run, found = "gate", first_failure(copy, mutant.backend, GATE, "-n", "0", "tests")
+    return (run if found else "nothing"), found or "", time.monotonic() - started
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="mutants of these names alone")
+    parser.add_argument("--gate", action="store_true", help="what is left against all of the gate")
+    parser.add_argument("--own", action="store_true", help="the tests of the own module alone")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time (2)")
+    parser.add_argument("--tree", type=Path, default=ROOT, help="another checkout to look at")
+    options = parser.parse_args(arguments)
+    chosen = [
+        mutant
+        for mutant in MUTANTS
+        if options.only is None or any(word in mutant.name for word in options.only)
+    ]
+    results = []
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as threads:
+        jobs = [
+            threads.submit(hunt, mutant, options.tree, options.gate, options.own)
+            for mutant in chosen
+        ]
+        for mutant, job in zip(chosen, jobs, strict=True):
+            run, found, seconds = job.result()
+            results.append(run)
+            print(
+                f"{run:<8} {mutant.backend:<10} {seconds:4.0f} s  {mutant.name:<58} {found}",
+                flush=True,
+            )
+    for run in ("default", "gate", "nothing", "absent"):
+        print(f"{run:<8} {results.count(run)} of {len(results)}")
+    return 1 if "nothing" in results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
