@@ -16,6 +16,7 @@ _MODULES_WITH_SERIALIZABLE_CLASSES = (
     "keras_fcn.models.fcn",
     "keras_fcn.losses",
     "keras_fcn.metrics",
+    "keras_fcn.training.optimizer",
 )
 
 

@@ -1,5 +1,6 @@
 """Examples -> batches of images and label maps, as `keras.Model.fit` takes them."""
 
+import numbers
 import os
 from collections.abc import Sequence
 
@@ -303,7 +304,7 @@ def _transformed(transforms, seed):
 
 
 def _check_at_least(name, value, least):
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(
             f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}."
         )

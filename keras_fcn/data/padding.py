@@ -1,5 +1,6 @@
 """Images of different sizes -> batches of a bounded number of shapes."""
 
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,8 +22,8 @@ def check_pad_to(pad_to: PadTo, ignore_class: int | None) -> PadTo:
         raise ValueError(
             f"`pad_to` must be None without an `ignore_class` for the padding. Received: {pad_to=}."
         )
-    if isinstance(pad_to, int):
-        valid, result = pad_to >= 1, pad_to
+    if isinstance(pad_to, numbers.Integral):
+        valid, result = pad_to >= 1, int(pad_to)
     else:
         sizes = [pad_to] if _is_size(pad_to) else list(pad_to)
         valid = bool(sizes) and all(_is_size(size) for size in sizes)
@@ -84,7 +85,7 @@ def _is_size(value):
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(length, int) and length >= 1 for length in value)
+        and all(isinstance(length, numbers.Integral) and length >= 1 for length in value)
     )
 
 

@@ -1,5 +1,7 @@
 """The part of the examples that one of several processes takes."""
 
+import numbers
+
 Shard = tuple[int, int] | str | None
 """(index, count): number `index`, from 0, of `count` processes; `"auto"`: as those of the training
 that this one is in; `None`: all."""
@@ -21,7 +23,8 @@ def checked_shard(shard: Shard) -> tuple[int, int]:
         return processes.shard()
     try:
         index, count = shard
-        valid = isinstance(index, int) and isinstance(count, int) and 0 <= index < count
+        are_integers = all(isinstance(number, numbers.Integral) for number in shard)
+        valid = are_integers and 0 <= index < count
     except (TypeError, ValueError):
         valid = False
     if not valid:

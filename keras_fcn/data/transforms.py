@@ -10,6 +10,7 @@ The label map only ever takes values from where they were, or `ignore_class`. Pi
 one half, in the image and in the label map, so that both stay in register.
 """
 
+import numbers
 import operator
 from collections.abc import Callable
 
@@ -196,9 +197,9 @@ def photometric_jitter(
 
 
 def _positive(name, value):
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value}.")
-    return value
+    return int(value)
 
 
 def _scaled(size, factor):

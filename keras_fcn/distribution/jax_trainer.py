@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import threading
 
 import jax
 import keras
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 from keras.src.backend.jax import trainer as jax_trainer
 
 from keras_fcn.distribution.devices import is_one_cpu_of_jax
+from keras_fcn.distribution.interrupts import interrupts_wait
 from keras_fcn.distribution.one_batch import is_one_batch
 
 
@@ -41,6 +43,14 @@ def _devices(devices):
     if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ and not jax.distributed.is_initialized():
         keras.distribution.initialize()
     return keras.distribution.list_devices() if devices == "all" else list(devices)
+
+
+_NAMES_OF_STATE = (
+    *("trainable_variables", "non_trainable_variables", "optimizer_variables"),
+    "metrics_variables",
+)
+_NAMES_OF_TEST_STATE = tuple(name for name in _NAMES_OF_STATE if "optimizer" not in name)
+_jit_is_replaced = threading.RLock()
 
 
 class _AnyBatchSize:
@@ -156,12 +166,20 @@ def _replicate(x, distribution):
 
 
 def _under_its_distribution(name):
-    """A method of `keras.Model` that the model's own distribution is set for while it runs."""
+    """A method of `keras.Model` that the model's own distribution is set for while it runs.
+
+    Whatever it raises, the model then has the weights of the last whole step.
+    """
 
     @functools.wraps(getattr(keras.Model, name))
     def method(self, *args, **kwargs):
         with contextlib.nullcontext() if self._distribution is None else self._distribution.scope():
-            return getattr(super(Trainer, self), name)(*args, **kwargs)
+            try:
+                return getattr(super(Trainer, self), name)(*args, **kwargs)
+            except BaseException:
+                self.jax_state_sync()
+                self._jax_state = None
+                raise
 
     return method
 
@@ -170,17 +188,24 @@ class Trainer:
     """Mixin for a `keras.Model` on JAX.
 
     Made outside of a distribution of ours, it is Keras's, but compiles for memory on a single CPU.
-    Predictions come to the host batch by batch.
+    Predictions come to the host batch by batch; several threads may predict at a time.
+
+    While Keras trains or evaluates, the variables are without values: these are in `_jax_state`,
+    whose names are those of `_get_jax_state`. A step uses up the memory of the values that it gets.
     """
+
+    _jax_state = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        # `predict` of Keras keeps what it is at in attributes of the model.
+        self._predicts = threading.RLock()
         distribution = keras.distribution.distribution()
         self._distribution = distribution if isinstance(distribution, _AnyBatchSize) else None
 
     fit = _under_its_distribution("fit")
     evaluate = _under_its_distribution("evaluate")
-    _predict = _under_its_distribution("predict")
+    _predict_alone = _under_its_distribution("predict")
     train_on_batch = _under_its_distribution("train_on_batch")
     test_on_batch = _under_its_distribution("test_on_batch")
 
@@ -189,31 +214,72 @@ class Trainer:
             return self.predict_on_batch(x)
         return self._predict(x, batch_size, verbose, steps, callbacks)
 
+    def _predict(self, *args, **kwargs):
+        with self._predicts:
+            return self._predict_alone(*args, **kwargs)
+
     def predict_on_batch(self, x):
         # Keras leaves this batch alone on the default device.
-        if self._distribution is None:
-            return super().predict_on_batch(x)
-        return self._predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
+        if self._distribution is not None:
+            return self._predict(x, batch_size=len(keras.tree.flatten(x)[0]), verbose=0)
+        # Without a word to the model, so that no thread gets in the way of another.
+        self.make_predict_function()
+        state = self._get_jax_state(trainable_variables=True, non_trainable_variables=True)
+        outputs, _ = self.predict_function(state, iter([(x,)]))
+        return keras.tree.map_structure(np.array, outputs)
+
+    def _get_jax_state(self, purge_model_variables=False, **of):
+        # A prediction leaves the values where they are, for other threads that predict.
+        if not of.get("metrics_variables"):
+            return super()._get_jax_state(**of)
+        state = super()._get_jax_state(**of, purge_model_variables=purge_model_variables)
+        self._keep(state)
+        return state
+
+    def _keep(self, state):
+        names = _NAMES_OF_STATE if len(state) == 4 else _NAMES_OF_TEST_STATE
+        self._jax_state = dict(zip(names, state, strict=True))
+
+    def jax_state_sync(self):
+        if self._jax_state and "metrics_variables" not in self._jax_state:
+            # A prediction has changed nothing.
+            self._jax_state_synced = True
+        else:
+            super().jax_state_sync()
 
     def make_train_function(self, force=False):
-        with _compiled_for_memory(getattr(self, "gradient_checkpointing", False)):
+        computes_again = getattr(self, "gradient_checkpointing", False)
+        with _compiled_for_memory(self._keeping, computes_again):
             super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        with _compiled_for_memory():
+        with _compiled_for_memory(self._keeping):
             super().make_test_function(force)
 
+    def _keeping(self, compiled_step):
+        """A step that gives the model its new state before Ctrl-C can."""
+
+        def step(state, data):
+            with interrupts_wait():
+                logs, state = compiled_step(state, data)
+                self._keep(state)
+            return logs, state
+
+        return step
+
     def make_predict_function(self, force=False):
-        made = self.predict_function
+        with self._predicts:
+            if self.predict_function is None or force:
+                self._make_predict_function(force)
+
+    def _make_predict_function(self, force):
         with _compiled_for_memory():
             super().make_predict_function(force)
-        if self.predict_function is made:
-            return
         step = self.predict_function
 
         def step_to_host(state, iterator):
             # Keras would leave the logits of all batches on the device until the last one is there.
-            outputs, state = step(state, iterator)
+            outputs, _ = step(state, iterator)
             return keras.tree.map_structure(self._on_host, outputs), state
 
         self.predict_function = step_to_host
@@ -225,16 +291,33 @@ class Trainer:
 
 
 @contextlib.contextmanager
-def _compiled_for_memory(computes_again=False):
-    """Lets Keras compile its functions with `_compiler_options` on a single CPU."""
-    jit = jax_trainer.jit
-    if is_one_cpu_of_jax():
-        options = _compiler_options(computes_again)
-        jax_trainer.jit = functools.partial(jit, compiler_options=options)
-    try:
-        yield
-    finally:
-        jax_trainer.jit = jit
+def _compiled_for_memory(around=None, computes_again=False):
+    """Lets Keras compile its functions with `_compiler_options` on a single CPU.
+
+    Args:
+        around: Function that is put around the compiled step. `None` for a prediction, which
+            neither changes the state nor uses it up.
+        computes_again: As in `_compiler_options`.
+    """
+    with _jit_is_replaced:
+        jit, options = jax_trainer.jit, {}
+        if is_one_cpu_of_jax():
+            options["compiler_options"] = _compiler_options(computes_again)
+
+        def jit_for_memory(function, donate_argnums=None, **others):
+            if donate_argnums is None:
+                return jit(function, **others, **options)
+            if around is not None:
+                return around(jit(function, donate_argnums=donate_argnums, **others, **options))
+            # Returned, the state would be copied.
+            outputs = jit(lambda state, data: function(state, data)[0], **options)
+            return lambda state, data: (outputs(state, data), state)
+
+        jax_trainer.jit = jit_for_memory
+        try:
+            yield
+        finally:
+            jax_trainer.jit = jit
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Where a model is made that is then trained on several devices."""
 
 import contextlib
+import numbers
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -36,7 +37,8 @@ def data_parallel(
         >>> from keras_fcn import losses
         >>> with data_parallel():
         ...     model = FCN8s(num_classes=21, fc_units=16)
-        ...     model.compile("sgd", losses.SparseCategoricalCrossentropy(from_logits=True))
+        ...     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+        ...     model.compile(keras.optimizers.SGD(1e-3), loss)
     """
     _check(devices)
     _check_gradients(gradients)
@@ -59,7 +61,7 @@ def model_parallel(num_shards: int, devices: str | Sequence[str] = "all") -> Ite
         ValueError: If an argument is not as described, or the backend is another one.
     """
     _check(devices)
-    if not isinstance(num_shards, int) or num_shards < 1:
+    if not isinstance(num_shards, numbers.Integral) or num_shards < 1:
         raise ValueError(f"`num_shards` must be a positive integer. Received: {num_shards=}.")
     if keras.backend.backend() != "jax":
         backend = keras.backend.backend()

@@ -11,6 +11,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from keras_fcn.distribution import replicas, torch_processes
+from keras_fcn.distribution.interrupts import interrupts_wait
 from keras_fcn.distribution.one_batch import is_one_batch
 
 
@@ -84,10 +85,11 @@ class Trainer:
         # Keras keeps the last step's gradients until it has computed the logits.
         self.zero_grad()
         if not torch_processes.number() > 1:
-            return super().train_step(data)
+            with interrupts_wait():
+                return super().train_step(data)
         if self._replica is None or not self._replica.is_of(self):
             self._replica = _Replica(self)
-        with self._replica.step():
+        with self._replica.step(), interrupts_wait():
             return super().train_step(data)
 
     def reset_metrics(self):

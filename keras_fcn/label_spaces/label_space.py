@@ -1,6 +1,7 @@
 """Names and colours of the classes 0, 1, ..., and the class id of pixels to leave out."""
 
 import dataclasses
+import numbers
 import operator
 
 
@@ -47,7 +48,7 @@ def generic(num_classes: int, ignore_class: int | None = None) -> LabelSpace:
         >>> generic(3).class_names
         ('class 0', 'class 1', 'class 2')
     """
-    if not isinstance(num_classes, int) or num_classes < 2:
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
         raise ValueError(
             f"`num_classes` must be an integer of at least 2. Received: {num_classes=}."
         )

@@ -1,5 +1,6 @@
 """A classifier's fully-connected layer that slides over the image."""
 
+import numbers
 from collections.abc import Callable
 
 import keras
@@ -53,16 +54,17 @@ class ConvolutionalizedDense(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not isinstance(units, int) or units < 1:
+        if not isinstance(units, numbers.Integral) or units < 1:
             raise ValueError(f"`units` must be a positive integer. Received: {units=}.")
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        is_integer = isinstance(kernel_size, numbers.Integral)
+        if not is_integer or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
                 f"`kernel_size` must be a positive odd integer. Received: {kernel_size=}."
             )
         if padding not in ("valid", "same"):
             raise ValueError(f"`padding` must be 'valid' or 'same'. Received: {padding=}.")
-        self.units = units
-        self.kernel_size = kernel_size
+        self.units = int(units)
+        self.kernel_size = int(kernel_size)
         self.padding = padding
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

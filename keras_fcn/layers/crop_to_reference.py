@@ -1,5 +1,7 @@
 """The layer that puts two feature maps of different size in register."""
 
+import numbers
+
 import keras
 
 
@@ -33,9 +35,9 @@ class CropToReference(keras.layers.Layer):
 
     def __init__(self, offset: int, data_format: str | None = None, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(offset, int) or offset < 0:
+        if not isinstance(offset, numbers.Integral) or offset < 0:
             raise ValueError(f"`offset` must be an integer of at least 0. Received: {offset=}.")
-        self.offset = offset
+        self.offset = int(offset)
         self.data_format = data_format or keras.config.image_data_format()
 
     def call(self, inputs):

@@ -1,6 +1,7 @@
 """FCN-32s, FCN-16s and FCN-8s of Long, Shelhamer & Darrell on VGG-16."""
 
 import dataclasses
+import numbers
 import os
 import random
 
@@ -138,8 +139,10 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             "data_format": data_format,
         }
         _check_config(config, weights)
+        # Of NumPy's integers, which JSON does not take, Python's.
+        config = {name: _plain(value) for name, value in config.items()}
 
-        inputs = keras.Input(input_shape, dtype="float32", name="image")
+        inputs = keras.Input(config["input_shape"], dtype="float32", name="image")
         # Each backend computes in the layout that its convolutions want; images and logits change
         # theirs at the door.
         layout = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
@@ -158,6 +161,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.dtype_policy = dtype
         self._config = config
+        self._policies = {layer.name: layer.dtype_policy.name for layer in self.layers}
         self.gradient_checkpointing = gradient_checkpointing
         self._block_by_block = BlockByBlock(self, trunk)
         if weights is not None:
@@ -235,11 +239,34 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
             **self._config,
             # Not when the model is made, as this imports TensorFlow on every backend.
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "frozen_layers": [layer.name for layer in self.layers if not layer.trainable],
+            "layer_dtypes": {
+                layer.name: keras.dtype_policies.serialize(layer.dtype_policy)
+                for layer in self.layers
+                if layer.dtype_policy.name != self._policies[layer.name]
+            },
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        """Returns the model of a configuration; of one without `frozen_layers`, as it is made."""
+        config = dict(config)
+        frozen, policies = config.pop("frozen_layers", None), config.pop("layer_dtypes", {})
+        model = cls(**config)
+        if frozen is not None:
+            for layer in model.layers:
+                layer.trainable = layer.name not in frozen
+        for name, policy in policies.items():
+            model.get_layer(name).dtype_policy = keras.dtype_policies.get(policy)
+        return model
+
+    def quantize(self, mode=None, config=None, **kwargs):
+        """Refuses: Keras quantizes dense layers, and an FCN has convolutions alone."""
+        raise ValueError(
+            "Keras can quantize dense layers, of which an FCN has none. Received: "
+            f"{mode=}. For half the memory, make the model with dtype='mixed_bfloat16'; for int8, "
+            "`export` it and quantize the file with the tools of its runtime."
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -276,6 +303,13 @@ class FCN8s(FCN):
     skips = ("pool4", "pool3")
 
 
+def _plain(value):
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_integer else value
+
+
 def _label_space_config(label_space):
     """Returns a dictionary of JSON values; in `from_config` it is one already."""
     if dataclasses.is_dataclass(label_space):
@@ -308,7 +342,8 @@ def _check_config(config, weights):
             )
 
     def is_count(value, minimum):
-        return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return is_integer and value >= minimum
 
     require(is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
     require(config["padding"] in ("paper", "same"), "padding", "'paper' or 'same'")

@@ -7,7 +7,7 @@ import keras
 from keras_fcn.training.environment import slow_precision
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.splits import Split
-from keras_fcn.weights import diagnose
+from keras_fcn.weights.diagnose import check_rate, diagnose
 
 
 def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
@@ -30,9 +30,17 @@ def warn_of_slow_precision(recipe: Recipe) -> None:
         warnings.warn(sentence, stacklevel=3)
 
 
-def warn_of_bad_start(model: keras.Model) -> None:
-    """Says in one line what keeps the model from learning; scores are zero at every start."""
-    findings = [finding for finding in diagnose(model) if not _is_normal_at_start(finding)]
+def warn_of_bad_start(model: keras.Model, learning_rate: float) -> None:
+    """Says in one line what keeps the model from learning; scores are zero at every start.
+
+    Args:
+        model: The model before its first step.
+        learning_rate: The largest rate of its training.
+    """
+    # A schedule may begin with a smaller one.
+    findings = [finding for finding in diagnose(model) if finding.problem != "high_rate"]
+    findings = [finding for finding in findings if not _is_normal_at_start(finding)]
+    findings += check_rate(model, learning_rate)
     if findings:
         warnings.warn("; ".join(str(finding) for finding in findings), stacklevel=3)
 

@@ -70,7 +70,7 @@ class Training:
             training.class_weights = weights
             training._compile()
         if processes.index() == 0:
-            warn_of_bad_start(model)
+            warn_of_bad_start(model, recipe.learning_rate)
             warn_of_slow_precision(recipe)
             print_mean_loss_rate(recipe, train_split)
         training._check_processes(gradients)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 import os
 import types
 import typing
@@ -326,11 +327,13 @@ def _converted(name, value, kind):
         if isinstance(value, list | tuple) and (any_length or len(value) == len(items)):
             return tuple(_converted(name, item, items[0]) for item in value)
         rule = "a list of numbers" if any_length else f"{len(items)} numbers"
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+    elif kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         if math.isfinite(value):
             return float(value)
         rule = "a finite number"
-    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    elif kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    elif isinstance(value, kind) and kind is not int:
         return value
     else:
         rule = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}[kind]

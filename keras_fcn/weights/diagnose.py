@@ -12,6 +12,9 @@ _SAMPLE = 1_000_000
 # that have been trained, of which most are near zero.
 _KURTOSIS_OF_INITIAL_VALUES = 2.2
 _PROBE_SIZE = 64
+# AdamW's default. Four epochs of 12 street scenes from ImageNet's weights end at a mean IoU of 0.06
+# with it, and of 0.31 with a tenth of it.
+_HIGH_RATE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Finding:
     """Something wrong with the weights of some layers.
 
     Args:
-        problem: `"random"`, `"zero"`, `"not_finite"`, `"not_bilinear"` or `"dead_input"`.
+        problem: `"random"`, `"zero"`, `"not_finite"`, `"not_bilinear"`, `"dead_input"` or
+            `"high_rate"`.
         layers: Names of the layers, in the model's order.
         meaning: What follows from it, and what to do.
     """
@@ -38,6 +42,10 @@ _MEANINGS = {
     "not_finite": "NaN or infinite values; train with a smaller learning rate, or load again",
     "not_bilinear": "an upsampling kernel that is not bilinear, which only learned ones should be",
     "dead_input": "the layer in front gives zero for every probe image, so nothing can be learned",
+    "high_rate": (
+        "pretrained weights, which a learning rate of 0.001 or more spoils; train with 1e-4, such "
+        "as keras.optimizers.AdamW(1e-4), or freeze the layers"
+    ),
 }
 
 
@@ -46,7 +54,9 @@ def diagnose(model: keras.Model) -> list[Finding]:
 
     It looks for convolutions, fc6 and fc7 that still hold random initial values, for kernels that
     are all zero, for NaN and infinity, and for upsampling that is not bilinear. Then it shows the
-    model two images of noise and looks for score layers that get nothing but zeros.
+    model two images of noise and looks for score layers that get nothing but zeros. Of a compiled
+    model that has not learned yet it also compares the learning rate with what pretrained layers
+    bear.
 
     Args:
         model: A model of this package, or another built and functional `keras.Model`.
@@ -64,20 +74,50 @@ def diagnose(model: keras.Model) -> list[Finding]:
     }
     if not layers["not_finite"]:
         layers["dead_input"] = _score_layers_without_input(model)
-    return [
+    findings = [
         Finding(problem, tuple(names), _MEANINGS[problem])
         for problem, names in layers.items()
         if names
     ]
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and int(optimizer.iterations) == 0:
+        findings += check_rate(model, float(_numpy(optimizer.learning_rate)))
+    return findings
+
+
+def check_rate(model: keras.Model, learning_rate: float) -> list[Finding]:
+    """Returns a `"high_rate"` finding if pretrained layers would learn at a rate that spoils them.
+
+    Args:
+        model: The model, before its first step.
+        learning_rate: The rate, or the largest one of a schedule.
+    """
+    if learning_rate < _HIGH_RATE:
+        return []
+    names = [layer.name for layer in model.layers if layer.trainable and _is_pretrained(layer)]
+    return [Finding("high_rate", tuple(names), _MEANINGS["high_rate"])] if names else []
 
 
 def _numpy(variable):
     return keras.ops.convert_to_numpy(variable)
 
 
-def _is_random(layer):
+def _is_feature_layer(layer):
     is_convolution = isinstance(layer, (keras.layers.Conv2D, ConvolutionalizedDense))
-    if not is_convolution or layer.name.startswith("score_"):
+    return is_convolution and not layer.name.startswith("score_")
+
+
+def _is_pretrained(layer):
+    return (
+        _is_feature_layer(layer)
+        and not _is_random(layer)
+        and bool(np.any(_numpy(layer.kernel)))
+        and _is_finite(layer)
+    )
+
+
+def _is_random(layer):
+    if not _is_feature_layer(layer):
         return False
     values = _numpy(layer.kernel).ravel()
     values = values[:: max(1, values.size // _SAMPLE)].astype("float64")

@@ -1,0 +1,130 @@
+"""After an exception a model has the weights of its last whole step."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from helpers import NARROW_FILTERS, variables_as_numpy
+
+from keras_fcn import FCN32s
+from keras_fcn.losses import SparseCategoricalCrossentropy
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3)).astype("float32")
+LABEL_MAPS = np.random.default_rng(1).integers(0, 3, (1, 16, 16)).astype("int32")
+
+
+def compiled_model():
+    keras.utils.set_random_seed(0)
+    model = FCN32s(3, filters=NARROW_FILTERS, fc_units=8, padding="same", dropout_rate=0)
+    model.compile(keras.optimizers.SGD(0.1), SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    """Three batches; `fail` is called in place of the second."""
+
+    def __init__(self, fail):
+        super().__init__()
+        self.fail, self.is_failing = fail, False
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 1 and self.is_failing:
+            return self.fail()
+        return IMAGES, LABEL_MAPS
+
+
+def lost_file():
+    raise OSError("a damaged file")
+
+
+def other_size():
+    return IMAGES, LABEL_MAPS[:, 1:]
+
+
+def other_byte_order():
+    return IMAGES, LABEL_MAPS.astype(">i4").astype("S4")
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+FAILURES = {f.__name__: f for f in (lost_file, other_size, other_byte_order, interrupted)}
+
+
+def assert_has_weights_of(model, expected):
+    for name, value in variables_as_numpy(model).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_fit_leaves_the_weights_of_the_last_whole_step(failure, tmp_path):
+    whole, model = compiled_model(), compiled_model()
+    whole.train_on_batch(IMAGES, LABEL_MAPS)
+    data = Batches(FAILURES[failure])
+    data.is_failing = True
+    with pytest.raises(BaseException, match=""):
+        model.fit(data, shuffle=False, verbose=0)
+    assert_has_weights_of(model, variables_as_numpy(whole))
+    # It predicts, trains and is saved as before.
+    assert model.predict(IMAGES, verbose=0).shape == (1, 16, 16, 3)
+    model.save(tmp_path / "model.keras")
+    whole.train_on_batch(IMAGES, LABEL_MAPS)
+    model.train_on_batch(IMAGES, LABEL_MAPS)
+    assert_has_weights_of(model, variables_as_numpy(whole))
+
+
+@pytest.mark.parametrize("method", ["evaluate", "predict"])
+def test_what_only_looks_changes_no_weights(method):
+    model = compiled_model()
+    expected = variables_as_numpy(model)
+    data = Batches(lost_file)
+    data.is_failing = True
+    with pytest.raises(Exception, match="damaged"):
+        getattr(model, method)(data, verbose=0)
+    assert_has_weights_of(model, expected)
+    assert np.isfinite(model.train_on_batch(IMAGES, LABEL_MAPS))
+
+
+def test_an_exception_in_a_callback_comes_after_a_whole_step():
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise OSError("a full disk")
+
+    whole, model = compiled_model(), compiled_model()
+    whole.train_on_batch(IMAGES, LABEL_MAPS)
+    with pytest.raises(OSError, match="full disk"):
+        model.fit(IMAGES, LABEL_MAPS, verbose=0, callbacks=[Fails()])
+    assert_has_weights_of(model, variables_as_numpy(whole))
+
+
+@pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+def test_ctrl_c_within_a_step_waits_for_its_end(method, monkeypatch):
+    """The signal comes while the step is traced, by a call of the loss."""
+    whole, model = compiled_model(), compiled_model()
+    whole.train_on_batch(IMAGES, LABEL_MAPS)
+    loss = SparseCategoricalCrossentropy(from_logits=True)
+    call = loss.call
+
+    def interrupting(y_true, y_pred):
+        if armed:
+            armed.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+        return call(y_true, y_pred)
+
+    armed = []
+    monkeypatch.setattr(loss, "call", interrupting)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    armed.append("in the step")
+    with pytest.raises(KeyboardInterrupt):
+        getattr(model, method)(IMAGES, LABEL_MAPS, **({"verbose": 0} if method == "fit" else {}))
+    found = variables_as_numpy(model)
+    if keras.backend.backend() == "tensorflow":
+        return  # It ends the tracing; no step has begun.
+    assert_has_weights_of(model, variables_as_numpy(whole))
+    assert found.keys() == variables_as_numpy(whole).keys()
