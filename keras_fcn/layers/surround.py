@@ -79,7 +79,7 @@ class Surround(keras.layers.Layer):
             )
 
         def part(rows, columns):
-            values = ops.take(ops.take(border, rows, axis=first), columns, axis=first + 1)
+            values = _take(_take(border, rows, axis=first), columns, axis=first + 1)
             return ops.broadcast_to(values, (batch, *ops.shape(values)[1:]))
 
         (top, middle_rows, bottom), (left, _, right) = positions[first], positions[first + 1]
@@ -123,6 +123,15 @@ class Surround(keras.layers.Layer):
 
     def _length(self, image_size):
         return -(-(image_size + 2 * self.input_padding) // self.stride)
+
+
+def _take(x, index, axis):
+    """`ops.take`, which on PyTorch makes an operation that ONNX and OpenVINO do not know."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.index_select(x, axis, index)
+    return ops.take(x, index, axis=axis)
 
 
 def _first_spatial_axis(layer):

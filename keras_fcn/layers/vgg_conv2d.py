@@ -88,9 +88,11 @@ def _kernel_gradient(inputs, kernel, gradient):
 
     size, _, channels, filters = kernel.shape
     height, width = gradient.shape[1:3]
-    rows = max(_LEAST_ROWS, -(-_POSITIONS // width)) if is_jax_without_gpu() else height
-    rows = min(height, rows)
-    steps = -(-height // rows)
+    # A size that is unknown, as in an export, is taken as a whole.
+    rows, steps = height, 1
+    if is_jax_without_gpu() and isinstance(height, int) and isinstance(width, int):
+        rows = min(height, max(_LEAST_ROWS, -(-_POSITIONS // width)))
+        steps = -(-height // rows)
     below, border = steps * rows - height, size // 2
     inputs = jnp.pad(inputs, ((0, 0), (border, border + below), (border, border), (0, 0)))
     gradient = jnp.pad(gradient, ((0, 0), (0, below), (0, 0), (0, 0)))

@@ -46,15 +46,11 @@ def other_size():
     return IMAGES, LABEL_MAPS[:, 1:]
 
 
-def other_byte_order():
-    return IMAGES, LABEL_MAPS.astype(">i4").astype("S4")
-
-
 def interrupted():
     raise KeyboardInterrupt
 
 
-FAILURES = {f.__name__: f for f in (lost_file, other_size, other_byte_order, interrupted)}
+FAILURES = {f.__name__: f for f in (lost_file, other_size, interrupted)}
 
 
 def assert_has_weights_of(model, expected):
@@ -68,7 +64,7 @@ def test_fit_leaves_the_weights_of_the_last_whole_step(failure, tmp_path):
     whole.train_on_batch(IMAGES, LABEL_MAPS)
     data = Batches(FAILURES[failure])
     data.is_failing = True
-    with pytest.raises(BaseException, match=""):
+    with pytest.raises(BaseException):  # noqa: PT011, B017
         model.fit(data, shuffle=False, verbose=0)
     assert_has_weights_of(model, variables_as_numpy(whole))
     # It predicts, trains and is saved as before.
@@ -105,11 +101,11 @@ def test_an_exception_in_a_callback_comes_after_a_whole_step():
 
 @pytest.mark.parametrize("method", ["fit", "train_on_batch"])
 def test_ctrl_c_within_a_step_waits_for_its_end(method, monkeypatch):
-    """The signal comes while the step is traced, by a call of the loss."""
+    """The signal comes from the loss, which is called where a step of another size is traced."""
+    larger = np.repeat(IMAGES, 2, axis=1), np.repeat(LABEL_MAPS, 2, axis=1)
     whole, model = compiled_model(), compiled_model()
-    whole.train_on_batch(IMAGES, LABEL_MAPS)
     loss = SparseCategoricalCrossentropy(from_logits=True)
-    call = loss.call
+    call, armed = loss.call, []
 
     def interrupting(y_true, y_pred):
         if armed:
@@ -117,14 +113,13 @@ def test_ctrl_c_within_a_step_waits_for_its_end(method, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return call(y_true, y_pred)
 
-    armed = []
     monkeypatch.setattr(loss, "call", interrupting)
     model.compile(keras.optimizers.SGD(0.1), loss)
-    armed.append("in the step")
+    for each in (whole, model):
+        each.train_on_batch(IMAGES, LABEL_MAPS)
+    armed.append("in the next step")
     with pytest.raises(KeyboardInterrupt):
-        getattr(model, method)(IMAGES, LABEL_MAPS, **({"verbose": 0} if method == "fit" else {}))
-    found = variables_as_numpy(model)
-    if keras.backend.backend() == "tensorflow":
-        return  # It ends the tracing; no step has begun.
+        getattr(model, method)(*larger, **({"verbose": 0} if method == "fit" else {}))
+    if keras.backend.backend() != "tensorflow":  # Where it ends the tracing: no step has begun.
+        whole.train_on_batch(*larger)
     assert_has_weights_of(model, variables_as_numpy(whole))
-    assert found.keys() == variables_as_numpy(whole).keys()

@@ -1,0 +1,59 @@
+"""What a saved model is made of is found again in a process that has imported nothing else."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from helpers import NARROW_FILTERS
+
+import keras_fcn
+from keras_fcn.training.optimizer import CoupledSGD
+
+PACKAGE = Path(keras_fcn.__file__).parent
+SERIALIZABLE = re.compile(r"^@keras\.saving\.register_keras_serializable\(.*\)\nclass (\w+)", re.M)
+SCRIPT = """
+import keras, keras_fcn
+print(sorted(keras.saving.get_custom_objects()))
+print(type(keras.saving.load_model("model.keras").optimizer).__name__)
+"""
+
+
+@pytest.mark.gate
+def test_a_fresh_process_knows_every_class_and_a_model_compiled_with_our_optimizer(tmp_path):
+    model = keras_fcn.FCN32s(3, filters=NARROW_FILTERS, fc_units=4, padding="same")
+    loss = keras_fcn.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    metric = keras_fcn.metrics.MeanIoU(3, ignore_class=255)
+    model.compile(CoupledSGD(1e-10, momentum=0.99, decay=5e-4), loss, metrics=[metric])
+    model.train_on_batch(np.zeros((1, 8, 8, 3)), np.zeros((1, 8, 8), "int32"))
+    model.save(tmp_path / "model.keras")
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    names, optimizer = done.stdout.splitlines()[-2:]
+    written = {
+        f"keras_fcn>{name}"
+        for path in PACKAGE.rglob("*.py")
+        for name in SERIALIZABLE.findall(path.read_text())
+    }
+    assert len(written) > 20
+    assert set(ast.literal_eval(names)) == written
+    assert optimizer == "CoupledSGD"
+
+
+def test_every_module_with_a_serializable_class_is_imported_with_keras():
+    with_classes = {
+        path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
+        for path in PACKAGE.rglob("*.py")
+        if SERIALIZABLE.search(path.read_text())
+    }
+    assert with_classes <= set(sys.modules)
+    assert all(
+        keras.saving.get_registered_object(f"keras_fcn>{name}") is not None
+        for name in ("CoupledSGD", "FCN8s", "Bilinear", "Dice", "MeanIoU")
+    )
