@@ -1,12 +1,23 @@
-"""Only what Keras lacks."""
+"""Only what Keras lacks, and how losses and metrics read a label map.
+
+A label that is neither a class nor ignored makes a loss NaN, and its gradient with it: a compiled
+step cannot raise. The metrics name such labels.
+"""
 
 import copy
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_fcn.distribution.replicas import batch_concatenate, batch_sum, num_replicas, summand
+
+# JAX has no int64 by default, so that int32 must do. TensorFlow keeps int32 variables on the CPU,
+# where a step compiled by XLA for a GPU cannot reach them, so that int32 will not do.
+INTEGER = "int32" if keras.backend.backend() == "jax" else "int64"
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -15,7 +26,11 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
 
     Keras 3.15 takes `axis=1`, which `channels_first` needs, on PyTorch alone, and forgets it when a
     compiled model is saved. On several replicas it averages the means of their parts, however many
-    pixels each of them ignores. With `axis=-1` and on one device the two are equal.
+    pixels each of them ignores. It does not see a stray label on JAX, nor one of 0.5 anywhere.
+    Otherwise, with `axis=-1` and on one device, the two are equal.
+
+    `sample_weight` multiplies the pixels' losses, (batch,) those of whole images, and does not
+    change what the mean divides by: the number of pixels that are not ignored.
 
     Args:
         from_logits: As in Keras; `True` for the logits of this package's models.
@@ -41,22 +56,24 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         name: str = "sparse_categorical_crossentropy",
         dtype: str | keras.DTypePolicy | None = None,
     ):
+        ignore_class = optional_integer("ignore_class", ignore_class)
         super().__init__(from_logits, ignore_class, reduction=reduction, name=name, dtype=dtype)
         self.ignore_class = ignore_class  # Keras 3.16 does not keep it.
-        self.axis = axis
+        self.axis = integer("axis", axis)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        ids, counted, weights = _read(self, y_true, y_pred, sample_weight)
+        if self.ignore_class is not None:
+            ids = ops.where(counted, ids, self.ignore_class)
         if num_replicas() == 1:
-            return super().__call__(y_true, y_pred, sample_weight)
+            return super().__call__(ids, y_pred, weights)
         pixels = copy.copy(self)
         pixels.reduction = "sum"
-        loss = batch_sum(keras.losses.Loss.__call__(pixels, y_true, y_pred, sample_weight))
+        loss = batch_sum(keras.losses.Loss.__call__(pixels, ids, y_pred, weights))
         if self.reduction != "sum":
-            labels = ops.convert_to_tensor(y_true, loss.dtype)
-            valid = ops.ones_like(labels)
-            if self.ignore_class is not None:
-                valid = ops.cast(labels != self.ignore_class, loss.dtype)
-            loss = ops.divide_no_nan(loss, batch_sum(ops.sum(valid)))
+            valid = ops.sum(ops.cast(counted, loss.dtype))
+            loss = ops.divide_no_nan(loss, batch_sum(valid))
         return summand(loss)
 
     def call(self, y_true, y_pred):
@@ -87,28 +104,27 @@ class _SegmentationLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=None, dtype=dtype)
         if class_weights is not None and not all(weight >= 0 for weight in class_weights):
             raise ValueError(f"`class_weights` must be at least 0. Received: {class_weights=}.")
-        self.ignore_class = ignore_class
+        self.ignore_class = optional_integer("ignore_class", ignore_class)
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
-        self.axis = axis
+        self.axis = integer("axis", axis)
 
-    def call(self, y_true, y_pred):
-        logits = ops.moveaxis(y_pred, self.axis, -1)
-        num_classes = logits.shape[-1]
+    # Not `call`, which sees no sample weights: Keras would multiply them by the finished loss.
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        ids, counted, weights = _read(self, y_true, y_pred, sample_weight)
+        num_classes = y_pred.shape[self.axis]
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(
                 f"`class_weights` must hold a weight for each of the {num_classes} classes. "
                 f"Received: {len(self.class_weights)}."
             )
-        logits = ops.reshape(logits, (-1, num_classes))
-        labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
-        valid = ops.ones_like(labels, dtype=logits.dtype)
-        if self.ignore_class is not None:
-            is_valid = labels != self.ignore_class
-            valid, labels = ops.cast(is_valid, logits.dtype), ops.where(is_valid, labels, 0)
-        truth = ops.one_hot(labels, num_classes, dtype=logits.dtype) * valid[:, None]
-        weights = [1.0] * num_classes if self.class_weights is None else self.class_weights
-        weights = ops.convert_to_tensor(weights, logits.dtype)
-        return summand(self._loss(logits, truth, valid[:, None], weights))
+        logits = ops.reshape(ops.moveaxis(y_pred, self.axis, -1), (-1, num_classes))
+        truth = ops.one_hot(ops.reshape(ids, (-1,)), num_classes, dtype=logits.dtype)
+        counted = ops.cast(counted, logits.dtype)
+        class_weights = [1.0] * num_classes if self.class_weights is None else self.class_weights
+        class_weights = ops.convert_to_tensor(class_weights, logits.dtype)
+        loss = self._loss(logits, truth, ops.reshape(weights, (-1, 1)), counted, class_weights)
+        return summand(loss)
 
     def get_config(self):
         config = super().get_config()
@@ -126,6 +142,7 @@ class Focal(_SegmentationLoss):
     """Cross-entropy that counts easy pixels less: -(1 - p)^gamma log p of the true class.
 
     The mean over the pixels that are not ignored, each times the weight of its class.
+    `sample_weight` is as in `SparseCategoricalCrossentropy`.
 
     Args:
         gamma: How much less easy pixels count; 0 is cross-entropy.
@@ -156,13 +173,13 @@ class Focal(_SegmentationLoss):
             raise ValueError(f"`gamma` must be at least 0. Received: {gamma=}.")
         self.gamma = float(gamma)
 
-    def _loss(self, logits, truth, valid, weights):
+    def _loss(self, logits, truth, weights, counted, class_weights):
         log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
-        pixels = -ops.sum(truth * weights, axis=-1) * log_p
+        pixels = -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
         if self.gamma:
             # The slope of a power below 1 is infinite at 0, where a sure pixel lies.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
-        return batch_sum(ops.sum(pixels)) / ops.maximum(batch_sum(ops.sum(valid)), 1.0)
+        return batch_sum(ops.sum(pixels)) / ops.maximum(batch_sum(ops.sum(counted)), 1.0)
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma}
@@ -174,6 +191,9 @@ class Dice(_SegmentationLoss):
 
     The coefficient is 2 sum(p t) / (sum(p) + sum(t)), p the softmax and t the truth of the pixels
     that are not ignored. Classes absent from the truth of the batch do not count.
+
+    `sample_weight`, of images or pixels, multiplies each pixel in the three sums: a pixel of weight
+    2 counts like two pixels, one of weight 0 like an ignored one.
 
     Args:
         ignore_class: As in `Focal`.
@@ -189,12 +209,12 @@ class Dice(_SegmentationLoss):
         - [Milletari et al., 2016](https://arxiv.org/abs/1606.04797)
     """
 
-    def _loss(self, logits, truth, valid, weights):
-        p = ops.softmax(logits, axis=-1) * valid
-        size = batch_sum(ops.sum(truth, axis=0))
+    def _loss(self, logits, truth, weights, counted, class_weights):
+        p = ops.softmax(logits, axis=-1) * weights
+        size = batch_sum(ops.sum(truth * weights, axis=0))
         both = batch_sum(ops.sum(p * truth, axis=0))
-        dice = 2 * both / ops.maximum(batch_sum(ops.sum(p, axis=0)) + size, 1e-6)
-        return _mean_of_present(1 - dice, size, weights)
+        dice = _ratio(2 * both, batch_sum(ops.sum(p, axis=0)) + size)
+        return _mean_of_present(1 - dice, size, class_weights)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -203,6 +223,9 @@ class LovaszSoftmax(_SegmentationLoss):
 
     Over the whole batch; ignored pixels and classes absent from its truth do not count. On several
     replicas each sorts the errors of them all.
+
+    `sample_weight`, of images or pixels, is how much a pixel counts in the intersection and union:
+    one of weight 2 like two pixels, one of weight 0 like an ignored one.
 
     Args:
         ignore_class: As in `Focal`.
@@ -218,20 +241,21 @@ class LovaszSoftmax(_SegmentationLoss):
         - [Berman et al., 2018](https://arxiv.org/abs/1705.08790)
     """
 
-    def _loss(self, logits, truth, valid, weights):
-        # Ignored pixels have error 0 and truth 0: they come last and change nothing.
-        errors = batch_concatenate(ops.abs(truth - ops.softmax(logits, axis=-1)) * valid)
-        truth = batch_concatenate(truth)
+    def _loss(self, logits, truth, weights, counted, class_weights):
+        errors = batch_concatenate(ops.abs(truth - ops.softmax(logits, axis=-1)))
+        # Weights of both kinds of pixels in one array: of the class, and negative, of the others.
+        signed = batch_concatenate(weights * (2 * truth - 1))
         order = ops.argsort(-ops.stop_gradient(errors), axis=0)
         errors = ops.take_along_axis(errors, order, axis=0)
-        truth = ops.take_along_axis(truth, order, axis=0)
+        signed = ops.take_along_axis(signed, order, axis=0)
+        truth, others = (ops.abs(signed) + signed) / 2, (ops.abs(signed) - signed) / 2
         size = ops.sum(truth, axis=0)
         # 1 - IoU if the first n pixels are wrong, for every n, and its growth with each pixel.
         intersection = size - ops.cumsum(truth, axis=0)
-        union = size + ops.cumsum(1 - truth, axis=0)
-        jaccard = 1 - intersection / union
+        union = size + ops.cumsum(others, axis=0)
+        jaccard = 1 - _ratio(intersection, union)
         growth = ops.concatenate([jaccard[:1], jaccard[1:] - jaccard[:-1]], axis=0)
-        return _mean_of_present(ops.sum(errors * growth, axis=0), size, weights)
+        return _mean_of_present(ops.sum(errors * growth, axis=0), size, class_weights)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -301,6 +325,191 @@ class WeightedSum(keras.losses.Loss):
         return cls(**{**config, "losses": losses})
 
 
+def integer(argument: str, value: Any, least: int | None = None) -> int:
+    """Returns `value`, also one of NumPy's integers, as an `int`.
+
+    Raises:
+        ValueError: If `value` is no integer or less than `least`.
+
+    Examples:
+        >>> integer("axis", np.int64(1))
+        1
+    """
+    if not isinstance(value, numbers.Integral) or (least is not None and value < least):
+        rule = "an integer" if least is None else f"an integer of at least {least}"
+        raise ValueError(f"`{argument}` must be {rule}. Received: {argument}={value!r}.")
+    return int(value)
+
+
+def optional_integer(argument: str, value: Any) -> int | None:
+    """Returns `None` or what `integer` returns."""
+    return None if value is None else integer(argument, value)
+
+
+def check_shapes(label_map: tuple, logits: tuple, axis: int) -> None:
+    """Checks that a label map belongs to logits, by what is known of their shapes.
+
+    Args:
+        label_map: Shape, with `None` for sizes that are not known yet.
+        logits: Shape, likewise.
+        axis: Axis of the logits that holds the classes.
+
+    Raises:
+        ValueError: If the shape of the label map is not that of the logits without the classes; a
+            further axis of length 1, at the end or in place of the classes, is allowed.
+
+    Examples:
+        >>> check_shapes((2, None, 4), logits=(2, 3, 4, 21), axis=-1)
+    """
+    axis = _place_of_classes(axis, logits)
+    before, after = logits[:axis], logits[axis + 1 :]
+    allowed = (before + after, (*before, 1, *after), (*before, *after, 1))
+    if not any(_shapes_agree(label_map, shape) for shape in allowed):
+        raise ValueError(
+            "The shape of `label_map` must be that of `logits` without the classes. "
+            f"Received: label_map={label_map}, logits={logits}"
+        )
+
+
+def read_labels(
+    label_map: Any,
+    logits: Any,
+    axis: int,
+    ignore_class: int | None,
+    num_classes: int | None = None,
+) -> tuple[Any, Any, Any]:
+    """Returns the labels of the pixels, which are class ids, and which are ignored.
+
+    All three have the shape of the logits without the classes. A pixel that is neither is stray.
+
+    Args:
+        label_map: Class ids, of any dtype.
+        logits: Tensor.
+        axis: Axis of the logits that holds the classes.
+        ignore_class: Label of the ignored pixels; may be a class id.
+        num_classes: Number of classes; by default that of the logits.
+
+    Raises:
+        ValueError: As `check_shapes`.
+
+    Examples:
+        >>> _, is_class, is_ignored = read_labels(
+        ...     [[0, 0.5, 255]], ops.zeros((1, 3, 2)), axis=-1, ignore_class=255
+        ... )
+        >>> np.array(is_class).tolist(), np.array(is_ignored).tolist()
+        ([[True, False, False]], [[False, False, True]])
+    """
+    labels = _label_tensor(label_map)
+    shape, sizes = tuple(logits.shape), list(ops.shape(logits))
+    has_rank = getattr(labels.shape, "rank", 0) is not None  # TensorFlow may not know even that.
+    if has_rank:
+        check_shapes(tuple(labels.shape), shape, axis)
+    del sizes[_place_of_classes(axis, shape)]
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    is_float = keras.backend.is_float_dtype(dtype)
+    if not is_float:
+        labels = ops.cast(labels, INTEGER)
+    elif dtype != "float64":  # Half precision has no 257.
+        labels = ops.cast(labels, "float32")
+    if not has_rank or len(labels.shape) == len(shape):
+        labels = ops.reshape(labels, sizes)
+    elif None in (*labels.shape, *shape):
+        labels = ops.broadcast_to(labels, sizes)  # The step fails if they differ.
+    num_classes = shape[axis] if num_classes is None else num_classes
+    is_class = ops.logical_and(labels >= 0, labels < num_classes)
+    if is_float:
+        is_class = ops.logical_and(is_class, labels == ops.floor(labels))
+    # JAX casts uint32 to int32, where 2^32 - 1 is -1.
+    if ignore_class is None or (ignore_class < 0 and dtype.startswith("uint")):
+        return labels, is_class, ops.zeros_like(is_class)
+    is_ignored = labels == ignore_class
+    return labels, ops.logical_and(is_class, ops.logical_not(is_ignored)), is_ignored
+
+
+def pixel_weights(sample_weight: Any, logits: tuple, axis: int, dtype: str) -> Any:
+    """Returns sample weights in a shape that broadcasts to that of the logits without the classes.
+
+    Args:
+        sample_weight: Weights of images, (batch,), or of pixels, in the shape of a label map; sizes
+            of 1 broadcast.
+        logits: Shape, with `None` for sizes that are not known yet.
+        axis: Axis of the logits that holds the classes.
+        dtype: Of the result.
+
+    Raises:
+        ValueError: If the weights have another shape.
+
+    Examples:
+        >>> tuple(pixel_weights([1.0, 0.5], (2, 3, 4, 21), axis=-1, dtype="float32").shape)
+        (2, 1, 1)
+    """
+    weights = ops.convert_to_tensor(sample_weight, dtype=dtype)
+    shape, axis = tuple(weights.shape), axis % len(logits)
+    pixels = logits[:axis] + logits[axis + 1 :]
+    if len(shape) == len(logits):
+        for place in (axis, len(logits) - 1):
+            rest = shape[:place] + shape[place + 1 :]
+            if shape[place] in (1, None) and _broadcasts(rest, pixels):
+                return ops.squeeze(weights, axis=place)
+    elif _broadcasts(shape, pixels[: len(shape)]):
+        for _ in range(len(pixels) - len(shape)):
+            weights = ops.expand_dims(weights, -1)
+        return weights
+    raise ValueError(
+        "The shape of `sample_weight` must be (batch,) or that of `label_map`. "
+        f"Received: sample_weight={shape}, logits={logits}"
+    )
+
+
+def _place_of_classes(axis, logits):
+    rank = len(logits)
+    if not -rank <= axis < rank:
+        raise ValueError(
+            f"The shape of `logits` must have the classes on axis={axis}. Received: logits={logits}"
+        )
+    return axis % rank
+
+
+def _label_tensor(label_map):
+    if not ops.is_tensor(label_map):
+        label_map = np.asarray(label_map)
+        dtype = label_map.dtype
+        # JAX would keep the lower bits, and 2^32 be class 0; PyTorch has no uint64.
+        if dtype.kind in "iu" and not np.can_cast(dtype, INTEGER):
+            label_map = np.minimum(label_map, np.iinfo(INTEGER).max)
+            if dtype.kind == "i":
+                label_map = np.maximum(label_map, np.iinfo(INTEGER).min)
+            label_map = label_map.astype(INTEGER)
+    return ops.convert_to_tensor(label_map)
+
+
+def _shapes_agree(shape, other):
+    """Whether two static shapes may be equal; None is a size not known yet."""
+    return len(shape) == len(other) and all(
+        a == b or None in (a, b) for a, b in zip(shape, other, strict=True)
+    )
+
+
+def _broadcasts(shape, other):
+    return _shapes_agree([None if size == 1 else size for size in shape], other)
+
+
+def _read(loss, label_map, logits, sample_weight):
+    """Class ids, which pixels are not ignored, and their weights: NaN where a label is stray."""
+    labels, is_class, is_ignored = read_labels(label_map, logits, loss.axis, loss.ignore_class)
+    weights = 1.0
+    if sample_weight is not None:
+        weights = pixel_weights(sample_weight, tuple(logits.shape), loss.axis, loss.dtype)
+    ids = ops.cast(ops.where(is_class, labels, 0), "int32")
+    not_a_class = ops.cast(ops.where(is_ignored, 0.0, np.nan), loss.dtype)
+    return ids, ops.logical_not(is_ignored), ops.where(is_class, weights, not_a_class)
+
+
+def _ratio(part, whole):
+    """0 where both are 0."""
+    return part / ops.where(whole == 0, 1.0, whole)
+
+
 def _mean_of_present(values, size, weights):
-    weights = weights * ops.cast(size > 0, values.dtype)
-    return ops.sum(weights * values) / ops.maximum(ops.sum(weights), 1e-6)
+    weights = weights * ops.cast(size != 0, values.dtype)
+    return _ratio(ops.sum(weights * values), ops.sum(weights))

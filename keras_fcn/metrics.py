@@ -10,9 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
-# JAX has no int64 by default, so that int32 must do. TensorFlow keeps int32 variables on the CPU,
-# where a step compiled by XLA for a GPU cannot reach them, so that int32 will not do.
-_INTEGER = "int32" if keras.backend.backend() == "jax" else "int64"
+from keras_fcn.losses import INTEGER, integer, optional_integer, pixel_weights, read_labels
+
+# Of sums of weights; JAX has no float64 by default.
+_FLOAT = "float32" if keras.backend.backend() == "jax" else "float64"
 # A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is small enough for the sum of
 # `low` over a thousand replicas to stay within int32.
 _LIMB = 2**20
@@ -23,13 +24,13 @@ _STRAY_LABELS = ("below 0", *range(256), "above 255", "not a whole number")
 def pixel_accuracy(matrix: np.ndarray) -> float:
     """The share of pixels predicted right; 0 if there are none."""
     xp, right, truth, _ = _pixels_of_each_class(matrix)
-    return xp.sum(right) / xp.maximum(xp.sum(truth), 1)
+    return _ratio(xp, xp.sum(right), xp.sum(truth))
 
 
 def mean_accuracy(matrix: np.ndarray) -> float:
     """The share of a class's pixels predicted right, averaged over the classes in the truth."""
     xp, right, truth, _ = _pixels_of_each_class(matrix)
-    return _mean_over_present(xp, right / xp.maximum(truth, 1), truth)
+    return _mean_over_present(xp, _ratio(xp, right, truth), truth)
 
 
 def mean_iou(matrix: np.ndarray) -> float:
@@ -40,19 +41,19 @@ def mean_iou(matrix: np.ndarray) -> float:
         np.float64(0.7083)
     """
     xp, right, _, union = _pixels_of_each_class(matrix)
-    return _mean_over_present(xp, right / xp.maximum(union, 1), union)
+    return _mean_over_present(xp, _ratio(xp, right, union), union)
 
 
 def frequency_weighted_iou(matrix: np.ndarray) -> float:
     """Intersection over union, averaged over the pixels of the truth."""
     xp, right, truth, union = _pixels_of_each_class(matrix)
-    return xp.sum(truth * (right / xp.maximum(union, 1))) / xp.maximum(xp.sum(truth), 1)
+    return _ratio(xp, xp.sum(truth * _ratio(xp, right, union)), xp.sum(truth))
 
 
 def class_iou(matrix: np.ndarray) -> np.ndarray:
     """Intersection over union of each class; NaN for a class in neither truth nor prediction."""
     _, right, _, union = _pixels_of_each_class(matrix)
-    return np.where(union > 0, right / np.maximum(union, 1), np.nan)
+    return np.where(union != 0, _ratio(np, right, union), np.nan)
 
 
 def confusion_matrix(
@@ -159,7 +160,12 @@ def _array_module(array):
 
 def _mean_over_present(xp, scores, pixels):
     """The mean over the classes with pixels; the scores of the others must be 0."""
-    return xp.sum(scores) / xp.maximum(xp.sum(xp.minimum(pixels, 1)), 1)
+    return _ratio(xp, xp.sum(scores), xp.sum(xp.where(pixels != 0, 1.0, 0.0)))
+
+
+def _ratio(xp, part, whole):
+    """0 where both are 0. Sums of weights may be less than 1."""
+    return part / xp.where(whole == 0, 1, whole)
 
 
 class _ConfusionMatrixMetric(keras.Metric):
@@ -179,17 +185,14 @@ class _ConfusionMatrixMetric(keras.Metric):
         dtype: str | None = None,
     ):
         super().__init__(name=name or self._score.__name__, dtype=dtype)
-        if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
-            raise ValueError(
-                f"`num_classes` must be an integer of at least 2. Received: {num_classes=}"
-            )
-        self.num_classes = int(num_classes)
-        self.ignore_class = None if ignore_class is None else int(ignore_class)
-        self.axis = axis
+        self.num_classes = integer("num_classes", num_classes, least=2)
+        self.ignore_class = optional_integer("ignore_class", ignore_class)
+        self.axis = integer("axis", axis)
         self._direction = "up"  # Tells Keras's callbacks that more is better.
         self._num_bins = self.num_classes**2 + len(_STRAY_LABELS)
-        self._low = self.add_variable((self._num_bins,), "zeros", _INTEGER, name="low")
-        self._high = self.add_variable((self._num_bins,), "zeros", _INTEGER, name="high")
+        self._low = self.add_variable((self._num_bins,), "zeros", INTEGER, name="low")
+        self._high = self.add_variable((self._num_bins,), "zeros", INTEGER, name="high")
+        self._fraction = self.add_variable((self._num_bins,), "zeros", "float32", name="fraction")
 
     def update_state(self, label_map, logits, sample_weight=None):
         """Counts the pixels of a batch.
@@ -198,22 +201,35 @@ class _ConfusionMatrixMetric(keras.Metric):
             label_map: Class ids (batch, height, width), of any dtype. A further axis of length 1,
                 at the end or in place of the classes, is allowed.
             logits: Scores (batch, height, width, num_classes), or with the classes on `axis`.
-            sample_weight: Must be None.
+            sample_weight: Weights of images, (batch,), or of pixels, in the shape of the label
+                map; sizes of 1 broadcast. A pixel counts as its weight, once if there is none.
         """
-        if sample_weight is not None:
-            raise ValueError(
-                "`sample_weight` must be None; label pixels that are not to count with "
-                f"`ignore_class`. Received: {sample_weight=}"
-            )
-        label_map, logits = ops.convert_to_tensor(label_map), ops.convert_to_tensor(logits)
-        self._check_shapes(tuple(label_map.shape), tuple(logits.shape))
+        logits = ops.convert_to_tensor(logits)
+        shape = tuple(logits.shape)
+        self._check_classes(shape)
+        labels, is_class, is_ignored = read_labels(
+            label_map, logits, self.axis, self.ignore_class, self.num_classes
+        )
         prediction = ops.argmax(logits, axis=self.axis)
-        bins = self._bins(ops.reshape(label_map, [-1]), ops.reshape(prediction, [-1]))
-        counts = ops.cast(_histogram(bins, self._num_bins + 1)[:-1], _INTEGER)
+        bins = ops.reshape(self._bins(labels, is_class, is_ignored, prediction), [-1])
+        if sample_weight is None:
+            counts = ops.cast(_histogram(bins, self._num_bins + 1)[:-1], INTEGER)
+        else:
+            weights = pixel_weights(sample_weight, shape, self.axis, _FLOAT)
+            # A stray label counts whatever its weight.
+            weights = ops.reshape(ops.where(is_class, weights, 1), [-1])
+            counts = self._whole(_weighted_histogram(bins, weights, self._num_bins + 1)[:-1])
         low = self._low + ops.mod(counts, _LIMB)
         carry = ops.floor_divide(counts, _LIMB) + ops.floor_divide(low, _LIMB)
         self._high.assign(self._high + carry)
         self._low.assign(ops.mod(low, _LIMB))
+
+    def _whole(self, sums):
+        """The whole part of sums of weights; what is behind the point goes to the next update."""
+        sums = sums + ops.cast(self._fraction, sums.dtype)
+        whole = ops.floor(sums)
+        self._fraction.assign(ops.cast(sums - whole, "float32"))
+        return ops.cast(whole, INTEGER)
 
     def result(self):
         """The score so far, a scalar tensor; 0 before any pixel has counted.
@@ -226,7 +242,7 @@ class _ConfusionMatrixMetric(keras.Metric):
             matrix = self.confusion_matrix()
         except (TypeError, NotImplementedError):  # A step is being traced: there are no values yet.
             counts = ops.cast(self._high, "float32") * _LIMB + ops.cast(self._low, "float32")
-            matrix, strays = self._split(counts)
+            matrix, strays = self._split(counts + self._fraction)
             score = ops.where(ops.any(strays > 0), np.nan, self._score(matrix))
         else:
             score = self._score(matrix)
@@ -234,6 +250,8 @@ class _ConfusionMatrixMetric(keras.Metric):
 
     def confusion_matrix(self) -> np.ndarray:
         """The exact counts (num_classes, num_classes) in int64; rows are the truth.
+
+        In float64 if sample weights add up to fractions.
 
         Raises:
             ValueError: If a label was neither a class id nor `ignore_class`.
@@ -245,7 +263,8 @@ class _ConfusionMatrixMetric(keras.Metric):
         if strays.any():
             found = [(_STRAY_LABELS[i], strays[i]) for i in np.flatnonzero(strays)]
             raise _stray_labels_error("label_map", self.num_classes, self.ignore_class, found)
-        return matrix
+        fraction, _ = self._split(ops.convert_to_numpy(self._fraction.value))
+        return matrix + fraction.astype(np.float64) if fraction.any() else matrix
 
     def get_config(self):
         return {
@@ -255,35 +274,25 @@ class _ConfusionMatrixMetric(keras.Metric):
             "axis": self.axis,
         }
 
-    def _check_shapes(self, label_map, logits):
-        rank, received = len(logits), f"Received: label_map={label_map}, logits={logits}"
+    def _check_classes(self, logits):
+        rank = len(logits)
         if not -rank <= self.axis < rank or logits[self.axis] not in (None, self.num_classes):
             raise ValueError(
                 f"The shape of `logits` must have num_classes={self.num_classes} on "
-                f"axis={self.axis}. {received}"
-            )
-        axis = self.axis % rank
-        before, after = logits[:axis], logits[axis + 1 :]
-        allowed = (before + after, (*before, 1, *after), (*before, *after, 1))
-        if not any(_shapes_agree(label_map, shape) for shape in allowed):
-            raise ValueError(
-                f"The shape of `label_map` must be that of `logits` without the classes. {received}"
+                f"axis={self.axis}. Received: {logits=}"
             )
 
-    def _bins(self, labels, predictions):
+    def _bins(self, labels, is_class, is_ignored, predictions):
         """Where each pixel counts: in the matrix, under `_STRAY_LABELS`, or, if ignored, last."""
-        first_stray = self.num_classes**2
-        ids, predictions = ops.cast(labels, _INTEGER), ops.cast(predictions, _INTEGER)
-        bins = ops.where(
-            ops.logical_and(ids >= 0, ids < self.num_classes),
-            ids * self.num_classes + predictions,
-            first_stray + 1 + ops.clip(ids, -1, 256),
-        )
-        if self.ignore_class is not None:
-            bins = ops.where(ids == self.ignore_class, self._num_bins, bins)
+        ids = ops.cast(labels, INTEGER)
+        stray = self.num_classes**2 + 1 + ops.clip(ids, -1, 256)
         if keras.backend.is_float_dtype(labels.dtype):
-            bins = ops.where(labels == ops.floor(labels), bins, self._num_bins - 1)
-        return bins
+            stray = ops.where(labels == ops.floor(labels), stray, self._num_bins - 1)
+        return ops.where(
+            is_class,
+            ids * self.num_classes + ops.cast(predictions, INTEGER),
+            ops.where(is_ignored, self._num_bins, stray),
+        )
 
     def _split(self, counts):
         """The confusion matrix and the numbers of stray labels."""
@@ -300,11 +309,17 @@ def _histogram(bins, num_bins):
     return ops.segment_sum(ops.ones_like(bins, dtype="int32"), bins, num_segments=num_bins)
 
 
-def _shapes_agree(shape, other):
-    """Whether two static shapes may be equal; None is a size not known yet."""
-    return len(shape) == len(other) and all(
-        a == b or None in (a, b) for a, b in zip(shape, other, strict=True)
-    )
+def _weighted_histogram(bins, weights, num_bins):
+    """The sums of the weights of each of the integers 0 to num_bins - 1."""
+    if keras.backend.backend() == "torch":
+        return ops.bincount(bins, weights=weights, minlength=num_bins)
+    if _FLOAT == "float64":
+        return ops.segment_sum(weights, bins, num_segments=num_bins)
+    # A sum of float32 goes wrong by 1 % after a million equal weights: many sums of few go better.
+    parts = max(1, min(bins.shape[0] // 1024, 2**22 // num_bins))
+    bins = bins * parts + ops.arange(bins.shape[0], dtype=bins.dtype) % parts
+    sums = ops.segment_sum(weights, bins, num_segments=num_bins * parts)
+    return ops.sum(ops.reshape(sums, (num_bins, parts)), axis=1)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")

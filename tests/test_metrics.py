@@ -174,6 +174,7 @@ class TestScoresOfAMatrix:
         assert float(score(tensor)) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.any_backend
 class TestConfusionMatrixInNumPy:
     def test_hand_counted_matrix(self):
         matrix = metrics.confusion_matrix(LABEL_MAP, PREDICTION, 3, ignore_class=255)
@@ -374,7 +375,7 @@ class TestCounting:
             keras.config.set_dtype_policy(policy)
         expected = [2 * np.bincount(prediction.ravel(), minlength=4).tolist()[i] for i in range(4)]
         assert metric.confusion_matrix()[0].tolist() == expected
-        assert {variable.dtype for variable in metric.variables} <= {"int32", "int64"}
+        assert "bfloat16" not in {variable.dtype for variable in metric.variables}
 
 
 class TestLargeSets:
@@ -523,10 +524,6 @@ class TestErrors:
         with pytest.raises(ValueError, match="`num_classes` must be an integer of at least 2"):
             MeanIoU(num_classes)
 
-    def test_sample_weight(self):
-        with pytest.raises(ValueError, match="`sample_weight` must be None"):
-            MeanIoU(3).update_state(LABEL_MAP, one_hot_logits(PREDICTION), np.ones((1, 2, 4)))
-
     @pytest.mark.parametrize(
         ("shape", "axis"), [((1, 2, 4, 4), -1), ((1, 2, 4, 3), 1), ((1, 2, 4, 3), 4)]
     )
@@ -540,6 +537,7 @@ class TestErrors:
             MeanIoU(3).update_state(np.zeros(shape, "uint8"), one_hot_logits(PREDICTION))
 
 
+@pytest.mark.any_backend
 class TestBoundaryBand:
     LABEL_MAP = np.array(
         [

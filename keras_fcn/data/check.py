@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -60,12 +61,17 @@ class Report:
 
     @property
     def class_weights(self) -> np.ndarray:
-        """See `median_frequency`."""
+        """See `median_frequency`. Warns of classes that never occur."""
+        warn_of_absent_classes(self.pixels, self.label_space.class_names)
         return median_frequency(self.pixels, self.pixels_where_present)
 
     def as_dict(self) -> dict:
         """Returns everything as JSON values."""
-        weights = [None if np.isnan(weight) else float(weight) for weight in self.class_weights]
+        weights = median_frequency(self.pixels, self.pixels_where_present)
+        weights = [
+            float(weight) if pixels else None
+            for weight, pixels in zip(weights, self.pixels, strict=True)
+        ]
         columns = zip(
             self.label_space.class_names,
             self.pixels,
@@ -113,7 +119,7 @@ class Report:
 
 
 def median_frequency(pixels: np.ndarray, pixels_where_present: np.ndarray) -> np.ndarray:
-    """Returns weights of the classes, (num_classes,); NaN for a class that never occurs.
+    """Returns weights of the classes, (num_classes,); 0 for a class that never occurs.
 
     The frequency of a class is its share in the images that show it; its weight is the median of
     all frequencies divided by its own (Eigen & Fergus, arXiv 1411.4734).
@@ -125,10 +131,30 @@ def median_frequency(pixels: np.ndarray, pixels_where_present: np.ndarray) -> np
     Examples:
         >>> median_frequency(np.array([8, 1, 1]), np.array([10, 10, 4])).round(3).tolist()
         [0.312, 2.5, 1.0]
+        >>> median_frequency(np.array([8, 0, 2]), np.array([10, 0, 10])).tolist()
+        [0.625, 0.0, 2.5]
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        frequency = pixels / pixels_where_present
-        return np.nanmedian(frequency) / frequency if np.any(pixels) else frequency
+    weights, occurs = np.zeros(len(pixels)), np.asarray(pixels) > 0
+    if occurs.any():
+        frequency = pixels[occurs] / pixels_where_present[occurs]
+        weights[occurs] = np.median(frequency) / frequency
+    return weights
+
+
+def warn_of_absent_classes(pixels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Warns of classes that never occur, whose weights by median frequency are 0.
+
+    Args:
+        pixels: Number of pixels of each class.
+        class_names: Name of each class.
+    """
+    absent = [name for name, count in zip(class_names, pixels, strict=True) if not count]
+    if absent:
+        warnings.warn(
+            f"No pixel shows {', '.join(absent)}: the weight by median frequency of a class that "
+            "never occurs is 0, and a loss with these weights does not count its pixels.",
+            stacklevel=3,
+        )
 
 
 def check_data(

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fcn.data import batches
-from keras_fcn.data.check import median_frequency
+from keras_fcn.data.check import median_frequency, warn_of_absent_classes
 from keras_fcn.data.examples import check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load
@@ -92,9 +92,10 @@ class Split:
         return [names[place] for place in places]
 
     def class_weights(self) -> np.ndarray:
-        """Returns the weights of the classes by median frequency, 0 for one that never occurs.
+        """Returns the weights of the classes by median frequency.
 
-        Several processes count their shares and must call this alike.
+        Warns of classes that never occur, whose weight is 0. Several processes count their shares
+        and must call this alike.
         """
         num_classes = self.label_space.num_classes
         sums = np.zeros((2, num_classes), "int64")
@@ -108,7 +109,10 @@ class Split:
                 pixels += counts
                 pixels_where_present += (counts > 0) * counts.sum()
                 advance()
-        return np.nan_to_num(median_frequency(*processes.sum_of_all(sums)))
+        pixels, pixels_where_present = processes.sum_of_all(sums)
+        if processes.index() == 0:
+            warn_of_absent_classes(pixels, self.label_space.class_names)
+        return median_frequency(pixels, pixels_where_present)
 
     @property
     def classes(self) -> dict[str, int | None]:
