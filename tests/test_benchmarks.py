@@ -1,5 +1,6 @@
 """The benchmarks count right, and a run of many hours goes on where it stopped."""
 
+import importlib.util
 import json
 import re
 import sys
@@ -7,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="The peer is PyTorch")
+pytestmark = [
+    pytest.mark.gate,
+    pytest.mark.any_backend,
+    pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="The peer is PyTorch"),
+]
 # The benchmarks are not installed; last, since the package that is tested is.
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import devices, growth, speed  # noqa: E402
-from benchmarks.peers.pytorch import PeerFCN  # noqa: E402
-from benchmarks.peers.weights import multiplications  # noqa: E402
 
 RESULT = {
     **vars(speed.Case("forward", "jax", "float32", "paper", "FCN8s", (500, 500))),
@@ -28,7 +31,11 @@ RESULT = {
 @pytest.mark.parametrize("model", ["FCN32s", "FCN16s", "FCN8s"])
 @pytest.mark.parametrize("padding", ["paper", "same"])
 def test_multiplications_are_those_that_pytorch_counts_of_the_peer(model, padding):
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks.peers.pytorch import PeerFCN
+    from benchmarks.peers.weights import multiplications
 
     with torch.device("meta"):
         peer, image = PeerFCN(model, 21, padding), torch.empty(1, 3, 90, 133)

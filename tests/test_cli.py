@@ -1,4 +1,8 @@
+import contextlib
 import csv
+import dataclasses
+import functools
+import io
 import json
 import subprocess
 import sys
@@ -8,8 +12,15 @@ import keras
 import numpy as np
 import pytest
 from caffe import paper_layers, write_caffemodel
-from helpers import randomize, variables_as_numpy, write_pairs
+from helpers import (
+    NARROW_FILTERS,
+    assert_equal_weights,
+    randomize,
+    variables_as_numpy,
+    write_pairs,
+)
 from PIL import Image
+from training.three_layers import ThreeLayers
 
 from keras_fcn import FCN8s, FCN16s, FCN32s, label_spaces
 from keras_fcn.cli import main
@@ -17,8 +28,12 @@ from keras_fcn.cli.commands import LABEL_SPACES
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
+from keras_fcn.training.recipe import MODELS
+from keras_fcn.training.trained import open_model
 
 FAST = ["--padding", "same", "--fc-units", "4", "--model", "fcn32s", "--num-classes", "3"]
+FAST += ["--set", f"filters={list(NARROW_FILTERS)}"]
+NARROW = {"fc_units": 4, "filters": NARROW_FILTERS}
 
 
 @pytest.fixture
@@ -26,6 +41,12 @@ def data(tmp_path):
     """Folders of four small images and label maps of 3 classes, with 255 in a corner."""
     write_pairs(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def three_layers(monkeypatch):
+    """`fcn32s` is a network of three layers, where it does not matter what is trained."""
+    monkeypatch.setitem(MODELS, "fcn32s", ThreeLayers)
 
 
 def train(data, *options, out="run"):
@@ -41,38 +62,62 @@ def error_of(capsys):
 
 
 class TestMainJob:
-    def test_train_evaluate_predict(self, data, capsys):
-        validation = ["--val-images", str(data / "images"), "--val-labels", str(data / "labels")]
-        assert train(data, "--ignore-class", "255", "--epochs", "2", *validation) == 0
-        run = data / "run"
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("job")
+        write_pairs(folder)
+        return folder
+
+    @pytest.fixture(scope="class")
+    def trained(self, folder):
+        """What `train` wrote to standard output and standard error."""
+        validation = ["--val-images", str(folder / "images"), "--val-labels"]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            options = ["--ignore-class", "255", "--epochs", "2", *validation]
+            assert train(folder, *options, str(folder / "labels")) == 0
+        return out.getvalue(), err.getvalue()
+
+    @pytest.fixture(scope="class")
+    def best(self, folder, trained):
+        with (folder / "run" / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        return max(float(row["val_mean_iou"]) for row in rows)
+
+    def test_train_leaves_a_run_and_prints_its_best_scores(self, folder, trained, best):
+        run = folder / "run"
         files = {path.name for path in run.iterdir()}
         assert files == {
             *("best.keras", "config.toml", "curves.png", "last.npz", "metrics.csv"),
             *("report.html", "tensorboard"),
         }
-        with (run / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        assert [row["epoch"] for row in rows] == ["1", "2"]
-        best = max(float(row["val_mean_iou"]) for row in rows)
         assert tomllib.loads((run / "config.toml").read_text())["settings"]["model"] == "fcn32s"
-        printed = capsys.readouterr().out
-        assert f"mean IoU                   {best:.4f}" in printed
-        assert "IoU of class 2" in printed
+        assert f"mean IoU                   {best:.4f}" in trained[0]
+        assert "IoU of class 2" in trained[0]
 
-        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
-        assert main(["evaluate", str(run), *folders]) == 0
+    def test_training_from_random_values_is_warned_of_in_one_line(self, trained):
+        (line,) = [line for line in trained[1].splitlines() if "warning" in line]
+        assert line.startswith("keras-fcn: warning: block1_conv1, ")
+        assert "random initial values" in line
+
+    def test_evaluate_prints_the_scores_of_the_best_epoch(self, folder, best, capsys):
+        folders = ["--images", str(folder / "images"), "--labels", str(folder / "labels")]
+        assert main(["evaluate", str(folder / "run"), *folders]) == 0
         assert f"mean IoU                   {best:.4f}" in capsys.readouterr().out
 
-        images = [str(data / "images" / f"{name}.png") for name in "ab"]
-        assert main(["predict", str(run), *images, "--out", str(data / "out")]) == 0
+    def test_predict_writes_label_maps_and_overlays(self, folder, trained):
+        images = [str(folder / "images" / f"{name}.png") for name in "ab"]
+        assert main(["predict", str(folder / "run"), *images, "--out", str(folder / "out")]) == 0
         for name in "ab":
-            label_map = Image.open(data / "out" / f"{name}.png")
+            label_map = Image.open(folder / "out" / f"{name}.png")
             assert label_map.mode == "P"
             assert label_map.size == (40, 36)
             assert np.asarray(label_map).max() <= 2
-            overlay = Image.open(data / "out" / f"{name}_overlay.png")
+            overlay = Image.open(folder / "out" / f"{name}_overlay.png")
             assert (overlay.mode, overlay.size) == ("RGB", (40, 36))
 
+    @pytest.mark.any_backend
     def test_predictions_overwrite_nothing(self, data, capsys):
         image, run, images = data / "images" / "a.png", str(data / "run"), str(data / "images")
         Image.open(image).save(data / "images" / "a.jpg")
@@ -84,6 +129,7 @@ class TestMainJob:
         assert image.read_bytes() == before
 
 
+@pytest.mark.any_backend
 class TestBadInput:
     """One clear line, a non-zero exit code, and no run folder."""
 
@@ -127,10 +173,9 @@ class TestBadInput:
         assert "--ignore-class 255" in error
 
     def test_weights_that_do_not_fit(self, data, capsys, recwarn):
-        from keras_fcn import FCN32s
-
         weights = data / "other.weights.h5"
-        FCN32s(num_classes=3, fc_units=8, padding="same").save_weights(weights)
+        source = FCN32s(num_classes=3, fc_units=8, filters=NARROW_FILTERS, padding="same")
+        source.save_weights(weights)
         assert train(data, "--ignore-class", "255", "--weights", str(weights)) == 1
         assert "fc6/bias (4,): has shape (8,) in the file" in error_of(capsys)
 
@@ -156,8 +201,6 @@ class TestBadInput:
         assert "`gradients` must be None without `devices`" in error_of(capsys)
 
     def test_interrupted_before_the_first_epoch_ends(self, data, capsys, monkeypatch):
-        import keras
-
         def interrupt(*args, **kwargs):
             raise KeyboardInterrupt
 
@@ -165,6 +208,7 @@ class TestBadInput:
         assert train(data, "--ignore-class", "255") == 130
 
 
+@pytest.mark.any_backend
 def test_an_existing_run_is_not_touched(data, capsys):
     (data / "run").mkdir()
     (data / "run" / "precious").write_text("kept")
@@ -173,12 +217,14 @@ def test_an_existing_run_is_not_touched(data, capsys):
     assert [path.name for path in (data / "run").iterdir()] == ["precious"]
 
 
+@pytest.mark.any_backend
 def test_an_unknown_option_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["train", "--no-such-option"])
     assert exit_.value.code == 2
 
 
+@pytest.mark.any_backend
 def test_the_command_is_installed():
     done = subprocess.run(
         [sys.executable, "-m", "keras_fcn", "--version"], capture_output=True, text=True, check=True
@@ -186,10 +232,11 @@ def test_the_command_is_installed():
     assert done.stdout.startswith("0.")
 
 
+@pytest.mark.any_backend
 class TestTransforms:
     OPTIONS = ("--scale", "0.5", "1.5", "--crop", "32", "48", "--jitter")
 
-    def test_training_on_windows_of_one_size_batches_images_of_any(self, data, capsys):
+    def test_training_on_windows_of_one_size_batches_images_of_any(self, data, three_layers):
         for folder in ("images", "labels"):
             picture = Image.open(data / folder / "a.png")
             picture.crop((0, 0, 30, 33)).save(data / folder / "a.png")
@@ -222,16 +269,18 @@ class TestTransforms:
         assert "`crop` must go with an ignored class" in error_of(capsys)
 
 
+@pytest.mark.any_backend
 class TestEvaluate:
     """Scores of a model that predicts class 0 everywhere, known by counting."""
 
-    @pytest.fixture
-    def model(self, tmp_path):
+    @pytest.fixture(scope="class")
+    def model(self, tmp_path_factory):
         """Its score layer is zero but for the bias of class 0."""
-        model = FCN32s(11, fc_units=4, padding="same", data_format="channels_last")
+        model = FCN32s(11, **NARROW, padding="same", data_format="channels_last")
         model.get_layer("score_fr").bias.assign([1.0] + [0.0] * 10)
-        model.save(tmp_path / "model.keras")
-        return str(tmp_path / "model.keras")
+        path = tmp_path_factory.mktemp("model") / "model.keras"
+        model.save(path)
+        return str(path)
 
     @pytest.fixture
     def camvid(self, tmp_path):
@@ -295,74 +344,87 @@ class TestEvaluate:
         assert reason in error_of(capsys)
 
 
-@pytest.fixture
-def caffemodel(tmp_path):
-    source = FCN8s(21, fc_units=4)
+@dataclasses.dataclass
+class Caffemodel:
+    """A file, the network that it was written from, and what that predicts for a photo."""
+
+    path: str
+    source: keras.Model
+    photo: np.ndarray
+    label_map: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def caffemodel(tmp_path_factory):
+    source = FCN8s(21, **NARROW)
     randomize(source, seed=8)
-    path = tmp_path / "net.caffemodel"
+    path = tmp_path_factory.mktemp("caffe") / "net.caffemodel"
     write_caffemodel(path, paper_layers(variables_as_numpy(source)))
-    return path, source
+    photo = np.random.default_rng(0).integers(0, 256, (30, 41, 3), "uint8")
+    return Caffemodel(str(path), source, photo, predict_label_map(source, photo))
+
+
+def predict(path, photo, tmp_path, *options):
+    """The label map that the command writes for a photo."""
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    out = tmp_path / "out"
+    photo = str(tmp_path / "photo.png")
+    assert main(["predict", str(path), photo, "--out", str(out), *options]) == 0
+    return np.asarray(Image.open(out / "photo.png"))
 
 
 class TestBareWeights:
     """Files that hold weights alone are scored and predicted with as they are."""
 
-    @pytest.fixture
-    def photo(self, tmp_path):
-        image = np.random.default_rng(0).integers(0, 256, (30, 41, 3), "uint8")
-        Image.fromarray(image).save(tmp_path / "photo.png")
-        return image
-
-    def predict(self, path, tmp_path, *options):
-        photo, out = str(tmp_path / "photo.png"), tmp_path / "out"
-        assert main(["predict", str(path), photo, "--out", str(out), *options]) == 0
-        return np.asarray(Image.open(out / "photo.png"))
-
-    def test_a_caffemodel_predicts_as_its_network(self, caffemodel, photo, tmp_path):
-        path, source = caffemodel
-        predicted = self.predict(path, tmp_path)
+    def test_a_caffemodel_predicts_as_its_network(self, caffemodel, tmp_path):
+        predicted = predict(caffemodel.path, caffemodel.photo, tmp_path)
         assert len(np.unique(predicted)) > 1
-        np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
-
-    @pytest.mark.parametrize("network", [FCN32s, FCN16s])
-    def test_coarser_networks_are_told_by_their_layers(self, network, photo, tmp_path):
-        source = network(5, fc_units=4)
-        randomize(source, seed=9)
-        np.savez(tmp_path / "net.npz", **npz_arrays(source))
-        predicted = self.predict(tmp_path / "net.npz", tmp_path)
-        np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
+        np.testing.assert_array_equal(predicted, caffemodel.label_map)
 
     @pytest.mark.any_backend
-    def test_an_npz_of_fcn8s_at_once_wants_its_option(self, photo, tmp_path, capsys):
-        source = FCN8s(21, fc_units=4, skip_scales=AT_ONCE_SKIP_SCALES)
-        randomize(source, seed=10)
+    @pytest.mark.parametrize("network", [FCN32s, FCN16s])
+    def test_coarser_networks_are_told_by_their_layers(self, network, tmp_path):
+        source = network(5, **NARROW)
+        randomize(source, seed=9)
         np.savez(tmp_path / "net.npz", **npz_arrays(source))
-        expected = predict_label_map(source, photo)
-        predicted = self.predict(tmp_path / "net.npz", tmp_path, "--at-once")
-        np.testing.assert_array_equal(predicted, expected)
-        assert (self.predict(tmp_path / "net.npz", tmp_path) != expected).any()
+        model, _ = open_model(tmp_path / "net.npz")
+        assert type(model) is network
+        assert_equal_weights(model, source)
+
+    @pytest.mark.any_backend
+    def test_an_npz_of_fcn8s_at_once_wants_its_option(self, caffemodel, tmp_path, capsys):
+        source, photo = FCN8s(21, **NARROW, skip_scales=AT_ONCE_SKIP_SCALES), caffemodel.photo
+        source.set_weights(caffemodel.source.get_weights())
+        np.savez(tmp_path / "net.npz", **npz_arrays(source))
+        predicted = predict(tmp_path / "net.npz", photo, tmp_path, "--at-once")
+        np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
+        assert (predicted != caffemodel.label_map).any()
+        model, _ = open_model(tmp_path / "net.npz")
+        assert model.get_config()["skip_scales"] == (1.0, 1.0)
         assert main(["predict", "pascal_voc", str(tmp_path / "photo.png"), "--at-once"]) == 1
         assert "--at-once must go with a .pth or .npz file" in error_of(capsys)
 
     @pytest.mark.any_backend
-    def test_evaluation_in_folders(self, caffemodel, data, capsys):
-        path, source = caffemodel
+    def test_evaluation_in_folders(self, caffemodel, tmp_path, capsys):
+        data = tmp_path / "data"
+        write_pairs(data, "abc", size=caffemodel.photo.shape[:2])
         folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
-        assert main(["evaluate", str(path), *folders, "--json"]) == 0
+        assert main(["evaluate", caffemodel.path, *folders, "--json"]) == 0
         matrix = np.array(json.loads(capsys.readouterr().out)["confusion_matrix"])
         expected = np.zeros((21, 21), int)
-        for name in "abcd":
+        for name in "abc":
             image, label_map = (
                 np.asarray(Image.open(data / kind / f"{name}.png")) for kind in ("images", "labels")
             )
             valid = label_map != 255
-            predicted = predict_label_map(source, image)
+            predicted = predict_label_map(caffemodel.source, image)
             np.add.at(expected, (label_map[valid], predicted[valid]), 1)
         np.testing.assert_array_equal(matrix, expected)
 
+    @pytest.mark.any_backend
     def test_what_tells_no_network_is_refused_in_one_line(self, tmp_path, capsys):
         Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
-        source = FCN32s(3, fc_units=4)
+        source = FCN32s(3, **NARROW)
         source.save_weights(tmp_path / "net.weights.h5")
         arrays = npz_arrays(source)
         np.savez(tmp_path / "vgg.npz", **{k: v for k, v in arrays.items() if "score" not in k})
@@ -387,29 +449,29 @@ def npz_arrays(model):
 
 @pytest.mark.any_backend
 class TestConvert:
-    @pytest.mark.parametrize("name", ["net.weights.h5", "net.keras"])
-    def test_a_converted_file_predicts_as_its_model(self, caffemodel, name, tmp_path, capsys):
-        path, source = caffemodel
-        options = ["--model", "fcn8s", "--label-space", "pascal_voc", "--fc-units", "4"]
-        assert main(["convert", str(path), str(tmp_path / name), *options]) == 0
-        assert "FCN8s, " in capsys.readouterr().out
-        if name.endswith(".keras"):
-            model = keras.saving.load_model(tmp_path / name)
-            assert model.label_space == PASCAL_VOC
-        else:
-            model = FCN8s(21, fc_units=4)
-            model.load_weights(tmp_path / name)
-        image = np.random.default_rng(0).integers(0, 256, (30, 41, 3), "uint8")
-        expected = predict_label_map(source, image)
-        np.testing.assert_array_equal(predict_label_map(model, image), expected)
+    @pytest.fixture(autouse=True)
+    def narrow(self, monkeypatch):
+        """The command makes models of VGG-16's own width."""
+        for name, network in {"fcn8s": FCN8s, "fcn16s": FCN16s}.items():
+            narrow = functools.partial(network, filters=NARROW_FILTERS)
+            monkeypatch.setitem(MODELS, name, narrow)
 
-        if name.endswith(".keras"):
-            Image.fromarray(image).save(tmp_path / "photo.png")
-            out = str(tmp_path / "out")
-            photo = str(tmp_path / "photo.png")
-            assert main(["predict", str(tmp_path / name), photo, "--out", out]) == 0
-            label_map = np.asarray(Image.open(tmp_path / "out" / "photo.png"))
-            np.testing.assert_array_equal(label_map, expected)
+    OPTIONS = ("--model", "fcn8s", "--label-space", "pascal_voc", "--fc-units", "4")
+
+    def test_converted_weights_are_those_of_the_file(self, caffemodel, tmp_path, capsys):
+        path = tmp_path / "net.weights.h5"
+        assert main(["convert", caffemodel.path, str(path), *self.OPTIONS]) == 0
+        assert "FCN8s, " in capsys.readouterr().out
+        model = FCN8s(21, **NARROW)
+        model.load_weights(path)
+        assert_equal_weights(model, caffemodel.source)
+
+    def test_a_converted_model_predicts_as_its_source(self, caffemodel, tmp_path):
+        path = tmp_path / "net.keras"
+        assert main(["convert", caffemodel.path, str(path), *self.OPTIONS]) == 0
+        assert keras.saving.load_model(path).label_space == PASCAL_VOC
+        predicted = predict(path, caffemodel.photo, tmp_path)
+        np.testing.assert_array_equal(predicted, caffemodel.label_map)
 
     @pytest.mark.parametrize(
         ("target", "options", "reason"),
@@ -428,7 +490,7 @@ class TestConvert:
     ):
         (tmp_path / "old.keras").write_bytes(b"old")
         before = sorted(path.name for path in tmp_path.iterdir())
-        command = ["convert", str(caffemodel[0]), str(tmp_path / target), "--fc-units", "4"]
+        command = ["convert", caffemodel.path, str(tmp_path / target), "--fc-units", "4"]
         assert main([*command, *options]) == 1
         assert reason in error_of(capsys)
         assert sorted(path.name for path in tmp_path.iterdir()) == before
@@ -443,6 +505,7 @@ class TestConvert:
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.any_backend
 class TestLabelSpace:
     def check(self, data, name):
         return main(["data", "check", str(data), "--label-space", str(name)])
@@ -462,10 +525,3 @@ class TestLabelSpace:
     def test_another_name_is_answered_with_the_known_ones(self, data, capsys):
         assert self.check(data, "pascal") == 1
         assert "must be one of ade20k, camvid" in error_of(capsys)
-
-
-def test_training_from_random_values_is_warned_of_in_one_line(data, capsys):
-    assert train(data, "--ignore-class", "255") == 0
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert line.startswith("keras-fcn: warning: block1_conv1, ")
-    assert "random initial values" in line

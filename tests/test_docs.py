@@ -11,6 +11,8 @@ import pytest
 
 import keras_fcn
 
+pytestmark = pytest.mark.any_backend
+
 API = Path(__file__).parents[1] / "docs" / "api"
 # The names behind `:::`, from which mkdocstrings makes the pages.
 NAMED = sorted(
@@ -101,6 +103,7 @@ def test_the_overview_names_every_page_and_the_version():
         assert page.name == "index.md" or f"({page.name})" in overview
 
 
+@pytest.mark.gate
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the guides say TensorFlow")
 @pytest.mark.parametrize("guide", ["evaluation", "moving", "troubleshooting"])
 def test_the_code_of_a_guide_runs(guide, tmp_path, monkeypatch):

@@ -1,27 +1,34 @@
 import numpy as np
 import pytest
-from helpers import randomize
+from helpers import NARROW_FILTERS, randomize
 from PIL import Image
 
 from keras_fcn import FCN8s
 from keras_fcn.inference import predict_label_map
 
+# Coarse, and of odd sides.
+IMAGE = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype="uint8")
+IMAGE = IMAGE.repeat(8, axis=0).repeat(6, axis=1)[:37, :23]
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_label_map_is_the_largest_logit_at_the_size_of_the_image(data_format):
-    model = FCN8s(num_classes=4, fc_units=4, padding="same", data_format=data_format)
+
+@pytest.fixture(scope="module", params=["channels_last", "channels_first"])
+def model(request):
+    model = FCN8s(4, filters=NARROW_FILTERS, fc_units=4, padding="same", data_format=request.param)
     randomize(model, seed=0)
-    image = np.random.default_rng(0).integers(0, 256, (37, 22, 3), dtype="uint8")
-    label_map = predict_label_map(model, image)
-    batch = image[None].transpose(0, 3, 1, 2) if data_format == "channels_first" else image[None]
-    logits = np.asarray(model.predict(batch, verbose=0))[0]
-    expected = logits.argmax(0 if data_format == "channels_first" else -1)
-    assert label_map.dtype == "int32"
-    assert len(np.unique(label_map)) > 1
-    np.testing.assert_array_equal(label_map, expected)
+    return model
 
 
-def softmax(logits):
+def logits_of(model, image):
+    """Logits of one image, with the classes on the last axis."""
+    if model.data_format == "channels_first":
+        return np.asarray(model.predict(image.transpose(2, 0, 1)[None], verbose=0))[0].transpose(
+            1, 2, 0
+        )
+    return np.asarray(model.predict(image[None], verbose=0))[0]
+
+
+def probabilities(model, image):
+    logits = logits_of(model, image)
     exponents = np.exp(logits - logits.max(-1, keepdims=True))
     return exponents / exponents.sum(-1, keepdims=True)
 
@@ -37,51 +44,41 @@ def resized(array, height, width):
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_label_map_is_the_largest_logit_at_the_size_of_the_image(model):
+    label_map = predict_label_map(model, IMAGE)
+    assert label_map.dtype == "int32"
+    assert label_map.shape == (37, 23)
+    assert len(np.unique(label_map)) > 1
+    np.testing.assert_array_equal(label_map, logits_of(model, IMAGE).argmax(-1))
+
+
 class TestAveraging:
-    @pytest.fixture
-    def model(self, data_format):
-        model = FCN8s(num_classes=4, fc_units=4, padding="same", data_format=data_format)
-        randomize(model, seed=0)
-        return model
-
-    @pytest.fixture
-    def image(self):
-        coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype="uint8")
-        return coarse.repeat(8, 0).repeat(6, 1)
-
-    def probabilities(self, model, image):
-        if model.data_format == "channels_first":
-            logits = model.predict(image.transpose(2, 0, 1)[None], verbose=0)
-            return softmax(np.asarray(logits)[0].transpose(1, 2, 0))
-        return softmax(np.asarray(model.predict(image[None], verbose=0))[0])
-
-    def test_flips_average_the_probabilities_of_both_sides(self, model, image):
-        expected = self.probabilities(model, image)
-        expected = expected + self.probabilities(model, image[:, ::-1])[:, ::-1]
-        label_map = predict_label_map(model, image, flip=True)
+    def test_flips_average_the_probabilities_of_both_sides(self, model):
+        expected = probabilities(model, IMAGE)
+        expected = expected + probabilities(model, IMAGE[:, ::-1])[:, ::-1]
+        label_map = predict_label_map(model, IMAGE, flip=True)
         np.testing.assert_array_equal(label_map, expected.argmax(-1))
-        mirrored = predict_label_map(model, image[:, ::-1], flip=True)
+        mirrored = predict_label_map(model, IMAGE[:, ::-1], flip=True)
         np.testing.assert_array_equal(mirrored[:, ::-1], label_map)
 
-    def test_scales_average_the_probabilities_at_the_images_size(self, model, image):
-        expected = self.probabilities(model, image)
-        for height, width in ((24, 24), (72, 72)):
-            scaled = self.probabilities(model, resized(image, height, width))
-            expected = expected + resized(scaled, *image.shape[:2])
-        label_map = predict_label_map(model, image, scales=(1.0, 0.5, 1.5))
+    def test_scales_average_the_probabilities_at_the_images_size(self, model):
+        expected = probabilities(model, IMAGE)
+        # 18.5, 11.5, 55.5 and 34.5 are rounded to even.
+        for height, width in ((18, 12), (56, 34)):
+            scaled = probabilities(model, resized(IMAGE, height, width))
+            expected = expected + resized(scaled, 37, 23)
+        label_map = predict_label_map(model, IMAGE, scales=(1.0, 0.5, 1.5))
         # Rounding decides where two classes are all but equal.
         assert np.mean(label_map == expected.argmax(-1)) > 0.995
-        assert np.mean(label_map == self.probabilities(model, image).argmax(-1)) < 0.995
+        assert np.mean(label_map == probabilities(model, IMAGE).argmax(-1)) < 0.995
 
 
 @pytest.mark.parametrize("scales", [(), (1.0, 0.0)])
-def test_scales_that_are_none_are_refused(scales):
-    model = FCN8s(2, fc_units=4, padding="same")
+def test_scales_that_are_none_are_refused(model, scales):
     with pytest.raises(ValueError, match="`scales` must be numbers greater than 0"):
         predict_label_map(model, np.zeros((4, 4, 3)), scales=scales)
 
 
-def test_a_batch_is_refused():
+def test_a_batch_is_refused(model):
     with pytest.raises(ValueError, match="`image` must be"):
-        predict_label_map(FCN8s(2, fc_units=4, padding="same"), np.zeros((1, 4, 4, 3)))
+        predict_label_map(model, np.zeros((1, 4, 4, 3)))

@@ -20,6 +20,8 @@ from keras_fcn.label_spaces import (
     generic,
 )
 
+pytestmark = pytest.mark.any_backend
+
 BLACK_AND_WHITE = ((0, 0, 0), (255, 255, 255))
 
 

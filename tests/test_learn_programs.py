@@ -12,6 +12,7 @@ PROGRAMS = sorted((LEARN / "programs").glob("*.py"))
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 class TestProgramsOfTheLearnPages:
+    @pytest.mark.gate
     def test_it_prints_what_its_page_shows_and_draws_its_picture(
         self, program, tmp_path, monkeypatch, capsys
     ):

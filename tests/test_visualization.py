@@ -1,11 +1,14 @@
 import io
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_fcn import visualization
 from keras_fcn.label_spaces import LabelSpace
+
+pytestmark = pytest.mark.any_backend
 
 SPACE = LabelSpace(("ground", "tree"), ((10, 20, 30), (40, 50, 60)), 255)
 LABEL_MAP = np.array([[0, 1], [1, 255]])

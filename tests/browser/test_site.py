@@ -1,14 +1,7 @@
 """The documentation in a real browser. Run with `pytest -m browser tests/browser`."""
 
+import dataclasses
 import functools
-import http.server
-import itertools
-import random
-import re
-import shutil
-import subprocess
-import sys
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
@@ -19,18 +12,8 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 PALETTES = "light", "dark"
-RULES_ABOUT_COLOURS = ["color-contrast", "link-in-text-block"]
+DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-PATIENCE = 60_000  # Milliseconds; other tests may keep the machine busy.
-CHROMIUM_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # What a page fetches as soon as it is opened.
 LOADED = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src"}
 
@@ -49,58 +32,6 @@ def pages():
 
 PAGES = sorted(set(pages()))
 each_page = pytest.mark.parametrize("page_url", PAGES, ids=lambda page: page or "index")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def root_url(site):
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = functools.partial(Handler, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    assert path, "These tests need Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def tab(chromium, root_url):
-    """Opens a page of the site in the tab for its palette and size."""
-    tabs = {}
-
-    def open_page(page_url, palette="light", viewport=None):
-        key = palette, bool(viewport)
-        if key not in tabs:
-            viewport = viewport or {"width": 1280, "height": 900}
-            context = chromium.new_context(color_scheme=palette, viewport=viewport)
-            context.set_default_timeout(PATIENCE)
-            tabs[key] = context.new_page()
-        tabs[key].goto(root_url + page_url)
-        return tabs[key]
-
-    return open_page
 
 
 class Page(HTMLParser):
@@ -170,74 +101,205 @@ def test_every_image_has_alternative_text(site, parsed):
         assert not without, f"{path.relative_to(site)}: {without}"
 
 
-@each_page
-def test_page_loads_whole(page_url, root_url, chromium):
-    troubles = []
-    context = chromium.new_context(service_workers="block")
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
+@dataclasses.dataclass
+class Visit:
+    """What was found wrong with a page, by the test that looks for it."""
+
+    title: str
+    loading: list
+    images: list
+    wide: list
+    schemes: list
+    serious: list
+
+
+@pytest.fixture(scope="module")
+def visit(new_tab, root_url):
+    """Opens a page once, for all tests of it."""
+    page = new_tab()
+    happened = []
+    axe = Axe(page)
 
     def watch_request(request):
         if not request.url.startswith((root_url, "data:", "blob:")):
-            troubles.append(f"request to another host: {request.url}")
+            happened.append(f"request to another host: {request.url}")
 
     def watch_response(response):
         if response.status >= 400:
-            troubles.append(f"{response.status}: {response.url}")
+            happened.append(f"{response.status}: {response.url}")
 
     page.on("request", watch_request)
-    page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+    page.on("requestfailed", lambda request: happened.append(f"failed: {request.url}"))
     page.on("response", watch_response)
-    page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+    page.on("pageerror", lambda error: happened.append(f"error: {error}"))
     page.on(
         "console",
-        lambda message: message.type == "error" and troubles.append(f"console: {message.text}"),
+        lambda message: message.type == "error" and happened.append(f"console: {message.text}"),
     )
-    page.goto(root_url + page_url, wait_until="networkidle")
-    images = page.evaluate(
-        """async () => {
-            for (const image of document.images) image.loading = "eager";
-            await Promise.allSettled([...document.images].map((image) => image.decode()));
-            return [...document.images].filter((i) => !i.naturalWidth).map((i) => i.src);
-        }"""
-    )
-    assert not images, f"broken images: {images}"
-    assert page.title()
-    context.close()
-    assert not troubles, "\n".join(troubles)
+
+    @functools.cache
+    def look(page_url):
+        page.set_viewport_size(DESKTOP)
+        happened.clear()
+        page.goto(root_url + page_url, wait_until="networkidle")
+        images = page.evaluate(BROKEN_IMAGES)
+        schemes = [page.evaluate(SCHEME)]
+        serious = axe.all_but_colours() + axe.colours("light")
+        page.locator(PALETTE_SWITCH).click()
+        page.evaluate(ANIMATIONS_END)
+        schemes.append(page.evaluate(SCHEME))
+        serious += axe.colours("dark")
+        page.set_viewport_size(PHONE)
+        wide = page.evaluate(TOO_WIDE, PHONE["width"])
+        title = page.title()
+        page.evaluate("localStorage.clear()")  # The next page shall begin in light, too.
+        return Visit(title, list(happened), images, wide, schemes, serious)
+
+    yield look
+    page.context.close()
 
 
-@each_page
-def test_nothing_overflows_at_390_pixels(page_url, tab):
-    page = tab(page_url, viewport=PHONE)
-    width = page.evaluate("document.scrollingElement.scrollWidth")
-    wide = page.evaluate(
-        """() => [...document.querySelectorAll("article *")]
-            .filter((e) => e.getBoundingClientRect().right > 391)
-            .slice(0, 3).map((e) => e.outerHTML.slice(0, 100))"""
-    )
-    assert width <= PHONE["width"], wide
+class Axe:
+    """Runs axe's rules on a page.
+
+    Those about colours take most of the time, for thousands of words of highlighted code in few
+    colours. They look at each way in which text is shown, such as links on the ground of a table,
+    until axe could judge it, on whatever page, and not again on the next.
+    """
+
+    RULES_ABOUT_COLOURS = ("color-contrast", "link-in-text-block")
+
+    def __init__(self, page):
+        from axe_playwright_python.base import AXE_SCRIPT
+
+        self.page, self.script = page, AXE_SCRIPT
+        self.judged = {palette: set() for palette in PALETTES}
+
+    def all_but_colours(self):
+        self.page.evaluate(self.script)
+        rules = {rule: {"enabled": False} for rule in self.RULES_ABOUT_COLOURS}
+        options = {"resultTypes": ["violations"], "rules": rules}
+        found = self.page.evaluate("(options) => axe.run(document, options)", options)
+        return serious(found["violations"])
+
+    def colours(self, palette):
+        found = self.page.evaluate(
+            COLOURS, [self.RULES_ABOUT_COLOURS, sorted(self.judged[palette])]
+        )
+        self.judged[palette] |= set(found["judged"])
+        return [f"{palette}: {violation}" for violation in serious(found["violations"])]
 
 
-@pytest.mark.parametrize("palette", PALETTES)
-@each_page
-def test_axe_finds_nothing_serious(page_url, palette, tab):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = tab(page_url, palette)
-    scheme = page.evaluate("document.body.dataset.mdColorScheme")
-    assert scheme == {"light": "default", "dark": "slate"}[palette]
-    options = {"resultTypes": ["violations"]}
-    if palette == "dark":  # All else is as in the light one.
-        options["runOnly"] = RULES_ABOUT_COLOURS
-    found = Axe().run(page, options=options).response["violations"]
-    serious = [
+def serious(violations):
+    return [
         f"{violation['id']}: {node['target']} {node['failureSummary']}"
-        for violation in found
+        for violation in violations
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]
-    assert not serious, "\n".join(serious)
+
+
+SCHEME = "document.body.dataset.mdColorScheme"
+PALETTE_SWITCH = "[data-md-component=palette] label:not([hidden])"
+ANIMATIONS_END = "Promise.allSettled(document.getAnimations().map((each) => each.finished))"
+BROKEN_IMAGES = """async () => {
+    for (const image of document.images) image.loading = "eager";
+    await Promise.allSettled([...document.images].map((image) => image.decode()));
+    return [...document.images].filter((i) => !i.naturalWidth).map((i) => i.src);
+}"""
+TOO_WIDE = """(width) => document.scrollingElement.scrollWidth <= width ? [] : [
+    `${document.scrollingElement.scrollWidth} pixels`,
+    ...[...document.querySelectorAll("article *")]
+        .filter((e) => e.getBoundingClientRect().right > width + 1)
+        .slice(0, 3).map((e) => e.outerHTML.slice(0, 100)),
+]"""
+COLOURS = """async ([rules, judged]) => {
+    const grounds = new Map([[null, ""]]);
+    const ground = (element) => {
+        if (!grounds.has(element)) {
+            const style = getComputedStyle(element);
+            const own = [
+                style.backgroundColor, style.backgroundImage, style.opacity, style.filter,
+                style.mixBlendMode, style.position,
+            ].join();
+            const plain = own === "rgba(0, 0, 0, 0),none,1,none,normal,static";
+            grounds.set(element, (plain ? "" : own + " on ") + ground(element.parentElement));
+        }
+        return grounds.get(element);
+    };
+    const look = (element) => {
+        const style = getComputedStyle(element), around = getComputedStyle(element.parentElement);
+        return [
+            element.localName, element.getAttribute("aria-disabled"), element.disabled,
+            style.color, style.fontSize, style.fontWeight, style.fontStyle, style.textShadow,
+            style.textDecoration, style.borderBottom, around.color, around.textDecoration,
+            ground(element),
+        ].join("; ");
+    };
+    const known = new Set(judged), looks = new Map(), counts = new Map();
+    for (const element of document.querySelectorAll("body *")) {
+        const has_text = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!has_text && !element.matches("input, select, textarea, button")) continue;
+        if (!element.checkVisibility({ visibilityProperty: true })) continue;
+        const found = look(element), count = counts.get(found) ?? 0;
+        if (known.has(found) || count === 3) continue;
+        counts.set(found, count + 1);
+        looks.set(element, found);
+    }
+    if (!looks.size) return { judged: [], violations: [] };
+    const results = await axe.run(
+        { include: [...looks.keys()] },
+        { runOnly: rules, resultTypes: ["violations", "passes"], elementRef: true },
+    );
+    const nodes = [...results.passes, ...results.violations].flatMap((result) => result.nodes);
+    const seen = new Set(nodes.map((node) => looks.get(node.element)).filter(Boolean));
+    const violations = results.violations.map(({ id, impact, nodes }) => ({
+        id, impact, nodes: nodes.map(({ target, failureSummary }) => ({ target, failureSummary })),
+    }));
+    return { judged: [...seen], violations };
+}"""
+
+
+@each_page
+def test_page_loads_whole(page_url, visit):
+    found = visit(page_url)
+    assert not found.loading, "\n".join(found.loading)
+    assert not found.images, f"broken images: {found.images}"
+    assert found.title
+
+
+@each_page
+def test_nothing_overflows_at_390_pixels(page_url, visit):
+    assert not visit(page_url).wide
+
+
+@each_page
+def test_axe_finds_nothing_serious_in_either_palette(page_url, visit):
+    found = visit(page_url)
+    assert found.schemes == ["default", "slate"]
+    assert not found.serious, "\n".join(found.serious)
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_axe_sees_one_pale_word_in_pages_seen_before(palette, new_tab, root_url):
+    page = new_tab(palette)
+    axe = Axe(page)
+    page.goto(root_url + "guides/metrics/")
+    page.evaluate(axe.script)
+    assert axe.colours(palette) == []
+    assert len(axe.judged[palette]) > 10
+    page.locator("article p").nth(3).evaluate("(e) => { e.style.opacity = 0.4 }")
+    assert axe.colours(palette)
+    page.context.close()
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+@pytest.mark.parametrize("page_url", ["", "ko/guides/metrics/"])
+def test_a_page_begins_in_the_palette_of_the_system(page_url, palette, new_tab, root_url):
+    page = new_tab(palette)
+    page.goto(root_url + page_url)
+    assert page.evaluate(SCHEME) == {"light": "default", "dark": "slate"}[palette]
+    page.context.close()
 
 
 @pytest.mark.parametrize("start", ["", "ko/"])
@@ -259,156 +321,11 @@ def test_the_language_switch_keeps_the_page(root_url, tab):
         assert page.locator("html").get_attribute("lang") == ("ko" if "ko/" in url else "en")
 
 
-def test_the_chosen_palette_stays(root_url, chromium):
-    context = chromium.new_context(color_scheme="light")
-    page = context.new_page()
+def test_the_chosen_palette_stays(root_url, new_tab):
+    page = new_tab()
     page.goto(root_url)
     page.locator("label[title=Dark]").click()
     for page_url in ("", "guides/models/"):
         page.goto(root_url + page_url)
-        assert page.evaluate("document.body.dataset.mdColorScheme") == "slate"
-    context.close()
-
-
-SIZES = (1, 1), (33, 64), (375, 500), (224, 217), (1000, 7)
-# Of each block the last convolution.
-SHOWN_LAYERS = re.compile(
-    r"(input_padding|block[12]_conv2|block[345]_conv3|block\d_pool|fc\d|score_|upscore|crop_|fuse_)"
-)
-MODELS = {"fcn32s": (), "fcn16s": ("pool4",), "fcn8s": ("pool4", "pool3")}
-
-
-@pytest.mark.parametrize("padding", ["paper", "same"])
-@pytest.mark.parametrize("model_name", MODELS)
-def test_the_alignment_figure_has_the_sizes_and_offsets_of_the_model(model_name, padding, tab):
-    import keras_fcn
-    from keras_fcn.models import alignment
-
-    input_padding, fc6_padding = (99, 0) if padding == "paper" else (0, 3)
-    skips = MODELS[model_name]
-    offsets = alignment.fcn_crop_offsets(
-        skips, input_padding=input_padding, fc6_kernel_size=7, fc6_padding=fc6_padding
-    )
-    pools = alignment.vgg16_pool_maps(input_padding)
-    model_class = getattr(keras_fcn, model_name.replace("fcn", "FCN"))
-
-    page = tab("learn/figure-alignment/")
-    page.get_by_label("Padding").select_option(padding)
-    page.get_by_label("Model").select_option(model_name)
-    for height, width in SIZES:
-        page.get_by_label("Image height").fill(str(height))
-        page.get_by_label("Image width").fill(str(width))
-        rows = table_rows(page, "layer")
-        shown = {name: cells[0] for name, cells in rows.items()}
-        model = model_class(2, input_shape=(height, width, 3), padding=padding, fc_units=1)
-        assert shown == expected_sizes(model, f"{height} × {width}")
-        for pool, path in pools.items():
-            cells = rows[f"block{pool[-1]}_pool"]
-            assert [number(cell) for cell in cells[1:3]] == [path.scale, path.offset]
-        crops = table_rows(page, "crop")
-        assert list(crops) == [*(f"fuse_{skip}" for skip in skips), "logits"]
-        assert tuple(number(cells[0]) for cells in crops.values()) == offsets
-        assert crops["logits"][3] == f"{height} × {width}"
-        said = page.locator(".fcn-alignment output").inner_text()
-        assert said.endswith(
-            f"{height} × {width}: crop offsets {', '.join(map(str, offsets))}.".replace("-", "−")
-        )
-
-
-def expected_sizes(model, image):
-    """The height and width of the image and of the layers that the figure has to show."""
-    import keras
-
-    first = 2 if keras.backend.backend() == "torch" else 1
-    sizes = {"image": image}
-    for layer in model.layers:
-        if SHOWN_LAYERS.match(layer.name):
-            height, width = layer.output.shape[first : first + 2]
-            sizes[layer.name] = f"{height} × {width}"
-    if "input_padding" in sizes:
-        # The model computes a part of these; the figure shows the maps of the whole padded image.
-        whole = [int(side) + 198 for side in image.split(" × ")]
-        sizes["input_padding"] = " × ".join(map(str, whole))
-        for block, last in ((1, "conv2"), (2, "conv2"), (3, "conv3")):
-            sizes[f"block{block}_{last}"] = " × ".join(map(str, whole))
-            whole = [-(-side // 2) for side in whole]
-            sizes[f"block{block}_pool"] = " × ".join(map(str, whole))
-    return sizes
-
-
-def table_rows(page, kind):
-    """The texts of the cells of each row of the alignment figure's table, by name."""
-    return page.evaluate(
-        """(kind) => Object.fromEntries(
-            [...document.querySelectorAll(`.fcn-alignment tr[data-${kind}]`)].map((row) => [
-                row.dataset[kind], [...row.querySelectorAll("td")].map((cell) => cell.textContent),
-            ]))""",
-        kind,
-    )
-
-
-def number(text):
-    return float(text.replace("−", "-"))
-
-
-@pytest.mark.parametrize("value", ["0", "-3", "2.5", "", "5000"])
-def test_the_alignment_figure_refuses_what_is_no_size(value, tab):
-    page = tab("learn/figure-alignment/")
-    height = page.get_by_label("Image height")
-    height.fill(value)
-    assert height.get_attribute("aria-invalid") == "true"
-    assert "must be whole numbers" in page.locator(".fcn-alignment output").inner_text()
-    assert page.locator(".fcn-alignment tr[data-layer]").count() == 0
-
-
-def test_the_alignment_figure_works_by_keyboard(tab):
-    page = tab("learn/figure-alignment/")
-    page.get_by_label("Image height").focus()
-    page.keyboard.press("Control+a")
-    page.keyboard.type("240")
-    page.keyboard.press("Tab")
-    page.keyboard.type("320")
-    page.keyboard.press("Tab")
-    page.keyboard.press("ArrowDown")
-    said = page.locator(".fcn-alignment output")
-    assert said.get_attribute("aria-live") == "polite"
-    assert said.inner_text() == "FCN-8s, image 240 × 320: crop offsets −1, −1, 4."
-
-
-def matrices():
-    yield [[0] * 3] * 3
-    yield [[50, 2, 0], [0, 0, 0], [1, 0, 9]]  # A class absent from the truth alone.
-    yield [[50, 0, 2], [0, 0, 0], [1, 0, 9]]  # From truth and prediction.
-    yield [[999_999_999, 0, 1], [3, 7, 0], [0, 0, 0]]
-    draw = random.Random(0)
-    for _ in range(5):
-        yield [[draw.choice([0, draw.randrange(100)]) for _ in range(3)] for _ in range(3)]
-
-
-def test_the_metrics_figure_has_the_scores_of_the_metrics(tab):
-    from keras_fcn import metrics
-
-    page = tab("learn/figure-metrics/")
-    cells = page.locator(".fcn-metrics table input")
-    assert cells.count() == 9
-    for matrix in matrices():
-        for index, value in enumerate(itertools.chain(*matrix)):
-            cells.nth(index).fill(str(value))
-        shown = scores(page)
-        assert len(shown) == 4
-        for name, value in shown.items():
-            assert value == pytest.approx(float(getattr(metrics, name)(matrix)), abs=1e-12), matrix
-        said = page.locator(".fcn-metrics output").inner_text()
-        assert f"mean IoU {metrics.mean_iou(matrix):.4f}" in said
-    page.get_by_label("Pixels of ignore_class").fill("77")
-    assert scores(page) == shown
-    cells.nth(4).fill("-1")
-    assert scores(page) == {}
-    assert "must be a whole number" in page.locator(".fcn-metrics output").inner_text()
-
-
-def scores(page):
-    return page.evaluate(
-        """() => Object.fromEntries([...document.querySelectorAll(".fcn-metrics tr[data-score]")]
-            .map((row) => [row.dataset.score, Number(row.dataset.value)]))"""
-    )
+        assert page.evaluate(SCHEME) == "slate"
+    page.context.close()

@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
 
 from keras_fcn.data.drawn_shapes import SHAPES, draw_shapes
+
+pytestmark = pytest.mark.any_backend
 
 
 def test_images_hold_every_class_and_follow_from_the_seed():

@@ -336,6 +336,7 @@ class TestCamvidLabels:
         assert asked == ["/official.zip", "/mirror.zip"]
         assert sorted(examples(builder, "validation")) == ["val_a.png", "val_b.png"]
 
+    @pytest.mark.gate
     @pytest.mark.filterwarnings("ignore:camvid is built without its split test")
     def test_the_true_data_are_367_and_101_images(self, tmp_path, shared):
         builder = build("camvid", tmp_path, shared / "camvid")
