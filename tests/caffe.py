@@ -90,7 +90,7 @@ def paper_layers(values):
     return layers
 
 
-def prototxt(stride, *, num_classes, fc_units, size, at_once=False):
+def prototxt(stride, *, num_classes, filters, fc_units, size, at_once=False):
     """The network as REFERENCE's table of layers describes it, for another reader than ours."""
     lines = [
         'input: "data"',
@@ -126,10 +126,10 @@ def prototxt(stride, *, num_classes, fc_units, size, at_once=False):
         return add(name, "Crop", [x, reference], f"crop_param {{ axis: 2 offset: {offset} }}")
 
     x, pools = "data", {}
-    for block, convolutions in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3)):
+    convolutions_of_blocks = zip(filters, (2, 2, 3, 3, 3), strict=True)
+    for block, (outputs, convolutions) in enumerate(convolutions_of_blocks, start=1):
         for number in range(1, convolutions + 1):
             pad = 100 if block == number == 1 else 1
-            outputs = min(64 * 2 ** (block - 1), 512)
             x = convolution(x, f"conv{block}_{number}", outputs, 3, pad, relu=True)
         pools[block] = x = add(
             f"pool{block}", "Pooling", [x], "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"

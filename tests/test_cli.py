@@ -23,12 +23,13 @@ from PIL import Image
 from training.three_layers import ThreeLayers
 
 from keras_fcn import FCN8s, FCN16s, FCN32s, label_spaces
-from keras_fcn.cli import main
+from keras_fcn.cli import commands, main
 from keras_fcn.cli.commands import LABEL_SPACES
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
 from keras_fcn.training.recipe import MODELS
+from keras_fcn.training.run import Run
 from keras_fcn.training.trained import open_model
 
 FAST = ["--padding", "same", "--fc-units", "4", "--model", "fcn32s", "--num-classes", "3"]
@@ -127,6 +128,18 @@ class TestMainJob:
         assert main(["predict", run, f"{images}/a.png", f"{images}/a.jpg", "--out", run]) == 1
         assert "must differ in their names" in error_of(capsys)
         assert image.read_bytes() == before
+
+
+@pytest.mark.any_backend
+def test_the_best_epoch_of_a_run_is_printed_and_not_the_last(tmp_path, capsys):
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    scores = [{"val_mean_iou": value, "val_pixel_accuracy": 0.75} for value in (0.25, 0.5, 0.125)]
+    run.write_history([{"epoch": n, "loss": 1.0, **row} for n, row in enumerate(scores, start=1)])
+    commands._print_best_epoch(run)
+    printed = capsys.readouterr().out
+    assert "run: best epoch, 2 of 3" in printed
+    assert "mean IoU                   0.5000" in printed
 
 
 @pytest.mark.any_backend

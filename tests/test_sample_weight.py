@@ -277,7 +277,9 @@ class TestMetrics:
 
 @pytest.mark.parametrize("shape", [(3,), (4,), (3, 4), (2, 4, 3), (2, 3, 4, 4), (2, 1, 3, 4, 1)])
 @pytest.mark.parametrize(
-    "use", [Focal(), Dice(), SparseCategoricalCrossentropy(from_logits=True), "metric"], ids=str
+    "use",
+    [Focal(), Dice(), SparseCategoricalCrossentropy(from_logits=True), "metric"],
+    ids=["focal", "dice", "cross_entropy", "metric"],
 )
 def test_weights_of_another_shape_are_refused(use, shape):
     logits, label_map = example()

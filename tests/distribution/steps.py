@@ -1,7 +1,7 @@
 """Trains small models, on one device or several, and writes what came out; run as a process.
 
 Arguments: a folder to write to, and `DEFAULTS` in JSON with other values. Each scenario gives a
-file `SCENARIO-PROCESS.npz`.
+file `SCENARIO-PROCESS.npz`; of several processes, the second one then ends.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import numpy as np
 
 DEFAULTS = {
     "backend": "tensorflow",
-    "parallel": None,  # Or "data", or "model", of two shards.
     "devices": 1,
     "process": 0,
     "processes": 1,
@@ -22,28 +21,31 @@ DEFAULTS = {
 }
 SCENARIOS = {
     "paper's sum": {"loss": "sum"},
-    "mean": {},
+    "mean": {"evaluated": True},
     "gradients in bfloat16": {"gradients": "bfloat16"},
     "focal": {"loss": "focal"},
     "dice": {"loss": "dice"},
     "lovasz": {"loss": "lovasz"},
     "weighted sum": {"loss": "weighted sum"},
     "uneven batches": {"examples": 13, "batch_size": 6},
-    "generator": {"generator": True, "examples": 19},
+    "generator": {"generator": True, "examples": 19, "evaluated": True},
     "batch by batch": {"batch_by_batch": True, "examples": 24},
     "dropout": {"dropout_rate": 0.5},
     "dropout again": {"dropout_rate": 0.5},
     "fcn": {"fcn": True, "examples": 16},
+    "split kernels": {"parallel": "model", "evaluated": True},
 }
 DEFAULT_SCENARIO = {
     "loss": "mean",
-    "examples": 40,
+    "examples": 24,
     "batch_size": 8,  # Divides by all devices: JAX does not split one that does not.
     "dropout_rate": 0,
     "generator": False,
     "batch_by_batch": False,
     "fcn": False,
     "gradients": None,
+    "evaluated": False,
+    "parallel": "data",  # Or "model", of two shards.
 }
 NUM_CLASSES, IGNORED = 3, 255
 
@@ -115,16 +117,16 @@ def fcn(dropout_rate):
     from helpers import NARROW_FILTERS
 
     from keras_fcn import FCN32s
-    from keras_fcn.models import vgg16
 
-    vgg16._FILTERS = NARROW_FILTERS
-    model = FCN32s(NUM_CLASSES, fc_units=16, padding="same", dropout_rate=dropout_rate)
+    options = {"filters": NARROW_FILTERS, "fc_units": 16, "padding": "same"}
+    model = FCN32s(NUM_CLASSES, **options, dropout_rate=dropout_rate)
     layer = model.get_layer("score_fr")  # Its zeros would keep gradients from all before it.
     layer.kernel.assign(np.random.default_rng(1).normal(0, 1e-2, layer.kernel.shape))
     return model
 
 
-def run(scenario, context, process, processes):
+def run(scenario, process=0, processes=1, on_several=False):
+    """Returns a dictionary of arrays; on one device alone unless `on_several`."""
     import keras
 
     from keras_fcn.metrics import MeanIoU
@@ -132,8 +134,7 @@ def run(scenario, context, process, processes):
     options = {**DEFAULT_SCENARIO, **SCENARIOS[scenario]}
     batch_size = -(-options["batch_size"] // processes)
     keras.utils.set_random_seed(7)
-    if options["gradients"]:
-        context = functools.partial(context, gradients=options["gradients"])
+    context = context_of(options) if on_several else contextlib.nullcontext
     with context():
         model = (fcn if options["fcn"] else small_model)(options["dropout_rate"])
         optimizer, loss = objective(options["loss"])
@@ -154,7 +155,7 @@ def run(scenario, context, process, processes):
         images, label_maps = share(examples(8), 8, process, processes)
         losses.append(model.test_on_batch(images, label_maps)[0])
         result["prediction"] = model.predict_on_batch(images)
-    else:
+    elif options["evaluated"]:
         # Of the last batch, a single example, most replicas and processes get none.
         images, label_maps = share(examples(17), options["batch_size"], process, processes)
         if options["generator"]:
@@ -177,6 +178,14 @@ def run(scenario, context, process, processes):
 
         result["told"] = gather("first" if process == 0 else "the second")
     return result
+
+
+def context_of(options):
+    from keras_fcn.distribution import data_parallel, model_parallel
+
+    if options["parallel"] == "model":
+        return functools.partial(model_parallel, 2)
+    return functools.partial(data_parallel, gradients=options["gradients"])
 
 
 def masks():
@@ -205,18 +214,15 @@ def main(folder, arguments):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     import keras
 
-    from keras_fcn.distribution import data_parallel, model_parallel
-
-    context = {
-        None: contextlib.nullcontext,
-        "data": data_parallel,
-        "model": lambda: model_parallel(2),
-    }[arguments["parallel"]]
     for scenario in arguments["scenarios"]:
-        result = run(scenario, context, arguments["process"], arguments["processes"])
+        result = run(scenario, arguments["process"], arguments["processes"], on_several=True)
         assert keras.distribution.distribution() is None, "the global distribution has changed"
         np.savez(Path(folder) / f"{scenario}-{arguments['process']}.npz", **result)
         print(scenario, flush=True)
+    if arguments["processes"] > 1:
+        from distribution.lost import lose_the_second
+
+        lose_the_second()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from distribution.two_processes import BACKEND, PACKAGE, TRAIN, TwoProcesses, environment, torchrun
-from helpers import write_pairs
+from helpers import NARROW_FILTERS, write_pairs
 
 from keras_fcn.cli import main
 from keras_fcn.training.run import Run
 from keras_fcn.training.splits import Split
 
-pytestmark = pytest.mark.usefixtures("narrow_blocks")
-slow_but_on_torch = pytest.mark.slow if BACKEND != "torch" else lambda test: test
+gate_on_torch = pytest.mark.gate if BACKEND == "torch" else pytest.mark.slow
 LOST = (
     "keras-fcn: error: Another process of this training has ended. What {} holds is whole: start "
     "all processes again with --or-resume, which goes on from its last checkpoint (torchrun "
@@ -29,8 +27,9 @@ LOST = (
 
 def arguments_of(folder, names):
     """Options of four steps, in two epochs of two."""
-    images, labels = write_pairs(folder, names)
+    images, labels = write_pairs(folder, names, size=(8, 10))
     settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 16}
+    settings |= {"filters": list(NARROW_FILTERS)}
     settings |= {"model": "fcn32s", "freeze": "block4", "dropout_rate": 0.0, "steps": 4}
     # Adam divides by the gradient's size, which blows up rounding errors.
     settings |= {"batch_size": 2, "optimizer": "coupled_sgd", "learning_rate": 0.1}
@@ -71,7 +70,7 @@ def assert_same_run(folder, wanted, atol):
     assert not list(folder.glob(".unfinished*"))
 
 
-@slow_but_on_torch
+@gate_on_torch
 def test_two_processes_leave_the_run_of_one(settings, unbroken, tmp_path, monkeypatch):
     # A single process would take the fifth image, too.
     read = Split.__len__
@@ -146,7 +145,10 @@ class TestOtherNumberOfProcesses:
 
     @pytest.mark.parametrize(
         "killed",
-        [pytest.param(0, id="first"), pytest.param(1, id="second", marks=pytest.mark.slow)],
+        [
+            pytest.param(0, id="first", marks=pytest.mark.gate),
+            pytest.param(1, id="second", marks=pytest.mark.slow),
+        ],
     )
     def test_killed_with_two_and_ended_by_one(self, options, whole, tmp_path, killed):
         out = tmp_path / "run"
@@ -167,42 +169,3 @@ class TestOtherNumberOfProcesses:
         with TwoProcesses(tmp_path / "two", ["--resume", str(out), "--devices=all"]) as two:
             assert two.end() == [0, 0], two.told()
         assert_same_run(out, whole, atol=1e-5)
-
-
-@slow_but_on_torch
-class TestRefused:
-    """Before the first step, in both processes, and with nothing written."""
-
-    @pytest.mark.parametrize("what", ["data", "settings", "code"])
-    def test_what_the_processes_do_not_have_alike(self, settings, tmp_path, what):
-        options = ["--devices=all", "--out", str(tmp_path / "run")]
-        second = {"arguments": [*settings, *options]}
-        if what == "data":
-            second["arguments"] = [*arguments_of(tmp_path / "data", "abcdf"), *options]
-        elif what == "settings":
-            second["arguments"] = [*settings, "--set=learning_rate=0.2", *options]
-        else:
-            copy = shutil.copytree(Path(PACKAGE) / "keras_fcn", tmp_path / "code" / "keras_fcn")
-            with (copy / "losses.py").open("a") as file:
-                file.write("# A comment.\n")
-            second["package"] = str(copy.parent)
-        self.assert_refused(
-            tmp_path,
-            [*settings, *options],
-            f"All processes must have the same {what}. Received: ",
-            second,
-        )
-
-    def test_a_batch_that_does_not_divide(self, settings, tmp_path):
-        options = ["--set=batch_size=3", "--devices=all", "--out", str(tmp_path / "run")]
-        message = "`batch_size` must divide by the number of processes, 2"
-        self.assert_refused(tmp_path, [*settings, *options], message)
-
-    def assert_refused(self, tmp_path, options, message, second=None):
-        with TwoProcesses(tmp_path / "told", options, second) as two:
-            assert two.end() == [1, 1], two.told()
-        for number in range(2):
-            told = two.errors(number)
-            assert told.splitlines()[-1].startswith(f"keras-fcn: error: {message}"), told
-            assert told.count("error: ") == 1
-        assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Several devices of TensorFlow and JAX, and two processes of them, do what one device does."""
 
+import functools
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from distribution import lost, steps
 from distribution.two_processes import free_address, place
 
 import keras_fcn
@@ -18,18 +20,19 @@ BACKEND = keras.backend.backend()
 if BACKEND == "torch":
     pytest.skip("PyTorch has processes alone, see test_torch.py", allow_module_level=True)
 
-STEPS = Path(__file__).with_name("steps.py")
+several = pytest.mark.gate
+STEPS = Path(steps.__file__)
 DEVICES = {"tensorflow": 2, "jax": 4}[BACKEND]
 SCENARIOS = ["paper's sum", "mean", "weighted sum", "lovasz", "uneven batches", "fcn"]
 OF_PROCESSES = ["paper's sum", "mean", "uneven batches"]
 DROPOUT = ["dropout", "dropout again"]
 ROUNDED = [] if BACKEND == "jax" else ["gradients in bfloat16"]
+SPLIT = ["split kernels"] if BACKEND == "jax" else []
 
 
 def start(folder, environment, **arguments):
     """Starts `steps.py` as a process of this backend."""
-    folder.mkdir(exist_ok=True)
-    arguments = {"backend": BACKEND, "scenarios": [*SCENARIOS, *DROPOUT], **arguments}
+    arguments = {"backend": BACKEND, **arguments}
     devices = arguments.get("devices", 1)
     path = os.pathsep.join([str(Path(keras_fcn.__file__).parents[1]), str(STEPS.parents[1])])
     return subprocess.Popen(
@@ -46,40 +49,48 @@ def start(folder, environment, **arguments):
     )
 
 
-def results(folder, *processes):
-    for process in processes:
-        printed, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, printed[-5000:]
-
-    def found(scenario, number=0):
-        return dict(np.load(folder / f"{scenario}-{number}.npz"))
-
-    return found
-
-
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("one")
-    return results(folder, start(folder, {}))
+def one():
+    """Function of a scenario to what it gives on one device, in this process."""
+    return functools.cache(steps.run)
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Devices of one process."""
     folder = tmp_path_factory.mktemp("many")
-    options = {"devices": DEVICES, "scenarios": [*SCENARIOS, *DROPOUT, *ROUNDED]}
-    return results(folder, start(folder, {}, parallel="data", **options))
+    scenarios = [*SCENARIOS, *DROPOUT, *ROUNDED, *SPLIT]
+    process = start(folder, {}, devices=DEVICES, scenarios=scenarios)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed[-5000:]
+    return lambda scenario: dict(np.load(folder / f"{scenario}-0.npz"))
+
+
+class Two:
+    """Two processes that have ended; `printed` is what the first one printed."""
+
+    def __init__(self, folder):
+        self._folder, addresses = folder, [free_address(), free_address()]
+        scenarios = [*OF_PROCESSES, *ROUNDED]
+        processes = [
+            start(folder, place(n, addresses), scenarios=scenarios, process=n, processes=2)
+            for n in range(2)
+        ]
+        try:
+            told = [process.communicate(timeout=600)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [lost.NOTICED, -9], "".join(told)
+        self.printed = told[0]
+
+    def __call__(self, scenario, number=0):
+        return dict(np.load(self._folder / f"{scenario}-{number}.npz"))
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    folder, addresses = tmp_path_factory.mktemp("two"), [free_address(), free_address()]
-    processes = []
-    for number in range(2):
-        placed = {"parallel": "data", "process": number, "processes": 2}
-        scenarios = [*OF_PROCESSES, *ROUNDED]
-        processes.append(start(folder, place(number, addresses), scenarios=scenarios, **placed))
-    return results(folder, *processes)
+    return Two(tmp_path_factory.mktemp("two"))
 
 
 def assert_trains_alike(found, wanted):
@@ -101,9 +112,10 @@ def assert_gradients_are_rounded(found, exact):
     assert 1e-5 < difference < 1e-2
 
 
+@several
 class TestDevices:
     @pytest.mark.parametrize("scenario", SCENARIOS)
-    def test_weights_after_five_steps_are_those_of_one_device(self, one, many, scenario):
+    def test_weights_after_some_steps_are_those_of_one_device(self, one, many, scenario):
         assert_trains_alike(many(scenario), one(scenario))
 
     def test_every_example_counts_once_in_an_evaluation_that_does_not_divide(self, one, many):
@@ -128,9 +140,10 @@ class TestDevices:
             assert (masks[0] != masks[1]).mean() == pytest.approx(0.5, abs=0.2)
 
 
+@several
 class TestProcesses:
     @pytest.mark.parametrize("scenario", OF_PROCESSES)
-    def test_weights_after_five_steps_are_those_of_one_device(self, one, two_processes, scenario):
+    def test_weights_after_some_steps_are_those_of_one_device(self, one, two_processes, scenario):
         for number in range(2):
             assert_trains_alike(two_processes(scenario, number), one(scenario))
 
@@ -153,6 +166,9 @@ class TestProcesses:
         for number in range(2):
             assert two_processes("mean", number)["told"].tolist() == ["first", "the second"]
 
+    def test_the_backend_may_be_the_first_to_notice_that_one_is_lost(self, two_processes):
+        assert two_processes.printed.splitlines()[-1].startswith(lost.LOST)
+
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX alone adds up gradients within its step")
 def test_gradients_in_bfloat16_are_refused():
@@ -167,11 +183,10 @@ def test_gradients_of_an_unknown_kind_are_refused():
         pass
 
 
+@several
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX splits kernels among devices")
-class TestModelParallel:
-    def test_fc6_and_fc7_are_split_and_train_as_on_one_device(self, one, tmp_path):
-        options = {"parallel": "model", "devices": DEVICES, "scenarios": ["mean"]}
-        found = results(tmp_path, start(tmp_path, {}, **options))("mean")
-        assert_trains_alike(found, one("mean"))
-        whole = one("mean")["outputs of fc6 on a device"]
-        assert found["outputs of fc6 on a device"] == whole // 2
+def test_fc6_and_fc7_are_split_and_train_as_on_one_device(one, many):
+    found, wanted = many("split kernels"), one("mean")
+    assert_trains_alike(found, wanted)
+    whole = wanted["outputs of fc6 on a device"]
+    assert found["outputs of fc6 on a device"] == whole // 2

@@ -9,51 +9,56 @@ import keras
 import numpy as np
 import pytest
 
-import keras_fcn
-
 if keras.backend.backend() != "torch":
     pytest.skip("torch.distributed is of PyTorch", allow_module_level=True)
 
-from distribution import torch_worker
+from distribution import lost, torch_worker
+from distribution.two_processes import PACKAGE, free_address, place
 
+pytestmark = pytest.mark.gate
 WORKER = Path(torch_worker.__file__)
-
-
-def run_two(folder, *names):
-    """The finished torchrun; the processes write what they found into `folder`."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    path = os.pathsep.join([keras_fcn_folder(), str(WORKER.parents[1])])
-    return subprocess.run(
-        [*command, str(WORKER), str(folder), *names],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-def keras_fcn_folder():
-    return str(Path(keras_fcn.__file__).parents[1])
-
-
 SLOW = ("coarser_heads", "frozen_layers", "region_losses_empty", "no_trace")
+
+
+class Two:
+    """Two processes that have ended; `printed` is what the first one printed."""
+
+    def __init__(self, folder, names):
+        self.folder, addresses = folder, [free_address(), free_address()]
+        path = os.pathsep.join([PACKAGE, str(WORKER.parents[1])])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(WORKER), str(folder), *names],
+                env=environment | place(number, addresses),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(2)
+        ]
+        try:
+            told = [process.communicate(timeout=600) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        codes = [process.returncode for process in processes]
+        assert codes == [lost.NOTICED, -9], "\n".join(err[-5000:] for _, err in told)
+        self.printed = told[0][0]
+
+    def __call__(self, name):
+        return [dict(np.load(self.folder / f"{name}-{rank}.npz")) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Function of the name of a scenario to what both processes found."""
-    folder = tmp_path_factory.mktemp("two")
-    found = set()
+    names = sorted(set(torch_worker.SCENARIOS) - set(SLOW))
+    return Two(tmp_path_factory.mktemp("two"), names)
 
-    def find(name):
-        if name not in found:
-            names = SLOW if name in SLOW else sorted(set(torch_worker.SCENARIOS) - set(SLOW))
-            done = run_two(folder, *names)
-            assert done.returncode == 0, done.stderr[-5000:]
-            found.update(names)
-        return [dict(np.load(folder / f"{name}-{rank}.npz")) for rank in range(2)]
 
-    return find
+@pytest.fixture(scope="module")
+def two_slow(tmp_path_factory):
+    return Two(tmp_path_factory.mktemp("slow"), SLOW)
 
 
 def alone(name):
@@ -67,19 +72,18 @@ def assert_all_close(found, wanted, **tolerance):
 
 
 class TestTraining:
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "summed_loss",
-            "mean_loss",
-            "mean_loss_empty",
-            "region_losses",
-            pytest.param("region_losses_empty", marks=pytest.mark.slow),
-            pytest.param("coarser_heads", marks=pytest.mark.slow),
-            pytest.param("frozen_layers", marks=pytest.mark.slow),
-        ],
-    )
+    NAMES = ("summed_loss", "mean_loss", "mean_loss_empty", "region_losses")
+
+    @pytest.mark.parametrize("name", NAMES)
     def test_weights_and_logs_are_those_of_one_process(self, two, name):
+        self.check_weights_and_logs(two, name)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["region_losses_empty", "coarser_heads", "frozen_layers"])
+    def test_so_they_are_in_rarer_cases(self, two_slow, name):
+        self.check_weights_and_logs(two_slow, name)
+
+    def check_weights_and_logs(self, two, name):
         first, second = two(name)
         wanted = alone(name)
         assert_all_close(first, second, rtol=0, atol=0)
@@ -108,9 +112,9 @@ class TestTraining:
         np.testing.assert_array_equal(first["fc7/kernel"], second["fc7/kernel"])
 
     @pytest.mark.slow
-    def test_the_model_shows_no_trace_of_it(self, two):
+    def test_the_model_shows_no_trace_of_it(self, two_slow):
         wanted = alone("no_trace")
-        for found in two("no_trace"):
+        for found in two_slow("no_trace"):
             assert_all_close(found, wanted)
             assert found["names_are_kept"]
             assert found["layers_are_kept"]
@@ -120,10 +124,13 @@ class TestTraining:
         for found in two("loss_of_the_own_share"):
             assert "`loss` must be one of keras_fcn.losses" in str(found["error"])
 
-    def test_shares_of_fewer_batches_fail_instead_of_waiting(self, tmp_path):
-        done = run_two(tmp_path, "uneven_fit")
-        assert done.returncode != 0
-        assert "`x` must have as many batches in every process" in done.stderr
+    def test_shares_of_fewer_batches_fail_instead_of_waiting(self, two):
+        error = (two.folder / "uneven_fit-1").read_text()
+        assert error.startswith("`x` must have as many batches in every process.")
+        assert not (two.folder / "uneven_fit-0").exists()
+
+    def test_the_backend_may_be_the_first_to_notice_that_one_is_lost(self, two):
+        assert two.printed.splitlines()[-1].startswith(lost.LOST)
 
 
 def test_others_wait_for_the_first_for_longer_than_the_timeout(two):

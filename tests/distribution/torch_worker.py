@@ -1,11 +1,13 @@
-"""What each of several processes does in `test_torch.py`; run by torchrun, or called for one alone.
+"""What each of two processes does in `test_torch.py`, or one alone; the second one then ends.
 
 Every function returns a dictionary of arrays.
 """
 
 import datetime
 import functools
+import os
 import pickle
+import signal
 import sys
 import tempfile
 import time
@@ -14,7 +16,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import torch
-from helpers import randomize, variables_as_numpy, write_pairs
+from distribution.lost import lose_the_second
+from helpers import NARROW_FILTERS, randomize, variables_as_numpy, write_pairs
 from PIL import Image
 
 from keras_fcn import FCN8s, FCN32s, losses, metrics
@@ -53,7 +56,8 @@ class Batches(keras.utils.PyDataset):
 
 
 def small_model(rank, kind=FCN32s, **options):
-    options = {"padding": "same", "fc_units": 16, "fc6_kernel_size": 3, **options}
+    options = {"filters": NARROW_FILTERS, "fc_units": 16, "fc6_kernel_size": 3, **options}
+    options |= {"padding": "same"}
     keras.utils.set_random_seed(rank)
     model = kind(NUM_CLASSES, **{"dropout_rate": 0.0, **options})
     # Another in each process: the first one's count.
@@ -90,7 +94,7 @@ def share(rank, world, rows):
 def summed_loss(rank, world):
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED, reduction="sum")
     batches = Batches(share(rank, world, EVENLY))
-    return fitted(small_model(rank, FCN8s), batches, CoupledSGD(1e-8), loss, epochs=2)
+    return fitted(small_model(rank, FCN8s), batches, CoupledSGD(1e-7), loss, epochs=2)
 
 
 def mean_loss(rank, world, rows=UNEVENLY):
@@ -232,9 +236,15 @@ def slow_first(rank, world):
         set_timeout(timeout)
 
 
-def uneven_fit(rank, world):
+def uneven_fit(folder, rank):
+    """The second process has a batch less, finds that out, writes it down and ends."""
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
-    return fitted(tiny_model(rank), Batches(steps=range(5 - rank)), CoupledSGD(1e-3), loss)
+    batches = Batches(steps=range(5 - rank))
+    try:
+        fitted(tiny_model(rank), batches, CoupledSGD(1e-3), loss)
+    except ValueError as error:
+        (folder / f"uneven_fit-{rank}").write_text(str(error))
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def shares_of_files(rank, world):
@@ -291,7 +301,6 @@ if __name__ == "__main__":
     folder, *names = sys.argv[1:]
     torch_processes.join()
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    for name in names or SCENARIOS:
-        scenario = SCENARIOS.get(name) or globals()[name]
-        np.savez(Path(folder) / f"{name}-{rank}.npz", **scenario(rank, world))
-    torch.distributed.destroy_process_group()
+    for name in names:
+        np.savez(Path(folder) / f"{name}-{rank}.npz", **SCENARIOS[name](rank, world))
+    lose_the_second(functools.partial(uneven_fit, Path(folder), rank))

@@ -14,7 +14,7 @@ import keras_fcn
 
 BACKEND = keras.backend.backend()
 PACKAGE = str(Path(keras_fcn.__file__).parents[1])
-TRAIN = (str(Path(__file__).parents[1] / "narrow_command.py"), "train")
+TRAIN = ("-m", "keras_fcn", "train")
 
 
 class TwoProcesses:

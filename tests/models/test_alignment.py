@@ -1,10 +1,12 @@
 import keras
 import pytest
+from helpers import NARROW_FILTERS
 
 import keras_fcn
 from keras_fcn.models import alignment
 from keras_fcn.models.alignment import fcn_crop_offsets
 
+pytestmark = pytest.mark.any_backend
 SKIPS = {"FCN32s": (), "FCN16s": ("pool4",), "FCN8s": ("pool4", "pool3")}
 
 
@@ -53,7 +55,7 @@ def test_maps_half_a_pixel_apart_do_not_align():
 @pytest.mark.parametrize("name", ["FCN32s", "FCN16s", "FCN8s"])
 def test_every_path_of_the_built_model_lands_on_the_image(name, padding):
     """Walks the layers that Keras holds: at every sum and at the end the maps must agree."""
-    model = getattr(keras_fcn, name)(num_classes=2, fc_units=2, padding=padding)
+    model = getattr(keras_fcn, name)(2, filters=NARROW_FILTERS, fc_units=2, padding=padding)
     maps = {}
     for layer in model.layers:
         # The layers that see the border, too, are called with the image first.

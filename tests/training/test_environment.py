@@ -1,10 +1,13 @@
 import os
+import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from keras_fcn.training import environment as module
-from keras_fcn.training.environment import environment, slow_precision
+from keras_fcn.training.environment import code_of_package, environment, slow_precision
 
 
 class TestEnvironment:
@@ -44,6 +47,18 @@ class TestEnvironment:
         assert slow_precision("mixed_bfloat16") is None
         flags.clear()
         assert slow_precision("mixed_bfloat16") is None
+
+
+@pytest.mark.any_backend
+def test_a_comment_makes_another_code_of_the_package(tmp_path, monkeypatch):
+    before = code_of_package()
+    source = Path(module.__file__)
+    copy = shutil.copytree(source.parents[1], tmp_path / "keras_fcn")
+    monkeypatch.setattr(module, "__file__", str(copy / "training" / source.name))
+    assert code_of_package() == before
+    with (copy / "losses.py").open("a") as file:
+        file.write("# A comment.\n")
+    assert code_of_package() != before
 
 
 def gpus_of_tensorflow(monkeypatch, names):

@@ -1,8 +1,8 @@
-"""Kills a training run and compares what it then goes on to.
+"""Kills a training run of the real command and compares what it then goes on to.
 
-The first time while a checkpoint is being written, then at random moments after it has begun.
+The first time while a checkpoint is being written; by `pytest -m slow`, at random moments, too.
 
-Twice by default; `KILLS=20 pytest -s tests/training/test_kill.py` for more, `KILL_SEED` for others.
+`KILLS=20 pytest -s -m slow tests/training/test_kill.py` for more, `KILL_SEED` for others.
 """
 
 import csv
@@ -11,18 +11,15 @@ import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from helpers import variables_as_numpy, write_pairs
+from helpers import NARROW_FILTERS, variables_as_numpy, write_pairs
 
+from keras_fcn.cli import main
 from keras_fcn.training.run import Run
 
-pytestmark = pytest.mark.usefixtures("narrow_blocks")
-
-COMMAND = Path(__file__).parents[1] / "narrow_command.py"
 KILLS = int(os.environ.get("KILLS", "2"))
 SEED = int(os.environ.get("KILL_SEED", "0"))
 
@@ -30,33 +27,26 @@ SEED = int(os.environ.get("KILL_SEED", "0"))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
-    write_pairs(folder, "abcde")
+    write_pairs(folder, "abcde", size=(8, 10))
     return folder
 
 
-def start(folder, *arguments):
-    """The command in a process of its own."""
-    command = [sys.executable, str(COMMAND), "train", *arguments]
-    log = (folder / "log").open("a")
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-
-
-def train(folder, out):
-    """A checkpoint after every step: about half of the time one is being written."""
+def arguments(folder, out):
+    """Of `train`: a checkpoint after every step; much of the time one is being written."""
     settings = ["num_classes=3", "ignore_class=255", "padding=same", "fc_units=16", "model=fcn32s"]
     settings += ["epochs=2", "batch_size=2", "jitter=true", "ema=0.9"]
-    data = ["--images", "images", "--labels", "labels"]
-    data += ["--val-images", "images", "--val-labels", "labels"]
-    changes = [argument for setting in settings for argument in ("--set", setting)]
-    return start(folder, *data, *changes, "--checkpoint-every", "1", "--out", out)
+    settings += [f"filters={list(NARROW_FILTERS)}"]
+    images, labels = str(folder / "images"), str(folder / "labels")
+    data = ["--images", images, "--labels", labels, "--val-images", images, "--val-labels", labels]
+    changes = [f"--set={setting}" for setting in settings]
+    return [*data, *changes, "--checkpoint-every", "1", "--out", str(out)]
 
 
-def resume(folder, out):
-    return start(folder, "--resume", out, "--checkpoint-every", "1")
-
-
-def end_of(process, folder):
-    assert process.wait(timeout=300) == 0, (folder / "log").read_text()
+def start(folder, out):
+    """The command in a process of its own."""
+    with (folder / "log").open("a") as log:
+        command = [sys.executable, "-m", "keras_fcn", "train", *arguments(folder, out)]
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def state(run):
@@ -75,33 +65,19 @@ def wait_for(path, process):
 
 
 @pytest.fixture(scope="module")
-def unbroken(folder):
-    """A run that nothing interrupted, and the seconds from its start to its folder and its end."""
-    started = time.monotonic()
-    process = train(folder, "unbroken")
-    wait_for(folder / "unbroken" / "config.toml", process)
-    begun = time.monotonic() - started
-    end_of(process, folder)
-    return folder / "unbroken", begun, time.monotonic() - started
+def whole(folder):
+    """A run that nothing interrupted."""
+    assert main(["train", *arguments(folder, folder / "whole")]) == 0
+    return folder / "whole"
 
 
-@pytest.mark.parametrize("kill", range(KILLS))
-def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(folder, unbroken, kill):
-    whole, begun, duration = unbroken
-    out = f"killed{kill}"
-    started = time.monotonic()
-    process = train(folder, out)
-    if kill == 0:
-        wait_for(folder / out / ".unfinished-last.npz", process)
-    else:
-        time.sleep(random.Random(f"{SEED}/{kill}").uniform(begun, duration))
-    process.kill()
-    process.wait()
-    has_begun = (folder / out).exists()
-    left = sorted(path.name for path in (folder / out).glob("*")) if has_begun else "nothing yet"
-    print(f"killed after {time.monotonic() - started:.1f} of {duration:.1f} s, leaving {left}")
-
-    end_of(resume(folder, out) if has_begun else train(folder, out), folder)
+def assert_goes_on_to(whole, folder, out):
+    """Goes on with what a killed process has left, if anything."""
+    begun = (folder / out).exists()
+    left = sorted(path.name for path in (folder / out).glob("*")) if begun else "nothing yet"
+    print(f"killed, leaving {left}")
+    again = ["--resume", str(folder / out)] if begun else arguments(folder, folder / out)
+    assert main(["train", *again]) == 0
     np.testing.assert_allclose(history(folder / out), history(whole), rtol=1e-5)
     found, expected = state(folder / out), state(whole)
     assert found.keys() == expected.keys()
@@ -113,3 +89,33 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_unbroken_one(folder, unbroken
         np.testing.assert_allclose(model[name], value, rtol=0, atol=tolerance, err_msg=name)
     assert (folder / out / "report.html").is_file()
     assert not list(folder.glob(f"{out}/.unfinished*"))
+
+
+@pytest.mark.gate
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(folder, whole):
+    process = start(folder, folder / "writing")
+    wait_for(folder / "writing" / ".unfinished-last.npz", process)
+    process.kill()
+    assert process.wait() == -9, (folder / "log").read_text()
+    assert_goes_on_to(whole, folder, "writing")
+
+
+@pytest.fixture(scope="module")
+def seconds(folder):
+    """From the start of a process to its folder, and to its end."""
+    started = time.monotonic()
+    process = start(folder, folder / "timed")
+    wait_for(folder / "timed" / "config.toml", process)
+    begun = time.monotonic() - started
+    assert process.wait(timeout=300) == 0, (folder / "log").read_text()
+    return begun, time.monotonic() - started
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(1, KILLS))
+def test_a_run_killed_at_any_moment_goes_on(folder, whole, seconds, kill):
+    process = start(folder, folder / f"killed{kill}")
+    time.sleep(random.Random(f"{SEED}/{kill}").uniform(*seconds))
+    process.kill()
+    process.wait()
+    assert_goes_on_to(whole, folder, f"killed{kill}")

@@ -75,6 +75,8 @@ class TestAgainstCaffesFormula:
         for value, wanted in zip(model.get_weights(), expected, strict=True):
             np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.gate
+    @pytest.mark.any_backend
     def test_pytorchs_sgd_with_parameter_groups(self):
         torch = pytest.importorskip("torch", reason="compared with PyTorch's own SGD")
         model = make_model()

@@ -41,6 +41,7 @@ def recipes():
             yield name, recipe
 
 
+@pytest.mark.any_backend
 class TestShippedRecipes:
     @pytest.mark.parametrize("name", RECIPES)
     def test_the_docstring_gives_a_command_that_the_parser_takes_for_this_recipe(self, name):
@@ -99,6 +100,7 @@ class TestShippedRecipes:
         assert list(stages.values()) == [find_recipe(name) for name in names]
 
 
+@pytest.mark.any_backend
 class TestSettings:
     @pytest.mark.parametrize(("name", "recipe"), recipes())
     def test_survive_toml(self, name, recipe):
@@ -181,6 +183,7 @@ class TestSettings:
             open_splits(Recipe(**changes))
 
 
+@pytest.mark.any_backend
 class TestSchedule:
     @pytest.mark.parametrize("accumulate", [1, 4])
     def test_it_follows_the_batches_also_where_several_make_one_update(self, accumulate):
@@ -197,6 +200,7 @@ class TestSchedule:
         assert rates[99] == pytest.approx(0)
 
 
+@pytest.mark.any_backend
 class TestLossNormalization:
     def test_the_papers_rate_with_a_mean_loss_is_refused_with_the_reason(self):
         with pytest.raises(ValueError, match=r"2\.5e-05 of the mean at 500x500"):

@@ -179,6 +179,7 @@ class TestPage:
         ]
 
 
+@pytest.mark.usefixtures("blank_plots")
 class TestScores:
     def test_headline_is_that_of_the_matrix(self, tmp_path):
         assert written(tmp_path).tables["Scores"] == [

@@ -2,7 +2,6 @@ import contextlib
 import csv
 import json
 import os
-import resource
 import shutil
 from pathlib import Path
 
@@ -10,39 +9,42 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import randomize, variables_as_numpy, write_pairs
+from helpers import NARROW_FILTERS, randomize, variables_as_numpy, write_pairs
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
+from training.test_run import files_of_at_most, without_permission
+from training.three_layers import FinerThreeLayers
 
+from keras_fcn import FCN16s
 from keras_fcn.cli import main
 from keras_fcn.data import find_pairs
-from keras_fcn.data.check import check_data
 from keras_fcn.label_spaces import generic
 from keras_fcn.training import Recipe, StagedRecipe, loop, resume, trainer
 from keras_fcn.training.checkpoint import read_facts
+from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run, Stages
 from keras_fcn.training.splits import Split
 from keras_fcn.training.trained import open_model
 
-pytestmark = pytest.mark.usefixtures("narrow_blocks")
-
 # Two steps an epoch, the second of one image.
 FAST = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 16, "epochs": 2}
+FAST |= {"filters": NARROW_FILTERS}
 STEPS = 2
+HEIGHT, WIDTH = SIZE = (8, 10)
+of_three_layers = pytest.mark.usefixtures("three_layers", "blank_plots")
 
 
 def small_recipe(folder):
-    images, labels = write_pairs(folder / "train", "abc")
-    val_images, val_labels = write_pairs(folder / "val", "de", seed=1)
+    images, labels = write_pairs(folder / "train", "abc", SIZE)
+    val_images, val_labels = write_pairs(folder / "val", "de", SIZE, seed=1)
     return Recipe(
         images=str(images),
         labels=str(labels),
         val_images=str(val_images),
         val_labels=str(val_labels),
         model="fcn32s",
-        freeze="block4",
         batch_size=2,
         **FAST,
     )
@@ -95,9 +97,10 @@ def interrupted_at(monkeypatch, owner, name, call):
             yield
 
 
+@of_three_layers
 class TestResume:
     @pytest.fixture(scope="class")
-    def unbroken(self, tmp_path_factory):
+    def unbroken(self, three_layers, blank_plots, tmp_path_factory):
         """The recipe, which is that of every test here, and a run that nothing interrupted."""
         folder = tmp_path_factory.mktemp("unbroken")
         # Steps large enough that the losses of the two batches differ.
@@ -140,6 +143,7 @@ class TestResume:
             wanted = {name: float(value) for name, value in wanted.items()}
             assert numbers == pytest.approx(wanted, abs=1e-5, nan_ok=True)
 
+    @pytest.mark.any_backend
     def test_of_a_run_without_checkpoint_begins_anew(self, unbroken, tmp_path):
         recipe, expected = unbroken
         run = Run(tmp_path / "run")
@@ -148,10 +152,11 @@ class TestResume:
         assert_equal(arrays(resume(run.path)), arrays(expected))
         assert not list(run.path.glob(".unfinished*"))
 
+    @pytest.mark.any_backend
     def test_refuses_other_data_and_a_damaged_checkpoint(self, unbroken, tmp_path, capsys):
         recipe, expected = unbroken
         # As many as before, one of which is another.
-        images, labels = write_pairs(tmp_path / "others", "abd")
+        images, labels = write_pairs(tmp_path / "others", "abd", SIZE)
         run = Run(tmp_path / "run")
         shutil.copytree(expected.path, run.path)
         config = (run.path / "config.toml").read_text()
@@ -170,25 +175,25 @@ class TestResume:
     @pytest.mark.any_backend
     def test_of_a_data_set_by_name_within_an_epoch(self, tmp_path, monkeypatch):
         for split, names in {"train": "abcde", "val": "fg"}.items():
-            images, labels = write_pairs(tmp_path / split, names)
+            images, labels = write_pairs(tmp_path / split, names, SIZE)
             os.renames(images, tmp_path / "camvid" / split)
             os.renames(labels, tmp_path / "camvid" / f"{split}annot")
         for path in tmp_path.glob("camvid/*annot/*.png"):
             label_map = np.asarray(Image.open(path))
             Image.fromarray(np.where(label_map == 255, 11, label_map)).save(path)
-        settings = {name: FAST[name] for name in ("padding", "fc_units", "epochs")}
+        settings = {name: FAST[name] for name in ("padding", "filters", "fc_units")}
         recipe = Recipe(
             data="camvid",
             manual_dir=str(tmp_path / "camvid"),
             data_dir=str(tmp_path / "tfds"),
             model="fcn32s",
-            freeze="block4",
             batch_size=2,
+            epochs=1,
             jitter=True,
             **settings,
         )
         expected = trainer.train(recipe, tmp_path / "unbroken")
-        with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", 5):
+        with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", 2):
             trainer.train(recipe, tmp_path / "run", checkpoint_every=1)
         assert read_facts(tmp_path / "run" / "last.npz")["step"] == 1
         run = resume(tmp_path / "run")
@@ -196,6 +201,7 @@ class TestResume:
         assert "camvid 1.0.0, train" in read_facts(run.state_path)["data"]
         assert "f.png" in (run.path / "report.html").read_text()
 
+    @pytest.mark.any_backend
     def test_refuses_settings_and_a_folder_without_a_run(self, tmp_path, capsys):
         assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
         assert "--resume must stand alone" in error_of(capsys)
@@ -203,6 +209,7 @@ class TestResume:
         assert "RUN must be a folder written by" in error_of(capsys)
 
 
+@of_three_layers
 class TestMisfortune:
     """One clear line, and a last checkpoint that is whole."""
 
@@ -221,8 +228,6 @@ class TestMisfortune:
             return tf.where(step == 1, image * float("nan"), image)
 
         monkeypatch.setattr(Split, "training_batches", poisoned)
-        # What is not a number does not pass frozen blocks on TensorFlow and JAX.
-        recipe = replace(recipe, freeze=None)
         order = Split(find_pairs(recipe.images, recipe.labels), generic(3, 255))
         (last,) = order.names_of_batch(recipe, epoch=1, step=1)
         with pytest.raises(ValueError, match="finite") as caught:
@@ -236,7 +241,7 @@ class TestMisfortune:
 
     def test_a_loss_that_is_not_a_number_before_the_first_checkpoint(self, recipe, tmp_path):
         # The first step makes weights whose products overflow in the second.
-        recipe = replace(recipe, freeze=None, learning_rate=1e30)
+        recipe = replace(recipe, learning_rate=1e30)
         with pytest.raises(ValueError, match="goes, as it had no checkpoint yet") as caught:
             trainer.train(recipe, tmp_path / "run")
         # In the loss, or in the weights where ReLU makes 0 of what is not a number.
@@ -244,6 +249,7 @@ class TestMisfortune:
         assert " step 2 of epoch 1, with " in str(caught.value)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.any_backend
     def test_weights_that_are_not_finite_are_never_written(self, recipe, tmp_path, monkeypatch):
         recipe = replace(recipe, val_images=None, val_labels=None)
         save_state = Run.save_state
@@ -260,61 +266,33 @@ class TestMisfortune:
         assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
 
     @pytest.mark.any_backend
-    def test_a_full_disk_under_the_model(self, recipe, tmp_path, monkeypatch):
-        save_model = Run.save_model
+    @pytest.mark.parametrize(
+        ("function", "call", "file"),
+        [
+            pytest.param("save_state", 2, "last.npz", marks=pytest.mark.gate),
+            ("save_model", 1, "best.keras"),
+        ],
+    )
+    def test_a_full_disk(self, recipe, tmp_path, monkeypatch, function, call, file):
+        write, calls = getattr(Run, function), []
 
-        def on_a_full_disk(run, model):
-            with _files_of_at_most(2**16):
-                save_model(run, model)
+        def on_a_full_disk(*args):
+            calls.append(function)
+            full = files_of_at_most(2**10) if len(calls) == call else contextlib.nullcontext()
+            with full:
+                write(*args)
 
-        monkeypatch.setattr(Run, "save_model", on_a_full_disk)
-        with pytest.raises(OSError, match=r"best\.keras cannot be written"):
-            trainer.train(recipe, tmp_path / "run")
-        self.check_that_it_goes_on(tmp_path / "run", monkeypatch)
-
-    def test_an_error_that_is_not_the_disks_keeps_its_words(self, recipe, tmp_path):
-        with pytest.raises(ValueError, match="a model of another kind"):
-            Run(tmp_path).write_report(_failing)
-
-    @pytest.mark.any_backend
-    def test_a_full_disk(self, recipe, tmp_path, monkeypatch):
-        """Files end at a size that the first state had and the second, of more history, has not."""
-        size = {}
-        save_state = Run.save_state
-
-        def on_a_full_disk(run, variables, facts):
-            if facts["epoch"] == 0:
-                save_state(run, variables, facts)
-                size["whole"] = run.state_path.stat().st_size
-                return
-            with _files_of_at_most(size["whole"] // 2):
-                save_state(run, variables, facts)
-
-        monkeypatch.setattr(Run, "save_state", on_a_full_disk)
-        with pytest.raises(OSError, match=r"last\.npz cannot be written.*File too large"):
+        monkeypatch.setattr(Run, function, on_a_full_disk)
+        with pytest.raises(OSError, match=f"{file} cannot be written"):
             trainer.train(recipe, tmp_path / "run")
         self.check_that_it_goes_on(tmp_path / "run", monkeypatch)
 
     @pytest.mark.any_backend
-    def test_a_folder_that_cannot_be_written_any_more(self, recipe, tmp_path, monkeypatch):
-        save_state = Run.save_state
-
-        def write_protected(run, variables, facts):
-            if facts["epoch"] == 0:
-                return save_state(run, variables, facts)
-            with _without_permission(run.path):
-                return save_state(run, variables, facts)
-
-        monkeypatch.setattr(Run, "save_state", write_protected)
-        with pytest.raises(OSError, match=r"last\.npz cannot be written.*Permission denied"):
-            trainer.train(recipe, tmp_path / "run")
-        assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
-
     def test_a_folder_in_which_none_can_be_made(self, recipe, tmp_path, capsys):
         folder = tmp_path / "protected"
         folder.mkdir()
         options = [f"--{name}={value}" for name, value in vars_of(recipe).items()]
-        with _without_permission(folder):
+        with without_permission(folder):
             assert main(["train", *options, "--out", str(folder / "run")]) == 1
         assert "Permission denied" in error_of(capsys)
         assert not list(folder.iterdir())
@@ -349,36 +327,6 @@ class TestMisfortune:
         assert resume(path).is_finished
 
 
-def _failing(path):
-    path.write_text("half")
-    raise ValueError("a model of another kind")
-
-
-@contextlib.contextmanager
-def _files_of_at_most(size):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@contextlib.contextmanager
-def _without_permission(folder):
-    """Root may write everywhere: become somebody else for a while."""
-    mode = folder.stat().st_mode
-    folder.chmod(0o555)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-        folder.chmod(mode)
-
-
 def vars_of(recipe):
     """The settings of the fixture as options of the command line."""
     names = ("images", "labels", "num_classes", "ignore_class", "padding", "fc_units", "model")
@@ -393,6 +341,7 @@ def error_of(capsys):
 
 
 @pytest.mark.any_backend
+@of_three_layers
 class TestStages:
     def test_each_stage_starts_from_the_best_model_of_the_one_before(
         self, recipe, tmp_path, monkeypatch
@@ -420,7 +369,7 @@ class TestStages:
         second.best_model_path.rename(tmp_path / "kept")
         with pytest.raises(FileNotFoundError, match=r"fcn16s holds no model yet.*run/fcn32s"):
             open_model(tmp_path / "run")
-        assert (type(model).__name__, space.num_classes) == ("FCN16s", 3)
+        assert (type(model), space.num_classes) == (FinerThreeLayers, 3)
 
     def test_a_first_stage_that_cannot_begin_leaves_no_folder(self, recipe, tmp_path):
         staged = StagedRecipe(stages={"fcn32s": replace(recipe, images=str(tmp_path / "absent"))})
@@ -436,64 +385,39 @@ class TestStages:
         assert not (tmp_path / "run").exists()
 
 
-class TestWhatIsTrained:
-    def changed_layers(self, recipe, path):
-        """Names of the layers that a run changes."""
-        keras.utils.set_random_seed(recipe.seed)
-        splits = loop.open_splits(recipe)
-        before = variables_as_numpy(loop.build_model(recipe, splits[0].label_space))
-        after = variables_as_numpy(trainer.train(recipe, path).load_model())
-        assert before.keys() == after.keys()
-        return {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
-
-    def test_the_papers_ablation_trains_the_scores_alone(self, recipe, tmp_path):
-        recipe = replace(recipe, freeze="backbone", model="fcn16s")
-        assert self.changed_layers(recipe, tmp_path / "run") == {"score_fr", "score_pool4"}
-
-    def test_blocks_can_be_frozen_up_to_one(self, recipe, tmp_path):
-        # Score layers start at zero: only in the second step does anything reach what lies below.
-        changed = self.changed_layers(replace(recipe, freeze="block2"), tmp_path / "run")
-        assert {"block3_conv1", "block5_conv3", "fc6", "score_fr"} <= changed
-        assert not [name for name in changed if name.startswith(("block1", "block2", "upscore"))]
-
-    def test_the_upsampling_learns_if_it_is_asked_to(self, recipe, tmp_path):
-        recipe = replace(recipe, trainable_upsampling=True, freeze="backbone")
-        assert self.changed_layers(recipe, tmp_path / "run") == {"score_fr", "upscore"}
-
-    def test_coarser_heads_learn_too_and_the_model_stays_an_fcn(self, recipe, tmp_path):
-        recipe = replace(recipe, model="fcn8s", deep_supervision=0.5, region_loss="dice")
-        run = trainer.train(recipe, tmp_path / "run")
-        assert type(run.load_model()).__name__ == "FCN8s"
-        # Cross-entropy of three classes at the start, and 1 - Dice of a third each, 2 heads at 0.5.
-        first = np.log(3) + 2 / 3
-        assert run.history()[0]["loss"] == pytest.approx(2 * first, rel=0.05)
+@of_three_layers
+def test_frozen_layers_stay_and_the_others_change(recipe, tmp_path):
+    recipe = replace(recipe, freeze="block1", val_images=None, val_labels=None)
+    keras.utils.set_random_seed(recipe.seed)
+    before = variables_as_numpy(loop.build_model(recipe, generic(3, 255)))
+    after = variables_as_numpy(trainer.train(recipe, tmp_path / "run").load_model())
+    assert before.keys() == after.keys()
+    changed = {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
+    # The scores start at zero: only in the second step does anything reach what lies below.
+    assert changed == {"fc6", "score_fr"}
 
 
+def test_coarser_heads_learn_too_and_the_model_stays_an_fcn(recipe, tmp_path):
+    recipe = replace(recipe, val_images=None, val_labels=None, steps=1, freeze="backbone")
+    recipe = replace(recipe, model="fcn16s", deep_supervision=0.5, region_loss="dice")
+    run = trainer.train(recipe, tmp_path / "run")
+    assert type(run.load_model()) is FCN16s
+    # Cross-entropy of three classes at the start, 1 - Dice of a third each; one head at 0.5.
+    first = np.log(3) + 2 / 3
+    assert run.history()[0]["loss"] == pytest.approx(1.5 * first, rel=0.05)
+
+
+@of_three_layers
 class TestHowItLearns:
-    def weights_after(self, recipe, path, **changes):
-        run = trainer.train(replace(recipe, val_images=None, val_labels=None, **changes), path)
-        return variables_as_numpy(run.load_model())
-
-    def test_accumulated_steps_are_one_step_of_a_larger_batch(self, recipe, tmp_path, capsys):
-        recipe = replace(
-            recipe,
-            optimizer="coupled_sgd",
-            normalization="sum",
-            learning_rate=1e-6,
-            dropout_rate=0.0,
-            schedule="constant",
-            warmup=0.0,
-            flip=False,
-        )
-        at_once = self.weights_after(recipe, tmp_path / "once", batch_size=2, steps=1)
-        in_two = self.weights_after(recipe, tmp_path / "two", batch_size=1, accumulate=2, steps=2)
-        for name in ("score_fr/kernel", "score_fr/bias"):
-            assert np.abs(at_once[name]).max() > 1e-6
-            np.testing.assert_allclose(in_two[name], at_once[name], rtol=1e-4, atol=1e-8)
-        # 1e-6 times 36 x 40 pixels times 2 images.
+    @pytest.mark.any_backend
+    def test_the_rate_of_a_summed_loss_is_told_as_that_of_a_mean(self, recipe, tmp_path, capsys):
+        changes = {"optimizer": "coupled_sgd", "normalization": "sum", "learning_rate": 1e-6}
+        loop.Training.begin(Run(tmp_path / "run"), replace(recipe, **changes), None, None, None)
+        # 1e-6 times 8 x 10 pixels times 2 images.
         printed = capsys.readouterr().out
-        assert printed.count("amounts to 0.00288 for the mean over the pixels, at 36x40") == 2
+        assert printed.count("amounts to 0.00016 for the mean over the pixels, at 8x10") == 1
 
+    @pytest.mark.any_backend
     def test_a_run_may_end_within_an_epoch_and_validate_rarely_but_at_its_end(
         self, recipe, tmp_path
     ):
@@ -504,27 +428,72 @@ class TestHowItLearns:
         assert [bool(row["val_mean_iou"]) for row in rows(run)] == [False, True, True]
         assert [("val_mean_iou" in row) for row in run.history()] == [False, True, True]
 
-    def test_class_weights_are_those_of_the_data_check(self, recipe, tmp_path):
-        recipe = replace(recipe, class_weights="median_frequency", class_weights_power=0.5)
-        run = trainer.train(recipe, tmp_path / "run")
-        pairs = find_pairs(recipe.images, recipe.labels)
-        expected = check_data({"train": pairs}, generic(3, 255)).class_weights ** 0.5
-        weights = read_facts(run.state_path)["class_weights"]
-        np.testing.assert_allclose(weights, np.nan_to_num(expected), rtol=1e-6)
+    @pytest.mark.any_backend
+    def test_the_model_of_the_best_epoch_is_kept(self, recipe, tmp_path, monkeypatch):
+        # Shares of right pixels, whose order is that of mean IoU.
+        right, kept, save_model = iter([5, 8, 2, 8]), [], Run.save_model
+
+        def evaluate(*args, **kwargs):
+            count = next(right)
+            return Scores(np.array([[count, 10 - count, 0], [0, 0, 0], [0, 0, 0]]))
+
+        def keep(run, model):
+            kept.append(variables_as_numpy(model))
+            save_model(run, model)
+
+        monkeypatch.setattr(loop, "evaluate", evaluate)
+        monkeypatch.setattr(Run, "save_model", keep)
+        run = trainer.train(replace(recipe, epochs=4), tmp_path / "run")
+        assert len(kept) == 2
+        assert (kept[0]["score_fr/kernel"] != kept[1]["score_fr/kernel"]).any()
+        assert_equal(variables_as_numpy(run.load_model()), kept[1])
+
+    @pytest.mark.any_backend
+    def test_pixels_are_weighted_by_median_frequency_of_their_class(self, recipe, tmp_path):
+        paths = sorted(Path(recipe.labels).iterdir())
+        Image.fromarray(np.full(SIZE, 1, "uint8")).save(paths[0])
+        changes = {"class_weights": "median_frequency", "class_weights_power": 0.5}
+        recipe = replace(recipe, val_images=None, val_labels=None, batch_size=3, **changes)
+        run = trainer.train(replace(recipe, steps=1), tmp_path / "run")
+        label_maps = [np.asarray(Image.open(path)) for path in paths]
+        counts = np.array([[np.sum(labels == c) for c in range(3)] for labels in label_maps])
+        where_present = np.sum((counts > 0) * counts.sum(1, keepdims=True), axis=0)
+        frequencies = counts.sum(0) / where_present
+        weights = np.sqrt(np.median(frequencies) / frequencies)
+        assert len(set(weights)) > 1
+        np.testing.assert_allclose(read_facts(run.state_path)["class_weights"], weights, rtol=1e-6)
+        # All classes are as likely at the start.
+        loss = np.log(3) * np.sum(counts * weights) / counts.sum()
+        assert run.history()[0]["loss"] == pytest.approx(loss, rel=1e-5)
 
 
 @pytest.mark.any_backend
+@pytest.mark.usefixtures("three_layers")
 class TestWhatARunLeaves:
     @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory):
+    def run(self, three_layers, tmp_path_factory):
         folder = tmp_path_factory.mktemp("leaves")
         recipe = replace(small_recipe(folder), test_scales=(1.0, 1.5), test_flip=True)
+        # Large steps, so that not all images are predicted alike.
+        recipe = replace(recipe, ema=0.5, learning_rate=0.1)
         return trainer.train(recipe, folder / "run", name="folder")
 
     def test_a_configuration_that_repeats_it(self, run, tmp_path):
         arguments = ["train", str(run.path / "config.toml"), "--out", str(tmp_path / "again")]
         assert main(arguments) == 0
         assert_equal(arrays(Run(tmp_path / "again")), arrays(run))
+
+    def test_scores_of_the_kept_model_on_the_validation_images(self, run):
+        recipe, model = run.recipe()[1], run.load_model()
+        best = max(run.history(), key=lambda row: row["val_mean_iou"])
+        matrix = np.array(expected_matrix(model, recipe.val_images, recipe.val_labels))
+        union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+        iou = np.diag(matrix)[union > 0] / union[union > 0]
+        assert best["val_mean_iou"] == pytest.approx(iou.mean())
+        assert best["val_pixel_accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+        of_training = np.array(expected_matrix(model, recipe.images, recipe.labels))
+        accuracy = np.trace(of_training) / of_training.sum()
+        assert best["val_pixel_accuracy"] != pytest.approx(accuracy)
 
     def test_events_that_tensorboard_reads(self, run):
         events = EventAccumulator(str(run.path / "tensorboard"))
@@ -565,19 +534,20 @@ class TestWhatARunLeaves:
             assert main(["evaluate", str(copy.path), *data, *options]) == 0
             printed.append(capsys.readouterr().out)
         assert printed[0] == printed[1]
-        assert json.loads(printed[0])["confusion_matrix"] != expected_matrix(model, recipe)
-        assert json.loads(printed[2])["confusion_matrix"] == expected_matrix(model, recipe)
+        expected = expected_matrix(model, recipe.val_images, recipe.val_labels)
+        assert json.loads(printed[0])["confusion_matrix"] != expected
+        assert json.loads(printed[2])["confusion_matrix"] == expected
         image = Path(recipe.val_images, "d.png")
         assert main(["predict", str(copy.path), str(image), "--out", str(tmp_path / "out")]) == 0
-        assert Image.open(tmp_path / "out" / image.name).size == (40, 36)
+        assert Image.open(tmp_path / "out" / image.name).size == (WIDTH, HEIGHT)
 
 
-def expected_matrix(model, recipe):
-    """Confusion matrix of the validation images, counted pixel by pixel."""
+def expected_matrix(model, images, labels):
+    """Confusion matrix of the images of a folder, counted pixel by pixel."""
     matrix = np.zeros((3, 3), int)
-    for path in Path(recipe.val_images).iterdir():
+    for path in Path(images).iterdir():
         image = np.asarray(Image.open(path))
-        label_map = np.asarray(Image.open(Path(recipe.val_labels) / path.name))
+        label_map = np.asarray(Image.open(Path(labels) / path.name))
         logits = keras.ops.convert_to_numpy(model(image[None].astype("float32"), training=False))
         valid = label_map != 255
         np.add.at(matrix, (label_map[valid], logits[0].argmax(-1)[valid]), 1)
@@ -585,6 +555,7 @@ def expected_matrix(model, recipe):
 
 
 @pytest.mark.any_backend
+@of_three_layers
 class TestCommandLine:
     def test_set_changes_settings_and_names_what_it_cannot_take(self, recipe, tmp_path, capsys):
         options = [f"--{name}={value}" for name, value in vars_of(recipe).items()]

@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 from caffe import bytes_field, layer, number_field, paper_layers, prototxt, varint, write_caffemodel
-from helpers import assert_equal_weights, randomize, variables_as_numpy
+from helpers import NARROW_FILTERS, assert_equal_weights, randomize, variables_as_numpy
 
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
 from keras_fcn.weights import open_file
@@ -13,7 +13,12 @@ pytestmark = pytest.mark.any_backend
 # Its threads wait by spinning, which costs minutes where other processes want the cores.
 cv2.setNumThreads(1)
 
-SMALL = {"num_classes": 5, "fc_units": 8, "include_preprocessing": False}
+SMALL = {
+    "num_classes": 5,
+    "filters": NARROW_FILTERS,
+    "fc_units": 8,
+    "include_preprocessing": False,
+}
 SIZE = (61, 44)
 AT_ONCE = {"skip_scales": AT_ONCE_SKIP_SCALES}
 MODELS = {
@@ -27,8 +32,8 @@ MODELS = {
 def layers_of(model, at_once=False):
     layers = paper_layers(variables_as_numpy(model))
     if at_once:
-        layers["scale_pool4"] = [np.full(512, 0.01, "float32")]
-        layers["scale_pool3"] = [np.full(256, 0.0001, "float32")]
+        layers["scale_pool4"] = [np.full(16, 0.01, "float32")]
+        layers["scale_pool3"] = [np.full(8, 0.0001, "float32")]
     return layers
 
 
@@ -50,7 +55,8 @@ class TestEveryNetwork:
         model = make(**SMALL, **options, data_format="channels_last", weights=path)
         assert_equal_weights(model, source)
 
-        text = prototxt(stride, num_classes=5, fc_units=8, size=SIZE, at_once=bool(options))
+        sizes = {"num_classes": 5, "filters": NARROW_FILTERS, "fc_units": 8, "size": SIZE}
+        text = prototxt(stride, **sizes, at_once=bool(options))
         (tmp_path / "net.prototxt").write_text(text)
         theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(path))
         image = np.random.default_rng(1).uniform(-120, 120, (1, *SIZE, 3)).astype("float32")
@@ -70,8 +76,28 @@ class TestEveryNetwork:
         model = FCN8s(**SMALL, weights=path)
         assert_equal_weights(model, small_fcn8s)
 
+    def test_a_classifier_of_caffe_sets_fc6_and_fc7_from_its_matrices(
+        self, narrow_classifier, tmp_path
+    ):
+        values = variables_as_numpy(narrow_classifier)
+        layers = paper_layers({name: values[name] for name in values if name.startswith("block")})
+        fc6, fc7 = (
+            np.arange(8 * inputs, dtype="float32").reshape(8, inputs) for inputs in (16 * 7 * 7, 8)
+        )
+        layers |= {"fc6": [fc6, np.ones(8)], "fc7": [fc7, np.full(8, 2.0)]}
+        layers["fc8"] = [np.zeros((1000, 8)), np.zeros(1000)]
+        write_caffemodel(tmp_path / "vgg16.caffemodel", layers, v1=True, legacy=True)
+        values = variables_as_numpy(FCN32s(**SMALL, weights=tmp_path / "vgg16.caffemodel"))
+        assert values["fc6/kernel"].shape == (7, 7, 16, 8)
+        np.testing.assert_array_equal(
+            values["fc6/kernel"][3, 5, 10], fc6.reshape(8, 16, 7, 7)[:, 10, 3, 5]
+        )
+        np.testing.assert_array_equal(values["fc7/kernel"][0, 0], fc7.T)
+        assert values["fc6/bias"].tolist() == [1] * 8
+        assert values["fc7/bias"].tolist() == [2] * 8
+
+    @pytest.mark.gate
     def test_vgg16_of_caffe_sets_the_classifiers_layers_from_its_matrices(self, tmp_path):
-        # Full-size fc6 and fc7; the convolutions alone would not show how a matrix is reshaped.
         layers = paper_layers(variables_as_numpy(FCN32s(2, fc_units=1)))
         fc6, fc7 = (
             np.arange(4096 * inputs, dtype="float32").reshape(4096, inputs)
@@ -92,7 +118,7 @@ class TestSkipScales:
     def test_a_file_trained_at_once_wants_its_scales(self, small_fcn8s, tmp_path):
         write_caffemodel(tmp_path / "net.caffemodel", layers_of(small_fcn8s, at_once=True))
         with pytest.raises(ValueError, match=r"scales pool4 by 0\.01\. Received: 1.*--at-once"):
-            FCN8s(**SMALL, weights=tmp_path / "net.caffemodel")
+            weights.load(small_fcn8s, tmp_path / "net.caffemodel")
 
     def test_a_file_trained_in_stages_does_not_fit_a_model_with_scales(self, small_fcn8s, tmp_path):
         write_caffemodel(tmp_path / "net.caffemodel", layers_of(small_fcn8s))
@@ -114,7 +140,7 @@ class TestSkipScales:
         path = tmp_path / "net.CAFFEMODEL"
         write_caffemodel(path, {**layers_of(small_fcn8s), "scale_pool4": [scale]})
         with pytest.raises(ValueError, match=r"`skip_scales` must be those of .*CAFFEMODEL"):
-            FCN8s(**SMALL, weights=path)
+            weights.load(small_fcn8s, path)
 
 
 class TestAllOrNothing:
@@ -148,8 +174,8 @@ class TestAllOrNothing:
         with pytest.raises(ValueError, match=r"net\.caffemodel must fit") as error:
             weights.load(small_fcn8s, tmp_path / "net.caffemodel")
         message = str(error.value)
-        assert "block3_conv2/kernel (3, 3, 256, 256): missing in the file" in message
-        assert "block3_conv2/bias (256,): missing in the file" in message
+        assert "block3_conv2/kernel (3, 3, 8, 8): missing in the file" in message
+        assert "block3_conv2/bias (8,): missing in the file" in message
         assert "fc7/kernel (1, 1, 8, 8): has shape (1, 1, 9, 8) in the file" in message
         assert "extra/kernel (3,) of the file: not in the model" in message
         for new, old in zip(small_fcn8s.get_weights(), before, strict=True):

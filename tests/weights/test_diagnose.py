@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from helpers import randomize
+from helpers import NARROW_FILTERS, randomize
 
 import keras_fcn
 from keras_fcn import FCN8s, FCN32s
 
-SMALL = {"num_classes": 3, "fc_units": 8, "padding": "same"}
+SMALL = {"num_classes": 3, "filters": NARROW_FILTERS, "fc_units": 8, "padding": "same"}
 
 
 @pytest.fixture
@@ -28,22 +28,27 @@ def test_a_sound_model_has_no_findings(trained):
     assert problems(trained) == {}
 
 
+@pytest.mark.any_backend
 def test_initial_values_and_zero_scores_are_named():
-    found = problems(FCN32s(num_classes=3, fc_units=64, padding="same"))
+    found = problems(FCN32s(**{**SMALL, "fc_units": 64}))
     assert found["random"][-2:] == ("fc6", "fc7")
     assert len(found["random"]) == 15
     assert found["zero"] == ("score_fr",)
 
 
+@pytest.mark.any_backend
 def test_fc6_and_fc7_that_no_classifier_gave_are_named(shared):
     with pytest.warns(UserWarning, match="stay random"):
         model = FCN8s(
-            **{**SMALL, "fc_units": 64},
+            num_classes=3,
+            fc_units=64,
+            padding="same",
             weights=shared / "weights" / "vgg16_imagenet_notop_fp16.weights.h5",
         )
     assert problems(model)["random"] == ("fc6", "fc7")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_named(trained, value):
     layer = trained.get_layer("block4_conv2")
@@ -53,6 +58,7 @@ def test_values_that_are_not_finite_are_named(trained, value):
     assert problems(trained) == {"not_finite": ("block4_conv2",)}
 
 
+@pytest.mark.any_backend
 def test_upsampling_that_is_not_bilinear_is_named(trained):
     layer = trained.get_layer("upscore8")
     (kernel,) = layer.get_weights()
@@ -70,6 +76,7 @@ def test_a_score_layer_without_input_is_named(trained):
     assert str(finding).startswith("score_fr: the layer in front gives zero")
 
 
+@pytest.mark.any_backend
 def test_a_layer_of_zeros_is_named_and_what_follows_from_it(trained):
     layer = trained.get_layer("fc7")
     layer.set_weights([np.zeros_like(value) for value in layer.get_weights()])
@@ -79,5 +86,5 @@ def test_a_layer_of_zeros_is_named_and_what_follows_from_it(trained):
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_every_data_format_and_fixed_sizes_are_diagnosed(data_format):
     shape = (3, 40, 33) if data_format == "channels_first" else (40, 33, 3)
-    model = FCN32s(2, fc_units=4, padding="same", data_format=data_format, input_shape=shape)
+    model = FCN32s(**SMALL, data_format=data_format, input_shape=shape)
     assert "zero" in problems(model)

@@ -7,19 +7,27 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from helpers import assert_equal_weights, randomize, variables_as_numpy, write_legacy_h5
+from helpers import (
+    NARROW_FILTERS,
+    assert_equal_weights,
+    randomize,
+    variables_as_numpy,
+    write_legacy_h5,
+)
 
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
 
-SMALL = {"num_classes": 3, "fc_units": 4, "padding": "same"}
+pytestmark = pytest.mark.any_backend
+
+SMALL = {"num_classes": 3, "filters": NARROW_FILTERS, "fc_units": 4, "padding": "same"}
+OF_VGG16 = {"num_classes": 3, "fc_units": 4, "padding": "same"}
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 70, 45, 3)).astype("float32")
 
 
 @pytest.fixture(scope="module")
-def vgg16():
-    model = keras.applications.VGG16(include_top=False, weights=None)
-    randomize(model, seed=5)
-    return model
+def fcn8s():
+    """A model that no test changes."""
+    return FCN8s(**SMALL)
 
 
 @pytest.mark.parametrize("file", ["vgg16.weights.h5", "vgg16.h5", "vgg16.keras"])
@@ -38,7 +46,8 @@ def test_vgg16_without_top_sets_the_convolutions_and_warns(vgg16, file, tmp_path
 
 def test_keras_reads_the_legacy_layout_that_the_test_writes(vgg16, tmp_path):
     write_legacy_h5(tmp_path / "vgg16.h5", vgg16)
-    copy = keras.applications.VGG16(include_top=False, weights=tmp_path / "vgg16.h5")
+    copy = keras.models.clone_model(vgg16)
+    copy.load_weights(tmp_path / "vgg16.h5")
     for ours, theirs in zip(copy.get_weights(), vgg16.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -70,46 +79,47 @@ def test_other_classes_keep_the_trunk_and_start_with_zero_scores_and_say_so(tmp_
         assert np.count_nonzero(ours["upscore8/kernel"]) == 7 * 16 * 16
 
 
-def test_a_whole_load_names_a_wrong_number_of_classes_with_both_shapes_and_sets_nothing(tmp_path):
-    source = FCN8s(**SMALL)
-    source.save_weights(tmp_path / "fcn.weights.h5")
+def test_a_whole_load_names_a_wrong_number_of_classes_with_both_shapes_and_sets_nothing(
+    fcn8s, tmp_path
+):
+    fcn8s.save_weights(tmp_path / "fcn.weights.h5")
     model = FCN8s(**{**SMALL, "num_classes": 7})
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"score_fr/bias \(7,\): has shape \(3,\)") as error:
         weights.load(model, tmp_path / "fcn.weights.h5", partial=False)
-    assert "score_pool3/kernel (1, 1, 256, 7): has shape (1, 1, 256, 3)" in str(error.value)
+    assert "score_pool3/kernel (1, 1, 8, 7): has shape (1, 1, 8, 3)" in str(error.value)
     for new, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(new, old)
 
 
-def test_a_whole_load_takes_neither_a_coarser_model_nor_vgg16(vgg16):
+def test_a_whole_load_takes_neither_a_coarser_model_nor_vgg16(fcn8s, vgg16):
     with pytest.raises(ValueError, match=r"score_pool3/kernel .*: missing in the file"):
-        weights.load(FCN8s(**SMALL), FCN16s(**SMALL), partial=False)
+        weights.load(fcn8s, FCN16s(**SMALL), partial=False)
     with pytest.raises(ValueError, match=r"fc6/kernel .*: missing in the file"):
-        weights.load(FCN8s(**SMALL), vgg16, partial=False)
+        weights.load(fcn8s, vgg16, partial=False)
 
 
-def test_missing_and_unused_layers_are_all_named(tmp_path):
+def test_missing_and_unused_layers_are_all_named(fcn8s, tmp_path):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 3)),
-            keras.layers.Conv2D(64, 3, name="block1_conv1", padding="same"),
+            keras.layers.Conv2D(8, 3, name="block1_conv1", padding="same"),
             keras.layers.Conv2D(2, 1, name="mine"),
         ]
     )
     model.save_weights(tmp_path / "other.weights.h5")
     with pytest.raises(ValueError, match="mine/kernel") as error:
-        FCN8s(**SMALL, weights=tmp_path / "other.weights.h5")
-    assert "block5_conv3/kernel (3, 3, 512, 512): missing in the file" in str(error.value)
+        weights.load(fcn8s, tmp_path / "other.weights.h5")
+    assert "block5_conv3/kernel (3, 3, 16, 16): missing in the file" in str(error.value)
 
 
-def test_files_that_are_none_are_refused(tmp_path):
+def test_files_that_are_none_are_refused(fcn8s, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"must be an existing file.*absent\.h5"):
-        FCN8s(**SMALL, weights=tmp_path / "absent.h5")
+        weights.load(fcn8s, tmp_path / "absent.h5")
     for name in ("text.h5", "text.keras"):
         (tmp_path / name).write_text("not weights")
         with pytest.raises(ValueError, match=f"must be a whole Keras file.*{name}"):
-            FCN8s(**SMALL, weights=tmp_path / name)
+            weights.load(fcn8s, tmp_path / name)
 
 
 def test_a_failed_download_says_how_to_go_on(monkeypatch):
@@ -124,13 +134,16 @@ def test_a_failed_download_says_how_to_go_on(monkeypatch):
     notop = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     reason = rf"must be downloaded from https://.*/{notop}, which failed: URL fetch.*"
     with pytest.raises(OSError, match=reason + rf"by hand at /cache/models/{notop}.*weights=None"):
-        FCN8s(**SMALL, weights="imagenet")
+        FCN8s(**OF_VGG16, weights="imagenet")
 
 
-def test_a_file_put_by_hand_into_kerass_cache_is_imagenet(vgg16, tmp_path, monkeypatch):
+@pytest.mark.gate
+def test_a_file_put_by_hand_into_kerass_cache_is_imagenet(tmp_path, monkeypatch):
     # Keras reads its folder on import and checks the file's checksum, so this is another process.
     path = tmp_path / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     path.parent.mkdir()
+    vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+    randomize(vgg16, seed=5)
     write_legacy_h5(path, vgg16)
     script = (
         "import keras, keras_fcn, keras.src.utils.file_utils as files\n"
@@ -150,29 +163,29 @@ def test_a_file_put_by_hand_into_kerass_cache_is_imagenet(vgg16, tmp_path, monke
     np.testing.assert_allclose(float(done.stdout), float(expected), rtol=1e-4)
 
 
-def test_an_unknown_name_or_suffix_is_answered_with_the_known_ones(tmp_path):
+def test_an_unknown_name_or_suffix_is_answered_with_the_known_ones(fcn8s, tmp_path):
     with pytest.raises(FileNotFoundError, match="one of imagenet, pascal_voc, pascal_voc_atonce"):
-        FCN8s(**SMALL, weights="pascal-voc")
+        weights.load(fcn8s, "pascal-voc")
     (tmp_path / "weights.bin").write_bytes(b"1")
     with pytest.raises(ValueError, match=r"ends in one of \.weights\.h5, .*\.caffemodel"):
-        FCN8s(**SMALL, weights=tmp_path / "weights.bin")
+        weights.load(fcn8s, tmp_path / "weights.bin")
 
 
-def test_a_keras_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
+def test_a_keras_file_that_unpacks_to_far_more_than_its_size_is_refused(fcn8s, tmp_path):
     path = tmp_path / "bomb.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", bytes(10**8))
     with pytest.raises(ValueError, match="claims 100000000 bytes"):
-        FCN8s(**SMALL, weights=path)
+        weights.load(fcn8s, path)
 
 
-def test_a_truncated_file_is_refused(vgg16, tmp_path):
+def test_a_truncated_file_is_refused(fcn8s, vgg16, tmp_path):
     whole = tmp_path / "whole.weights.h5"
     vgg16.save_weights(whole)
     cut = tmp_path / "cut.weights.h5"
-    cut.write_bytes(whole.read_bytes()[:1_000_000])
+    cut.write_bytes(whole.read_bytes()[:20_000])
     with pytest.raises(ValueError, match=r"must be a whole Keras file.*cut\.weights\.h5"):
-        FCN8s(**SMALL, weights=cut)
+        weights.load(fcn8s, cut)
 
 
 @pytest.mark.parametrize(("coarse", "fine"), [(FCN32s, FCN16s), (FCN16s, FCN8s)])
@@ -214,19 +227,13 @@ class TestWhatGoesWithTheWeights:
         with pytest.warns(UserWarning, match=r"trained with the mean \[1\.0, 2\.0, 3\.0\]"):
             FCN8s(**SMALL, weights=source)
 
-    def test_bfloat16_weights_are_read(self, of, tmp_path):
-        bfloat16 = FCN32s(**SMALL, dtype="bfloat16")
-        model = FCN32s(**SMALL, weights=self.source(of, tmp_path, bfloat16))
-        expected = variables_as_numpy(bfloat16)["block2_conv1/kernel"]
-        np.testing.assert_array_equal(variables_as_numpy(model)["block2_conv1/kernel"], expected)
-
 
 class TestHostileHdf5:
     """The file ends in one sentence, and no other file is read."""
 
-    def refuse(self, path, reason):
+    def refuse(self, model, path, reason):
         with pytest.raises(ValueError, match=f"must be a whole Keras file.*{reason}"):
-            FCN8s(**SMALL, weights=path)
+            weights.load(model, path)
 
     def write(self, path, name="layers/conv2d/vars/0", **options):
         with h5py.File(path, "w") as file:
@@ -234,36 +241,36 @@ class TestHostileHdf5:
             file.create_group(group).attrs["name"] = "block1_conv1"
             file[group].create_dataset(key, dtype="f4", **options)
 
-    def test_values_in_another_file(self, tmp_path):
+    def test_values_in_another_file(self, fcn8s, tmp_path):
         (tmp_path / "secret").write_bytes(bytes(4000))
         external = [(str(tmp_path / "secret"), 0, 4000)]
         self.write(tmp_path / "x.weights.h5", shape=(10,), external=external)
-        self.refuse(tmp_path / "x.weights.h5", "keeps its values in another file")
+        self.refuse(fcn8s, tmp_path / "x.weights.h5", "keeps its values in another file")
 
-    def test_a_link_into_another_file(self, tmp_path):
+    def test_a_link_into_another_file(self, fcn8s, tmp_path):
         self.write(tmp_path / "other.h5", shape=(10,))
         with h5py.File(tmp_path / "x.weights.h5", "w") as file:
             file["layers"] = h5py.ExternalLink("other.h5", "/layers")
-        self.refuse(tmp_path / "x.weights.h5", "and no link")
+        self.refuse(fcn8s, tmp_path / "x.weights.h5", "and no link")
 
-    def test_a_chunk_that_unpacks_to_much_more(self, tmp_path):
+    def test_a_chunk_that_unpacks_to_much_more(self, fcn8s, tmp_path):
         chunks = {"shape": (64,), "maxshape": (None,), "chunks": (10**7,), "compression": "gzip"}
         self.write(tmp_path / "x.weights.h5", **chunks)
-        self.refuse(tmp_path / "x.weights.h5", "has chunks")
+        self.refuse(fcn8s, tmp_path / "x.weights.h5", "has chunks")
 
-    def test_a_dataset_that_claims_far_more_than_the_file_has(self, tmp_path):
+    def test_a_dataset_that_claims_far_more_than_the_file_has(self, fcn8s, tmp_path):
         self.write(tmp_path / "x.weights.h5", shape=(2**40,), chunks=(1000,))
         with pytest.raises(ValueError, match=str(2**40)):
-            FCN8s(**SMALL, weights=tmp_path / "x.weights.h5")
+            weights.load(fcn8s, tmp_path / "x.weights.h5")
 
-    def test_things_in_the_wrong_place(self, tmp_path):
+    def test_things_in_the_wrong_place(self, fcn8s, tmp_path):
         self.write(tmp_path / "x.weights.h5", name="layers/conv2d/vars/0/kernel", shape=(1,))
-        self.refuse(tmp_path / "x.weights.h5", "")
+        self.refuse(fcn8s, tmp_path / "x.weights.h5", "")
 
 
 def test_shared_weights_are_read_with_their_half_precision(shared):
     path = shared / "weights" / "vgg16_imagenet_notop_fp16.weights.h5"
     with pytest.warns(UserWarning, match="stay random"):
-        model = FCN8s(**SMALL, weights=path)
+        model = FCN8s(**OF_VGG16, weights=path)
     expected = keras.applications.VGG16(include_top=False, weights=path)
     assert_equal_weights(model, expected)

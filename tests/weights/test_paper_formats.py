@@ -7,16 +7,17 @@ import pickle
 import sys
 import zipfile
 
-import keras
 import numpy as np
 import pytest
 from caffe import paper_layers
-from helpers import assert_equal_weights, randomize, variables_as_numpy
+from helpers import NARROW_FILTERS, assert_equal_weights, randomize, variables_as_numpy
 
 from keras_fcn import FCN8s, weights
 from keras_fcn.weights import open_file
 
-SMALL = {"num_classes": 5, "fc_units": 8}
+pytestmark = pytest.mark.any_backend
+
+SMALL = {"num_classes": 5, "filters": NARROW_FILTERS, "fc_units": 8}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ class TestNpz:
         layers = paper_layers(variables_as_numpy(source))
         arrays = {f"{layer}/W": values[0] for layer, values in layers.items()}
         arrays |= {f"{layer}/b": values[1] for layer, values in layers.items() if len(values) > 1}
-        arrays["conv1_1/b"] = np.full(64, "x" * 50)
+        arrays["conv1_1/b"] = np.full(8, "x" * 50)
         np.savez(tmp_path / "text.npz", **arrays)
         with pytest.raises(ValueError, match="block1_conv1/bias: holds <U50 in the file"):
             weights.load(source, tmp_path / "text.npz")
@@ -176,10 +177,8 @@ class TestPyTorch:
                 pass
 
     def test_torchvisions_vgg16_is_refused_and_caffes_copy_taken(
-        self, torch, tmp_path, monkeypatch
+        self, torch, vgg16, tmp_path, monkeypatch
     ):
-        vgg16 = keras.applications.VGG16(include_top=False, weights=None)
-        randomize(vgg16, seed=4)
         layers = paper_layers(variables_as_numpy(vgg16))
         places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
         state = {

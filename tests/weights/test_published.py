@@ -136,6 +136,7 @@ class TestWeightsByName:
         FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
         assert server.requests == ["/whole/fcn8s.caffemodel"]
 
+    @pytest.mark.gate
     def test_predict_takes_the_name(self, released, registry, tmp_path):
         registry(CAFFEMODEL)
         image = np.random.default_rng(2).integers(0, 256, (33, 40, 3), "uint8")
@@ -198,6 +199,7 @@ class TestWeightsByName:
         assert server.requests == []
         assert cache(tmp_path) == ["fcn8s.caffemodel", "pascal_voc-fcn8s.weights.h5"]
 
+    @pytest.mark.gate
     def test_the_cache_is_in_float32_whatever_the_global_policy(self, released, registry, tmp_path):
         registry(CAFFEMODEL)
         keras.config.set_dtype_policy("bfloat16")
@@ -272,6 +274,7 @@ class TestDownload:
         with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[download\]'"):
             download(file, tmp_path)
 
+    @pytest.mark.gate
     def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
         script = (
             "import sys; from pathlib import Path\n"
@@ -295,6 +298,7 @@ class TestDownload:
             subprocess.run([*command, address, folder], check=True)
         assert md5(folder / "fcn8s.caffemodel") == md5(released[1] / "fcn8s.caffemodel")
 
+    @pytest.mark.gate
     def test_a_killed_conversion_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
         script = (
             "import sys, time; from pathlib import Path\n"

@@ -1,0 +1,35 @@
+"""Loses one of two processes, and lets the backend of the other one be the first to notice."""
+
+import os
+import signal
+from pathlib import Path
+
+LOST = "Another process of this training has ended. What RUN holds"
+NOTICED = 3
+"""Exit code of the first process; the second is killed."""
+
+
+def lose_the_second(last=None):
+    """Ends both processes.
+
+    The first process is left, as JAX ends the second one in C++ when the first is lost.
+
+    Args:
+        last: Function that both call and that waits for the other one; `None` gathers a value.
+    """
+    from keras_fcn.distribution import processes, watch
+    from keras_fcn.training.failures import one_line_for_files, one_line_for_lost_processes
+
+    def together():
+        processes.gather("both are there")
+        if processes.index() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        processes.gather("one is there")
+
+    watch.Watch._end_unless_over = lambda self: None
+    try:
+        with one_line_for_lost_processes(Path("RUN")), one_line_for_files():
+            (last or together)()
+    except ConnectionError as error:
+        print(error, flush=True)
+        os._exit(NOTICED)

@@ -1,0 +1,147 @@
+"""What the processes of a training tell each other, in threads that take themselves for them."""
+
+import re
+
+import numpy as np
+import pytest
+from distribution.threads import as_processes
+from helpers import write_pairs
+from training.three_layers import ThreeLayers
+
+from keras_fcn.distribution import processes
+from keras_fcn.training import Recipe, loop, trainer
+from keras_fcn.training.recipe import MODELS, replace
+
+pytestmark = pytest.mark.any_backend
+
+
+@pytest.fixture
+def two(monkeypatch):
+    return as_processes(monkeypatch)
+
+
+def messages(errors):
+    assert all(isinstance(error, ValueError) for error in errors), errors
+    return [str(error) for error in errors]
+
+
+class TestGather:
+    def test_values_of_any_length_come_in_the_order_of_the_processes(self, two):
+        values = ["first", {"the": "second", "is": list(range(100))}]
+        assert two.run(lambda number: processes.gather(values[number])) == [values, values]
+
+    def test_sums_are_exact(self, two):
+        def total(number):
+            return processes.sum_of_all(np.array([2**53, number + 1], "int64")).tolist()
+
+        assert two.run(total) == [[2**54, 3]] * 2
+
+    def test_one_process_has_its_own_value(self):
+        assert processes.gather("alone") == ["alone"]
+
+    def test_data_are_not_shared_out_before_the_processes_have_joined(self, monkeypatch):
+        processes.check_joined()
+        monkeypatch.setattr(processes, "_started", lambda: 2)
+        with pytest.raises(ValueError, match=r"must be entered before.*Received: 2 processes"):
+            processes.check_joined()
+
+
+class TestFirstBeforeOthers:
+    def test_the_others_come_when_the_first_is_done(self, monkeypatch):
+        order = []
+
+        def build():
+            order.append(processes.index())
+            return processes.index()
+
+        three = as_processes(monkeypatch, 3)
+        found = three.run(lambda number: processes.first_before_others(build))
+        assert found == [0, 1, 2]
+        assert order[0] == 0
+
+    def test_its_failure_is_that_of_all(self, two):
+        called = []
+
+        def fail():
+            called.append(processes.index())
+            raise FileNotFoundError("no data")
+
+        first, second = two.run(lambda number: processes.first_before_others(fail))
+        assert type(first) is FileNotFoundError
+        assert messages([second]) == ["The first process failed: no data"]
+        assert called == [0]
+
+
+class TestAllOrNone:
+    def test_what_fails_in_one_process_fails_in_all(self, two):
+        def check():
+            if processes.index() == 1:
+                raise ValueError("b.png is empty.")
+
+        found = messages(two.run(lambda number: processes.all_or_none(check)))
+        assert found == ["Process 1 failed: b.png is empty.", "b.png is empty."]
+
+    def test_each_has_its_own_result(self, two):
+        assert two.run(lambda number: processes.all_or_none(lambda: 10 * number)) == [0, 10]
+
+
+class TestCheckEqual:
+    def test_what_is_equal_passes(self, two):
+        assert two.run(lambda number: processes.check_equal({"code": "a"})) == [None, None]
+
+    def test_what_differs_is_named_in_every_process(self, two):
+        def check(number):
+            processes.check_equal({"code": "a", "data": f"{number} images"})
+
+        message = (
+            "All processes must have the same data. Received: 0 images in process 0 and 1 images "
+            "in process 1."
+        )
+        assert messages(two.run(check)) == [message] * 2
+
+
+class TestRefusedTraining:
+    """Before the first step, in both processes, and with nothing written."""
+
+    @pytest.fixture
+    def recipe(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(MODELS, "fcn32s", ThreeLayers)
+        images, labels = write_pairs(tmp_path / "data", "abcde", (8, 10))
+        options = {"num_classes": 3, "ignore_class": 255, "batch_size": 2, "model": "fcn32s"}
+        return Recipe(images=str(images), labels=str(labels), **options)
+
+    def assert_refused(self, two, tmp_path, first, second, message):
+        def train(number):
+            trainer.train((first, second)[number], tmp_path / "run")
+
+        for told in messages(two.run(train)):
+            assert re.match(message, told), told
+        assert not list(tmp_path.glob("*run*"))
+
+    def test_other_data(self, two, recipe, tmp_path):
+        images, labels = write_pairs(tmp_path / "others", "abcdf", (8, 10))
+        other = replace(recipe, images=str(images), labels=str(labels))
+        self.assert_refused(two, tmp_path, recipe, other, "All processes must have the same data.")
+
+    def test_other_settings(self, two, recipe, tmp_path):
+        other = replace(recipe, learning_rate=0.2)
+        message = "All processes must have the same settings. Received: .*0.0001.* and .*0.2"
+        self.assert_refused(two, tmp_path, recipe, other, message)
+
+    def test_other_code(self, two, recipe, tmp_path, monkeypatch):
+        monkeypatch.setattr(loop, "code_of_package", lambda: f"keras_fcn {processes.index()}")
+        message = "All processes must have the same code. Received: keras_fcn 0 in process 0"
+        self.assert_refused(two, tmp_path, recipe, recipe, message)
+
+    def test_other_weights(self, two, recipe, tmp_path, monkeypatch):
+        def weights(model):
+            return [np.full(3, processes.index(), "float32")]
+
+        monkeypatch.setattr(ThreeLayers, "get_weights", weights)
+        message = "All processes must have the same weights."
+        self.assert_refused(two, tmp_path, recipe, recipe, message)
+
+    def test_a_batch_that_does_not_divide(self, two, recipe, tmp_path):
+        recipe = replace(recipe, batch_size=3)
+        message = "`batch_size` must divide by the number of processes, 2"
+        self.assert_refused(two, tmp_path, recipe, recipe, message)

@@ -1,0 +1,29 @@
+import pytest
+from PIL import Image
+from training.three_layers import FinerThreeLayers, ThreeLayers
+
+from keras_fcn.training import report, run
+from keras_fcn.training.recipe import MODELS
+
+
+@pytest.fixture(scope="class")
+def three_layers():
+    """Runs of `fcn32s` and `fcn16s` train `ThreeLayers`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "fcn32s", ThreeLayers)
+        patch.setitem(MODELS, "fcn16s", FinerThreeLayers)
+        yield
+
+
+@pytest.fixture(scope="class")
+def blank_plots():
+    """Plots are blank, which would take half the time of a run of `ThreeLayers`."""
+
+    def blank(values, *arguments):
+        Image.new("L", (8, 8)).save(arguments[-1], "PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "plot_curves", blank)
+        patch.setattr(report, "plot_curves", blank)
+        patch.setattr(report, "plot_confusion_matrix", blank)
+        yield

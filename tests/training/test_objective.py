@@ -1,0 +1,162 @@
+"""What a recipe trains and how, worked out by hand for one step."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import NARROW_FILTERS
+
+from keras_fcn.label_spaces import generic
+from keras_fcn.training import Recipe
+from keras_fcn.training.objective import build_model, compiled, learning_rate
+from keras_fcn.training.recipe import replace
+
+IGNORED = 255
+# Rows of one image each: three classes, of which the last column does not count.
+LABEL_MAPS = np.array([[[0, 0, 1, IGNORED]], [[2, 2, 2, IGNORED]]], "int32")
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 3)).astype("float32")
+RECIPE = Recipe(
+    model="fcn32s",
+    padding="same",
+    num_classes=3,
+    fc_units=4,
+    dropout_rate=0.0,
+    optimizer="coupled_sgd",
+    schedule="constant",
+    warmup=0.0,
+    weight_decay=0.0,
+    learning_rate=0.5,
+)
+
+
+def trained(recipe, class_weights=None, num_steps=4):
+    """The model of a recipe, and what `fit` trains of it."""
+    model = build_model(recipe, generic(3, IGNORED))
+    options = {"class_weights": class_weights, "num_steps": num_steps}
+    return model, compiled(model, recipe, ignore_class=IGNORED, **options)
+
+
+def step_of_bias(label_map, weights=(1.0, 1.0, 1.0), mean=True):
+    """What the first step takes off the biases of the scores, in units of the learning rate.
+
+    All scores are zero at the start, so that every class has a third of the probability.
+    """
+    valid = label_map[label_map != IGNORED]
+    gradients = [np.array(weights)[label] * (1 / 3 - np.eye(3)[label]) for label in valid]
+    # The paper lets biases learn twice as fast as kernels.
+    return 2 * (np.mean(gradients, axis=0) if mean else np.sum(gradients, axis=0))
+
+
+def bias_of(model):
+    return keras.ops.convert_to_numpy(model.get_layer("score_fr").bias)
+
+
+@pytest.mark.usefixtures("three_layers")
+class TestLoss:
+    def check(self, recipe, expected, class_weights=None):
+        model, train = trained(recipe, class_weights)
+        train.train_on_batch(IMAGES, LABEL_MAPS)
+        np.testing.assert_allclose(bias_of(model), -0.5 * expected, rtol=1e-5, atol=1e-6)
+
+    def test_it_is_the_mean_over_the_pixels_that_count(self):
+        self.check(RECIPE, step_of_bias(LABEL_MAPS))
+
+    def test_the_papers_is_their_sum(self):
+        self.check(replace(RECIPE, normalization="sum"), step_of_bias(LABEL_MAPS, mean=False))
+
+    def test_class_weights_scale_the_pixels_of_their_class(self):
+        weights = [0.5, 3.0, 1.0]
+        recipe = replace(RECIPE, class_weights="median_frequency")
+        self.check(recipe, step_of_bias(LABEL_MAPS, weights), weights)
+
+    def test_focal_loss_weights_pixels_by_the_square_of_what_they_lack(self):
+        # (1 - p)^2 -log(p) at p = 1/3 changes by 4/9 - 2 * 2/3 * 1/3 * log(1/3) as much as -log(p).
+        factor = 4 / 9 + 4 / 9 * np.log(3)
+        self.check(replace(RECIPE, loss="focal"), factor * step_of_bias(LABEL_MAPS))
+
+    @pytest.mark.parametrize("region_loss", ["dice", "lovasz_softmax"])
+    def test_a_region_loss_is_added_with_its_weight(self, region_loss):
+        _, train = trained(replace(RECIPE, region_loss=region_loss, region_loss_weight=0.5))
+        # Two pixels of each class, and a third of it in all six: 1 - Dice is 1 - 2 * 2/3 / (2 + 2).
+        # By Lovász-Softmax the pixels of the class, with errors of 2/3, come first and are all of
+        # it: 2/3, too.
+        label_maps = np.array([[[0, 1, 2, IGNORED]], [[0, 1, 2, IGNORED]]], "int32")
+        loss = train.test_on_batch(IMAGES, label_maps)
+        assert loss == pytest.approx(np.log(3) + 0.5 * 2 / 3, rel=1e-4)
+
+
+@pytest.mark.usefixtures("three_layers")
+class TestAccumulation:
+    @pytest.mark.parametrize(
+        ("normalization", "expected"),
+        [
+            # The sum of both images' pixels; the mean of the means of each image.
+            ("sum", step_of_bias(LABEL_MAPS, mean=False)),
+            ("valid_pixels", (step_of_bias(LABEL_MAPS[:1]) + step_of_bias(LABEL_MAPS[1:])) / 2),
+        ],
+    )
+    def test_two_batches_make_one_step(self, normalization, expected):
+        model, train = trained(replace(RECIPE, normalization=normalization, accumulate=2))
+        train.train_on_batch(IMAGES[:1], LABEL_MAPS[:1])
+        np.testing.assert_array_equal(bias_of(model), 0)
+        train.train_on_batch(IMAGES[1:], LABEL_MAPS[1:])
+        np.testing.assert_allclose(bias_of(model), -0.5 * expected, rtol=1e-5, atol=1e-6)
+
+
+class TestFreezing:
+    """Of the real networks, whose layers it goes by."""
+
+    def trainable(self, **changes):
+        """Names of the layers that learn."""
+        _, train = trained(replace(RECIPE, filters=NARROW_FILTERS, **changes))
+        paths = [variable.path.split("/") for variable in train.trainable_variables]
+        assert len(train.optimizer.variables) > len(paths)
+        return {path[-2] for path in paths}
+
+    def test_the_papers_ablation_trains_the_scores_alone(self):
+        expected = {"score_fr", "score_pool4"}
+        assert self.trainable(freeze="backbone", model="fcn16s") == expected
+
+    def test_blocks_can_be_frozen_up_to_one(self):
+        convolutions = {f"block{block}_conv{n}" for block in (3, 4, 5) for n in (1, 2, 3)}
+        assert self.trainable(freeze="block2") == convolutions | {"fc6", "fc7", "score_fr"}
+
+    def test_all_but_the_upsampling_learns_if_nothing_is_frozen(self):
+        learning = self.trainable()
+        assert {"block1_conv1", "block2_conv2", "fc7", "score_fr"} < learning
+        assert len(learning) == 13 + 3
+
+    def test_the_upsampling_learns_if_it_is_asked_to(self):
+        changes = {"trainable_upsampling": True, "freeze": "backbone"}
+        assert self.trainable(**changes) == {"score_fr", "upscore"}
+
+
+@pytest.mark.usefixtures("three_layers")
+class TestOptimizer:
+    def test_adamw_decays_kernels_and_no_biases(self):
+        changes = {"optimizer": "adamw", "learning_rate": 0.125, "weight_decay": 0.5}
+        model, train = trained(replace(RECIPE, **changes))
+        layer = model.get_layer("block1_conv1")
+        layer.bias.assign(np.ones(layer.bias.shape))
+        before = keras.ops.convert_to_numpy(layer.kernel)
+        # The scores are zero, so that no gradient comes this far.
+        train.train_on_batch(IMAGES, LABEL_MAPS)
+        after = keras.ops.convert_to_numpy(layer.kernel)
+        np.testing.assert_allclose(after, (1 - 0.125 * 0.5) * before, rtol=1e-5)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.bias), 1)
+
+    def test_the_papers_has_its_momentum_and_decay(self):
+        recipe = replace(RECIPE, momentum=0.75, weight_decay=0.25)
+        _, train = trained(recipe)
+        assert (train.optimizer.momentum, train.optimizer.decay) == (0.75, 0.25)
+
+
+@pytest.mark.any_backend
+class TestLearningRate:
+    def test_it_rises_in_a_line_and_falls_as_a_cosine(self):
+        recipe = replace(RECIPE, schedule="cosine", warmup=0.25, learning_rate=1.0)
+        rates = [learning_rate(recipe, 8, step) for step in range(9)]
+        cosine = [(1 + np.cos(np.pi * step / 6)) / 2 for step in range(7)]
+        assert rates == pytest.approx([0.5, 0.75, *cosine], abs=1e-6)
+
+    def test_a_constant_one_stays(self):
+        assert [learning_rate(RECIPE, 8, step) for step in (0, 7)] == [0.5, 0.5]
