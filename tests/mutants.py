@@ -614,14 +614,14 @@ MUTANTS = (
         "distribution/replicas.py",
         'return part + ops.stop_gradient(context.all_reduce("SUM", part) - part)',
         'return part + ops.stop_gradient(context.all_reduce("MEAN", part) - part)',
-        "distribution/test_devices.py",
+        "distribution/test_replicas.py",
     ),
     Mutant(
         "every replica drops the same units",
         "layers/dropout.py",
         "own = keras.ops.cast(replica_id(), seed.dtype) * _STRIDE",
         "own = keras.ops.cast(replica_id(), seed.dtype) * 0",
-        "distribution/test_devices.py",
+        "distribution/test_replicas.py",
     ),
     Mutant(
         "a replica without examples computes of nothing",

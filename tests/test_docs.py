@@ -112,3 +112,16 @@ def test_the_code_of_a_guide_runs(guide, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert blocks
     exec(compile("\n".join(blocks), f"{guide}.md", "exec"), {})
+
+
+def test_every_example_states_a_learning_rate():
+    """A name stands for Keras's default, which spoils weights that were trained before."""
+    root = API.parents[1]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "docs").rglob("*.py")]
+    pages += (root / "keras_fcn").rglob("*.py")
+    by_name = re.compile(
+        r"compile\(\s*(?:optimizer\s*=\s*)?[\"'](?:adam|adamw|sgd|rmsprop|nadam|lion)[\"']", re.I
+    )
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+    assert sum("compile(" in text for text in texts.values()) > 5
+    assert not [page.name for page, text in texts.items() if by_name.search(text)]

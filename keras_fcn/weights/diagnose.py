@@ -80,7 +80,7 @@ def diagnose(model: keras.Model) -> list[Finding]:
         if names
     ]
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and int(optimizer.iterations) == 0:
+    if optimizer is not None and int(_numpy(optimizer.iterations)) == 0:
         findings += check_rate(model, float(_numpy(optimizer.learning_rate)))
     return findings
 

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from helpers import NARROW_FILTERS, randomize
@@ -26,6 +27,27 @@ def problems(model):
 
 def test_a_sound_model_has_no_findings(trained):
     assert problems(trained) == {}
+
+
+@pytest.mark.parametrize(("rate", "is_too_high"), [(1e-3, True), (9e-4, False)])
+def test_a_rate_that_spoils_pretrained_layers_is_named_before_the_first_step(
+    trained, rate, is_too_high
+):
+    trained.compile(keras.optimizers.AdamW(rate), "mse")
+    found = problems(trained).get("high_rate", ())
+    assert (len(found) == 15) is is_too_high  # VGG-16's convolutions, fc6 and fc7.
+    trained.optimizer.iterations.assign(1)
+    assert "high_rate" not in problems(trained)
+
+
+def test_random_and_frozen_layers_bear_any_rate(trained):
+    random = FCN8s(**SMALL)
+    random.compile("adamw", "mse")
+    assert "high_rate" not in problems(random)
+    for layer in trained.layers:
+        layer.trainable = layer.name == "block5_conv3" or layer.name.startswith("score")
+    trained.compile("adamw", "mse")
+    assert problems(trained)["high_rate"] == ("block5_conv3",)
 
 
 @pytest.mark.any_backend
