@@ -33,11 +33,11 @@ class FCNConv2DTranspose(keras.layers.Conv2DTranspose):
             and self.activation is keras.activations.linear
         )
         if is_of_fcn and is_jax_without_gpu():
-            return _upsampled(inputs, ops.convert_to_tensor(self.kernel), stride)
+            return _jax_upsampled(inputs, ops.convert_to_tensor(self.kernel), stride)
         return super().call(inputs)
 
 
-def _upsampled(x, kernel, stride):
+def _jax_upsampled(x, kernel, stride):
     batch, height, width, channels = ops.shape(x)
     filters = kernel.shape[2]
     x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -74,14 +74,14 @@ def _jax_convolution():
     def backward(arguments, gradient):
         inputs, kernel = arguments
         _, of_inputs = jax.vjp(lambda inputs: convolution(inputs, kernel), inputs)
-        return *of_inputs(gradient), _kernel_gradient(inputs, kernel, gradient)
+        return *of_inputs(gradient), _jax_kernel_gradient(inputs, kernel, gradient)
 
     with_gradient = jax.custom_vjp(convolution)
     with_gradient.defvjp(lambda *arguments: (convolution(*arguments), arguments), backward)
     return with_gradient
 
 
-def _kernel_gradient(inputs, kernel, gradient):
+def _jax_kernel_gradient(inputs, kernel, gradient):
     """Returns the sum over all positions of patch times gradient, in the kernel's shape."""
     import jax
     from jax import numpy as jnp

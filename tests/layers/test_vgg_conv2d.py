@@ -61,9 +61,9 @@ def test_equals_conv2d_with_the_same_weights(
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="Of XLA's convolutions")
 def test_the_images_convolution_has_the_same_gradient_on_gpus(monkeypatch):
     found = []
-    kernel_gradient = vgg_conv2d._kernel_gradient
+    kernel_gradient = vgg_conv2d._jax_kernel_gradient
     monkeypatch.setattr(
-        vgg_conv2d, "_kernel_gradient", lambda *args: found.append(1) or kernel_gradient(*args)
+        vgg_conv2d, "_jax_kernel_gradient", lambda *args: found.append(1) or kernel_gradient(*args)
     )
     monkeypatch.setattr(vgg_conv2d, "is_one_cpu_of_jax", lambda: False)
     monkeypatch.setattr(vgg_conv2d, "is_jax_with_gpu", lambda: True)
