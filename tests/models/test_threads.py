@@ -33,7 +33,13 @@ PREDICTIONS = {
 }
 
 
-@pytest.mark.parametrize("how", PREDICTIONS)
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(how, marks=() if how == "predict in batches" else pytest.mark.gate)
+        for how in PREDICTIONS
+    ],
+)
 def test_every_thread_gets_its_own_images_logits(how, tmp_path):
     predict = PREDICTIONS[how]
     expected = {size: keras.ops.convert_to_numpy(small()(image(size))) for size in SIZES}
