@@ -252,3 +252,10 @@ class TestPrecision:
         assert model.jit_compile is False
         model.compile(jit_compile=True)
         assert model.jit_compile is True
+
+
+def test_each_dropout_has_a_seed_of_its_own_that_a_checkpoint_can_keep():
+    """Without one, PyTorch draws from the random numbers of the process."""
+    seeds = [small().get_layer(name).seed for name in ("drop6", "drop7")]
+    assert None not in seeds
+    assert seeds[0] != seeds[1]
