@@ -630,6 +630,13 @@ MUTANTS = (
         "missing = 0 * examples",
         "distribution/test_devices.py",
     ),
+    Mutant(
+        "a backend's log follows the last message",
+        "distribution/watch.py",
+        "    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)",
+        "    pass",
+        "distribution/test_watch.py",
+    ),
     # The backends' own code
     Mutant(
         "frozen layers learn again after loading",

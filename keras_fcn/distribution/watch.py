@@ -122,9 +122,16 @@ class Watch:
     def _end_unless_over(self):
         """Ends the process: its main thread may wait for the other one in C++ for ever."""
         if not self._is_over.is_set():
-            # Not by sys.stderr, whose lock another thread may hold.
-            os.write(2, f"keras-fcn: error: {self._last_words}\n".encode())
+            _say_last(f"keras-fcn: error: {self._last_words}\n")
             os._exit(1)
+
+
+def _say_last(text):
+    """Writes to standard error what no log of a backend's threads is to follow."""
+    # Not by sys.stderr, whose lock another thread may hold.
+    standard_error = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.write(standard_error, text.encode())
 
 
 def _server():

@@ -98,3 +98,10 @@ def test_an_error_of_one_process_ends_the_others(run, failing):
     assert told[failing] == "Own error\n"
     assert told[1 - failing] == ENDED
     assert seconds < 20
+
+
+def test_what_a_backend_logs_at_the_end_does_not_stand_behind_the_message(run):
+    log = "end = os._exit; os._exit = lambda code: (os.write(2, b'log'), end(code)); time.sleep(50)"
+    codes, told, _ = run("time.sleep(0.2); os.kill(os.getpid(), 9)", log)
+    assert codes == [-9, 1]
+    assert told[1] == ENDED
