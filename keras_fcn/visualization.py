@@ -1,12 +1,18 @@
 """Label maps as colours, and scores as curves."""
 
+import math
 import os
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_fcn.label_spaces import LabelSpace
+
+# At 130 pixels to the inch, 27 million pixels for a square.
+_MOST_INCHES = 40
+_MOST_BARS_WITH_NUMBERS = 160
 
 
 def colorize(label_map: np.ndarray, label_space: LabelSpace) -> np.ndarray:
@@ -47,7 +53,13 @@ def overlay(
 
 
 def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: LabelSpace) -> None:
-    """Writes a palette PNG: the index of a pixel is its class id, its colour that of the class."""
+    """Writes a palette PNG: the index of a pixel is its class id, its colour that of the class.
+
+    Of more than 256 classes, which a palette cannot hold, it is a grey PNG of 16 bits.
+    """
+    if label_space.num_classes > 256:
+        Image.fromarray(np.asarray(label_map).astype("uint16")).save(path)
+        return
     image = Image.fromarray(np.asarray(label_map).astype("uint8"))
     palette = np.zeros((256, 3), "uint8")
     palette[: label_space.num_classes] = label_space.palette
@@ -59,8 +71,10 @@ def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: 
 def save_overlay(
     path: str | os.PathLike, image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace
 ) -> None:
-    """Writes the image with the classes' colours laid over it."""
-    Image.fromarray(overlay(image, label_map, label_space)).save(path)
+    """Writes the image with the classes' colours laid over it, and below the names of these."""
+    picture = Image.fromarray(overlay(image, label_map, label_space))
+    shown = [int(label) for label in np.unique(label_map) if 0 <= label < label_space.num_classes]
+    stack_pictures([picture, legend(label_space, max(picture.width, 150), shown)]).save(path)
 
 
 def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Image.Image:
@@ -133,28 +147,39 @@ def contact_sheet(
 
 
 def plot_curves(history: list[dict], path: str | os.PathLike | BinaryIO) -> None:
-    """Draws the training loss and the validation scores over the epochs.
+    """Draws the losses, the validation scores and the learning rate over the epochs.
 
     Args:
-        history: One dictionary per epoch, with `epoch`, `loss` and, if it was validated,
-            `val_mean_iou` and `val_pixel_accuracy` in [0, 1].
+        history: One dictionary per epoch, with `epoch`, `loss`, perhaps `learning_rate` and, if it
+            was validated, `val_mean_iou` and `val_pixel_accuracy` in [0, 1] and perhaps `val_loss`.
         path: The PNG or SVG file that is written, or a binary file object for a PNG.
     """
     from matplotlib.figure import Figure
 
-    epochs = [row["epoch"] for row in history]
     validated = [row for row in history if "val_mean_iou" in row]
-    figure = Figure(figsize=(9 if validated else 4.5, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2 if validated else 1, squeeze=False, sharex=True)[0]
-    axes[0].plot(epochs, [row["loss"] for row in history], marker="o", color="#c44e52")
-    axes[0].set(title="training loss", xlabel="epoch", ylim=(0, None))
+    rates = [row for row in history if "learning_rate" in row]
+    count = 1 + bool(validated) + bool(rates)
+    figure = Figure(figsize=(4.5 * count, 3.4), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False, sharex=True)[0]
+
+    def draw(axis, rows, name, label, colour):
+        points = [row["epoch"] for row in rows], [row[name] for row in rows]
+        axis.plot(*points, marker="o", label=label, c=colour)
+
+    draw(axes[0], history, "loss", "training", "#c44e52")
+    if with_loss := [row for row in history if "val_loss" in row]:
+        draw(axes[0], with_loss, "val_loss", "validation", "#dd8452")
+        axes[0].legend(loc="upper right")
+    axes[0].set(title="loss", xlabel="epoch", ylim=(0, None))
+    if rates:
+        draw(axes[-1], rates, "learning_rate", "learning rate", "#8172b3")
+        axes[-1].set(title="learning rate", xlabel="epoch", ylim=(0, None))
     if validated:
         for name, label, colour in (
             ("val_mean_iou", "mean IoU", "#4c72b0"),
             ("val_pixel_accuracy", "pixel accuracy", "#55a868"),
         ):
-            points = [row["epoch"] for row in validated], [row[name] for row in validated]
-            axes[1].plot(*points, marker="o", label=label, c=colour)
+            draw(axes[1], validated, name, label, colour)
         axes[1].set(title="validation", xlabel="epoch", ylim=(0, 1))
         axes[1].legend(loc="lower right")
     for axis in axes:
@@ -174,11 +199,14 @@ def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | o
     from matplotlib.figure import Figure
 
     percent = 100 * np.asarray(shares)
-    figure = Figure(figsize=(7, 0.8 + 0.24 * len(percent)), layout="constrained")
+    figure = Figure(figsize=(7, min(0.8 + 0.24 * len(percent), _MOST_INCHES)), layout="constrained")
     axes = figure.subplots()
     colours = np.array(label_space.palette) / 255
-    bars = axes.barh(label_space.class_names, percent, color=colours, edgecolor="black", lw=0.4)
-    axes.bar_label(bars, fmt="%.2f %%", padding=3, fontsize=8)
+    bars = axes.barh(range(len(percent)), percent, color=colours, edgecolor="black", lw=0.4)
+    if len(percent) <= _MOST_BARS_WITH_NUMBERS:
+        axes.bar_label(bars, fmt="%.2f %%", padding=3, fontsize=8)
+    places = range(0, len(percent), math.ceil(len(percent) / _MOST_BARS_WITH_NUMBERS))
+    axes.set_yticks(places, [label_space.class_names[place] for place in places])
     axes.invert_yaxis()
     axes.set(xlabel="share of the pixels that count, %", xlim=(0, 1.15 * max(percent.max(), 1e-9)))
     axes.tick_params(axis="y", labelsize=8)
@@ -201,13 +229,15 @@ def plot_confusion_matrix(
 
     matrix = np.asarray(matrix)
     percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = 2.2 + 0.42 * len(matrix)
+    side = min(2.2 + 0.42 * len(matrix), _MOST_INCHES)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    places = range(len(matrix))
-    axes.set_xticks(places, label_space.class_names, rotation=90, fontsize=8)
-    axes.set_yticks(places, label_space.class_names, fontsize=8)
+    # As many names as have room.
+    places = range(0, len(matrix), math.ceil(len(matrix) * 0.16 / side))
+    names = [label_space.class_names[place] for place in places]
+    axes.set_xticks(places, names, rotation=90, fontsize=8)
+    axes.set_yticks(places, names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="truth", title="pixels of each class, %")
     if len(matrix) <= 40:  # Beyond that numbers do not fit into the squares.
         for row, column in np.ndindex(matrix.shape):
@@ -223,20 +253,24 @@ def plot_confusion_matrix(
     figure.savefig(path, dpi=130)
 
 
-def legend(label_space: LabelSpace, width: int) -> Image.Image:
-    """Returns a picture of every class's colour and name, `width` pixels wide.
+def legend(
+    label_space: LabelSpace, width: int, class_ids: Sequence[int] | None = None
+) -> Image.Image:
+    """Returns a picture of classes' colours and names, `width` pixels wide.
 
     Args:
         label_space: The `LabelSpace` of the classes.
         width: Width in pixels.
+        class_ids: The classes to show; `None` for all.
     """
+    class_ids = range(label_space.num_classes) if class_ids is None else class_ids
     box, line, margin = 12, 18, 6
     columns = max(1, width // 150)
-    rows = -(-label_space.num_classes // columns)
+    rows = -(-len(class_ids) // columns)
     picture = Image.new("RGB", (width, rows * line + margin), "white")
     draw = ImageDraw.Draw(picture)
-    classes = zip(label_space.class_names, label_space.palette, strict=True)
-    for index, (name, colour) in enumerate(classes):
+    for index, class_id in enumerate(class_ids):
+        name, colour = label_space.class_names[class_id], label_space.palette[class_id]
         left, top = margin + index % columns * 150, index // columns * line + 2
         draw.rectangle((left, top, left + box, top + box), fill=colour, outline="black")
         draw.text((left + box + 5, top), name, fill="black")

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -26,7 +27,7 @@ from keras_fcn import FCN8s, FCN16s, FCN32s, label_spaces
 from keras_fcn.cli import commands, main
 from keras_fcn.cli.commands import LABEL_SPACES
 from keras_fcn.inference import predict_label_map
-from keras_fcn.label_spaces import PASCAL_VOC
+from keras_fcn.label_spaces import PASCAL_VOC, generic
 from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
 from keras_fcn.training.recipe import MODELS
 from keras_fcn.training.run import Run
@@ -56,10 +57,10 @@ def train(data, *options, out="run"):
 
 
 def error_of(capsys):
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("keras-fcn: error: ")
-    return lines[0]
+    *progress, error = capsys.readouterr().err.strip().splitlines()
+    assert all(re.match(r"[a-z ]+: \d+/\d+$", line) for line in progress), progress
+    assert error.startswith("keras-fcn: error: ")
+    return error
 
 
 class TestMainJob:
@@ -90,7 +91,7 @@ class TestMainJob:
         run = folder / "run"
         files = {path.name for path in run.iterdir()}
         assert files == {
-            *("best.keras", "config.toml", "curves.png", "last.npz", "metrics.csv"),
+            *("best.keras", "config.toml", "curves.png", "metrics.csv"),
             *("report.html", "tensorboard"),
         }
         assert tomllib.loads((run / "config.toml").read_text())["settings"]["model"] == "fcn32s"
@@ -116,7 +117,13 @@ class TestMainJob:
             assert label_map.size == (40, 36)
             assert np.asarray(label_map).max() <= 2
             overlay = Image.open(folder / "out" / f"{name}_overlay.png")
-            assert (overlay.mode, overlay.size) == ("RGB", (40, 36))
+            assert overlay.mode == "RGB"
+            # The legend needs more room than an image of 40 x 36.
+            assert (overlay.width, overlay.height) > (40, 36)
+            image = np.asarray(Image.open(folder / "images" / f"{name}.png")).astype(int)
+            colours = np.array(generic(3).palette)[np.asarray(label_map)]
+            blended = np.asarray(overlay)[:36, :40]
+            np.testing.assert_allclose(blended, (image + colours) / 2, atol=0.5)
 
     @pytest.mark.any_backend
     def test_predictions_overwrite_nothing(self, data, capsys):
@@ -277,9 +284,15 @@ class TestTransforms:
         assert reason in error_of(capsys)
         assert not (data / "run").exists()
 
-    def test_windows_need_an_ignored_class(self, data, capsys):
+    def test_windows_beyond_small_images_count_for_nothing(self, data, three_layers, capsys):
+        # The files hold 255, which must not pass for the padding of windows.
         assert train(data, *self.OPTIONS) == 1
-        assert "`crop` must go with an ignored class" in error_of(capsys)
+        assert "holds the value 255" in error_of(capsys)
+        for path in (data / "labels").iterdir():
+            label_map = np.array(Image.open(path))
+            Image.fromarray(np.where(label_map == 255, 0, label_map)).save(path)
+        assert train(data, *self.OPTIONS) == 0
+        assert Run(data / "run").label_space().ignore_class == 255
 
 
 @pytest.mark.any_backend

@@ -5,15 +5,24 @@ Keras is imported by the commands that need it and not before, so that `--help` 
 
 import contextlib
 import os
+import re
 import sys
 import warnings
+from pathlib import Path
 
 from keras_fcn.cli.parser import build_parser
 
+_CLOSED_PIPE = 141  # As a shell says of a program that SIGPIPE has ended.
+
 
 def main(arguments=None):
-    """Runs the command line and returns its exit code: 0, 1 for a failure, 2 for wrong options."""
+    """Runs the command line and returns its exit code.
+
+    0; 1 for a failure; 2 for wrong options; 130 for Ctrl-C; 141 if nobody reads standard output.
+    Results are written there, and progress, warnings and errors to standard error.
+    """
     options = build_parser().parse_args(arguments)
+    _print_all_letters()
     try:
         with _quiet_imports():
             import tensorflow
@@ -22,15 +31,57 @@ def main(arguments=None):
 
             tensorflow.config.list_physical_devices()
         warnings.showwarning = _show_warning
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
     except (ImportError, OSError, ValueError) as error:
+        if isinstance(error, BrokenPipeError) and _standard_output_is_closed():
+            return _CLOSED_PIPE
         if options.traceback:
             raise
-        print(f"keras-fcn: error: {' '.join(str(error).split())}", file=sys.stderr)
+        message = of_this_command(" ".join(str(error).split()), options.parser.format_help())
+        print(f"keras-fcn: error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("keras-fcn: interrupted", file=sys.stderr)
+        print(f"keras-fcn: interrupted{_way_to_go_on(options)}", file=sys.stderr)
         return 130
+
+
+def of_this_command(message, help_text):
+    """A message without what stands in brackets of options that the command does not have."""
+
+    def kept(brackets):
+        options = re.findall(_OPTION, brackets[0])
+        return brackets[0] if all(re.search(f"{o}(?![a-z-])", help_text) for o in options) else ""
+
+    return re.sub(rf" \([^()]*{_OPTION}[^()]*\)", kept, message)
+
+
+_OPTION = "--[a-z][a-z-]*"
+
+
+def _way_to_go_on(options):
+    run = getattr(options, "resume", None) or getattr(options, "out", None)
+    if options.command != "train" or run is None or not Path(run, "config.toml").is_file():
+        return ""
+    return f"; go on with: keras-fcn train --resume {run}"
+
+
+def _print_all_letters():
+    """Lets a letter that the terminal's encoding lacks be written as an escape, not end the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _standard_output_is_closed():
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still to be written goes nowhere, without a word of Python's at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -17,7 +17,16 @@ RECIPES = (
 # Settings of a recipe that have an option of their own; the others are set by --set.
 SETTINGS = (
     *("data_dir", "manual_dir", "images", "labels", "val_images", "val_labels", "label_space"),
-    *("num_classes", "ignore_class", "model", "weights", "padding", "fc_units", "precision"),
+    *(
+        "palette",
+        "num_classes",
+        "ignore_class",
+        "model",
+        "weights",
+        "padding",
+        "fc_units",
+        "precision",
+    ),
     *("epochs", "batch_size", "learning_rate", "weight_decay", "seed", "scale", "crop", "jitter"),
 )
 
@@ -40,13 +49,14 @@ def train(options):
         "checkpoint_every": options.checkpoint_every,
         "devices": devices,
         "gradients": options.gradients,
+        "keep_state": options.keep_state,
     }
     changes = _settings(options)
     if options.resume is not None:
         if changes or options.recipe or options.out or options.start:
             raise ValueError(
-                "--resume must stand alone, but for --checkpoint-every, --devices and --gradients: "
-                "a run goes on with the settings that it began with."
+                "--resume must stand alone, but for --checkpoint-every, --devices, --gradients and "
+                "--keep-state: a run goes on with the settings that it began with."
             )
         run = trainer.resume(options.resume, **every)
     else:
@@ -100,7 +110,11 @@ def _print_best_epoch(run):
         return
     best = max(history, key=lambda row: row["val_mean_iou"])
     title = f"{run.path.name}: best epoch, {best['epoch']} of {history[-1]['epoch']}"
-    scores = {name[4:]: value for name, value in best.items() if name.startswith("val_")}
+    scores = {
+        name[4:]: value
+        for name, value in best.items()
+        if name.startswith("val_") and name != "val_loss"
+    }
     names = [name for name in scores if name.startswith("iou/")]
     class_iou = {name[4:]: scores.pop(name) for name in names}
     _print_scores(title, scores, class_iou)
@@ -116,11 +130,10 @@ def evaluate(options):
     from keras_fcn.visualization import plot_confusion_matrix
 
     model, space = open_model(options.model, at_once=options.at_once)
-    # TFDS tells there what it builds.
-    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+    # TFDS writes there what it builds.
+    with contextlib.redirect_stdout(sys.stderr):
         batches, names, space = _evaluation_data(options, model, space)
-    quiet = contextlib.nullcontext(lambda images: None)
-    with quiet if options.json else progress_bar("evaluating", len(names)) as advance:
+    with progress_bar("evaluating", len(names)) as advance:
         scores = evaluate(
             model,
             batches,
@@ -166,8 +179,10 @@ def _evaluation_data(options, model, space):
         raise ValueError("--images and --labels must be given together.")
     if (options.data is None) == (options.images is None):
         raise ValueError("Either DATA or --images and --labels must be given.")
-    layout = {"data_format": model.data_format}
+    layout = {"data_format": model.data_format, "channels": model.num_channels}
     if options.data is not None:
+        if options.palette:
+            raise ValueError(f"--palette must go with --labels. Received: {options.data}.")
         theirs = label_space_of(options.data)
         if theirs.num_classes != space.num_classes:
             raise ValueError(
@@ -183,11 +198,15 @@ def _evaluation_data(options, model, space):
         return evaluation_batches(examples, **classes, **layout), names, theirs
     classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
     pairs = find_pairs(options.images, options.labels)
-    quiet = contextlib.nullcontext(lambda: None)
-    with quiet if options.json else progress_bar("checking files", len(pairs)) as advance:
-        check_pairs(pairs, **classes, progress=lambda done, of: advance())
+    rules = {**classes, "channels": model.num_channels, "palette": _palette(options, space)}
+    with progress_bar("checking files", len(pairs)) as advance:
+        check_pairs(pairs, **rules, progress=lambda done, of: advance())
     names = [pair.image.stem for pair in pairs]
-    return evaluation_batches(pairs, **classes, **layout), names, space
+    return evaluation_batches(pairs, **rules, data_format=model.data_format), names, space
+
+
+def _palette(options, space):
+    return space.palette if options.palette else None
 
 
 def _prediction_writer(folder, names, space):
@@ -228,22 +247,24 @@ def predict(options):
     """Writes label maps and overlays of images."""
     from pathlib import Path
 
-    from keras_fcn.data.examples import read_image
+    from keras_fcn.data.examples import check_image, read_image
     from keras_fcn.inference import predict_label_map
     from keras_fcn.training.progress import progress_bar
     from keras_fcn.training.trained import open_model
     from keras_fcn.visualization import save_label_map, save_overlay
 
-    outputs = _prediction_paths([Path(image) for image in options.images], Path(options.out))
+    outputs = _prediction_paths(_named_images(options.images), Path(options.out))
     for path in outputs:
-        read_image(path)
+        check_image(path)
     model, space = open_model(options.model, at_once=options.at_once)
+    for path in outputs:
+        read_image(path, model.num_channels)
     views = _views(options)
-    os.makedirs(options.out, exist_ok=True)
     with progress_bar("predicting", len(outputs)) as advance:
         for path, (label_map_path, overlay_path) in outputs.items():
-            image = read_image(path)
+            image = read_image(path, model.num_channels)
             label_map = predict_label_map(model, image, **views)
+            os.makedirs(label_map_path.parent, exist_ok=True)
             save_label_map(label_map_path, label_map, space)
             save_overlay(overlay_path, image, label_map, space)
             advance()
@@ -270,11 +291,35 @@ def convert(options):
     print(f"{type(model).__name__}, {model.count_params():,} values: {options.target}")
 
 
+def _named_images(places):
+    """Returns a dictionary from each image, those in folders included, to its outputs' name."""
+    from pathlib import Path
+
+    from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
+
+    images = {}
+    for place in map(Path, places):
+        if not place.is_dir():
+            images[place] = place.stem
+            continue
+        found = files_by_name(place, IMAGE_SUFFIXES)
+        if not found:
+            raise ValueError(
+                f"IMAGE must be a file or a folder of {', '.join(IMAGE_SUFFIXES)} files. "
+                f"Received: {place}, a folder with none."
+            )
+        images |= {path: name for name, paths in sorted(found.items()) for path in paths}
+    return images
+
+
 def _prediction_paths(images, out):
     """Returns a dictionary from each image to the files of its label map and its overlay."""
+    import unicodedata
+
     outputs, owners = {}, {}
-    for image in images:
-        outputs[image] = (out / f"{image.stem}.png", out / f"{image.stem}_overlay.png")
+    for image, name in images.items():
+        name = unicodedata.normalize("NFC", name)
+        outputs[image] = (out / f"{name}.png", out / f"{name}_overlay.png")
         for path in outputs[image]:
             if path in owners:
                 raise ValueError(
@@ -297,10 +342,8 @@ def check_data(options):
 
     space = _label_space(options)
     splits, problems = _splits(options.folders)
-    num_pairs = sum(map(len, splits.values()))
-    quiet = contextlib.nullcontext(lambda: None)
-    with quiet if options.json else progress_bar("checking files", num_pairs) as advance:
-        report = check_data(splits, space, space.palette if options.palette else None, advance)
+    with progress_bar("checking files", sum(map(len, splits.values()))) as advance:
+        report = check_data(splits, space, _palette(options, space), advance)
     report.problems[:0] = problems
     if options.chart:
         plot_class_shares(report.shares, report.label_space, options.chart)
@@ -319,11 +362,8 @@ def preview_data(options):
     splits, _ = _splits(options.folders)
     pairs = [pair for pairs in splits.values() for pair in pairs]
     shown = pairs[:: max(1, len(pairs) // options.count)][: options.count]
-    palette = space.palette if options.palette else None
-    examples = {
-        pair.image.name: read_example(pair, space.num_classes, space.ignore_class, palette)
-        for pair in shown
-    }
+    rules = (space.num_classes, space.ignore_class, _palette(options, space))
+    examples = {pair.image.name: read_example(pair, *rules) for pair in shown}
     contact_sheet(examples, space).save(options.out)
     print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
 
@@ -359,7 +399,7 @@ def reproduce(options):
     from keras_fcn.training.reproduce import reproduce
 
     places = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
-    # Of the progress, and of what TFDS prints, nothing may stand before the JSON object.
-    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+    # TFDS writes there what it builds.
+    with contextlib.redirect_stdout(sys.stderr):
         report = reproduce(options.experiment, models=options.models, **places)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())

@@ -5,7 +5,10 @@ import argparse
 from keras_fcn.cli import commands
 from keras_fcn.version import __version__
 
-_DIR_HELP = "folder of images/ and labels/, or of NAME/ and NAMEannot/ for each split"
+_DIR_HELP = (
+    "folder of images/ and labels/; for each split of NAME/images and NAME/labels, images/NAME and "
+    "labels/NAME, or NAME and NAMEannot"
+)
 _MODEL_HELP = (
     "folder written by train, a .keras, .caffemodel, .pth or .npz file, pascal_voc or "
     "pascal_voc_atonce"
@@ -30,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         "data", nargs="?", metavar="DATA", help="name of a data set; instead of the two folders"
     )
     _add_data(evaluate)
+    _add_palette(evaluate, default=False)
     evaluate.add_argument("--split", default="validation", help="split of DATA")
     _add_places(evaluate)
     evaluate.add_argument(
@@ -45,7 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict = subparsers.add_parser("predict", help="write label maps and overlays of images")
     predict.set_defaults(run=commands.predict)
     _add_trained_model(predict)
-    predict.add_argument("images", nargs="+", metavar="IMAGE")
+    predict.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="files, or folders with all the images in them"
+    )
     predict.add_argument(
         "--out", default="predictions", metavar="DIR", help="folder that is written to"
     )
@@ -68,14 +74,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="mean that SRC was trained with; default: PASCAL VOC's",
     )
 
-    data = subparsers.add_parser("data", help="look into a data set").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
+    data = subparsers.add_parser("data", help="look into a data set")
+    data = data.add_subparsers(required=True, metavar="COMMAND")
     check = data.add_parser("check", help="read every file once and report what is wrong")
     check.set_defaults(run=commands.check_data)
     check.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
     _add_label_space(check)
-    _add_palette(check)
+    _add_palette(check, default=False)
     check.add_argument("--json", action="store_true", help="print one JSON object and no table")
     check.add_argument("--chart", metavar="PNG", help="bar chart of the classes, which is written")
 
@@ -83,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     preview.set_defaults(run=commands.preview_data)
     preview.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
     _add_label_space(preview)
-    _add_palette(preview)
+    _add_palette(preview, default=False)
     preview.add_argument("--count", type=int, default=8, metavar="N", help="pairs that are shown")
     preview.add_argument("--out", default="preview.png", metavar="PNG", help="the sheet")
 
@@ -104,6 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_places(reproduce)
     reproduce.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    for name, command in {**subparsers.choices, **data.choices}.items():
+        command.set_defaults(parser=command, command=name)
     return parser
 
 
@@ -158,6 +165,12 @@ def _add_train(subparsers):
         help="send gradients among the devices at half the size, rounded; default: as they are",
     )
     train.add_argument(
+        "--keep-state",
+        action="store_true",
+        default=False,
+        help="keep the last checkpoint, last.npz, when the run has come to its end",
+    )
+    train.add_argument(
         "--or-resume",
         action="store_true",
         default=False,
@@ -168,6 +181,7 @@ def _add_train(subparsers):
     train.add_argument("--val-labels", metavar="DIR", help="their label maps")
     _add_places(train)
     _add_label_space(train)
+    _add_palette(train, default=argparse.SUPPRESS)
     _add_model(train)
     train.add_argument(
         "--weights", metavar="WEIGHTS", help="imagenet, pascal_voc or a file; default: random"
@@ -241,7 +255,10 @@ def _add_label_space(parser):
     )
 
 
-def _add_palette(parser):
+def _add_palette(parser, default):
     parser.add_argument(
-        "--palette", action="store_true", help="label maps hold the label space's colours"
+        "--palette",
+        action="store_true",
+        default=default,
+        help="label maps hold the label space's colours; of greys alone, grey files do, too",
     )

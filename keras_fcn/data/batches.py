@@ -34,6 +34,7 @@ def training_batches(
     first_step: int | None = None,
     shuffle_buffer: int = 128,
     palette: Palette | None = None,
+    channels: int = 3,
     data_format: str = "channels_last",
 ) -> tf.data.Dataset:
     """Batches in random order with random transforms, every example once per epoch.
@@ -47,8 +48,8 @@ def training_batches(
     image with 0, the label map with `ignore_class`. The last batch of an epoch may be smaller.
 
     Args:
-        examples: Pairs of files, as from `find_pairs`, or a dataset of {"image", "label_map"}, as
-            from `load`.
+        examples: Pairs of files, as from `find_pairs` or tuples of two paths, or a dataset of
+            {"image", "label_map"}, as from `load`.
         num_classes: Number of classes; the label maps are checked for it as they are read.
         ignore_class: Class id of pixels to leave out, or `None`.
         batch_size: Images per batch.
@@ -75,10 +76,12 @@ def training_batches(
         shuffle_buffer: How many examples of a dataset are held in memory to choose the next one
             from; of pairs, all are shuffled.
         palette: Colours of true-colour label maps, see `read_label_map`; only for pairs.
-        data_format: `"channels_last"`, or `"channels_first"` for images (batch, 3, height, width).
+        channels: Channels of the images that the model takes, see `read_image`.
+        data_format: `"channels_last"`, or `"channels_first"` for images (batch, channels, height,
+            width).
 
     Returns:
-        Dataset of (image, label_map): (batch, height, width, 3) uint8 and (batch, height,
+        Dataset of (image, label_map): (batch, height, width, channels) uint8 and (batch, height,
         width) int32.
 
     Raises:
@@ -100,7 +103,7 @@ def training_batches(
             f"them skips would leave it with fewer steps. Received: {shard=}. Find such files "
             "with `check_pairs` (keras-fcn data check)."
         )
-    source = _source(examples, batching, transforms, palette, on_error, cache)
+    source = _source(examples, batching, transforms, palette, channels, on_error, cache)
     share = None if source.num_examples is None else source.num_examples // count
     if count > 1 and not share:
         raise ValueError(
@@ -162,7 +165,7 @@ def places_of_batch(
     """
     # Of one, since sizes do not matter here.
     batching = _Batching(num_classes, ignore_class, 1, None, False, "channels_last")
-    source = _source(examples, batching, (), None, "raise", None)
+    source = _source(examples, batching, (), None, 3, "raise", None)
 
     def one_epoch(epoch):
         return source.shuffled(seed, epoch, shuffle_buffer)
@@ -184,6 +187,7 @@ def evaluation_batches(
     cache: str | os.PathLike | None = None,
     on_error: str = "raise",
     palette: Palette | None = None,
+    channels: int = 3,
     data_format: str = "channels_last",
 ) -> tf.data.Dataset:
     """Batches in the order of `examples`, nothing changed but the padding.
@@ -197,7 +201,7 @@ def evaluation_batches(
     """
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, False, data_format)
     index, count = checked_shard(shard)
-    source = _source(examples, batching, transforms, palette, on_error, cache)
+    source = _source(examples, batching, transforms, palette, channels, on_error, cache)
     read = source.read(source.in_order().shard(count, index))
     if transforms:
         read = read.map(
@@ -275,7 +279,7 @@ class _Epochs:
         return batches.enumerate().map(count)
 
 
-def _source(examples, batching, transforms, palette, on_error, cache):
+def _source(examples, batching, transforms, palette, channels, on_error, cache):
     classes = {"num_classes": batching.num_classes, "ignore_class": batching.ignore_class}
     if isinstance(examples, tf.data.Dataset):
         if palette is not None or on_error != "raise":
@@ -283,8 +287,9 @@ def _source(examples, batching, transforms, palette, on_error, cache):
                 "`palette` and `on_error` must be given where the files are read, such as in "
                 f"`load`, not with a dataset. Received: {palette=}, {on_error=}."
             )
-        return DatasetSource(examples, **classes, cache=cache)
-    source = PairsSource(examples, **classes, palette=palette, on_error=on_error, cache=cache)
+        return DatasetSource(examples, **classes, channels=channels, cache=cache)
+    rules = {**classes, "palette": palette, "channels": channels}
+    source = PairsSource(examples, **rules, on_error=on_error, cache=cache)
     # Of other transforms only the user knows whether they make the sizes equal.
     sizes_stay = all(transform is random_flip for transform in transforms)
     unpadded = batching.ignore_class is None and batching.batch_size > 1
@@ -297,10 +302,32 @@ def _transformed(transforms, seed):
     def transform(index, image, label_map):
         example_seed = tf.random.fold_in(seed, index)
         for place, function in enumerate(transforms):
-            image, label_map = function(image, label_map, tf.random.fold_in(example_seed, place))
+            changed = function(image, label_map, tf.random.fold_in(example_seed, place))
+            image, label_map = _checked(function, changed, image.shape[-1])
         return image, label_map
 
     return transform
+
+
+def _checked(function, changed, channels):
+    """What a transform returns, with the shapes that `tf.numpy_function` does not know."""
+    name = getattr(function, "__name__", type(function).__name__)
+    rule = f"The transform {name} must return an image and its label map, as tensors"
+    try:
+        image, label_map = map(tf.convert_to_tensor, changed)
+    except (TypeError, ValueError):
+        raise ValueError(f"{rule}. Received: {changed}.") from None
+    try:
+        image = tf.ensure_shape(image, (None, None, channels))
+        label_map = tf.ensure_shape(label_map, (None, None))
+    except ValueError:
+        raise ValueError(
+            f"{rule} of shape (height, width, {channels}) and (height, width). Received shapes: "
+            f"{image.shape} and {label_map.shape}."
+        ) from None
+    if label_map.dtype.is_floating:
+        raise ValueError(f"{rule} of integers for the latter. Received: {label_map.dtype.name}.")
+    return image, tf.cast(label_map, tf.int32)
 
 
 def _check_at_least(name, value, least):

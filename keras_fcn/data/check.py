@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_fcn.data.examples import Palette, check_label_map, read_image, read_label_map
-from keras_fcn.data.files import IMAGE_SUFFIXES, LABEL_MAP_SUFFIXES, Pair
+from keras_fcn.data.files import (
+    IMAGE_SUFFIXES,
+    LABEL_MAP_SUFFIXES,
+    Pair,
+    files_by_name,
+    unlinked,
+)
 from keras_fcn.label_spaces import LabelSpace
 
 
@@ -20,7 +26,9 @@ class Problem:
     """What is wrong with which files.
 
     Args:
-        kind: `"unmatched"`, `"unreadable"`, `"size"`, `"label"` or `"duplicate"`.
+        kind: `"unmatched"`, `"unreadable"`, `"size"`, `"label"`, `"duplicate"`, `"class"` for one
+            that never occurs or in one split alone, or `"left out"` for more than half of all
+            pixels.
         files: The files it is about.
         message: One sentence.
     """
@@ -187,7 +195,9 @@ def check_data(
         problems=[],
     )
     sizes, owners = collections.Counter(), collections.defaultdict(list)
-    jobs = [(split, pair) for split, pairs in splits.items() for pair in pairs]
+    pixels_of = {name: np.zeros(label_space.num_classes, "int64") for name in splits}
+    complete = True
+    jobs = [(split, pair) for split, pairs in splits.items() for pair in map(Pair.of, pairs)]
     with concurrent.futures.ThreadPoolExecutor() as threads:
         facts = threads.map(lambda job: _read(job[1], label_space, palette), jobs)
         for (split, pair), fact in zip(jobs, facts, strict=True):
@@ -195,12 +205,17 @@ def check_data(
             if fact.size is not None:
                 sizes[fact.size] += 1
                 owners[fact.digest].append((split, pair.image))
+            complete &= fact.counts is not None
             if fact.counts is not None:
                 _count(report, fact.counts)
+                pixels_of[split] += fact.counts[:-1]
             if progress is not None:
                 progress()
     report.sizes = dict(sizes.most_common())
     report.problems.extend(_duplicates(owners))
+    if complete:
+        report.problems.extend(_lost_classes(pixels_of, label_space.class_names))
+    report.problems.extend(_left_out(report))
     return report
 
 
@@ -274,6 +289,38 @@ def _duplicates(owners):
         yield Problem("duplicate", files, f"The same image is {where}: {', '.join(files)}.")
 
 
+def _lost_classes(pixels_of, class_names):
+    """Problems of classes without a pixel to learn from, and of those in one split alone."""
+    learnt = [split for split in pixels_of if Path(split).name.startswith("train")]
+    to_learn = sum(pixels_of[split] for split in learnt or pixels_of)
+    where = f" in {' and '.join(learnt)}" if learnt else ""
+    for class_id, name in enumerate(class_names):
+        holders = [split for split, pixels in pixels_of.items() if pixels[class_id]]
+        if not to_learn[class_id]:
+            message = f"No pixel{where} shows class {class_id}, {name}: a model cannot learn it."
+        elif len(holders) == 1 < len(pixels_of):
+            others = " and ".join(split for split in pixels_of if split not in holders)
+            message = (
+                f"Class {class_id}, {name}, occurs in {holders[0]} alone: {others} cannot score it."
+            )
+        else:
+            continue
+        yield Problem("class", (), message)
+
+
+def _left_out(report):
+    num_pixels = report.ignored_pixels + int(report.pixels.sum())
+    if 2 * report.ignored_pixels <= num_pixels:
+        return
+    message = (
+        f"{report.ignored_pixels / num_pixels:.1%} of all pixels hold the ignored class, "
+        f"{report.label_space.ignore_class}, and count for nothing."
+    )
+    if report.label_space.num_classes == 2 and not report.pixels[1]:
+        message += " If it is the second class, save it as 1, or give the two colours as a palette."
+    yield Problem("left out", (), message)
+
+
 def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
     """Pairs images with label maps by their path without suffix, and goes on where one is missing.
 
@@ -284,10 +331,8 @@ def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
     Returns:
         The pairs in the order of their names, and a `Problem` for every file that has no partner.
     """
-    image_files, label_files = (
-        _by_name(images, IMAGE_SUFFIXES),
-        _by_name(labels, LABEL_MAP_SUFFIXES),
-    )
+    image_files = files_by_name(images, IMAGE_SUFFIXES)
+    label_files = files_by_name(labels, LABEL_MAP_SUFFIXES)
     problems = []
     for files, others, missing in (
         (image_files, label_files, f"label map in {labels}"),
@@ -304,23 +349,15 @@ def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
             files = tuple(map(str, (*image_files[name], *label_files[name])))
             message = f"One name must stand for one image and one label map: {', '.join(files)}."
             problems.append(Problem("unmatched", files, message))
-    return pairs, problems
-
-
-def _by_name(folder, suffixes):
-    files = collections.defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and path.is_file() and not hidden:
-            files[path.relative_to(folder).with_suffix("")].append(path)
-    return files
+    return unlinked(pairs), problems
 
 
 def find_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Returns the folders of images and of label maps of each split in a folder.
 
-    Three layouts are known: `images/` and `labels/`; the same with a folder for each split in both;
-    and CamVid's, `train/` and `trainannot/`, for any name of a split.
+    Four layouts are known: `images/` and `labels/`; the same with a folder for each split in both,
+    or in a folder for each split; and CamVid's, `train/` and `trainannot/`, for any name of a
+    split. Whatever a folder holds of them is returned.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -328,19 +365,22 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"DIR must be a folder. Received: {folder}.")
+    splits = {}
     images, labels = folder / "images", folder / "labels"
     if images.is_dir() and labels.is_dir():
         names = sorted(path.name for path in images.iterdir() if (labels / path.name).is_dir())
-        if names:
-            return {name: (images / name, labels / name) for name in names}
-        return {folder.name: (images, labels)}
+        splits = {name: (images / name, labels / name) for name in names}
+        splits = splits or {folder.resolve().name: (images, labels)}
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    splits = {
-        name: (folder / name, folder / f"{name}annot") for name in names if f"{name}annot" in names
-    }
+    for name in names:
+        if f"{name}annot" in names:
+            splits[name] = (folder / name, folder / f"{name}annot")
+        elif (folder / name / "images").is_dir() and (folder / name / "labels").is_dir():
+            splits[name] = (folder / name / "images", folder / name / "labels")
     if not splits:
         raise ValueError(
             f"DIR must hold images/ and labels/, with or without a folder for each split in both, "
-            f"or NAME/ and NAMEannot/ for each split. Received: {folder} with {', '.join(names)}."
+            f"or NAME/images and NAME/labels, or NAME and NAMEannot, for each split. Received: "
+            f"{folder} with {', '.join(names) or 'no folders'}."
         )
     return splits

@@ -3,13 +3,15 @@
 import collections
 import concurrent.futures
 import os
+import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_fcn.data.files import Pair
+from keras_fcn.data.files import Pair, first_few
 
 Colour = tuple[int, int, int]
 """Red, green and blue, from 0 to 255."""
@@ -20,8 +22,12 @@ Palette = Sequence[Colour] | Mapping[Colour, int]
 _GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _LABEL_MAP_MODES = ("1", "L", "P", *_GREY_16_BIT_MODES)
 _COLOUR_MODES = ("RGB", "RGBA")
-# Pillow stretches grey of 2 and 4 bits to 0..255: class 1 would come out as 85 or 17.
-_STRETCHED_BY = {"L;2": 85, "L;4": 17}
+_GREY_MODES = ("1", "L")
+# Pillow stretches grey of 2 and 4 bits to 0..255: class 1 would come out as 85 or 17. TIFF may hold
+# the bits of a byte in reverse.
+_STRETCHED_BY = {"L;2": 85, "L;2R": 85, "L;4": 17, "L;4R": 17}
+# Of a TIFF whose zero is white, from which Pillow subtracts the values.
+_INVERTED = re.compile(r"[1L];\d*I")
 
 # All that Pillow's decoders raise for a file that is no image or is cut off or damaged.
 _DECODING_ERRORS = (
@@ -34,38 +40,82 @@ _DECODING_ERRORS = (
 )
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads an image as RGB, upright as its EXIF orientation says, without its alpha channel.
+def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
+    """Reads an image, upright as its EXIF orientation says, with as many channels as a model takes.
 
-    Grey of 16 bits is scaled so that 65535 becomes 255.
+    Grey of 16 bits is scaled so that 65535 becomes 255. Grey, palettes and CMYK become RGB where
+    three channels are asked for. There an alpha channel is dropped, with a warning if it is not
+    opaque; a fourth channel that is no alpha, such as near infrared in a TIFF, is refused.
+
+    Args:
+        path: PNG, JPEG, WebP, TIFF or BMP.
+        channels: 3 for RGB, 4 for the four of the file as they are, 1 for grey.
 
     Output shape:
-        (height, width, 3), uint8.
+        (height, width, channels), uint8.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image, is cut off, or holds floating-point values.
+        ValueError: If the file is no image, is cut off, holds floating-point values, or has other
+            channels.
     """
     image, _ = _decode(path)
-    if image.mode in _GREY_16_BIT_MODES:
-        grey = np.asarray(image).astype("int64")
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError(f"{path} must hold values of at most 16 bits. Save it as 8-bit RGB.")
-        grey = ((grey + 128) // 257).astype("uint8")
-        return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ValueError(f"{path} holds floating-point values (mode F). Save it as 8-bit RGB.")
+    is_grey = image.mode in ("1", "L", *_GREY_16_BIT_MODES)
+    held = 1 if is_grey else len(image.getbands())
+    if channels == 3 and image.mode != "RGBX":
+        return _as_rgb(path, image)
+    if channels != held:
+        raise ValueError(
+            f"{path} must hold the {channels} channels that the model takes. Received: {held} "
+            f"(Pillow's mode {image.mode})."
+        )
+    if is_grey:
+        return _as_grey(path, image)[:, :, None]
+    return np.array(image)
+
+
+def check_image(path: str | os.PathLike) -> None:
+    """Reads an image, whatever its channels.
+
+    Raises:
+        FileNotFoundError, ValueError: As in `read_image`.
+    """
+    _decode(path)
+
+
+def _as_rgb(path, image):
+    if image.mode in _GREY_16_BIT_MODES:
+        return np.repeat(_as_grey(path, image)[:, :, None], 3, axis=2)
+    if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
+        warnings.warn(
+            "Alpha channels are left out, as the model takes three channels: images show the "
+            "colours below what is transparent.",
+            stacklevel=2,
+        )
     # Without its transparency a palette converts to RGB in one step and without a warning.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))
+
+
+def _as_grey(path, image):
+    if image.mode not in _GREY_16_BIT_MODES:
+        return np.array(image.convert("L"))
+    grey = np.asarray(image).astype("int64")
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ValueError(f"{path} must hold values of at most 16 bits. Save it as 8-bit RGB.")
+    return ((grey + 128) // 257).astype("uint8")
 
 
 def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> np.ndarray:
     """Reads a label map: grey values and palette indices are class ids, colours stand for them.
 
     The colours that a palette file shows its indices in do not matter. Those of a true-colour file
-    say nothing without a `palette`, not even where red, green and blue agree. An EXIF orientation
-    is followed as in images, and an alpha channel is dropped.
+    say nothing without a `palette`, not even where red, green and blue agree. Where a `palette`
+    holds greys alone, such as black and white, the values of a grey file of up to 8 bits are
+    colours of it, too. An EXIF orientation is followed as in images, and an alpha channel is
+    dropped.
 
     Args:
         path: PNG, TIFF or BMP.
@@ -86,16 +136,32 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
         raise ValueError(
             f"{path} must hold one class id per pixel, but it is a colour image (Pillow's mode "
             f"{image.mode}). Save it as a grey or palette PNG whose values are the class ids"
-            + (", or pass the `palette` of its colours." if image.mode in _COLOUR_MODES else ".")
+            + (
+                ", or pass the `palette` of its colours (--palette)."
+                if image.mode in _COLOUR_MODES
+                else "."
+            )
         )
     if image.format in ("JPEG", "MPO"):
         raise ValueError(
             f"{path} is a JPEG, whose compression changes class ids. Save the label map as PNG, "
             "from its source."
         )
+    if _INVERTED.match(raw_mode):
+        raise ValueError(
+            f"{path} is a TIFF whose zero means white (MinIsWhite); programs disagree about its "
+            "values. Save the label map as PNG, from its source."
+        )
+    if image.mode in _GREY_MODES and palette is not None and is_grey(palette):
+        image = image.convert("RGB")
     if image.mode in _COLOUR_MODES:
         return _class_ids(path, np.asarray(image)[..., :3], *_colour_table(palette))
     return np.array(image, dtype="int32") // _STRETCHED_BY.get(raw_mode, 1)
+
+
+def is_grey(palette: Palette) -> bool:
+    """Returns whether all colours of a palette are greys."""
+    return all(len(set(colour)) == 1 for colour in palette)
 
 
 def check_label_map(
@@ -125,7 +191,7 @@ def check_label_map(
     others = [str(other) for other in np.unique(label_map[wrong]) if other != value]
     raise ValueError(
         f"{path} holds the value {value} at row {row}, column {column}"
-        + (f" (elsewhere also {_first_few(others)})" if others else "")
+        + (f" (elsewhere also {first_few(others)})" if others else "")
         + f", but the class ids of {num_classes} classes are {allowed}. "
         + _way_out(value, np.unique(label_map), num_classes)
     )
@@ -136,23 +202,27 @@ def read_example(
     num_classes: int | None = None,
     ignore_class: int | None = None,
     palette: Palette | None = None,
+    channels: int = 3,
 ) -> dict[str, np.ndarray]:
     """Reads and checks an image and its label map.
 
     Args:
-        pair: Their files.
+        pair: Their files, a `Pair` or two paths.
         num_classes: See `check_label_map`; `None` takes any values.
         ignore_class: See `check_label_map`.
         palette: See `read_label_map`.
+        channels: See `read_image`.
 
     Returns:
-        "image": (height, width, 3), uint8, and "label_map": (height, width), int32.
+        "image": (height, width, channels), uint8, and "label_map": (height, width), int32.
 
     Raises:
         FileNotFoundError: If one of the files is gone.
         ValueError: If a file cannot be read, the sizes differ, or a value is no class id.
     """
-    image, label_map = read_image(pair.image), read_label_map(pair.label_map, palette)
+    pair = Pair.of(pair)
+    image = read_image(pair.image, channels)
+    label_map = read_label_map(pair.label_map, palette)
     if image.shape[:2] != label_map.shape:
         (height, width), (label_height, label_width) = image.shape[:2], label_map.shape
         message = (
@@ -173,6 +243,7 @@ def check_pairs(
     ignore_class: int | None,
     progress: Callable[[int, int], None] | None = None,
     palette: Palette | None = None,
+    channels: int = 3,
 ) -> dict[tuple[int, int], int]:
     """Reads every pair once, so that a bad file shows before training and not hours into it.
 
@@ -182,6 +253,7 @@ def check_pairs(
         ignore_class: See `check_label_map`.
         progress: Called after every pair with the number done and the number of all.
         palette: See `read_label_map`.
+        channels: See `read_image`.
 
     Returns:
         How many images there are of each size (height, width).
@@ -191,7 +263,7 @@ def check_pairs(
     """
 
     def size(pair):
-        return read_example(pair, num_classes, ignore_class, palette)["label_map"].shape
+        return read_example(pair, num_classes, ignore_class, palette, channels)["label_map"].shape
 
     sizes = collections.Counter()
     with concurrent.futures.ThreadPoolExecutor() as threads:
@@ -229,8 +301,8 @@ def _class_ids(path, image, colours, class_ids):
             f"{path} holds the colour {colour} at row {row}, column {column}"
             + (f" (and {others} other unknown colours)" if others else "")
             + f", which is none of the {len(colours)} colours of `palette`. If it marks pixels to "
-            f"leave out, pass a dictionary that maps it to the ignored class: {{{colour}: 255, "
-            "...}."
+            f"leave out, pass `palette` as a dictionary that maps it to the ignored class: "
+            f"{{{colour}: 255, ...}}."
         )
     return class_ids[place]
 
@@ -275,8 +347,3 @@ def _way_out(value, values, num_classes):
     if value < num_classes or value == 255:
         return f"{way_out}."
     return f"{way_out}; if it is a class, `num_classes` must be at least {value + 1}."
-
-
-def _first_few(names: Iterable[str], most=3):
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,10 +1,12 @@
 """Folders and lists of files -> pairs of an image's file and its label map's file."""
 
 import dataclasses
+import heapq
 import os
 import shlex
+import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -19,6 +21,24 @@ class Pair:
     image: Path
     label_map: Path
 
+    @classmethod
+    def of(cls, paths) -> "Pair":
+        """Returns the pair of whatever has two paths, such as a tuple.
+
+        Raises:
+            ValueError: If it does not have two paths.
+        """
+        if isinstance(paths, cls):
+            return paths
+        try:
+            image, label_map = paths
+            return cls(Path(image), Path(label_map))
+        except (TypeError, ValueError):
+            raise ValueError(
+                "A pair must be the path of an image and the path of its label map. "
+                f"Received: {paths!r}."
+            ) from None
+
 
 def find_pairs(
     images: str | os.PathLike, labels: str | os.PathLike, *, recursive: bool = False
@@ -26,8 +46,10 @@ def find_pairs(
     """Pairs every image of one folder with the label map of the same name in another.
 
     Names are compared without their suffix: `images/street.jpg` goes with `labels/street.png`.
-    Hidden files and files of other formats are passed over. Every image needs a label map. Label
-    maps without an image, as where `labels` holds several splits, are left out with a warning.
+    Letters with accents are equal in Unicode's composed and decomposed form. Hidden files and files
+    of other formats are passed over. Links are followed, and a folder that several of them lead to
+    counts once, as does a pair. Every image needs a label map. Label maps without an image, as
+    where `labels` holds several splits, are left out with a warning.
 
     Args:
         images: Folder of PNG, JPEG, WebP, TIFF or BMP files.
@@ -45,8 +67,8 @@ def find_pairs(
             occurs twice in a folder, nothing matches, or an image has no label map.
     """
     images, labels = Path(images), Path(labels)
-    image_files = _files_by_name("images", images, IMAGE_SUFFIXES, recursive)
-    label_files = _files_by_name("labels", labels, LABEL_MAP_SUFFIXES, recursive)
+    image_files = _one_file_per_name("images", images, IMAGE_SUFFIXES, recursive)
+    label_files = _one_file_per_name("labels", labels, LABEL_MAP_SUFFIXES, recursive)
     _check_apart(images, labels, recursive)
     if not image_files.keys() & label_files.keys():
         raise ValueError(
@@ -57,17 +79,25 @@ def find_pairs(
     if lonely := sorted(image_files.keys() - label_files.keys()):
         raise ValueError(
             f"{len(lonely)} of {len(image_files)} images in {images} have no label map in "
-            f"{labels}: {_first_few(_relative(image_files[name], images) for name in lonely)}. Add "
+            f"{labels}: {first_few(_relative(image_files[name], images) for name in lonely)}. Add "
             "the label maps or move these images elsewhere."
         )
     if lonely := sorted(label_files.keys() - image_files.keys()):
-        left_out = _first_few(_relative(label_files[name], labels) for name in lonely)
+        left_out = first_few(_relative(label_files[name], labels) for name in lonely)
         warnings.warn(
             f"{len(lonely)} of {len(label_files)} label maps in {labels} have no image in "
             f"{images} and are left out: {left_out}.",
             stacklevel=2,
         )
-    return [Pair(image_files[name], label_files[name]) for name in sorted(image_files)]
+    return unlinked(Pair(image_files[name], label_files[name]) for name in sorted(image_files))
+
+
+def unlinked(pairs: Iterable[Pair]) -> list[Pair]:
+    """Returns the pairs without those that links repeat under another name."""
+    first = {}
+    for pair in pairs:
+        first.setdefault((os.path.realpath(pair.image), os.path.realpath(pair.label_map)), pair)
+    return list(first.values())
 
 
 def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
@@ -99,10 +129,7 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
             continue
         place = f"{path}, line {number}"
         names = _names(line, place)
-        pair = Pair(*(path.parent / name for name in names))
-        for file in (pair.image, pair.label_map):
-            if not file.is_file():
-                raise FileNotFoundError(f"{place}: there is no file {file}.")
+        pair = Pair(*(_existing(path.parent / name, place) for name in names))
         if pair.image in line_of:
             raise ValueError(f"{place}: line {line_of[pair.image]} names {pair.image} already.")
         line_of[pair.image] = number
@@ -110,6 +137,24 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
     if not pairs:
         raise ValueError(f"{path} must name at least one image and its label map.")
     return pairs
+
+
+def _existing(file, place):
+    """The file, if need be in the other form that Unicode has of its name."""
+    if not file.is_file():
+        alike = [path for path in _listed(file.parent) if _same_name(path.name, file.name)]
+        if not alike or not alike[0].is_file():
+            raise FileNotFoundError(f"{place}: there is no file {file}.")
+        file = alike[0]
+    return file
+
+
+def _listed(folder):
+    return folder.iterdir() if folder.is_dir() else ()
+
+
+def _same_name(one, other):
+    return unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
 
 
 def _names(line, place):
@@ -130,41 +175,68 @@ def _names(line, place):
     return names
 
 
-def _files_by_name(argument, folder, suffixes, recursive):
+def files_by_name(
+    folder: Path, suffixes: Sequence[str], *, recursive: bool = True
+) -> dict[str, list[Path]]:
+    """Returns the files of a folder by their path in it, without suffix and in composed letters.
+
+    Args:
+        folder: The folder.
+        suffixes: Endings of the files to return, in lower case.
+        recursive: Whether to look into subfolders.
+    """
+    found = {}
+    for path in visible_files(folder, recursive=recursive):
+        if path.suffix.lower() in suffixes:
+            name = _relative(path.with_name(path.stem), folder)
+            found.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+    return found
+
+
+def visible_files(folder: Path, *, recursive: bool = True) -> list[Path]:
+    """Returns the files in a folder, sorted; neither hidden ones nor those in hidden folders.
+
+    Links count as what they lead to. Every folder is looked into once, under its own name where it
+    lies in `folder` and else under that of the first link.
+    """
+    # Links wait until all that lies here is known by its own name.
+    found, waiting, seen = [], [(False, Path(folder))], set()
+    while waiting:
+        _, parent = heapq.heappop(waiting)
+        if (real := os.path.realpath(parent)) in seen:
+            continue
+        seen.add(real)
+        for path in parent.iterdir():
+            if path.name.startswith("."):
+                continue
+            if path.is_file():
+                found.append(path)
+            elif recursive and path.is_dir():
+                heapq.heappush(waiting, (path.is_symlink(), path))
+    return sorted(found)
+
+
+def _one_file_per_name(argument, folder, suffixes, recursive):
     """Dictionary from relative path without suffix to the file."""
     if not folder.is_dir():
         raise FileNotFoundError(f"`{argument}` must be a folder. Received: {argument}={folder}.")
-    names = sorted(_relative(path, folder) for path in _visible_files(folder, recursive))
     files = {}
-    for path in (folder / name for name in names):
-        if path.suffix.lower() not in suffixes:
-            continue
-        name = _relative(path.with_name(path.stem), folder)
-        if name in files:
+    for name, paths in files_by_name(folder, suffixes, recursive=recursive).items():
+        if len(paths) > 1:
+            first, second = (_relative(path, folder) for path in paths[:2])
             raise ValueError(
-                f"{folder} must hold one file per name. Received: "
-                f"{_relative(files[name], folder)} and {_relative(path, folder)}."
+                f"{folder} must hold one file per name. Received: {first} and {second}."
             )
-        files[name] = path
+        files[name] = paths[0]
     if not files:
-        found = f"{len(names)} other files: {_first_few(names)}" if names else "no files"
+        names = [_relative(path, folder) for path in visible_files(folder, recursive=recursive)]
+        found = f"{len(names)} other files: {first_few(names)}" if names else "no files"
         hint = "" if recursive or not _has_folders(folder) else " Look into them by recursive=True."
         raise ValueError(
             f"`{argument}` must be a folder of {', '.join(suffixes)} files. Received: {folder} "
             f"with {found}{' beside subfolders' if hint else ''}.{hint}"
         )
     return files
-
-
-def _visible_files(folder, recursive):
-    if not recursive:
-        return [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
-    found = []
-    # Links to folders count as folders, as data sets are often put together from links.
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return found
 
 
 def _has_folders(folder):
@@ -191,6 +263,7 @@ def _count(files, folder, noun):
     return f"{len(files)} {noun}{'s' if len(files) > 1 else ''} such as {example}"
 
 
-def _first_few(names: Iterable[str], most=3):
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """Returns the first names, and dots if there are more."""
     names = list(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_fcn.data.examples import Palette
+from keras_fcn.data.examples import Palette, is_grey
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.named import data_set_names, load_named
 from keras_fcn.data.reader import Reader
@@ -15,7 +15,11 @@ from keras_fcn.data.unread import parts, read_later
 from keras_fcn.label_spaces import LabelSpace
 
 # Of images and of label maps, below the folder of a data set.
-_LAYOUTS = (("{split}", "{split}annot"), ("images/{split}", "labels/{split}"))
+_LAYOUTS = (
+    ("{split}", "{split}annot"),
+    ("images/{split}", "labels/{split}"),
+    ("{split}/images", "{split}/labels"),
+)
 _LAYOUT_WITHOUT_SPLIT = ("images", "labels")
 
 
@@ -25,6 +29,7 @@ def load(
     *,
     label_space: LabelSpace | None = None,
     palette: Palette | None = None,
+    channels: int = 3,
     on_error: str = "raise",
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
@@ -37,6 +42,7 @@ def load(
 
     - `DIR/train` and `DIR/trainannot`, for the split "train"
     - `DIR/images/train` and `DIR/labels/train`
+    - `DIR/train/images` and `DIR/train/labels`
     - `DIR/images` and `DIR/labels`, without a split
 
     A name of `data_set_names()` means that data set even where a folder is called like it, which
@@ -47,6 +53,7 @@ def load(
         split: Name of the part, such as `"train"`; `None` for all of `DIR/images`.
         label_space: See `from_pairs`; for a folder.
         palette: See `from_pairs`; for a folder.
+        channels: See `from_pairs`; for a folder.
         on_error: See `from_pairs`; for a folder.
         data_dir: Where prepared data sets lie; for a name.
         manual_dir: Where files lie that you fetched yourself; for a name.
@@ -69,6 +76,7 @@ def load(
             label_space,
             recursive=True,
             palette=palette,
+            channels=channels,
             on_error=on_error,
             shard=shard,
         )
@@ -109,6 +117,7 @@ def from_directory(
     *,
     recursive: bool = False,
     palette: Palette | None = None,
+    channels: int = 3,
     on_error: str = "raise",
     shard: Shard = None,
 ) -> tf.data.Dataset:
@@ -124,6 +133,7 @@ def from_directory(
         label_space: See `from_pairs`.
         recursive: See `find_pairs`.
         palette: See `from_pairs`.
+        channels: See `from_pairs`.
         on_error: See `from_pairs`.
         shard: See `from_pairs`.
 
@@ -136,7 +146,9 @@ def from_directory(
         tensorflow.errors.InvalidArgumentError: As in `from_pairs`.
     """
     pairs = find_pairs(images, labels, recursive=recursive)
-    return from_pairs(pairs, label_space, palette=palette, on_error=on_error, shard=shard)
+    return from_pairs(
+        pairs, label_space, palette=palette, channels=channels, on_error=on_error, shard=shard
+    )
 
 
 def from_pairs(
@@ -144,17 +156,20 @@ def from_pairs(
     label_space: LabelSpace | None = None,
     *,
     palette: Palette | None = None,
+    channels: int = 3,
     on_error: str = "raise",
     shard: Shard = None,
 ) -> tf.data.Dataset:
     """Reads pairs of files.
 
     Args:
-        pairs: As from `find_pairs` or `read_pairs_file`.
+        pairs: As from `find_pairs` or `read_pairs_file`, or tuples of two paths.
         label_space: Label maps may hold its classes and its `ignore_class` and nothing else, and
             colours are those of its palette. `None` takes any values and no colours.
         palette: Class ids of colours, instead of the label space's; see `read_label_map`. To add
-            void: `{**dict(zip(space.palette, range(space.num_classes))), (0, 0, 0): 255}`.
+            void: `{**dict(zip(space.palette, range(space.num_classes))), (0, 0, 0): 255}`. One of
+            greys alone must be given: a label space's would be class ids in grey files.
+        channels: Channels of the images that the model takes, see `read_image`.
         on_error: `"raise"`, or `"skip"` to leave out what cannot be used; each iteration then ends
             with a warning that counts and names it.
         shard: (index, count) for the share of number `index`, from 0, of `count` processes, or
@@ -177,13 +192,15 @@ def from_pairs(
     if count > 1:
         check_enough(len(pairs), (index, count))
     pairs = pairs[index::count]
-    if palette is None and label_space is not None:
+    # Values of grey files are class ids unless a palette of greys is asked for.
+    if palette is None and label_space is not None and not is_grey(label_space.palette):
         palette = label_space.palette
     reader = Reader(
         pairs,
         num_classes=label_space and label_space.num_classes,
         ignore_class=label_space and label_space.ignore_class,
         palette=palette,
+        channels=channels,
         on_error=on_error,
     )
     indices = tf.data.Dataset.range(len(pairs))

@@ -23,7 +23,7 @@ class Reader:
 
     Args:
         pairs: As from `find_pairs`.
-        num_classes, ignore_class, palette: As in `read_example`.
+        num_classes, ignore_class, palette, channels: As in `read_example`.
         on_error: `"raise"`, or `"skip"` to leave out what cannot be used, with a warning at the end
             of the iteration that names every file.
         cache: `None`, `"memory"`, or a folder.
@@ -39,6 +39,7 @@ class Reader:
         num_classes: int | None,
         ignore_class: int | None,
         palette: Palette | None = None,
+        channels: int = 3,
         on_error: str = "raise",
         cache: str | os.PathLike | None = None,
     ):
@@ -46,11 +47,12 @@ class Reader:
             raise ValueError("`pairs` must hold at least one pair. Received: pairs=[].")
         if on_error not in ON_ERROR:
             raise ValueError(f"`on_error` must be one of {ON_ERROR}. Received: {on_error=}.")
-        self._pairs = pairs
+        self._pairs = [Pair.of(pair) for pair in pairs]
         self._skip = on_error == "skip"
         self._iterations = itertools.count(1)
         self._errors = {}
-        rules = (num_classes, ignore_class, palette)
+        self._channels = channels
+        rules = (num_classes, ignore_class, palette, channels)
 
         def read(pair):
             example = read_example(pair, *rules)
@@ -79,17 +81,17 @@ class Reader:
 
     def example(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns image and label map of one pair, whatever `on_error` is."""
-        return _tensors(self._read_or_raise, index)
+        return self._tensors(self._read_or_raise, index)
 
     def _skipping(self, indices, number):
         examples = indices.map(
-            lambda index: (index, *_tensors(self._read_or_note, number, index)),
+            lambda index: (index, *self._tensors(self._read_or_note, number, index)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
         # One more element that is never delivered: it comes when all others were read.
         end = tf.data.Dataset.from_tensors(number).map(
-            lambda number: (np.int64(-1), *_tensors(self._report, number))
+            lambda number: (np.int64(-1), *self._tensors(self._report, number))
         )
         # An image without height stands for one that could not be read.
         return examples.concatenate(end).filter(lambda _, image, __: tf.shape(image)[0] > 0)
@@ -106,7 +108,7 @@ class Reader:
             return self._read(self._pairs[index])
         except (OSError, ValueError) as error:
             self._errors.setdefault(int(number), {})[int(index)] = str(error)
-            return _NOTHING
+            return self._nothing()
 
     def _report(self, number):
         errors = self._errors.pop(int(number), {})
@@ -116,17 +118,16 @@ class Reader:
                 f"Iteration {number} left out {len(errors)} of {len(self._pairs)} examples:{lines}",
                 stacklevel=2,
             )
-        return _NOTHING
+        return self._nothing()
 
+    def _nothing(self):
+        return np.zeros((0, 0, self._channels), "uint8"), np.zeros((0, 0), "int32")
 
-_NOTHING = (np.zeros((0, 0, 3), "uint8"), np.zeros((0, 0), "int32"))
-
-
-def _tensors(function, *arguments):
-    image, label_map = tf.numpy_function(function, arguments, (tf.uint8, tf.int32))
-    image.set_shape((None, None, 3))
-    label_map.set_shape((None, None))
-    return image, label_map
+    def _tensors(self, function, *arguments):
+        image, label_map = tf.numpy_function(function, arguments, (tf.uint8, tf.int32))
+        image.set_shape((None, None, self._channels))
+        label_map.set_shape((None, None))
+        return image, label_map
 
 
 def _kept_in_memory(read):

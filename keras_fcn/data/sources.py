@@ -19,7 +19,7 @@ class PairsSource:
 
     Args:
         pairs: As from `find_pairs`.
-        num_classes, ignore_class, palette, on_error, cache: As in `training_batches`.
+        num_classes, ignore_class, palette, channels, on_error, cache: As in `training_batches`.
     """
 
     def __init__(
@@ -29,10 +29,11 @@ class PairsSource:
         num_classes: int,
         ignore_class: int | None,
         palette: Palette | None,
+        channels: int,
         on_error: str,
         cache: str | os.PathLike | None,
     ):
-        self._pairs = list(pairs)
+        self._pairs = [Pair.of(pair) for pair in pairs]
         self._palette = palette
         self.num_examples = len(self._pairs)
         self.read = Reader(
@@ -40,6 +41,7 @@ class PairsSource:
             num_classes=num_classes,
             ignore_class=ignore_class,
             palette=palette,
+            channels=channels,
             on_error=on_error,
             cache=cache,
         )
@@ -78,7 +80,7 @@ class DatasetSource:
 
     Args:
         dataset: As from `load`.
-        num_classes, ignore_class, cache: As in `training_batches`.
+        num_classes, ignore_class, channels, cache: As in `training_batches`.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class DatasetSource:
         *,
         num_classes: int,
         ignore_class: int | None,
+        channels: int,
         cache: str | os.PathLike | None,
     ):
         number = int(dataset.cardinality())
@@ -98,7 +101,7 @@ class DatasetSource:
         elements, read_one = parts(dataset)
 
         def read(index, element):
-            return index, *check(index, *_in_one_shape(read_one(element)))
+            return index, *check(index, *_in_one_shape(read_one(element), channels))
 
         self._read, self._is_read = read, cache is not None
         self._elements = elements.enumerate()
@@ -144,10 +147,10 @@ def _check_elements(spec):
         raise ValueError(f"`examples` must hold images in uint8. Received: {spec['image']}.")
 
 
-def _in_one_shape(example):
-    """(image, label_map): uint8 (height, width, 3) and int32 (height, width)."""
+def _in_one_shape(example, channels):
+    """(image, label_map): uint8 (height, width, channels) and int32 (height, width)."""
     label_map = tf.ensure_shape(example["label_map"], (None, None))
-    return tf.ensure_shape(example["image"], (None, None, 3)), tf.cast(label_map, tf.int32)
+    return tf.ensure_shape(example["image"], (None, None, channels)), tf.cast(label_map, tf.int32)
 
 
 def _value_check(num_classes, ignore_class):

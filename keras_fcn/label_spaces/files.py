@@ -24,7 +24,7 @@ def from_file(path: str | os.PathLike) -> LabelSpace:
     Without a palette the colours are PASCAL VOC's, without `ignore_class` no pixel is left out.
 
     Args:
-        path: A file whose name ends in .toml or .json.
+        path: A file whose name ends in .toml or .json, in UTF-8 with or without a byte order mark.
 
     Returns:
         `LabelSpace`.
@@ -63,7 +63,7 @@ def _read(path):
     if load is None:
         raise ValueError(f"`path` must end in .toml or .json. Received: path={path}.")
     try:
-        content = load(path.read_text(encoding="utf-8"))
+        content = load(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as {path.suffix[1:].upper()}: {error}.") from None
     if not isinstance(content, dict):

@@ -227,6 +227,12 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         return None if config is None else LabelSpace(**config)
 
     @property
+    def num_channels(self) -> int:
+        """Number of channels of the images."""
+        shape = self.get_config()["input_shape"]
+        return shape[0 if self.data_format == "channels_first" else -1]
+
+    @property
     def data_format(self) -> str:
         """`"channels_last"` or `"channels_first"`, of images and logits."""
         return self._config["data_format"]

@@ -17,10 +17,12 @@ class Scores:
     Args:
         matrix: Confusion matrix, (num_classes, num_classes), rows are the truth.
         trimap: `Scores` of the pixels near a boundary alone, if they were asked for.
+        loss: Mean over the batches of a loss, if one was asked for.
     """
 
     matrix: np.ndarray
     trimap: "Scores | None" = None
+    loss: float | None = None
 
     def as_dict(self) -> dict[str, float]:
         """Returns the four scores by name, as floats in [0, 1]."""
@@ -47,6 +49,7 @@ def evaluate(
     trimap: int | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    loss: keras.losses.Loss | None = None,
     progress: Callable[[int], None] | None = None,
     on_prediction: Callable[[np.ndarray], None] | None = None,
 ) -> Scores:
@@ -61,6 +64,8 @@ def evaluate(
             `keras_fcn.metrics.boundary_band`.
         scales: See `keras_fcn.inference.predict_label_maps`.
         flip: See `keras_fcn.inference.predict_label_maps`.
+        loss: Loss of (label maps, logits) to take the mean of over the batches, of the image itself
+            alone: without `scales` and `flip`.
         progress: Called after each batch with the number of its images.
         on_prediction: Called with the predicted label map of each image, in order.
 
@@ -72,9 +77,16 @@ def evaluate(
     """
     matrix = np.zeros((num_classes, num_classes), "int64")
     trimap_matrix = np.zeros_like(matrix)
+    losses = []
     for images, label_maps in batches:
         label_maps = np.asarray(label_maps)
-        predictions = predict_label_maps(model, np.asarray(images), scales=scales, flip=flip)
+        images = np.asarray(images)
+        if loss is None:
+            predictions = predict_label_maps(model, images, scales=scales, flip=flip)
+        else:
+            logits = keras.ops.convert_to_numpy(model.predict_on_batch(images))
+            losses.append(float(loss(label_maps, logits)))
+            predictions = logits.argmax(1 if model.data_format == "channels_first" else -1)
         matrix += metrics.confusion_matrix(label_maps, predictions, num_classes, ignore_class)
         if trimap is not None:
             band = metrics.boundary_band(label_maps, trimap)
@@ -86,4 +98,8 @@ def evaluate(
                 on_prediction(prediction)
         if progress is not None:
             progress(len(label_maps))
-    return Scores(matrix, None if trimap is None else Scores(trimap_matrix))
+    return Scores(
+        matrix,
+        None if trimap is None else Scores(trimap_matrix),
+        float(np.mean(losses)) if losses else None,
+    )

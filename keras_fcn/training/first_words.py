@@ -5,22 +5,22 @@ import warnings
 import keras
 
 from keras_fcn.training.environment import slow_precision
+from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.splits import Split
 from keras_fcn.weights.diagnose import check_rate, diagnose
 
 
-def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
-    """Prints the rate of a mean loss that the recipe's summed one amounts to."""
+def say_mean_loss_rate(recipe: Recipe, split: Split) -> None:
+    """Says the rate of a mean loss that the recipe's summed one amounts to."""
     # AdamW's steps do not depend on the scale of the loss.
     if recipe.normalization != "sum" or recipe.optimizer != "coupled_sgd":
         return
     height, width = recipe.crop or next(iter(split.batches()))[1].shape[1:]
-    print(
+    say(
         f"A learning rate of {recipe.learning_rate:g} for the summed loss amounts to "
         f"{recipe.mean_loss_rate(height, width):.3g} for the mean over the pixels, at {height}x"
-        f"{width}.",
-        flush=True,
+        f"{width}."
     )
 
 

@@ -14,15 +14,15 @@ from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.final_report import write_final_report
 from keras_fcn.training.first_words import (
-    print_mean_loss_rate,
+    say_mean_loss_rate,
     warn_of_bad_start,
     warn_of_slow_precision,
 )
 from keras_fcn.training.moving_average import MovingAverage
-from keras_fcn.training.objective import build_model, compiled, learning_rate
-from keras_fcn.training.progress import progress_bar
+from keras_fcn.training.objective import build_model, compiled, learning_rate, loss_of
+from keras_fcn.training.progress import duration, progress_bar, say
 from keras_fcn.training.recipe import MODELS, PATHS, as_settings
-from keras_fcn.training.run import copy_of
+from keras_fcn.training.run import copy_of, not_lost_for
 from keras_fcn.training.splits import check_files, open_splits
 
 
@@ -55,6 +55,8 @@ class Training:
         self.history, self.class_weights = [], None
         self.average = None
         self._counted_until = time.monotonic()  # What `seconds` holds.
+        # Of the first step of this process, which compiles and says nothing of those that follow.
+        self._first_end = None
 
     @classmethod
     def begin(cls, run, recipe, checkpoint_every, devices, gradients):
@@ -72,7 +74,7 @@ class Training:
         if processes.index() == 0:
             warn_of_bad_start(model, recipe.learning_rate)
             warn_of_slow_precision(recipe)
-            print_mean_loss_rate(recipe, train_split)
+            say_mean_loss_rate(recipe, train_split)
         training._check_processes(gradients)
         return training
 
@@ -141,7 +143,19 @@ class Training:
             "average": [] if self.average is None else self.average.variables,
         }
 
-    def run_to_end(self):
+    def time_left(self):
+        """How long the run may still take, in words; nothing before its second step."""
+        done = self.epoch * self.steps_per_epoch + self.step
+        if self._first_end is None:
+            self._first_end = done, time.monotonic()
+            return ""
+        first, since = self._first_end
+        left = (time.monotonic() - since) / (done - first) * (self.num_steps - done)
+        return f", {duration(left)} left"
+
+    def run_to_end(self, keep_state):
+        if self.epoch < self.num_epochs and keras.backend.backend() != "torch":
+            say("The first step of a size compiles the network, which takes longer than a step.")
         while True:
             # More than that if the run goes on with more processes, which share out fewer images.
             if self.step and self.step >= self._steps_of(self.epoch):
@@ -153,10 +167,15 @@ class Training:
             self._train_epoch()
         # The others wait: until its end the run can be taken up again.
         processes.first_before_others(self._write_report)
+        if not keep_state and self.run.is_finished:
+            self.run.remove_state()
 
     def _write_report(self):
         if processes.index() == 0:
-            write_final_report(self.run, self.recipe, self.val_split, self.history, self.seconds)
+            with not_lost_for("the report"):
+                write_final_report(
+                    self.run, self.recipe, self.val_split, self.history, self.seconds
+                )
 
     def save_state(self):
         now = time.monotonic()
@@ -227,20 +246,26 @@ class Training:
         # Images of their own sizes come one by one, which several devices cannot share.
         model = self.model if self.devices is None else copy_of(self.model)
         batches = self.val_split.batches(self.shard)
+        loss = loss_of(self.recipe, space.ignore_class, self.class_weights)
         with progress_bar("validation", int(batches.cardinality())) as advance:
             scores = evaluate(
                 model,
                 batches,
                 num_classes=space.num_classes,
                 ignore_class=space.ignore_class,
+                loss=loss,
                 progress=advance,
             )
-        scores = Scores(processes.sum_of_all(scores.matrix))
+        # Batches of one image, of which a process may have none.
+        count = int(batches.cardinality())
+        loss, count = processes.sum_of_all(np.array([count * (scores.loss or 0.0), count]))
+        scores = Scores(processes.sum_of_all(scores.matrix), loss=float(loss / count))
         say(
-            f"epoch {self.epoch}: validation "
+            f"epoch {self.epoch}: validation loss {scores.loss:.4g}, "
             + ", ".join(f"{name} {value:.4f}" for name, value in scores.as_dict().items())
         )
-        row = {f"val_{name}": value for name, value in scores.as_dict().items()}
+        row = {"val_loss": scores.loss}
+        row |= {f"val_{name}": value for name, value in scores.as_dict().items()}
         for name, iou in zip(space.class_names, scores.class_iou, strict=True):
             row[f"val_iou/{name}"] = float(iou)
         return row
@@ -269,7 +294,7 @@ class Steps(keras.callbacks.Callback):
         # Keras's is the mean over the images since its `fit` began.
         before, so_far = (training.num_images(step) for step in (self._first_step, training.step))
         training.loss = (self._loss_before * before + loss * (so_far - before)) / so_far
-        self._advance(note=f"loss {training.loss:.4g}")
+        self._advance(note=f"loss {training.loss:.4g}{training.time_left()}")
         every = training.checkpoint_every
         done = training.epoch * training.steps_per_epoch + training.step
         checkpoint_due = every and done % every == 0 and training.step < self._num_steps
@@ -300,13 +325,7 @@ def scope(devices, gradients):
     return contextlib.nullcontext() if devices is None else data_parallel(devices, gradients)
 
 
-def say(text):
-    """Prints a line, in the first of several processes."""
-    if processes.index() == 0:
-        print(text, flush=True)
-
-
 def _open_splits(recipe):
     splits = processes.first_before_others(lambda: open_splits(recipe))
-    check_files(splits)
+    check_files(splits, recipe)
     return splits

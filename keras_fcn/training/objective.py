@@ -65,7 +65,7 @@ def compiled(
     weight = recipe.accumulate if recipe.normalization == "sum" else 1
     trained.compile(
         optimizer=_optimizer(recipe, num_steps),
-        loss=[_loss(recipe, ignore_class, class_weights)] * heads,
+        loss=[loss_of(recipe, ignore_class, class_weights)] * heads,
         loss_weights=[float(weight), *[weight * recipe.deep_supervision] * (heads - 1)],
     )
     trained.optimizer.build(trained.trainable_variables)
@@ -97,7 +97,16 @@ def _freeze(model, freeze):
             layer.trainable = False
 
 
-def _loss(recipe, ignore_class, class_weights):
+def loss_of(
+    recipe: Recipe, ignore_class: int | None, class_weights: list[float] | None
+) -> keras.losses.Loss:
+    """Returns the loss of (label maps, logits) that a recipe learns by.
+
+    Args:
+        recipe: The recipe.
+        ignore_class: Class id of the pixels that do not count.
+        class_weights: Weight of each class, if the recipe weights them.
+    """
     if recipe.loss == "cross_entropy" and class_weights is None:
         loss = losses.SparseCategoricalCrossentropy(
             from_logits=True,

@@ -1,8 +1,9 @@
-"""Shows how far a loop is: a bar on a terminal, plain lines elsewhere."""
+"""Says on standard error how far a loop is: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,11 +26,36 @@ def progress_bar(title: str, total: int):
         title: What is going on, such as "epoch 1/8".
         total: Number of steps.
     """
-    show = _terminal_bar if sys.stdout.isatty() else _plain_lines
+    show = _terminal_bar if sys.stderr.isatty() else _plain_lines
     if processes.index() > 0:
         show = _nothing
     with show(title, total) as advance:
         yield advance
+
+
+def say(text: str) -> None:
+    """Writes a line to standard error, in the first of several processes."""
+    if processes.index() == 0:
+        _write(text)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as it is read: "40 s", "12 min", "3 h 20 min".
+
+    Examples:
+        >>> [duration(seconds) for seconds in (40, 715, 12000)]
+        ['40 s', '12 min', '3 h 20 min']
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _write(text):
+    # A training goes on when nobody reads what it says any more.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -48,7 +74,7 @@ def _terminal_bar(title, total):
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, note="")
 
         def advance(steps=1, note=""):
@@ -66,6 +92,6 @@ def _plain_lines(title, total):
         lines_before = done * _PLAIN_LINES // total
         done += steps
         if done * _PLAIN_LINES // total > lines_before:
-            print(f"{title}: {done}/{total} {note}".rstrip(), flush=True)
+            _write(f"{title}: {done}/{total} {note}".rstrip())
 
     yield advance

@@ -1,6 +1,7 @@
 """What a training run is made of: recipes, and what of them is written and read."""
 
 import dataclasses
+import difflib
 import math
 import numbers
 import os
@@ -50,6 +51,8 @@ class Recipe:
             folders. (`data` brings its own.)
         num_classes: Number of classes; for folders, instead of `label_space`.
         ignore_class: Class id of pixels to leave out; with `num_classes`.
+        palette: Whether label maps hold the colours of `label_space`, see
+            `keras_fcn.data.examples.read_label_map`; for folders.
         model: `"fcn32s"`, `"fcn16s"` or `"fcn8s"`.
         weights: What to start from, as in the models: `None`, a name such as `"imagenet"`, a file.
         padding: As in the models.
@@ -85,7 +88,8 @@ class Recipe:
         steps: Batches to learn from.
         flip: Whether half of the images are mirrored.
         scale: Smallest and largest factor of a random resizing, or `None`.
-        crop: Height and width of a random window, or `None` for whole images.
+        crop: Height and width of a random window, or `None` for whole images. Smaller images are
+            padded with pixels that do not count.
         jitter: Whether colours change at random.
         validate_every: Epochs between two validations; the last epoch always validates.
         test_scales: Factors of the resized images over which final predictions are averaged.
@@ -108,6 +112,7 @@ class Recipe:
     label_space: str | None = None
     num_classes: int | None = None
     ignore_class: int | None = None
+    palette: bool = False
     model: str = "fcn8s"
     weights: str | None = None
     padding: str = "paper"
@@ -283,8 +288,11 @@ def replace(recipe: Recipe | StagedRecipe, **changes: Any) -> Recipe | StagedRec
         stages = {name: replace(stage, **changes) for name, stage in recipe.stages.items()}
         return dataclasses.replace(recipe, stages=stages)
     if unknown := sorted(changes.keys() - _field_types().keys()):
+        alike = difflib.get_close_matches(unknown[0], _field_types(), n=1)
         raise ValueError(
-            f"{unknown[0]!r} is no setting of a recipe, which are {', '.join(_field_types())}."
+            f"{unknown[0]!r} is no setting of a recipe. "
+            + (f"Did you mean {alike[0]!r}? " if alike else "")
+            + f"The settings are {', '.join(_field_types())}."
         )
     # Who says how long to train says so in one of the two.
     if changes.get("steps") is not None:

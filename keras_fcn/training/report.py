@@ -96,7 +96,8 @@ def write_report(
         if content
     )
     page = _PAGE.substitute(title=escape(title), body=body)
-    Path(path).write_text(page, encoding="utf-8")
+    # A file's name may be no text in the system's encoding.
+    Path(path).write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _headline(history, scores, view_scores):
@@ -107,7 +108,12 @@ def _headline(history, scores, view_scores):
     if validated := [row for row in history if "val_mean_iou" in row]:
         top = max(validated, key=lambda row: row["val_mean_iou"])
         mean_iou = _score(top["val_mean_iou"])
-        page += f"<p>Best epoch: {top['epoch']:.0f}, validation mean IoU {mean_iou}.</p>\n"
+        page += f"<p>Best epoch: {top['epoch']:.0f}, validation mean IoU {mean_iou}"
+        page += (
+            f", validation loss {_score(top['val_loss'])}.</p>\n"
+            if "val_loss" in top
+            else ".</p>\n"
+        )
     if scores is None:
         return page + _NO_VALIDATION
     columns = {"validation": scores, "over views": view_scores, "near boundaries": scores.trimap}
@@ -126,7 +132,9 @@ def _curves(history):
     if not history:
         return "<p>Nothing to show: no epoch has ended.</p>"
     validated = any("val_mean_iou" in row for row in history)
-    alt = "Training loss" + (", validation mean IoU and pixel accuracy" if validated else "")
+    alt = "Training loss" + (
+        ", validation loss, mean IoU and pixel accuracy, and learning rate" if validated else ""
+    )
     return _plot(f"{alt} over the epochs", lambda file: plot_curves(history, file))
 
 

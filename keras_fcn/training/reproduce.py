@@ -10,7 +10,7 @@ import keras
 from keras_fcn.data import evaluation_batches, label_space_of, load
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.training.evaluate import Scores, evaluate
-from keras_fcn.training.progress import progress_bar
+from keras_fcn.training.progress import progress_bar, say
 from keras_fcn.weights import find_published
 
 
@@ -154,7 +154,7 @@ def reproduce(
     for model in chosen:
         scores[model] = _score(experiment, model, examples)
         gc.collect()
-        print(f"{model}: mean IoU {scores[model].as_dict()['mean_iou']:.4%}", flush=True)
+        say(f"{model}: mean IoU {scores[model].as_dict()['mean_iou']:.4%}")
     published = {model: _published(experiment, model).scores for model in chosen}
     return Reproduction(experiment, len(examples), scores, published)
 

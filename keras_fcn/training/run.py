@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import tomllib
+import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -28,13 +30,16 @@ _STATE = "last.npz"
 _REPORT = "report.html"
 _EVENTS = "tensorboard"
 _UNFINISHED = ".unfinished-"
+# For names of files that are no text in the system's encoding.
+_ANY_LETTER = "surrogateescape"
 
 
 class Run:
     """A run folder; of several processes that train, the first alone writes it.
 
-    `config.toml` repeats the run, `last.npz` goes on with it, `best.keras` is the model,
-    `metrics.csv`, `curves.png` and `tensorboard/` are its history, and `report.html` tells of all.
+    `config.toml` repeats the run, `last.npz` goes on with it until its end, `best.keras` is the
+    model, `metrics.csv`, `curves.png` and `tensorboard/` are its history, and `report.html` tells
+    of all.
 
     Args:
         path: The folder.
@@ -129,11 +134,14 @@ class Run:
         if not history or not _writes():
             return
         columns = list(dict.fromkeys(column for row in history for column in row))
-        with _replacing(self.path / "metrics.csv") as temporary, temporary.open("w") as file:
+        with (
+            _replacing(self.path / "metrics.csv") as temporary,
+            temporary.open("w", encoding="utf-8", errors=_ANY_LETTER, newline="") as file,
+        ):
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(history)
-        with _replacing(self.path / "curves.png") as temporary:
+        with not_lost_for("the curves"), _replacing(self.path / "curves.png") as temporary:
             plot_curves(history, temporary)
         self._write_events(history)
 
@@ -152,13 +160,18 @@ class Run:
         path = self.path / "metrics.csv"
         if not path.is_file():
             return []
-        with path.open() as file:
+        with path.open(encoding="utf-8", errors=_ANY_LETTER, newline="") as file:
             rows = list(csv.DictReader(file))
         return [
             {"epoch": int(row.pop("epoch"))}
             | {name: float(value) for name, value in row.items() if value}
             for row in rows
         ]
+
+    def remove_state(self) -> None:
+        """Removes the last checkpoint, of which a run that has come to its end has no more use."""
+        if _writes():
+            self.state_path.unlink(missing_ok=True)
 
     def runs(self) -> "list[Run]":
         """Returns this run alone; `Stages` are several."""
@@ -280,7 +293,7 @@ def _create(path, config):
     try:
         # A colour on one line instead of five.
         text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
-        (temporary / CONFIG).write_text(text, encoding="utf-8")
+        (temporary / CONFIG).write_text(text, encoding="utf-8", errors=_ANY_LETTER)
         if path.exists():
             raise FileExistsError(f"{path} was made by another process meanwhile.")
         temporary.rename(path)
@@ -290,7 +303,7 @@ def _create(path, config):
 
 def _read_toml(path):
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig", errors=_ANY_LETTER))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"RUN must be a folder written by `keras-fcn train`, with {CONFIG} in it. "
@@ -298,6 +311,25 @@ def _read_toml(path):
         ) from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as TOML: {error}.") from error
+
+
+@contextlib.contextmanager
+def not_lost_for(picture: str) -> Iterator[None]:
+    """Warns of what cannot be drawn, instead of ending a training with it.
+
+    Args:
+        picture: What is drawn, such as "the curves".
+    """
+    try:
+        yield
+    except OSError:
+        raise  # The disk's, after which nothing else can be written either.
+    except Exception as error:
+        warnings.warn(
+            f"{picture[0].upper()}{picture[1:]} of the run cannot be drawn: {error}. Nothing else "
+            "is lost.",
+            stacklevel=3,
+        )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_fcn.data import batches
 from keras_fcn.data.check import median_frequency, warn_of_absent_classes
-from keras_fcn.data.examples import check_pairs
+from keras_fcn.data.examples import Palette, check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load
 from keras_fcn.data.named import example_names, label_space_of, version_of
@@ -26,7 +26,9 @@ class Split:
 
     Args:
         examples: Pairs of files, or a dataset as from `keras_fcn.data.load`.
-        label_space: The `LabelSpace` of the label maps.
+        label_space: The `LabelSpace` of the label maps, or of what becomes of them: with an
+            `ignore_class` for the padding of crops where the files have none.
+        palette: Colours of true-colour label maps, for pairs.
         source: The split of a data set by name and where it lies, as in `load_named`; `None` for
             pairs.
     """
@@ -34,6 +36,7 @@ class Split:
     examples: Sequence[Pair] | tf.data.Dataset
     label_space: LabelSpace
     source: dict | None = None
+    palette: Palette | None = None
 
     def __len__(self):
         return len(self.examples)
@@ -51,14 +54,17 @@ class Split:
         """
         if self.source is None:
             told = "\n".join(f"{pair.image.name} {pair.label_map.name}" for pair in self.examples)
-            return f"{len(self)} training images, names {zlib.crc32(told.encode()):08x}"
+            checksum = zlib.crc32(told.encode(errors="surrogateescape"))
+            return f"{len(self)} training images, names {checksum:08x}"
         name, split = self.source["name"], self.source["split"]
         version = version_of(name, self.source["data_dir"])
         return f"{len(self)} training images, {name} {version}, {split}"
 
     def batches(self, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """Returns batches of one example, in order and unchanged: of a process, its own."""
-        return batches.evaluation_batches(self.examples, **self.classes, shard=shard)
+        return batches.evaluation_batches(
+            self.examples, **self.classes, palette=self.palette, shard=shard
+        )
 
     def training_batches(
         self, recipe: Recipe, epoch: int, first_step: int, shard: tuple[int, int] = (0, 1)
@@ -70,6 +76,7 @@ class Split:
         return batches.training_batches(
             self.examples,
             **self.classes,
+            palette=self.palette,
             batch_size=recipe.batch_size // shard[1],
             shard=shard,
             seed=recipe.seed,
@@ -135,19 +142,22 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
     else:
         _check_folders(recipe)
         label_space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
+        if recipe.crop is not None:
+            label_space = _with_ignore_class(label_space)
         open_them = _folder_splits
     # Before the minutes that a download takes.
     transforms(recipe, label_space.ignore_class)
     return open_them(recipe, label_space)
 
 
-def check_files(splits: Sequence[Split | None]) -> None:
+def check_files(splits: Sequence[Split | None], recipe: Recipe) -> None:
     """Reads every pair of files once; several processes read their shares, and call this alike.
 
     Data sets by name were checked when they were built.
 
     Args:
         splits: As from `open_splits`.
+        recipe: Their recipe.
 
     Raises:
         FileNotFoundError, ValueError: If a file cannot be used, in every process.
@@ -156,11 +166,18 @@ def check_files(splits: Sequence[Split | None]) -> None:
         return
     index, count = processes.shard()
     pairs = [pair for split in splits if split is not None for pair in split.examples]
-    share, classes = pairs[index::count], splits[0].classes
+    share = pairs[index::count]
+    # What stands for the padding of crops must not occur in files.
+    space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
+    rules = {
+        "num_classes": space.num_classes,
+        "ignore_class": space.ignore_class,
+        "palette": splits[0].palette,
+    }
 
     def check():
         with progress_bar("checking files", len(share)) as advance:
-            check_pairs(share, **classes, progress=lambda done, of: advance())
+            check_pairs(share, **rules, progress=lambda done, of: advance())
 
     processes.all_or_none(check)
 
@@ -189,6 +206,16 @@ def transforms(recipe: Recipe, ignore_class: int | None) -> list:
     return chosen
 
 
+def _with_ignore_class(space):
+    """The label space, with 255 for the padding of crops if it has no ignored class."""
+    if space.ignore_class is not None:
+        return space
+    ignore_class = next(
+        value for value in (255, 65535, -1) if value not in range(space.num_classes)
+    )
+    return dataclasses.replace(space, ignore_class=ignore_class)
+
+
 def _named_splits(recipe, label_space):
     place = {"data_dir": recipe.data_dir, "manual_dir": recipe.manual_dir}
     splits = [None, None]
@@ -206,7 +233,8 @@ def _folder_splits(recipe, label_space):
     pairs = [find_pairs(recipe.images, recipe.labels)]
     if recipe.val_images is not None:
         pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
-    splits = [Split(split, label_space) for split in pairs]
+    palette = label_space.palette if recipe.palette else None
+    splits = [Split(split, label_space, palette=palette) for split in pairs]
     return splits[0], splits[1] if len(splits) > 1 else None
 
 
@@ -220,6 +248,11 @@ def _check_named(recipe):
                 "`data` must stand without folders and classes of its own. Received: "
                 f"data={recipe.data!r} and {name}."
             )
+    if recipe.palette:
+        raise ValueError(
+            "`palette` (--palette) must go with `labels`, not with a data set by name. Received: "
+            f"data={recipe.data!r}."
+        )
 
 
 def _check_folders(recipe):

@@ -11,7 +11,8 @@ from keras_fcn.training.failures import (
     one_line_for_lost_processes,
     removed_if_in_vain,
 )
-from keras_fcn.training.loop import Training, say, scope
+from keras_fcn.training.loop import Training, scope
+from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages
@@ -27,6 +28,7 @@ def train(
     checkpoint_every: int | None = None,
     devices: str | Sequence[str] | None = None,
     gradients: str | None = None,
+    keep_state: bool = False,
 ) -> Run | Stages:
     """Trains by a recipe and leaves a run folder behind.
 
@@ -46,6 +48,8 @@ def train(
             which the first one writes. When one of them ends, the others are ended with code 1.
         gradients: `"bfloat16"` sends the gradients among the `devices` at half the size and
             rounded; `None` sends them as they are. See `keras_fcn.distribution.data_parallel`.
+        keep_state: Whether the last checkpoint, with the state of the optimizer, stays when the run
+            has come to its end. It is then of no use but to look at.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -65,7 +69,12 @@ def train(
     if isinstance(recipe, str):
         name, recipe = name or recipe, find_recipe(recipe)
     name = name or type(recipe).__name__
-    options = {"checkpoint_every": checkpoint_every, "devices": devices, "gradients": gradients}
+    options = {
+        "checkpoint_every": checkpoint_every,
+        "devices": devices,
+        "gradients": gradients,
+        "keep_state": keep_state,
+    }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(out)):
         return _begin(recipe, out, name, start, options)
@@ -77,6 +86,7 @@ def resume(
     checkpoint_every: int | None = None,
     devices: str | Sequence[str] | None = None,
     gradients: str | None = None,
+    keep_state: bool = False,
 ) -> Run | Stages:
     """Goes on with an interrupted run from its last checkpoint, as if it had not been interrupted.
 
@@ -85,6 +95,7 @@ def resume(
         checkpoint_every: As in `train`.
         devices: As in `train`; they may be others than before.
         gradients: As in `train`, and may be another than before.
+        keep_state: As in `train`.
 
     Returns:
         The `Run` or `Stages`.
@@ -93,14 +104,26 @@ def resume(
         FileNotFoundError: If there is no such run, or its data are gone.
         ValueError: If its checkpoint is damaged, or its data have changed.
     """
-    options = {"checkpoint_every": checkpoint_every, "devices": devices, "gradients": gradients}
+    options = {
+        "checkpoint_every": checkpoint_every,
+        "devices": devices,
+        "gradients": gradients,
+        "keep_state": keep_state,
+    }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(path)):
         if Stages(path).exists:
             return _train_stages(Stages(path), options)
-        run = Run(path)
-        with one_line_for_files():
-            Training.resume(run, **options).run_to_end()
+        return _go_on(Run(path), options)
+
+
+def _go_on(run, options):
+    keep_state = options.pop("keep_state")
+    if processes.gather(run.is_finished and not run.has_state)[0]:
+        say(f"{run.path} has come to its end.")
+        return run
+    with one_line_for_files():
+        Training.resume(run, **options).run_to_end(keep_state)
     return run
 
 
@@ -113,13 +136,13 @@ def _begin(recipe, out, name, start, options):
         processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))
         with removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
             return _train_stages(stages, options)
-    run = Run(out)
+    run, keep_state = Run(out), options.pop("keep_state")
     recipe = recipe.with_absolute_paths()
     with one_line_for_files():
         training = Training.begin(run, recipe, **options)
         run.create(name, recipe, training.train_split.label_space)
         with removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
-            training.run_to_end()
+            training.run_to_end(keep_state)
     return run
 
 

@@ -49,6 +49,12 @@ _MEANINGS = {
 }
 
 
+_RANDOM_CLASSIFIER = (
+    "random initial values, though the layers before hold weights: another `fc_units` than 4096 "
+    "(--fc-units), or a file without its top, leaves them so; training has to find them"
+)
+
+
 def diagnose(model: keras.Model) -> list[Finding]:
     """Returns what is wrong with a model's weights; an empty list if nothing is.
 
@@ -79,6 +85,8 @@ def diagnose(model: keras.Model) -> list[Finding]:
         for problem, names in layers.items()
         if names
     ]
+    if layers["random"] and set(layers["random"]) <= {"fc6", "fc7"}:
+        findings[0] = dataclasses.replace(findings[0], meaning=_RANDOM_CLASSIFIER)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and int(_numpy(optimizer.iterations)) == 0:
         findings += check_rate(model, float(_numpy(optimizer.learning_rate)))

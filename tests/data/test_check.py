@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,15 +35,22 @@ def data(tmp_path):
     return tmp_path
 
 
-def check(folder):
+def check(folder, space=SPACE):
     splits = {name: match_pairs(*folders)[0] for name, folders in find_splits(folder).items()}
-    return check_data(splits, SPACE)
+    return check_data(splits, space)
+
+
+def kinds_of(problems):
+    return [problem.kind for problem in problems]
 
 
 class TestCheckData:
     def test_pixels_shares_and_sizes_are_those_of_the_files(self, data):
         report = check(data)
-        assert report.problems == []
+        assert [problem.message for problem in report.problems] == [
+            "Class 1, car, occurs in train alone: val cannot score it.",
+            "No pixel in train shows class 2, tree: a model cannot learn it.",
+        ]
         assert report.num_pairs == {"train": 2, "val": 1}
         assert report.sizes == {(2, 2): 2, (2, 3): 1}
         assert report.pixels.tolist() == [9, 4, 0]
@@ -79,8 +87,31 @@ class TestCheckData:
 
     def test_the_same_pixels_in_another_format_are_a_duplicate(self, data):
         write(data / "val", "copy", [[0, 0], [0, 0]], 10, suffix=".tiff")
-        (problem,) = check(data).problems
+        problem, *others = check(data).problems
+        assert kinds_of(others) == ["class", "class"]
         assert "copy.tiff" in problem.message
+
+
+class TestClassesAndShares:
+    def test_masks_of_0_and_255_are_told_what_they_lack(self, tmp_path):
+        # Of 12 pixels 8 hold 255.
+        write(tmp_path / "all", "a", [[0, 255, 255], [0, 255, 255]], 1)
+        write(tmp_path / "all", "b", [[0, 255, 255], [0, 255, 255]], 2)
+        space = LabelSpace(("ground", "road"), ((0, 0, 0), (255, 255, 255)), ignore_class=255)
+        lost, left_out = check(tmp_path, space).problems
+        assert lost.message == "No pixel shows class 1, road: a model cannot learn it."
+        assert left_out.kind == "left out"
+        assert "66.7% of all pixels hold the ignored class, 255" in left_out.message
+        assert "save it as 1" in left_out.message
+
+    def test_half_of_the_pixels_may_be_left_out(self, tmp_path):
+        write(tmp_path / "all", "a", [[0, 1, 2], [255, 255, 255]], 1)
+        assert check(tmp_path).problems == []
+
+    def test_a_class_that_the_training_set_lacks_is_named_though_another_split_has_it(self, data):
+        write(data / "val", "d", [[2, 1]], 40)
+        (problem,) = check(data).problems
+        assert problem.message == "No pixel in train shows class 2, tree: a model cannot learn it."
 
 
 class TestMatchPairs:
@@ -109,7 +140,7 @@ class TestMatchPairs:
 
 
 class TestFindSplits:
-    def test_three_layouts_are_known(self, data, tmp_path):
+    def test_four_layouts_are_known(self, data, tmp_path):
         assert sorted(find_splits(data)) == ["train", "val"]
         plain = tmp_path / "plain"
         for name in ("images", "labels"):
@@ -117,7 +148,18 @@ class TestFindSplits:
         assert find_splits(plain) == {"plain": (plain / "images", plain / "labels")}
         for name in ("images", "labels"):
             (plain / name / "test").mkdir()
-        assert find_splits(plain) == {"test": (plain / "images/test", plain / "labels/test")}
+        wanted = {"test": (plain / "images/test", plain / "labels/test")}
+        assert find_splits(plain) == wanted
+        for name in ("images", "labels"):
+            (plain / "val" / name).mkdir(parents=True)
+        wanted["val"] = (plain / "val/images", plain / "val/labels")
+        assert find_splits(plain) == wanted
+
+    def test_the_folder_that_one_is_in_has_a_name(self, tmp_path, monkeypatch):
+        for name in ("images", "labels"):
+            (tmp_path / "streets" / name).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "streets")
+        assert list(find_splits(Path("."))) == ["streets"]
 
     def test_another_layout_is_refused_with_the_known_ones(self, tmp_path):
         (tmp_path / "pictures").mkdir()
@@ -131,12 +173,14 @@ class TestCommands:
     OPTIONS = ("--num-classes", "3", "--ignore-class", "255")
 
     def test_sound_data_exit_with_0_and_a_table_and_a_chart(self, data, capsys):
+        for split in ("train", "val"):
+            write(data / split, f"all of {split}", [[2, 1]], 40 if split == "train" else 50)
         chart = data / "chart.png"
         assert main(["data", "check", str(data), *self.OPTIONS, "--chart", str(chart)]) == 0
         printed = capsys.readouterr().out
-        assert "train: 2 pairs" in printed
-        assert "sizes, width x height: 2x2 (2), 3x2 (1)" in printed
-        assert "69.23%" in printed
+        assert "train: 3 pairs" in printed
+        assert "sizes, width x height: 2x2 (2), 2x1 (2), 3x2 (1)" in printed
+        assert "52.94%" in printed  # 9 of 17.
         assert printed.endswith("no problems\n")
         assert Image.open(chart).size[0] > 300
 
@@ -160,10 +204,11 @@ class TestCommands:
         space.write_text(json.dumps({"class_names": ["road", "car"], "palette": palette}))
         for path in data.glob("*annot/*.png"):
             colours = np.full((*np.asarray(Image.open(path)).shape, 3), palette[1], "uint8")
+            colours[0, 0] = palette[0]
             Image.fromarray(colours).save(path)
         options = ["--label-space", str(space), "--palette"]
         assert main(["data", "check", str(data), *options]) == 0
-        assert "100.00%" in capsys.readouterr().out
+        assert "78.57%" in capsys.readouterr().out
         colours[0, 1] = (1, 2, 3)
         Image.fromarray(colours).save(path)
         assert main(["data", "check", str(data), *options]) == 1

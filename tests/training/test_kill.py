@@ -45,7 +45,14 @@ def arguments(folder, out):
 def start(folder, out):
     """The command in a process of its own."""
     with (folder / "log").open("a") as log:
-        command = [sys.executable, "-m", "keras_fcn", "train", *arguments(folder, out)]
+        command = [
+            sys.executable,
+            "-m",
+            "keras_fcn",
+            "train",
+            *arguments(folder, out),
+            "--keep-state",
+        ]
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 

@@ -202,6 +202,7 @@ class Run:
     folder: Path
     asked: list
     printed: str
+    progress: str
     num_models: list
 
 
@@ -216,15 +217,16 @@ def run(world, tmp_path_factory):
         alive.append(count_models() - before)
         return evaluate(*args, **kwargs)
 
-    evaluate, output = reproduction.evaluate, io.StringIO()
+    evaluate, output, progress = reproduction.evaluate, io.StringIO(), io.StringIO()
     with (
         served(world.answers) as (address, asked),
         released_at(dict.fromkeys(world.answers, address), world, folder / "home") as patch,
         contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(progress),
     ):
         patch.setattr(reproduction, "evaluate", spy)
         assert main(["reproduce", "pascal_voc", "--data-dir", str(folder / "data")]) == 0
-    return Run(folder, asked, output.getvalue(), alive)
+    return Run(folder, asked, output.getvalue(), progress.getvalue(), alive)
 
 
 def count_models():
@@ -262,7 +264,7 @@ class TestReproducePascalVoc:
 
     def test_all_weights_are_fetched_before_the_data_and_the_data_before_any_scoring(self, run):
         assert run.asked == [*(f"/{name}.npz" for name in MODELS), VOC_TAR]
-        assert run.printed.index("weights: 4/4") < run.printed.index("fcn32s: 1/2")
+        assert run.progress.index("weights: 4/4") < run.progress.index("fcn32s: 1/2")
 
     def test_one_model_at_a_time_is_in_memory(self, run):
         assert run.num_models == [1, 1, 1, 1]

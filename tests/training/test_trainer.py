@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import functools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from keras_fcn import FCN16s
 from keras_fcn.cli import main
 from keras_fcn.data import find_pairs
 from keras_fcn.label_spaces import generic
-from keras_fcn.training import Recipe, StagedRecipe, loop, resume, trainer
+from keras_fcn.training import Recipe, StagedRecipe, loop, trainer
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.recipe import replace
@@ -33,6 +34,9 @@ FAST = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 16
 FAST |= {"filters": NARROW_FILTERS}
 STEPS = 2
 HEIGHT, WIDTH = SIZE = (8, 10)
+# Their last checkpoints are what is compared.
+train = functools.partial(trainer.train, keep_state=True)
+resume = functools.partial(trainer.resume, keep_state=True)
 of_three_layers = pytest.mark.usefixtures("three_layers", "blank_plots")
 
 
@@ -105,7 +109,7 @@ class TestResume:
         folder = tmp_path_factory.mktemp("unbroken")
         # Steps large enough that the losses of the two batches differ.
         recipe = replace(small_recipe(folder), ema=0.9, jitter=True, learning_rate=1e-2)
-        return recipe, trainer.train(recipe, folder / "run")
+        return recipe, train(recipe, folder / "run")
 
     @pytest.mark.parametrize(
         ("owner", "function", "call", "checkpoint_every", "steps_to_do"),
@@ -123,7 +127,7 @@ class TestResume:
     ):
         recipe, expected = unbroken
         with interrupted_at(monkeypatch, owner, function, call):
-            trainer.train(recipe, tmp_path / "run", checkpoint_every=checkpoint_every)
+            train(recipe, tmp_path / "run", checkpoint_every=checkpoint_every)
         after_step, steps = loop.Steps.on_train_batch_end, []
 
         def counting(self, batch, logs=None):
@@ -192,9 +196,9 @@ class TestResume:
             jitter=True,
             **settings,
         )
-        expected = trainer.train(recipe, tmp_path / "unbroken")
+        expected = train(recipe, tmp_path / "unbroken")
         with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", 2):
-            trainer.train(recipe, tmp_path / "run", checkpoint_every=1)
+            train(recipe, tmp_path / "run", checkpoint_every=1)
         assert read_facts(tmp_path / "run" / "last.npz")["step"] == 1
         run = resume(tmp_path / "run")
         assert_equal(arrays(run), arrays(expected))
@@ -231,7 +235,7 @@ class TestMisfortune:
         order = Split(find_pairs(recipe.images, recipe.labels), generic(3, 255))
         (last,) = order.names_of_batch(recipe, epoch=1, step=1)
         with pytest.raises(ValueError, match="finite") as caught:
-            trainer.train(recipe, tmp_path / "run")
+            train(recipe, tmp_path / "run")
         # In the loss, or first in the weights that the step left behind.
         assert f" step 2 of epoch 2, with {last}" in str(caught.value)
         run = Run(tmp_path / "run")
@@ -243,7 +247,7 @@ class TestMisfortune:
         # The first step makes weights whose products overflow in the second.
         recipe = replace(recipe, learning_rate=1e30)
         with pytest.raises(ValueError, match="goes, as it had no checkpoint yet") as caught:
-            trainer.train(recipe, tmp_path / "run")
+            train(recipe, tmp_path / "run")
         # In the loss, or in the weights where ReLU makes 0 of what is not a number.
         assert "must stay finite" in str(caught.value)
         assert " step 2 of epoch 1, with " in str(caught.value)
@@ -262,7 +266,7 @@ class TestMisfortune:
 
         monkeypatch.setattr(Run, "save_state", overflowing)
         with pytest.raises(ValueError, match="The weights must stay finite"):
-            trainer.train(recipe, tmp_path / "run")
+            train(recipe, tmp_path / "run")
         assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
 
     @pytest.mark.any_backend
@@ -284,7 +288,7 @@ class TestMisfortune:
 
         monkeypatch.setattr(Run, function, on_a_full_disk)
         with pytest.raises(OSError, match=f"{file} cannot be written"):
-            trainer.train(recipe, tmp_path / "run")
+            train(recipe, tmp_path / "run")
         self.check_that_it_goes_on(tmp_path / "run", monkeypatch)
 
     @pytest.mark.any_backend
@@ -309,7 +313,7 @@ class TestMisfortune:
 
         monkeypatch.setattr(loop, "evaluate", losing)
         with pytest.raises(ValueError, match="A file cannot be opened") as caught:
-            trainer.train(recipe, tmp_path / "run")
+            train(recipe, tmp_path / "run")
         assert recipe.val_labels in str(caught.value)
         assert "\n" not in str(caught.value)
         # The epoch whose validation failed is trained: only its validation comes again.
@@ -351,7 +355,7 @@ class TestStages:
         fine = replace(coarse, model="fcn16s", weights="fcn32s", learning_rate=1e-8)
         staged = StagedRecipe(stages={"fcn32s": coarse, "fcn16s": fine})
         with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", STEPS + 2):
-            trainer.train(staged, tmp_path / "run", name="two", checkpoint_every=1)
+            train(staged, tmp_path / "run", name="two", checkpoint_every=1)
         stages = resume(tmp_path / "run")
         assert isinstance(stages, Stages)
         first, second = stages.runs()
@@ -374,14 +378,14 @@ class TestStages:
     def test_a_first_stage_that_cannot_begin_leaves_no_folder(self, recipe, tmp_path):
         staged = StagedRecipe(stages={"fcn32s": replace(recipe, images=str(tmp_path / "absent"))})
         with pytest.raises(FileNotFoundError):
-            trainer.train(staged, tmp_path / "run")
+            train(staged, tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
     def test_a_finer_model_wants_a_coarser_one(self, recipe, tmp_path):
         with pytest.raises(ValueError, match=r"pass --from RUN"):
-            trainer.train(replace(recipe, model="fcn16s", weights="fcn32s"), tmp_path / "run")
+            train(replace(recipe, model="fcn16s", weights="fcn32s"), tmp_path / "run")
         with pytest.raises(FileNotFoundError, match="must be a folder written by"):
-            trainer.train(recipe, tmp_path / "run", start=tmp_path)
+            train(recipe, tmp_path / "run", start=tmp_path)
         assert not (tmp_path / "run").exists()
 
 
@@ -390,7 +394,7 @@ def test_frozen_layers_stay_and_the_others_change(recipe, tmp_path):
     recipe = replace(recipe, freeze="block1", val_images=None, val_labels=None)
     keras.utils.set_random_seed(recipe.seed)
     before = variables_as_numpy(loop.build_model(recipe, generic(3, 255)))
-    after = variables_as_numpy(trainer.train(recipe, tmp_path / "run").load_model())
+    after = variables_as_numpy(train(recipe, tmp_path / "run").load_model())
     assert before.keys() == after.keys()
     changed = {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
     # The scores start at zero: only in the second step does anything reach what lies below.
@@ -400,7 +404,7 @@ def test_frozen_layers_stay_and_the_others_change(recipe, tmp_path):
 def test_coarser_heads_learn_too_and_the_model_stays_an_fcn(recipe, tmp_path):
     recipe = replace(recipe, val_images=None, val_labels=None, steps=1, freeze="backbone")
     recipe = replace(recipe, model="fcn16s", deep_supervision=0.5, region_loss="dice")
-    run = trainer.train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run")
     assert type(run.load_model()) is FCN16s
     # Cross-entropy of three classes at the start, 1 - Dice of a third each; one head at 0.5.
     first = np.log(3) + 2 / 3
@@ -414,14 +418,14 @@ class TestHowItLearns:
         changes = {"optimizer": "coupled_sgd", "normalization": "sum", "learning_rate": 1e-6}
         loop.Training.begin(Run(tmp_path / "run"), replace(recipe, **changes), None, None, None)
         # 1e-6 times 8 x 10 pixels times 2 images.
-        printed = capsys.readouterr().out
+        printed = capsys.readouterr().err
         assert printed.count("amounts to 0.00016 for the mean over the pixels, at 8x10") == 1
 
     @pytest.mark.any_backend
     def test_a_run_may_end_within_an_epoch_and_validate_rarely_but_at_its_end(
         self, recipe, tmp_path
     ):
-        run = trainer.train(replace(recipe, steps=5, validate_every=2), tmp_path / "run")
+        run = train(replace(recipe, steps=5, validate_every=2), tmp_path / "run")
         facts = read_facts(run.state_path)
         assert (facts["epoch"], facts["step"]) == (2, 1)
         assert [row["epoch"] for row in rows(run)] == ["1", "2", "3"]
@@ -443,7 +447,7 @@ class TestHowItLearns:
 
         monkeypatch.setattr(loop, "evaluate", evaluate)
         monkeypatch.setattr(Run, "save_model", keep)
-        run = trainer.train(replace(recipe, epochs=4), tmp_path / "run")
+        run = train(replace(recipe, epochs=4), tmp_path / "run")
         assert len(kept) == 2
         assert (kept[0]["score_fr/kernel"] != kept[1]["score_fr/kernel"]).any()
         assert_equal(variables_as_numpy(run.load_model()), kept[1])
@@ -454,7 +458,7 @@ class TestHowItLearns:
         Image.fromarray(np.full(SIZE, 1, "uint8")).save(paths[0])
         changes = {"class_weights": "median_frequency", "class_weights_power": 0.5}
         recipe = replace(recipe, val_images=None, val_labels=None, batch_size=3, **changes)
-        run = trainer.train(replace(recipe, steps=1), tmp_path / "run")
+        run = train(replace(recipe, steps=1), tmp_path / "run")
         label_maps = [np.asarray(Image.open(path)) for path in paths]
         counts = np.array([[np.sum(labels == c) for c in range(3)] for labels in label_maps])
         where_present = np.sum((counts > 0) * counts.sum(1, keepdims=True), axis=0)
@@ -476,10 +480,11 @@ class TestWhatARunLeaves:
         recipe = replace(small_recipe(folder), test_scales=(1.0, 1.5), test_flip=True)
         # Large steps, so that not all images are predicted alike.
         recipe = replace(recipe, ema=0.5, learning_rate=0.1)
-        return trainer.train(recipe, folder / "run", name="folder")
+        return train(recipe, folder / "run", name="folder")
 
     def test_a_configuration_that_repeats_it(self, run, tmp_path):
         arguments = ["train", str(run.path / "config.toml"), "--out", str(tmp_path / "again")]
+        arguments.append("--keep-state")
         assert main(arguments) == 0
         assert_equal(arrays(Run(tmp_path / "again")), arrays(run))
 
