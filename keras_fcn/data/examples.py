@@ -29,6 +29,8 @@ _STRETCHED_BY = {"L;2": 85, "L;2R": 85, "L;4": 17, "L;4R": 17}
 # Of a TIFF whose zero is white, from which Pillow subtracts the values.
 _INVERTED = re.compile(r"[1L];\d*I")
 
+_SAMPLES_PER_PIXEL = 277  # A tag of TIFF.
+
 # All that Pillow's decoders raise for a file that is no image or is cut off or damaged.
 _DECODING_ERRORS = (
     OSError,
@@ -59,19 +61,24 @@ def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
         ValueError: If the file is no image, is cut off, holds floating-point values, or has other
             channels.
     """
-    image, _ = _decode(path)
+    image, raw_mode = _decode(path)
     if image.mode == "F":
         raise ValueError(f"{path} holds floating-point values (mode F). Save it as 8-bit RGB.")
-    is_grey = image.mode in ("1", "L", *_GREY_16_BIT_MODES)
-    held = 1 if is_grey else len(image.getbands())
-    if channels == 3 and image.mode != "RGBX":
+    held = len(image.getbands())
+    if image.format == "TIFF":
+        held = image.tag_v2.get(_SAMPLES_PER_PIXEL, held)
+    if channels == 3 and held <= max(3, len(image.getbands())):
         return _as_rgb(path, image)
-    if channels != held:
+    if channels == 4 and raw_mode == "RGBX":
+        # Pillow drops the fourth, and the first if told that it is the one too many.
+        fourth, _ = _decode(path, "XRGB")
+        return np.dstack([np.array(image), np.array(fourth)[:, :, 2]])
+    if channels != held or channels != len(image.getbands()):
         raise ValueError(
             f"{path} must hold the {channels} channels that the model takes. Received: {held} "
             f"(Pillow's mode {image.mode})."
         )
-    if is_grey:
+    if channels == 1:
         return _as_grey(path, image)[:, :, None]
     return np.array(image)
 
@@ -274,11 +281,16 @@ def check_pairs(
     return dict(sizes)
 
 
-def _decode(path):
-    """(Pillow image, upright; the mode in which the file stores its values, "" if unknown)."""
+def _decode(path, read_as=None):
+    """(Pillow image, upright; the mode in which the file stores its values, "" if unknown).
+
+    `read_as` is read instead of that mode.
+    """
     try:
         with Image.open(path) as image:
             raw_mode = image.tile[0][3] if image.tile else ""
+            if read_as is not None:
+                image.tile = [_reading_as(read_as, tile) for tile in image.tile]
             ImageOps.exif_transpose(image, in_place=True)
             image.load()
     except FileNotFoundError:
@@ -286,6 +298,16 @@ def _decode(path):
     except _DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None
     return image, raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
+
+
+def _reading_as(raw_mode, tile):
+    """A tile of a Pillow image that is unpacked from another mode; older ones are plain tuples."""
+    *place, arguments = tile
+    if isinstance(arguments, tuple):
+        arguments = (raw_mode, *arguments[1:])
+    else:
+        arguments = raw_mode
+    return getattr(tile, "_make", tuple)((*place, arguments))
 
 
 def _class_ids(path, image, colours, class_ids):

@@ -155,7 +155,7 @@ class Training:
 
     def run_to_end(self, keep_state):
         if self.epoch < self.num_epochs and keras.backend.backend() != "torch":
-            say("The first step of a size compiles the network, which takes longer than a step.")
+            say("The first step with each image size compiles the network and takes longer.")
         while True:
             # More than that if the run goes on with more processes, which share out fewer images.
             if self.step and self.step >= self._steps_of(self.epoch):

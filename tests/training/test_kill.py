@@ -39,7 +39,7 @@ def arguments(folder, out):
     images, labels = str(folder / "images"), str(folder / "labels")
     data = ["--images", images, "--labels", labels, "--val-images", images, "--val-labels", labels]
     changes = [f"--set={setting}" for setting in settings]
-    return [*data, *changes, "--checkpoint-every", "1", "--out", str(out)]
+    return [*data, *changes, "--checkpoint-every", "1", "--keep-state", "--out", str(out)]
 
 
 def start(folder, out):
@@ -83,7 +83,7 @@ def assert_goes_on_to(whole, folder, out):
     begun = (folder / out).exists()
     left = sorted(path.name for path in (folder / out).glob("*")) if begun else "nothing yet"
     print(f"killed, leaving {left}")
-    again = ["--resume", str(folder / out)] if begun else arguments(folder, folder / out)
+    again = ["--resume", str(folder / out), "--keep-state"] if begun else arguments(folder, folder / out)
     assert main(["train", *again]) == 0
     np.testing.assert_allclose(history(folder / out), history(whole), rtol=1e-5)
     found, expected = state(folder / out), state(whole)

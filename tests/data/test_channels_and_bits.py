@@ -1,0 +1,126 @@
+"""Channels that a model does or does not take, and label maps in any order of bits."""
+
+import struct
+import warnings
+
+import numpy as np
+import pytest
+from helpers import write_pairs
+from PIL import Image
+
+from keras_fcn.data import evaluation_batches, find_pairs
+from keras_fcn.data.examples import read_image, read_label_map
+
+pytestmark = pytest.mark.any_backend
+# Two rows of RGB with near infrared.
+FOUR = np.arange(2 * 3 * 4, dtype="uint8").reshape(2, 3, 4)
+
+
+def write_tiff(path, values, bits, samples=1, fill_order=1, photometric=1, extra=None):
+    """An uncompressed TIFF of one strip, byte by byte as its specification says."""
+    height, width = values.shape[:2]
+    rows = []
+    for row in values.reshape(height, -1):
+        if bits == 16:
+            row = row.astype("<u2").view("uint8")
+        digits = "".join(f"{int(value):0{min(bits, 8)}b}" for value in row)
+        rows.append(digits + "0" * (-len(digits) % 8))
+    octets = [digits[i : i + 8] for digits in rows for i in range(0, len(digits), 8)]
+    data = bytes(int(octet[::-1] if fill_order == 2 else octet, 2) for octet in octets)
+    entries = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric)]
+    entries += [(266, fill_order), (273, 8), (277, samples), (278, height), (279, len(data))]
+    if extra is not None:
+        entries.append((338, extra))
+    start = 8 + len(data) + len(data) % 2
+    sizes = start + 2 + 12 * len(entries) + 4
+    directory = struct.pack("<H", len(entries))
+    for tag, value in sorted(entries):
+        if tag == 258 and samples > 2:
+            directory += struct.pack("<HHII", tag, 3, samples, sizes)
+        else:
+            directory += struct.pack("<HHIHH", tag, 3, 1, value, 0)
+    directory += bytes(4) + struct.pack(f"<{samples}H", *[bits] * samples)
+    path.write_bytes(b"II*\0" + struct.pack("<I", start) + data + bytes(len(data) % 2) + directory)
+
+
+class TestChannels:
+    @pytest.fixture
+    def infrared(self, tmp_path):
+        write_tiff(tmp_path / "a.tif", FOUR, 8, samples=4, photometric=2, extra=0)
+        return tmp_path / "a.tif"
+
+    def test_a_fourth_that_is_no_alpha_is_refused_where_the_model_takes_three(self, infrared):
+        with pytest.raises(ValueError, match=r"a\.tif must hold the 3 channels .* Received: 4"):
+            read_image(infrared)
+
+    def test_the_reader_gives_four_where_the_model_takes_four(self, infrared, tmp_path):
+        np.testing.assert_array_equal(read_image(infrared, channels=4), FOUR)
+        Image.fromarray(FOUR).save(tmp_path / "a.png")
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png", channels=4), FOUR)
+
+    def test_batches_have_them(self, tmp_path):
+        images, labels = write_pairs(tmp_path, "a", size=(2, 3))
+        Image.fromarray(FOUR).save(images / "a.png")
+        options = {"num_classes": 3, "ignore_class": 255, "channels": 4}
+        ((batch, _),) = evaluation_batches(find_pairs(images, labels), **options)
+        np.testing.assert_array_equal(batch[0], FOUR)
+
+    def test_grey_for_a_model_of_one_channel(self, tmp_path):
+        Image.fromarray(FOUR[..., 0]).save(tmp_path / "a.png")
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png", channels=1), FOUR[..., :1])
+
+    @pytest.mark.parametrize("channels", [1, 4])
+    def test_colours_for_a_model_of_other_channels_are_refused(self, tmp_path, channels):
+        Image.fromarray(FOUR[..., :3]).save(tmp_path / "a.png")
+        with pytest.raises(ValueError, match=f"the {channels} channels .* Received: 3"):
+            read_image(tmp_path / "a.png", channels=channels)
+
+    def test_an_alpha_channel_is_announced_unless_it_is_opaque(self, tmp_path):
+        Image.fromarray(FOUR).save(tmp_path / "a.png")
+        with pytest.warns(UserWarning, match="Alpha channels are left out"):
+            np.testing.assert_array_equal(read_image(tmp_path / "a.png"), FOUR[..., :3])
+        opaque = np.dstack([FOUR[..., :3], np.full((2, 3), 255, "uint8")])
+        Image.fromarray(opaque).save(tmp_path / "b.png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read_image(tmp_path / "b.png")
+
+
+class TestBitOrders:
+    @pytest.mark.parametrize("fill_order", [1, 2])
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+    def test_values_are_read_whatever_the_order_of_bits(self, tmp_path, bits, fill_order):
+        values = np.random.default_rng(0).integers(0, 2**bits, (3, 5))
+        write_tiff(tmp_path / "a.tif", values, bits, fill_order=fill_order)
+        np.testing.assert_array_equal(read_label_map(tmp_path / "a.tif"), values)
+
+    @pytest.mark.parametrize("fill_order", [1, 2])
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_a_zero_that_means_white_is_refused(self, tmp_path, bits, fill_order):
+        path = tmp_path / "a.tif"
+        write_tiff(path, np.ones((3, 5)), bits, fill_order=fill_order, photometric=0)
+        with pytest.raises(ValueError, match="MinIsWhite|unknown raw mode"):
+            read_label_map(path)
+
+
+class TestGreyPalettes:
+    BLACK_AND_WHITE = ((0, 0, 0), (255, 255, 255))
+
+    @pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+    def test_black_and_white_are_colours_of_files_of_any_mode(self, tmp_path, mode):
+        values = np.array([[0, 255, 255], [0, 0, 255]], "uint8")
+        Image.fromarray(values).convert(mode).save(tmp_path / "a.png")
+        found = read_label_map(tmp_path / "a.png", self.BLACK_AND_WHITE)
+        np.testing.assert_array_equal(found, values // 255)
+        found = read_label_map(tmp_path / "a.png", self.BLACK_AND_WHITE[::-1])
+        np.testing.assert_array_equal(found, 1 - values // 255)
+
+    def test_another_grey_is_named(self, tmp_path):
+        Image.fromarray(np.array([[0, 7]], "uint8")).save(tmp_path / "a.png")
+        with pytest.raises(ValueError, match=r"holds the colour \(7, 7, 7\)"):
+            read_label_map(tmp_path / "a.png", self.BLACK_AND_WHITE)
+
+    def test_with_a_colour_in_the_palette_grey_values_are_class_ids(self, tmp_path):
+        Image.fromarray(np.array([[0, 1]], "uint8")).save(tmp_path / "a.png")
+        found = read_label_map(tmp_path / "a.png", ((255, 0, 0), (0, 0, 0)))
+        assert found.tolist() == [[0, 1]]
