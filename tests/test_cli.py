@@ -1,13 +1,16 @@
+import ast
 import contextlib
 import csv
 import dataclasses
 import functools
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -24,11 +27,13 @@ from PIL import Image
 from training.three_layers import ThreeLayers
 
 from keras_fcn import FCN8s, FCN16s, FCN32s, label_spaces
-from keras_fcn.cli import commands, main
+from keras_fcn.cli import commands, main, of_this_command
 from keras_fcn.cli.commands import LABEL_SPACES
+from keras_fcn.cli.parser import build_parser
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC, generic
 from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
+from keras_fcn.training import trainer
 from keras_fcn.training.recipe import MODELS
 from keras_fcn.training.run import Run
 from keras_fcn.training.trained import open_model
@@ -551,3 +556,208 @@ class TestLabelSpace:
     def test_another_name_is_answered_with_the_known_ones(self, data, capsys):
         assert self.check(data, "pascal") == 1
         assert "must be one of ade20k, camvid" in error_of(capsys)
+
+
+def without_duplicates(data):
+    """The data with another first pixel in each image."""
+    for shade, path in enumerate(sorted((data / "images").iterdir())):
+        image = np.array(Image.open(path))
+        image[0, 0] = shade
+        Image.fromarray(image).save(path)
+    return data
+
+
+@pytest.mark.any_backend
+class TestStreams:
+    """Results go to standard output, everything else to standard error."""
+
+    CHECK = ("data", "check", "--num-classes", "3", "--ignore-class", "255")
+
+    @pytest.fixture
+    def data(self, data):
+        return without_duplicates(data)
+
+    def test_of_a_check(self, data, capsys):
+        assert main([*self.CHECK, str(data)]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.startswith(f"{data.name}: 4 pairs\n")
+        assert "checking files" not in printed.out
+        assert printed.err.splitlines() == [f"checking files: {done}/4" for done in range(1, 5)]
+
+    def test_of_a_training(self, data, three_layers, capsys):
+        options = ("--val-images", str(data / "images"), "--val-labels", str(data / "labels"))
+        assert train(data, "--ignore-class", "255", *options) == 0
+        printed = capsys.readouterr()
+        assert printed.out.startswith("run: best epoch, 1 of 1:\n  pixel accuracy ")
+        assert printed.out.endswith(f"Run: {data / 'run'}\n")
+        assert "epoch 1: validation loss 1." in printed.err
+        assert re.search(r"epoch 1/1: 4/4 loss 1\.\d+, \d+ s left", printed.err)
+
+    def test_a_closed_pipe_ends_quietly(self, data, monkeypatch, capsys):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        with open(write_end, "w") as pipe, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", pipe)
+            assert main([*self.CHECK, str(data)]) == 141
+        assert "error" not in capsys.readouterr().err
+
+    def test_a_training_goes_on_though_nobody_reads_its_progress(
+        self, data, three_layers, monkeypatch
+    ):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        with open(write_end, "w", buffering=1) as pipe, monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", pipe)
+            assert train(data, "--ignore-class", "255") == 0
+            # What is left in the buffer would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), pipe.fileno())
+
+    def test_letters_that_a_terminal_lacks_are_escaped(self, data, monkeypatch):
+        space = data / "classes.toml"
+        # As Windows's Notepad writes it.
+        space.write_text('class_names = ["Straße", "Grün", "c"]\nignore_class = 255\n', "utf-8-sig")
+        for folder in ("images", "labels"):
+            (data / folder / "a.png").rename(data / folder / "Straße.png")
+        terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert main(["data", "check", str(data), "--label-space", str(space)]) == 0
+        terminal.flush()
+        assert b"Stra\\xdfe" in terminal.buffer.getvalue()
+
+    @pytest.mark.parametrize("has_begun", [True, False])
+    def test_an_interrupted_training_says_how_to_go_on(self, data, monkeypatch, capsys, has_begun):
+        def interrupted(*args, **kwargs):
+            if has_begun:
+                (data / "run").mkdir()
+                (data / "run" / "config.toml").touch()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(trainer, "train", interrupted)
+        assert train(data) == 130
+        way = f"; go on with: keras-fcn train --resume {data / 'run'}" if has_begun else ""
+        assert capsys.readouterr().err == f"keras-fcn: interrupted{way}\n"
+
+
+@pytest.mark.any_backend
+class TestColoursAsClasses:
+    @pytest.fixture
+    def black_and_white(self, data):
+        """The data with grey masks of 0 and 255, and options of their palette."""
+        without_duplicates(data)
+        for path in (data / "labels").iterdir():
+            values = np.array(Image.open(path)) == 1
+            Image.fromarray((255 * values).astype("uint8")).save(path)
+        (data / "classes.json").write_text(
+            json.dumps({"class_names": ["no", "yes"], "palette": [[0] * 3, [255] * 3]})
+        )
+        return ["--label-space", str(data / "classes.json"), "--palette"]
+
+    def test_what_check_reads_is_read_by_all_commands(
+        self, data, black_and_white, three_layers, capsys
+    ):
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        assert main(["data", "check", str(data), *black_and_white]) == 0
+        out = ["--out", str(data / "preview.png")]
+        assert main(["data", "preview", str(data), *black_and_white, *out]) == 0
+        options = [*folders, *black_and_white, "--model", "fcn32s", "--epochs", "1"]
+        assert main(["train", *options, "--out", str(data / "run")]) == 0
+        capsys.readouterr()
+        assert main(["evaluate", str(data / "run"), *folders, "--palette", "--json"]) == 0
+        matrix = np.array(json.loads(capsys.readouterr().out)["confusion_matrix"])
+        ones = sum((np.array(Image.open(p)) > 0).sum() for p in (data / "labels").iterdir())
+        assert matrix.sum(1)[1] == ones > 0
+
+    def test_without_the_option_the_values_are_no_classes(self, data, black_and_white, capsys):
+        assert main(["data", "check", str(data), *black_and_white[:2]]) == 1
+        assert "holds the value 255" in capsys.readouterr().out
+
+
+@pytest.mark.any_backend
+class TestFoldersOfImages:
+    def test_all_images_in_a_folder_are_predicted(self, data, capsys):
+        (data / "images" / "oslo").mkdir()
+        (data / "images" / "b.png").rename(data / "images" / "oslo" / "a.png")
+        model = FCN32s(3, **NARROW, padding="same", data_format="channels_last")
+        model.save(data / "model.keras")
+        command = ["predict", str(data / "model.keras"), str(data / "images")]
+        assert main([*command, "--out", str(data / "out")]) == 0
+        written = {path.relative_to(data / "out").as_posix() for path in data.rglob("out/**/*.png")}
+        names = ("a", "c", "d", "oslo/a")
+        assert written == {f"{name}{end}.png" for name in names for end in ("", "_overlay")}
+
+    def test_a_folder_without_images_is_named(self, data, capsys):
+        (data / "empty").mkdir()
+        assert main(["predict", str(data / "run"), str(data / "empty")]) == 1
+        assert f"Received: {data / 'empty'}, a folder with none." in error_of(capsys)
+
+
+@pytest.mark.any_backend
+class TestMessages:
+    """An option that a message names is one of the command that prints it."""
+
+    @staticmethod
+    def helps():
+        parser = build_parser()
+        return {
+            name: parser.parse_args(arguments).parser.format_help()
+            for name, arguments in {
+                "train": ["train"],
+                "evaluate": ["evaluate", "model"],
+                "predict": ["predict", "model", "image"],
+                "convert": ["convert", "source", "target"],
+                "check": ["data", "check", "folder"],
+                "preview": ["data", "preview", "folder"],
+                "demo": ["demo"],
+                "reproduce": ["reproduce", "pascal_voc"],
+            }.items()
+        }
+
+    @staticmethod
+    def messages():
+        """Every text in the package that names an option, by its file."""
+        package = Path(commands.__file__).parents[1]
+        for path in sorted(package.rglob("*.py")):
+            tree, inner = ast.parse(path.read_text()), set()
+            documented = {
+                ast.get_docstring(node, clean=False)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            }
+            for node in ast.walk(tree):
+                parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+                inner.update(map(id, parts if parts != [node] else ()))
+                if id(node) in inner:
+                    continue
+                texts = [p.value if isinstance(p, ast.Constant) else "X" for p in parts]
+                text = "".join(map(str, texts))
+                if re.search(r"--[a-z]", text) and text not in documented and "{" not in text:
+                    yield path.relative_to(package).as_posix(), text
+
+    # Of files that one command alone, or some, come to.
+    TRAIN_ALONE = re.compile(r"training/(loop|failures|splits|trainer|run|objective|environment)")
+
+    def test_name_options_that_the_command_has(self):
+        helps, seen = self.helps(), 0
+        for file, text in self.messages():
+            if file.startswith("cli/") or "torchrun" in text:
+                continue
+            names = ["train"] if self.TRAIN_ALONE.match(file) else helps
+            if file == "training/trained.py":
+                names = ["evaluate", "predict"]
+            for name in names:
+                shown = of_this_command(text, helps[name])
+                for option in re.findall(r"--[a-z][a-z-]*", shown):
+                    assert f"{option} " in helps[name] + " ", (name, file, text)
+                    seen += 1
+        assert seen > 20
+
+    def test_brackets_of_foreign_options_are_left_out(self, data, capsys):
+        message = "Pass `ignore_class=7` (--ignore-class 7), or `palette` (--palette)."
+        helps = self.helps()
+        assert of_this_command(message, helps["train"]) == message
+        shown = "Pass `ignore_class=7`, or `palette` (--palette)."
+        assert of_this_command(message, helps["evaluate"]) == shown
+
+    def test_a_misspelt_setting_is_answered_with_the_one_that_is_like_it(self, data, capsys):
+        assert train(data, "--set", "weight_decey=0") == 1
+        assert "Did you mean 'weight_decay'?" in error_of(capsys)

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_fcn import visualization
-from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.data.examples import read_label_map
+from keras_fcn.label_spaces import LabelSpace, generic
 
 pytestmark = pytest.mark.any_backend
 
@@ -77,3 +78,32 @@ def test_plots_are_written_into_a_file_object():
         file = io.BytesIO()
         draw(file)
         assert Image.open(file).format == "PNG"
+
+
+class TestManyClasses:
+    def test_a_label_map_of_more_than_256_classes_has_16_bits(self, tmp_path):
+        label_map = np.arange(600).reshape(20, 30) % 300
+        visualization.save_label_map(tmp_path / "a.png", label_map, generic(300))
+        np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), label_map)
+
+    @pytest.mark.parametrize("num_classes", [300, 1000])
+    def test_pictures_stay_of_a_size_that_programs_open(self, tmp_path, num_classes):
+        space, shares = generic(num_classes), np.full(num_classes, 1 / num_classes)
+        visualization.plot_class_shares(shares, space, tmp_path / "shares.png")
+        if num_classes == 300:
+            visualization.plot_confusion_matrix(np.eye(num_classes), space, tmp_path / "matrix.png")
+        for path in tmp_path.glob("*.png"):
+            with Image.open(path) as picture:
+                assert picture.width * picture.height < Image.MAX_IMAGE_PIXELS / 2
+
+
+def test_an_overlay_names_the_classes_that_it_shows(tmp_path):
+    space = LabelSpace(("road", "car", "tree"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+    image, label_map = np.zeros((40, 200, 3), "uint8"), np.zeros((40, 200), "int32")
+    label_map[:, 100:] = 2
+    visualization.save_overlay(tmp_path / "a.png", image, label_map, space)
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    np.testing.assert_array_equal(picture[:40], visualization.overlay(image, label_map, space))
+    legend_below = {tuple(colour) for colour in picture[40:].reshape(-1, 3).tolist()}
+    assert {(255, 0, 0), (0, 0, 255)} < legend_below
+    assert (0, 255, 0) not in legend_below

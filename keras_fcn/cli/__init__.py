@@ -40,10 +40,10 @@ def main(arguments=None):
         if options.traceback:
             raise
         message = of_this_command(" ".join(str(error).split()), options.parser.format_help())
-        print(f"keras-fcn: error: {message}", file=sys.stderr)
+        _tell(f"keras-fcn: error: {message}")
         return 1
     except KeyboardInterrupt:
-        print(f"keras-fcn: interrupted{_way_to_go_on(options)}", file=sys.stderr)
+        _tell(f"keras-fcn: interrupted{_way_to_go_on(options)}")
         return 130
 
 
@@ -86,7 +86,13 @@ def _standard_output_is_closed():
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
     if "keras_fcn" in filename:
-        print(f"keras-fcn: warning: {message}", file=sys.stderr)
+        _tell(f"keras-fcn: warning: {message}")
+
+
+def _tell(text):
+    # What nobody reads ends nothing.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

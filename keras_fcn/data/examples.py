@@ -303,10 +303,7 @@ def _decode(path, read_as=None):
 def _reading_as(raw_mode, tile):
     """A tile of a Pillow image that is unpacked from another mode; older ones are plain tuples."""
     *place, arguments = tile
-    if isinstance(arguments, tuple):
-        arguments = (raw_mode, *arguments[1:])
-    else:
-        arguments = raw_mode
+    arguments = (raw_mode, *arguments[1:]) if isinstance(arguments, tuple) else raw_mode
     return getattr(tile, "_make", tuple)((*place, arguments))
 
 

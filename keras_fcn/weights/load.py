@@ -287,7 +287,7 @@ def _check_skip_scales(model, facts, name):
             raise ValueError(
                 f"`skip_scales` must be those of {name}, which scales {pool} by {numbers}. "
                 f"Received: {factor:g}. The at-once models need "
-                "skip_scales=AT_ONCE_SKIP_SCALES, or --at-once on the command line."
+                "skip_scales=AT_ONCE_SKIP_SCALES (--at-once)."
             )
 
 

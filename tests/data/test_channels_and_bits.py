@@ -99,7 +99,7 @@ class TestBitOrders:
     def test_a_zero_that_means_white_is_refused(self, tmp_path, bits, fill_order):
         path = tmp_path / "a.tif"
         write_tiff(path, np.ones((3, 5)), bits, fill_order=fill_order, photometric=0)
-        with pytest.raises(ValueError, match="MinIsWhite|unknown raw mode"):
+        with pytest.raises(ValueError, match=r"MinIsWhite|unknown raw mode"):
             read_label_map(path)
 
 

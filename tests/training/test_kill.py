@@ -83,8 +83,8 @@ def assert_goes_on_to(whole, folder, out):
     begun = (folder / out).exists()
     left = sorted(path.name for path in (folder / out).glob("*")) if begun else "nothing yet"
     print(f"killed, leaving {left}")
-    again = ["--resume", str(folder / out), "--keep-state"] if begun else arguments(folder, folder / out)
-    assert main(["train", *again]) == 0
+    again = ["--resume", str(folder / out), "--keep-state"]
+    assert main(["train", *(again if begun else arguments(folder, folder / out))]) == 0
     np.testing.assert_allclose(history(folder / out), history(whole), rtol=1e-5)
     found, expected = state(folder / out), state(whole)
     assert found.keys() == expected.keys()

@@ -22,6 +22,7 @@ from keras_fcn.cli import main
 from keras_fcn.data import find_pairs
 from keras_fcn.label_spaces import generic
 from keras_fcn.training import Recipe, StagedRecipe, loop, trainer
+from keras_fcn.training import run as run_module
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.recipe import replace
@@ -584,3 +585,53 @@ class TestCommandLine:
         assert "RECIPE must be one of camvid_fcn8s, folder" in error_of(capsys)
         assert main(["train", "paper_voc"]) == 1
         assert "--out must be given" in error_of(capsys)
+
+
+@pytest.mark.any_backend
+@of_three_layers
+class TestTheEnd:
+    def test_the_last_checkpoint_goes_unless_it_is_to_stay(self, recipe, tmp_path, capsys):
+        run = trainer.train(recipe, tmp_path / "run")
+        assert run.is_finished
+        assert not run.has_state
+        assert trainer.resume(run.path).runs()[0].path == run.path
+        assert "has come to its end" in capsys.readouterr().err
+        assert train(recipe, tmp_path / "kept").has_state
+
+    @pytest.mark.parametrize("what", ["write_final_report", "plot_curves"])
+    def test_a_run_is_not_lost_for_what_cannot_be_drawn(self, recipe, tmp_path, monkeypatch, what):
+        def failing(*args, **kwargs):
+            raise Image.DecompressionBombError("277 megapixels")
+
+        monkeypatch.setattr(loop if what == "write_final_report" else run_module, what, failing)
+        with pytest.warns(UserWarning, match="cannot be drawn: 277 megapixels"):
+            run = train(recipe, tmp_path / "run")
+        assert len(run.history()) == 2
+        assert run.has_model
+        assert run.has_state  # Without a report the run has not come to its end.
+
+    def test_the_validation_loss_is_the_mean_of_each_images_cross_entropy(self, recipe, tmp_path):
+        run = trainer.train(replace(recipe, epochs=1), tmp_path / "run")
+        model, losses = run.load_model(), []
+        for pair in find_pairs(recipe.val_images, recipe.val_labels):
+            image, label_map = (np.asarray(Image.open(p)) for p in (pair.image, pair.label_map))
+            logits = model.predict_on_batch(image[None].astype("float32"))[0].astype("float64")
+            log_sums = np.log(np.exp(logits).sum(-1))
+            counts = label_map != 255
+            own = np.take_along_axis(logits, np.where(counts, label_map, 0)[..., None], -1)[..., 0]
+            losses.append((log_sums - own)[counts].mean())
+        (row,) = run.history()
+        assert row["val_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+@pytest.mark.any_backend
+def test_the_time_left_is_that_of_all_steps_at_the_pace_after_the_first(monkeypatch):
+    training = object.__new__(loop.Training)
+    vars(training).update(epoch=0, steps_per_epoch=10, num_steps=20, _first_end=None)
+    clock = iter((100.0, 103.0, 124.0))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    told = []
+    for training.epoch, training.step in ((0, 1), (0, 2), (1, 3)):
+        told.append(training.time_left())
+    # 3 s a step and 18 steps; 24 s for 12 steps and 7 steps.
+    assert told == ["", ", 54 s left", ", 14 s left"]

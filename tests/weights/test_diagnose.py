@@ -110,3 +110,12 @@ def test_every_data_format_and_fixed_sizes_are_diagnosed(data_format):
     shape = (3, 40, 33) if data_format == "channels_first" else (40, 33, 3)
     model = FCN32s(**SMALL, data_format=data_format, input_shape=shape)
     assert "zero" in problems(model)
+
+
+def test_random_fc6_and_fc7_alone_are_told_with_what_leaves_them_so(trained):
+    for name in ("fc6", "fc7"):
+        layer = trained.get_layer(name)
+        layer.kernel.assign(np.random.default_rng(0).uniform(-1, 1, layer.kernel.shape))
+    (finding,) = keras_fcn.diagnose(trained)
+    assert (finding.problem, finding.layers) == ("random", ("fc6", "fc7"))
+    assert "another `fc_units` than 4096" in finding.meaning
