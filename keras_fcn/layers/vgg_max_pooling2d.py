@@ -7,7 +7,7 @@ import keras
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class VGGMaxPooling2D(keras.layers.MaxPooling2D):
-    """`keras.layers.MaxPooling2D` with a cheaper gradient on JAX, and any size in exports of PyTorch.
+    """`keras.layers.MaxPooling2D` with a cheaper gradient on JAX; exact in exports from PyTorch.
 
     XLA carries four indices of four bytes along for every value and then scatters the gradients one
     by one. Here the maximum is compared with its window again. Of equal values the first one, row
