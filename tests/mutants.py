@@ -888,6 +888,78 @@ MUTANTS = (
         backend="jax",
     ),
     Mutant(
+        "an export from PyTorch keeps how the pools of the traced size end",
+        "layers/vgg_max_pooling2d.py",
+        'if is_of_vgg and backend == "torch" and',
+        'if False and backend == "torch" and',
+        "models/test_export.py",
+        backend="torch",
+    ),
+    Mutant(
+        "an export divides a negative size, which ONNX rounds the other way",
+        "layers/surround.py",
+        "return (pixels + self.stride - 1) // self.stride",
+        "return -(-pixels // self.stride)",
+        "models/test_export.py",
+        backend="torch",
+    ),
+    Mutant(
+        "an export to OpenVINO loses the padding of the first convolution",
+        "models/vgg16.py",
+        """ZeroPadding2D(margin + 1, name="input_padding", **options)(window)
+            window = layers.Cropping2D(1, name="input_window", **options)(window)""",
+        """ZeroPadding2D(margin, name="input_padding", **options)(window)""",
+        "models/test_export.py",
+    ),
+    Mutant(
+        "an export to ONNX wants the model called before",
+        "models/exports.py",
+        'return [keras.InputSpec(dtype="float32", shape=shape, name="image")], kwargs',
+        "return None, kwargs",
+        "models/test_export.py",
+        backend="torch",
+    ),
+    Mutant(
+        "an export of torch.export takes images of one size",
+        "models/exports.py",
+        'kwargs["dynamic_shapes"] = dict.fromkeys(unknown, Dim.DYNAMIC)',
+        'kwargs["dynamic_shapes"] = {}',
+        "models/test_export.py",
+        backend="torch",
+    ),
+    Mutant(
+        "an export gives torch.export an unknown size for a tensor",
+        "layers/surround.py",
+        "(middle - ops.maximum(middle - index, 0))",
+        "ops.minimum(index, middle)",
+        "models/test_export.py",
+        backend="torch",
+    ),
+    Mutant(
+        "an export from JAX saves gradients",
+        "models/exports.py",
+        '{"with_gradient": False, **',
+        '{"with_gradient": True, **',
+        "models/test_export.py",
+        backend="jax",
+    ),
+    Mutant(
+        "an export from JAX multiplies unknown sizes",
+        "layers/fcn_conv2d_transpose.py",
+        "if isinstance(rows, int) and isinstance(columns, int):",
+        "if True:",
+        "models/test_export.py",
+        backend="jax",
+    ),
+    Mutant(
+        "an export to LiteRT from PyTorch is for images of one pixel",
+        "models/exports.py",
+        "if reason and None in shape:",
+        "if False:",
+        "models/test_export.py",
+        backend="torch",
+    ),
+    Mutant(
         "upsampling by a matrix product turns the kernel's halves round",
         "layers/fcn_conv2d_transpose.py",
         "filters, channels)), (0, 2))",
@@ -996,7 +1068,8 @@ def hunt(mutant, tree, with_gate, only_own):
         if found is None and not only_own:
             found = first_failure(copy, mutant.backend, None, "-n", "0", "tests")
         if found is None and with_gate:
-            run, found = "gate", first_failure(copy, mutant.backend, GATE, "-n", "0", "tests")
+            files = own if only_own and own else ["tests"]
+            run, found = "gate", first_failure(copy, mutant.backend, GATE, "-n", "0", *files)
     return (run if found else "nothing"), found or "", time.monotonic() - started
 
 

@@ -43,7 +43,11 @@ def _jax_upsampled(x, kernel, stride):
     x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows, columns = height + 1, width + 1
     pixels = [x[:, i : i + rows, j : j + columns] for i in range(2) for j in range(2)]
-    pixels = ops.reshape(ops.concatenate(pixels, axis=-1), (-1, 4 * channels))
+    pixels = ops.concatenate(pixels, axis=-1)
+    # XLA's gradient of the product takes several times as long without. In an export the sizes are
+    # unknown, and JAX cannot tell that their product is not negative.
+    if isinstance(rows, int) and isinstance(columns, int):
+        pixels = ops.reshape(pixels, (-1, 4 * channels))
     # The pixel before an output is the one whose kernel has come to its second half.
     kernel = ops.flip(ops.reshape(kernel, (2, stride, 2, stride, filters, channels)), (0, 2))
     kernel = ops.reshape(ops.transpose(kernel, (0, 2, 5, 1, 3, 4)), (4 * channels, -1))

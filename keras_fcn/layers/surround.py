@@ -67,8 +67,10 @@ class Surround(keras.layers.Layer):
             length = self._length(image_size)
             # From either edge on as in the border, and its middle in between.
             middle = border_size // 2
-            index = ops.arange(self.start, self._stop(image_size))
-            index = ops.minimum(index, middle) + ops.maximum(
+            index = ops.arange(self.start, self._stop(image_size), dtype="int32")
+            # The minimum of index and middle, by a maximum with a constant: torch.export takes no
+            # unknown size for a tensor.
+            index = (middle - ops.maximum(middle - index, 0)) + ops.maximum(
                 index - (length - border_size + middle), 0
             )
             before = self._influence_start - self.start
@@ -113,7 +115,7 @@ class Surround(keras.layers.Layer):
         return (self.input_padding - self.reach) // self.stride
 
     def _influence_end(self, image_size):
-        return -(-(self.input_padding + image_size + self.reach) // self.stride)
+        return self._divided_up(self.input_padding + image_size + self.reach)
 
     def _stop(self, image_size):
         """Returns the position behind the result's last row or column."""
@@ -122,7 +124,11 @@ class Surround(keras.layers.Layer):
         return self._influence_end(image_size) + self.margin
 
     def _length(self, image_size):
-        return -(-(image_size + 2 * self.input_padding) // self.stride)
+        return self._divided_up(image_size + 2 * self.input_padding)
+
+    def _divided_up(self, pixels):
+        # Not -(-pixels // stride): ONNX and OpenVINO round the quotient of a negative size up.
+        return (pixels + self.stride - 1) // self.stride
 
 
 def _take(x, index, axis):

@@ -7,11 +7,14 @@ import keras
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class VGGMaxPooling2D(keras.layers.MaxPooling2D):
-    """`keras.layers.MaxPooling2D` with a gradient that takes less time and memory on JAX.
+    """`keras.layers.MaxPooling2D` with a cheaper gradient on JAX; exact in exports from PyTorch.
 
     XLA carries four indices of four bytes along for every value and then scatters the gradients one
     by one. Here the maximum is compared with its window again. Of equal values the first one, row
     by row, gets the gradient, as from XLA.
+
+    On PyTorch, Keras decides in Python from the size at hand whether to pad the last row and
+    column. An export would keep that decision for every size; PyTorch's `ceil_mode` makes none.
 
     Arguments, shapes and errors are those of `keras.layers.MaxPooling2D`.
 
@@ -21,13 +24,16 @@ class VGGMaxPooling2D(keras.layers.MaxPooling2D):
     """
 
     def call(self, inputs):
+        backend = keras.backend.backend()
         is_of_vgg = (
-            tuple(self.pool_size) == tuple(self.strides) == (2, 2)
-            and self.padding == "same"
-            and self.data_format == "channels_last"
+            tuple(self.pool_size) == tuple(self.strides) == (2, 2) and self.padding == "same"
         )
-        if is_of_vgg and keras.backend.backend() == "jax":
+        if is_of_vgg and backend == "jax" and self.data_format == "channels_last":
             return _jax_pool()(inputs)
+        if is_of_vgg and backend == "torch" and self.data_format == "channels_first":
+            from torch.nn import functional
+
+            return functional.max_pool2d(inputs, 2, ceil_mode=True)
         return super().call(inputs)
 
 

@@ -17,6 +17,7 @@ from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.any_size import AnySizeTrainer
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
+from keras_fcn.models.exports import export_arguments
 from keras_fcn.models.vgg16 import VGG16_FILTERS, vgg16_trunk
 
 AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
@@ -214,6 +215,30 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         if recompute or (keras.backend.backend() == "torch" and not training):
             return self._block_by_block(keras.ops.cast(inputs, "float32"), recompute)
         return super().call(inputs, training=training, mask=mask)
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Writes the model in a format of other runtimes, for images of every size.
+
+        As `keras.Model.export`, with the arguments that a model of unknown sizes needs. The guide
+        "Export" says what works on which backend and how to run the file.
+
+        Args:
+            filepath: File to write, or folder for `"tf_saved_model"`: `.onnx`, `.xml` for
+                `"openvino"`, `.tflite` for `"litert"`, `.pt2` for `"torch"`.
+            format: `"tf_saved_model"`, `"onnx"`, `"openvino"`, `"litert"` or `"torch"`.
+            verbose: Whether to print where the file is; Keras's default if `None`.
+            input_signature: List of one `keras.InputSpec`, of known sizes for a file of one size;
+                the model's own input if `None`.
+            **kwargs: Those of `keras.Model.export`.
+
+        Raises:
+            ValueError: If the backend cannot write the format, or not for unknown sizes.
+            ImportError: If a package that Keras converts with is not installed.
+        """
+        input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
+        super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
 
     @property
     def num_classes(self) -> int:

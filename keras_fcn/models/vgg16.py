@@ -115,7 +115,10 @@ def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
                 name="empty_border",
                 **options,
             )(image)
-            window = layers.ZeroPadding2D(margin, name="input_padding", **options)(window)
+            # Cropped again, because OpenVINO 2026.4 merges a padding with the convolution behind it
+            # and drops the convolution's own padding. What is cropped between the two prevents it.
+            window = layers.ZeroPadding2D(margin + 1, name="input_padding", **options)(window)
+            window = layers.Cropping2D(1, name="input_window", **options)(window)
             origin = input_padding - margin
         else:
             inputs = [window, border, image]

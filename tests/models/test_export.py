@@ -1,0 +1,140 @@
+"""`FCN.export`: each format in its own runtime, at sizes other than the traced one."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import NARROW_FILTERS, randomize
+
+import keras_fcn
+
+BACKEND = keras.backend.backend()
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2"}
+# All pairs that Keras has; the others raise.
+FORMATS = {
+    "tensorflow": ("tf_saved_model", "onnx", "openvino", "litert"),
+    "jax": ("tf_saved_model",),
+    "torch": ("onnx", "openvino", "torch"),
+}[BACKEND]
+QUICK = {"tensorflow": "tf_saved_model", "jax": "tf_saved_model", "torch": "onnx"}[BACKEND]
+IMPOSSIBLE = {
+    "tensorflow": {"torch": "PyTorch only"},
+    "jax": {
+        "onnx": "jax2onnx cannot slice or pad",
+        "openvino": "TensorFlow graph without XLA",
+        "litert": "TensorFlow and PyTorch only",
+        "torch": "PyTorch only",
+    },
+    "torch": {"tf_saved_model": "2x2 pixels", "litert": "images of one pixel"},
+}[BACKEND]
+
+
+def _tensorflow(path):
+    import tensorflow as tf
+
+    saved = tf.saved_model.load(path)
+    return lambda image: saved.serve(image).numpy()
+
+
+def _onnx(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    name = session.get_inputs()[0].name
+    return lambda image: session.run(None, {name: image})[0]
+
+
+def _openvino(path):
+    import openvino
+
+    # On some CPUs the default is bfloat16.
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", options)
+    return lambda image: compiled(image)[0]
+
+
+def _litert(path):
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(model_path=path)
+
+    def run(image):
+        index = interpreter.get_input_details()[0]["index"]
+        interpreter.resize_tensor_input(index, image.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(index, image)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return run
+
+
+def _torch(path):
+    import torch
+
+    module = torch.export.load(path).module()
+    return lambda image: module(torch.from_numpy(image)).detach().numpy()
+
+
+RUNTIMES = {
+    "tf_saved_model": _tensorflow,
+    "onnx": _onnx,
+    "openvino": _openvino,
+    "litert": _litert,
+    "torch": _torch,
+}
+
+
+def _model(network=keras_fcn.FCN8s, **options):
+    model = network(3, fc_units=4, filters=NARROW_FILTERS, **options)
+    randomize(model, seed=0)
+    return model
+
+
+def _assert_exports(model, format, folder, sizes=((2, 37, 45), (1, 64, 33))):
+    path = folder / f"fcn{SUFFIXES.get(format, '')}"
+    model.export(path, format=format, verbose=False)
+    run = RUNTIMES[format](str(path))
+    for batch, height, width in sizes:
+        generator = np.random.default_rng(height)
+        shape = (batch, height, width, 3)
+        if model.data_format == "channels_first":
+            shape = (batch, 3, height, width)
+        image = generator.uniform(0, 255, shape).astype("float32")
+        logits = keras.ops.convert_to_numpy(model(image))
+        assert np.abs(logits).max() > 1
+        np.testing.assert_allclose(run(image), logits, atol=1e-4)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("padding", ["paper", "same"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_gives_the_models_logits_at_every_size(format, padding, tmp_path):
+    _assert_exports(_model(padding=padding), format, tmp_path)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("format", FORMATS)
+def test_images_of_channels_first_are_exported(format, tmp_path):
+    model = _model(keras_fcn.FCN16s, data_format="channels_first")
+    _assert_exports(model, format, tmp_path)
+
+
+def test_a_model_that_was_never_called_is_exported(tmp_path):
+    _assert_exports(_model(keras_fcn.FCN32s), QUICK, tmp_path, sizes=((2, 37, 45),))
+
+
+@pytest.mark.parametrize("format", IMPOSSIBLE)
+def test_a_format_that_the_backend_cannot_write_is_refused_with_the_reason(format, tmp_path):
+    model = _model(padding="same")
+    with pytest.raises(ValueError, match=IMPOSSIBLE[format] + r".*\.keras.*KERAS_BACKEND"):
+        model.export(tmp_path / f"fcn{SUFFIXES.get(format, '')}", format=format)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's reason")
+@pytest.mark.gate
+def test_openvino_on_jax_fails_for_every_keras_model(tmp_path):
+    """When it no longer does, `models/exports.py` need not refuse it."""
+    dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(Exception, match="XlaCallModule"):
+        dense.export(str(tmp_path / "dense.xml"), format="openvino", verbose=False)
