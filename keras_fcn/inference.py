@@ -1,10 +1,13 @@
 """From an image of any size to its label map."""
 
+import threading
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_fcn.distribution.free_memory import return_freed_memory
 
 
 def predict_label_map(
@@ -72,7 +75,20 @@ def predict_label_maps(
     else:
         views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
         scores = sum(_probabilities(model, images, *view) for view in views)
-    return scores.argmax(axis=class_axis).astype("int32")
+    label_maps = scores.argmax(axis=class_axis).astype("int32")
+    del scores
+    _return_memory_of_another_size(label_maps.shape)
+    return label_maps
+
+
+_last_shape = threading.local()
+
+
+def _return_memory_of_another_size(shape):
+    # Not after every prediction: at one size the next one needs the memory again.
+    if getattr(_last_shape, "value", shape) != shape:
+        return_freed_memory()
+    _last_shape.value = shape
 
 
 def _probabilities(model, images, scale, mirrored):

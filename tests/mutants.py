@@ -496,6 +496,13 @@ MUTANTS = (
         "test_inference.py",
     ),
     Mutant(
+        "freed memory stays when the size changes",
+        "inference.py",
+        'getattr(_last_shape, "value", shape) != shape',
+        "False",
+        "models/test_many_sizes.py",
+    ),
+    Mutant(
         "views average logits instead of probabilities",
         "inference.py",
         'if model.get_config()["classifier_activation"] is None:',
@@ -659,6 +666,22 @@ MUTANTS = (
         "        with _compiled_for_memory():\n            super().make_predict_function(force)",
         "        super().make_predict_function(force)",
         "models/test_threads.py",
+        backend="jax",
+    ),
+    Mutant(
+        "a program of every size is kept",
+        "distribution/jax_trainer.py",
+        "            if len(self._programs) > _SIZES:\n                self._programs.popitem(last=False)\n",
+        "",
+        "models/test_many_sizes.py",
+        backend="jax",
+    ),
+    Mutant(
+        "the program of the size that was used last is dropped first",
+        "distribution/jax_trainer.py",
+        "self._programs.popitem(last=False)",
+        "self._programs.popitem()",
+        "models/test_many_sizes.py",
         backend="jax",
     ),
     Mutant(
