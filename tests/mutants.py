@@ -503,10 +503,31 @@ MUTANTS = (
         "models/test_many_sizes.py",
     ),
     Mutant(
+        "the memory of an enlarged view is not counted",
+        "models/prediction_memory.py",
+        "round(height * scale), round(width * scale)",
+        "height, width",
+        "models/test_prediction_memory.py",
+    ),
+    Mutant(
+        "what a container has taken already counts as free",
+        "distribution/free_memory.py",
+        "max(0, limit - used)",
+        "limit",
+        "models/test_prediction_memory.py",
+    ),
+    Mutant(
+        "probabilities of a model around an FCN are normalized again",
+        "inference.py",
+        "return scores.min() < 0 or abs(scores.sum(axis=class_axis) - 1).max() > 1e-2",
+        "return True",
+        "test_inference.py",
+    ),
+    Mutant(
         "views average logits instead of probabilities",
         "inference.py",
-        'if model.get_config()["classifier_activation"] is None:',
-        "if False:",
+        "    if is_logits:",
+        "    if False:",
         "test_inference.py",
     ),
     Mutant(

@@ -230,15 +230,17 @@ def predict(options):
 
     from keras_fcn.data.examples import read_image
     from keras_fcn.inference import predict_label_map
+    from keras_fcn.models.prediction_memory import check_prediction_memory
     from keras_fcn.training.progress import progress_bar
     from keras_fcn.training.trained import open_model
     from keras_fcn.visualization import save_label_map, save_overlay
 
     outputs = _prediction_paths([Path(image) for image in options.images], Path(options.out))
-    for path in outputs:
-        read_image(path)
+    sizes = {read_image(path).shape[:2] for path in outputs}
     model, space = open_model(options.model, at_once=options.at_once)
     views = _views(options)
+    for size in sizes:
+        check_prediction_memory(model, *size, scale=max(views["scales"]))
     os.makedirs(options.out, exist_ok=True)
     with progress_bar("predicting", len(outputs)) as advance:
         for path, (label_map_path, overlay_path) in outputs.items():

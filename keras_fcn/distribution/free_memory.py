@@ -3,6 +3,9 @@
 import ctypes
 import functools
 import sys
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def return_freed_memory() -> None:
@@ -21,3 +24,17 @@ def _malloc_trim():
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def free_memory() -> int | None:
+    """Returns the bytes that the process may still take, or `None` if that is not known."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # No cgroup of version 2, or one whose limit is "max".
+        return free
+    return min(free, max(0, limit - used))
