@@ -524,6 +524,14 @@ MUTANTS = (
         "test_inference.py",
     ),
     Mutant(
+        "softmax leaves probabilities in a layout that PyTorch's loss does not take",
+        "models/fcn.py",
+        'if classifier_activation == "softmax" and layout == "channels_first":',
+        "if False:",
+        "models/test_heads.py",
+        backend="torch",
+    ),
+    Mutant(
         "views average logits instead of probabilities",
         "inference.py",
         "    if is_logits:",
