@@ -1,10 +1,15 @@
 """From an image of any size to its label map."""
 
+import math
+import threading
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_fcn.distribution.free_memory import return_freed_memory
+from keras_fcn.models.prediction_memory import check_prediction_memory
 
 
 def predict_label_map(
@@ -17,7 +22,8 @@ def predict_label_map(
     """Predicts the class of every pixel of an image.
 
     Args:
-        model: An FCN; see `keras_fcn.models.fcn`.
+        model: An FCN, see `keras_fcn.models.fcn`, or another `keras.Model` from images to logits or
+            probabilities of the images' size, such as one around an FCN.
         image: RGB in [0, 255], (height, width, 3), in the layout that files have.
         scales: See `predict_label_maps`.
         flip: See `predict_label_maps`.
@@ -26,7 +32,7 @@ def predict_label_map(
         Class ids, (height, width), int32.
 
     Raises:
-        ValueError: If `image` does not have three axes, or a scale is not greater than 0.
+        ValueError: If `image` does not have three axes, and as `predict_label_maps`.
 
     Examples:
         >>> predict_label_map(FCN8s(2, fc_units=4), np.zeros((5, 9, 3), "uint8")).shape
@@ -37,7 +43,7 @@ def predict_label_map(
         raise ValueError(
             f"`image` must be (height, width, channels). Received: image.shape={image.shape}."
         )
-    if model.data_format == "channels_first":
+    if _data_format(model) == "channels_first":
         image = image.transpose(2, 0, 1)
     return predict_label_maps(model, image[None], scales=scales, flip=flip)[0]
 
@@ -61,33 +67,100 @@ def predict_label_maps(
         Class ids, (batch, height, width), int32.
 
     Raises:
-        ValueError: If there is no scale, or one is not greater than 0.
+        ValueError: If there is no scale, or one is not greater than 0; if the images have another
+            number of channels than the model takes, or its output is no map of their size; or, on
+            CPUs, if the prediction needs more memory than is free.
     """
     scales = tuple(scales)
     if not scales or not all(scale > 0 for scale in scales):
         raise ValueError(f"`scales` must be numbers greater than 0. Received: {scales=}.")
-    class_axis = 1 if model.data_format == "channels_first" else -1
+    data_format = _data_format(model)
+    class_axis = 1 if data_format == "channels_first" else -1
+    channels = getattr(model, "input_shape", images.shape)[class_axis]
+    if images.shape[class_axis] != channels:
+        shape = images.shape[1:]
+        shape = (*shape[1:], shape[0]) if class_axis == 1 else shape
+        raise ValueError(
+            f"`image` must have the {channels} channels that the model takes. Received: "
+            f"image.shape={shape}."
+        )
+    first = 2 if class_axis == 1 else 1
+    height, width = images.shape[first : first + 2]
+    if isinstance(model, keras.Model):
+        check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
     if scales == (1.0,) and not flip:
-        scores = ops.convert_to_numpy(model.predict_on_batch(images))
+        scores = _scores(model, images, data_format)
     else:
         views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
         scores = sum(_probabilities(model, images, *view) for view in views)
-    return scores.argmax(axis=class_axis).astype("int32")
+    label_maps = scores.argmax(axis=class_axis).astype("int32")
+    del scores
+    _return_memory_of_another_size(label_maps.shape)
+    return label_maps
+
+
+def _data_format(model):
+    """Returns that of an FCN, or that which the input of another model says."""
+    if hasattr(model, "data_format"):
+        return model.data_format
+    shape = model.input_shape
+    if len(shape) != 4:
+        raise ValueError(
+            "`model` must take images, (batch, height, width, channels). Received: "
+            f"model.input_shape={shape}."
+        )
+    is_first = (shape[1] or math.inf) < (shape[-1] or math.inf)
+    return "channels_first" if is_first else "channels_last"
+
+
+def _scores(model, images, data_format):
+    """Returns a model's output as a NumPy array, which is checked."""
+    scores = model.predict_on_batch(images)
+    shape = getattr(scores, "shape", ())
+    first = 2 if data_format == "channels_first" else 1
+    if len(shape) != 4 or shape[first : first + 2] != images.shape[first : first + 2]:
+        received = f"shape {tuple(shape)}" if shape else f"a {type(scores).__name__}"
+        raise ValueError(
+            "`model` must return one map of logits as high and wide as the images. Received: "
+            f"an output of {received} for images of shape {images.shape}."
+        )
+    return ops.convert_to_numpy(scores)
+
+
+def _is_logits(model, scores, class_axis):
+    config = model.get_config()
+    if "classifier_activation" in config:
+        return config["classifier_activation"] is None
+    # What another model ends with, its configuration does not say in one place; its values do.
+    return scores.min() < 0 or abs(scores.sum(axis=class_axis) - 1).max() > 1e-2
+
+
+_last_shape = threading.local()
+
+
+def _return_memory_of_another_size(shape):
+    # Not after every prediction: at one size the next one needs the memory again.
+    if getattr(_last_shape, "value", shape) != shape:
+        return_freed_memory()
+    _last_shape.value = shape
 
 
 def _probabilities(model, images, scale, mirrored):
     """Probabilities of the classes at the images' own size, from a view of them."""
-    first, channels_last = (1, True) if model.data_format == "channels_last" else (2, False)
+    data_format = _data_format(model)
+    first, channels_last = (1, True) if data_format == "channels_last" else (2, False)
     size = images.shape[first : first + 2]
-    options = {"interpolation": "bilinear", "antialias": True, "data_format": model.data_format}
+    options = {"interpolation": "bilinear", "antialias": True, "data_format": data_format}
     view = ops.convert_to_tensor(images, "float32")
     scaled_size = tuple(max(1, round(length * scale)) for length in size)
     if scaled_size != size:
         view = ops.image.resize(view, scaled_size, **options)
     if mirrored:
         view = ops.flip(view, axis=first + 1)
-    scores = ops.convert_to_tensor(model.predict_on_batch(ops.convert_to_numpy(view)))
-    if model.get_config()["classifier_activation"] is None:
+    scores = _scores(model, ops.convert_to_numpy(view), data_format)
+    is_logits = _is_logits(model, scores, -1 if channels_last else 1)
+    scores = ops.convert_to_tensor(scores)
+    if is_logits:
         scores = ops.softmax(scores, axis=-1 if channels_last else 1)
     if mirrored:
         scores = ops.flip(scores, axis=first + 1)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from helpers import NARROW_FILTERS, randomize
@@ -82,3 +83,29 @@ def test_scales_that_are_none_are_refused(model, scales):
 def test_a_batch_is_refused(model):
     with pytest.raises(ValueError, match="`image` must be"):
         predict_label_map(model, np.zeros((1, 4, 4, 3)))
+
+
+class TestModelsAroundAnFCN:
+    @pytest.mark.parametrize("softmax", [False, True])
+    def test_predict_as_the_fcn_does(self, model, softmax):
+        inputs = keras.Input(model.input_shape[1:])
+        axis = 1 if model.data_format == "channels_first" else -1
+        outputs = model(inputs)
+        if softmax:
+            outputs = keras.layers.Softmax(axis=axis)(outputs)
+        around = keras.Model(inputs, outputs)
+        for options in ({}, {"flip": True}):
+            np.testing.assert_array_equal(
+                predict_label_map(around, IMAGE, **options),
+                predict_label_map(model, IMAGE, **options),
+            )
+
+    def test_an_output_that_is_no_map_is_refused(self, model):
+        around = keras.Model(model.input, model.get_layer("fc7").output)
+        with pytest.raises(ValueError, match="must return one map of logits as high and wide"):
+            predict_label_map(around, IMAGE)
+
+
+def test_an_image_of_four_channels_is_refused(model):
+    with pytest.raises(ValueError, match=r"3 channels.*image.shape=\(9, 8, 4\)"):
+        predict_label_map(model, np.zeros((9, 8, 4)))

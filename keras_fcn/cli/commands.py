@@ -249,6 +249,7 @@ def predict(options):
 
     from keras_fcn.data.examples import check_image, read_image
     from keras_fcn.inference import predict_label_map
+    from keras_fcn.models.prediction_memory import check_prediction_memory
     from keras_fcn.training.progress import progress_bar
     from keras_fcn.training.trained import open_model
     from keras_fcn.visualization import save_label_map, save_overlay
@@ -257,9 +258,10 @@ def predict(options):
     for path in outputs:
         check_image(path)
     model, space = open_model(options.model, at_once=options.at_once)
-    for path in outputs:
-        read_image(path, model.num_channels)
+    sizes = {read_image(path, model.num_channels).shape[:2] for path in outputs}
     views = _views(options)
+    for size in sizes:
+        check_prediction_memory(model, *size, scale=max(views["scales"]))
     with progress_bar("predicting", len(outputs)) as advance:
         for path, (label_map_path, overlay_path) in outputs.items():
             image = read_image(path, model.num_channels)

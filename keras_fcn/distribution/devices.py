@@ -37,3 +37,13 @@ def is_one_cpu_of_jax() -> bool:
     import jax
 
     return jax.device_count() == 1
+
+
+def computes_on_cpus() -> bool:
+    """Returns whether the backend computes on CPUs alone."""
+    if keras.backend.backend() == "torch":
+        # Keras's private function: which device Keras puts tensors on, there is no public one.
+        from keras.src.backend.torch.core import get_device
+
+        return get_device() == "cpu"
+    return is_tensorflow_without_gpu() or is_jax_without_gpu()

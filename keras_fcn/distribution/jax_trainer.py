@@ -1,5 +1,6 @@
 """Keras's distributions on JAX, for models that keep theirs."""
 
+import collections
 import contextlib
 import functools
 import os
@@ -51,6 +52,8 @@ _NAMES_OF_STATE = (
 )
 _NAMES_OF_TEST_STATE = tuple(name for name in _NAMES_OF_STATE if "optimizer" not in name)
 _jit_is_replaced = threading.RLock()
+# Programs that a model keeps for predictions, each of some MiB.
+_SIZES = 16
 
 
 class _AnyBatchSize:
@@ -310,7 +313,9 @@ def _compiled_for_memory(around=None, computes_again=False):
             if around is not None:
                 return around(jit(function, donate_argnums=donate_argnums, **others, **options))
             # Returned, the state would be copied.
-            outputs = jit(lambda state, data: function(state, data)[0], **options)
+            outputs = _ProgramOfEachSize(
+                lambda: jit(lambda state, data: function(state, data)[0], **options)
+            )
             return lambda state, data: (outputs(state, data), state)
 
         jax_trainer.jit = jit_for_memory
@@ -318,6 +323,33 @@ def _compiled_for_memory(around=None, computes_again=False):
             yield
         finally:
             jax_trainer.jit = jit
+
+
+class _ProgramOfEachSize:
+    """A compiled function that keeps the programs of the last `_SIZES` shapes of its data.
+
+    JAX itself would keep one program for each shape that it was ever called with, of some MiB each.
+    Several threads may call it at a time.
+
+    Args:
+        compiled: Returns a new function of (state, data), compiled by `jax.jit`. JAX frees the
+            programs of a function with the function, so that each shape has one of its own.
+    """
+
+    def __init__(self, compiled):
+        self._compiled = compiled
+        self._programs = collections.OrderedDict()
+        self._programs_change = threading.Lock()
+
+    def __call__(self, state, data):
+        shapes = tuple((x.shape, str(x.dtype)) for x in jax.tree.leaves(data))
+        with self._programs_change:
+            # The first thread that asks makes the function, and JAX lets the others wait for it.
+            program = self._programs.pop(shapes, None) or self._compiled()
+            self._programs[shapes] = program
+            if len(self._programs) > _SIZES:
+                self._programs.popitem(last=False)
+        return program(state, data)
 
 
 @functools.cache

@@ -149,13 +149,19 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         layout = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
         image = change_layout(inputs, data_format, layout, "image_layout")
         logits, trunk = self._logits(image, config, layout, dtype)
-        if classifier_activation is not None:
-            logits = change_layout(logits, layout, "channels_last", "class_axis_last")
-            layout = "channels_last"
         # In float32 under every policy: losses and softmax need its range.
-        logits = layers.Activation(classifier_activation or "linear", dtype="float32", name="head")(
-            logits
-        )
+        if classifier_activation == "softmax" and layout == "channels_first":
+            # Keras's cross-entropy calls PyTorch's nll_loss, whose gradient fails for probabilities
+            # that do not lie channels first in memory.
+            head = layers.Softmax(axis=1, dtype="float32", name="head")
+        else:
+            if classifier_activation is not None:
+                logits = change_layout(logits, layout, "channels_last", "class_axis_last")
+                layout = "channels_last"
+            head = layers.Activation(
+                classifier_activation or "linear", dtype="float32", name="head"
+            )
+        logits = head(logits)
         outputs = change_layout(logits, layout, data_format, "logits_layout")
 
         name = name or type(self).__name__.lower()

@@ -1,0 +1,59 @@
+"""A prediction that does not fit in the memory is refused before it runs."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import NARROW_FILTERS
+
+from keras_fcn import FCN8s
+from keras_fcn.distribution import free_memory as memory
+from keras_fcn.inference import predict_label_map
+from keras_fcn.models import prediction_memory
+from keras_fcn.models.prediction_memory import prediction_bytes
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def model():
+    return FCN8s(3, filters=NARROW_FILTERS, fc_units=4, padding="same")
+
+
+def test_an_image_that_does_not_fit_is_refused_in_one_sentence(model, monkeypatch):
+    monkeypatch.setattr(prediction_memory, "free_memory", lambda: 1000)
+    monkeypatch.setattr(prediction_memory, "computes_on_cpus", lambda: True)
+    with pytest.raises(ValueError, match=r"1 image\(s\) of 30x40 pixels .* need about .* are free"):
+        predict_label_map(model, np.zeros((30, 40, 3), "uint8"))
+    monkeypatch.setattr(prediction_memory, "computes_on_cpus", lambda: False)
+    assert predict_label_map(model, np.zeros((30, 40, 3), "uint8")).shape == (30, 40)
+
+
+def test_a_scale_above_1_counts(model, monkeypatch):
+    monkeypatch.setattr(prediction_memory, "computes_on_cpus", lambda: True)
+    needed = prediction_bytes(model, 1, 30, 40)
+    monkeypatch.setattr(prediction_memory, "free_memory", lambda: needed)
+    image = np.zeros((30, 40, 3), "uint8")
+    predict_label_map(model, image)
+    with pytest.raises(ValueError, match="at scale 2"):
+        predict_label_map(model, image, scales=(0.5, 2.0))
+
+
+def test_the_estimate_is_near_what_was_measured():
+    # Bytes a pixel of FCN-8s with VGG-16's filters, as measured with the process's peak.
+    measured = {"tensorflow": 890, "torch": 890, "jax": 660}[keras.backend.backend()]
+    model = FCN8s(3, fc_units=4, padding="same")
+    assert prediction_bytes(model, 2, 100, 50) / 10_000 == pytest.approx(measured, rel=0.1)
+    around = keras.Model(model.input, keras.layers.Softmax()(model.output))
+    assert prediction_bytes(around, 2, 100, 50) == prediction_bytes(model, 2, 100, 50)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(("limit", "free"), [("3221225472", 2 * GIB), ("max", 8 * GIB)])
+def test_the_limit_of_the_container_counts(limit, free, tmp_path, monkeypatch):
+    psutil = pytest.importorskip("psutil")
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{GIB}\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    available = type("Memory", (), {"available": 8 * GIB})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
+    assert memory.free_memory() == free
