@@ -168,8 +168,8 @@ MUTANTS = (
     Mutant(
         "logits stay in half precision",
         "models/fcn.py",
-        '(classifier_activation or "linear", dtype="float32", name="head")',
-        '(classifier_activation or "linear", dtype=dtype, name="head")',
+        'classifier_activation or "linear", dtype="float32", name="head"',
+        'classifier_activation or "linear", dtype=dtype, name="head"',
         "models/test_fcn.py",
     ),
     Mutant(
