@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.losses import INTEGER, integer, optional_integer, pixel_weights, read_labels
+from keras_fcn.label_maps import INTEGER, integer, optional_integer, pixel_weights, read_labels
 
 # Of sums of weights; JAX has no float64 by default.
 _FLOAT = "float32" if keras.backend.backend() == "jax" else "float64"

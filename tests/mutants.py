@@ -287,14 +287,14 @@ MUTANTS = (
     ),
     Mutant(
         "a label of 0.5 is class 0",
-        "losses.py",
+        "label_maps.py",
         "is_class = ops.logical_and(is_class, labels == ops.floor(labels))",
         "pass",
         "test_label_checks.py",
     ),
     Mutant(
         "labels beyond 32 bits lose their upper ones",
-        "losses.py",
+        "label_maps.py",
         "label_map = np.minimum(label_map, np.iinfo(INTEGER).max)",
         "pass",
         "test_label_checks.py",
@@ -302,7 +302,7 @@ MUTANTS = (
     ),
     Mutant(
         "losses take label maps of any shape",
-        "losses.py",
+        "label_maps.py",
         "if not any(_shapes_agree(label_map, shape) for shape in allowed):",
         "if not allowed:",
         "test_label_checks.py",

@@ -16,6 +16,7 @@ PACKAGE = Path(keras_fcn.__file__).parent
 ROOMS = (
     "label_spaces",
     "distribution",
+    "label_maps",
     "losses",
     "metrics",
     "layers",

@@ -1,0 +1,181 @@
+"""How losses and metrics read a label map, the weights of its pixels and integer arguments."""
+
+import numbers
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# JAX has no int64 by default, so that int32 must do. TensorFlow keeps int32 variables on the CPU,
+# where a step compiled by XLA for a GPU cannot reach them, so that int32 will not do.
+INTEGER = "int32" if keras.backend.backend() == "jax" else "int64"
+
+
+def integer(argument: str, value: Any, least: int | None = None) -> int:
+    """Returns `value`, also one of NumPy's integers, as an `int`.
+
+    Raises:
+        ValueError: If `value` is no integer or less than `least`.
+
+    Examples:
+        >>> integer("axis", np.int64(1))
+        1
+    """
+    if not isinstance(value, numbers.Integral) or (least is not None and value < least):
+        rule = "an integer" if least is None else f"an integer of at least {least}"
+        raise ValueError(f"`{argument}` must be {rule}. Received: {argument}={value!r}.")
+    return int(value)
+
+
+def optional_integer(argument: str, value: Any) -> int | None:
+    """Returns `None` or what `integer` returns."""
+    return None if value is None else integer(argument, value)
+
+
+def check_shapes(label_map: tuple, logits: tuple, axis: int) -> None:
+    """Checks that a label map belongs to logits, by what is known of their shapes.
+
+    Args:
+        label_map: Shape, with `None` for sizes that are not known yet.
+        logits: Shape, likewise.
+        axis: Axis of the logits that holds the classes.
+
+    Raises:
+        ValueError: If the shape of the label map is not that of the logits without the classes; a
+            further axis of length 1, at the end or in place of the classes, is allowed.
+
+    Examples:
+        >>> check_shapes((2, None, 4), logits=(2, 3, 4, 21), axis=-1)
+    """
+    axis = _place_of_classes(axis, logits)
+    before, after = logits[:axis], logits[axis + 1 :]
+    allowed = (before + after, (*before, 1, *after), (*before, *after, 1))
+    if not any(_shapes_agree(label_map, shape) for shape in allowed):
+        raise ValueError(
+            "The shape of `label_map` must be that of `logits` without the classes. "
+            f"Received: label_map={label_map}, logits={logits}"
+        )
+
+
+def read_labels(
+    label_map: Any,
+    logits: Any,
+    axis: int,
+    ignore_class: int | None,
+    num_classes: int | None = None,
+) -> tuple[Any, Any, Any]:
+    """Returns the labels of the pixels, which are class ids, and which are ignored.
+
+    All three have the shape of the logits without the classes. A pixel that is neither is stray.
+
+    Args:
+        label_map: Class ids, of any dtype.
+        logits: Tensor.
+        axis: Axis of the logits that holds the classes.
+        ignore_class: Label of the ignored pixels; may be a class id.
+        num_classes: Number of classes; by default that of the logits.
+
+    Raises:
+        ValueError: As `check_shapes`.
+
+    Examples:
+        >>> _, is_class, is_ignored = read_labels(
+        ...     [[0, 0.5, 255]], ops.zeros((1, 3, 2)), axis=-1, ignore_class=255
+        ... )
+        >>> np.array(is_class).tolist(), np.array(is_ignored).tolist()
+        ([[True, False, False]], [[False, False, True]])
+    """
+    labels = _label_tensor(label_map)
+    shape, sizes = tuple(logits.shape), list(ops.shape(logits))
+    has_rank = getattr(labels.shape, "rank", 0) is not None  # TensorFlow may not know even that.
+    if has_rank:
+        check_shapes(tuple(labels.shape), shape, axis)
+    del sizes[_place_of_classes(axis, shape)]
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    is_float = keras.backend.is_float_dtype(dtype)
+    if not is_float:
+        labels = ops.cast(labels, INTEGER)
+    elif dtype != "float64":  # Half precision has no 257.
+        labels = ops.cast(labels, "float32")
+    if not has_rank or len(labels.shape) == len(shape):
+        labels = ops.reshape(labels, sizes)
+    elif None in (*labels.shape, *shape):
+        labels = ops.broadcast_to(labels, sizes)  # The step fails if they differ.
+    num_classes = shape[axis] if num_classes is None else num_classes
+    is_class = ops.logical_and(labels >= 0, labels < num_classes)
+    if is_float:
+        is_class = ops.logical_and(is_class, labels == ops.floor(labels))
+    # JAX casts uint32 to int32, where 2^32 - 1 is -1.
+    if ignore_class is None or (ignore_class < 0 and dtype.startswith("uint")):
+        return labels, is_class, ops.zeros_like(is_class)
+    is_ignored = labels == ignore_class
+    return labels, ops.logical_and(is_class, ops.logical_not(is_ignored)), is_ignored
+
+
+def pixel_weights(sample_weight: Any, logits: tuple, axis: int, dtype: str) -> Any:
+    """Returns sample weights in a shape that broadcasts to that of the logits without the classes.
+
+    Args:
+        sample_weight: Weights of images, (batch,), or of pixels, in the shape of a label map; sizes
+            of 1 broadcast.
+        logits: Shape, with `None` for sizes that are not known yet.
+        axis: Axis of the logits that holds the classes.
+        dtype: Of the result.
+
+    Raises:
+        ValueError: If the weights have another shape.
+
+    Examples:
+        >>> tuple(pixel_weights([1.0, 0.5], (2, 3, 4, 21), axis=-1, dtype="float32").shape)
+        (2, 1, 1)
+    """
+    weights = ops.convert_to_tensor(sample_weight, dtype=dtype)
+    shape, axis = tuple(weights.shape), axis % len(logits)
+    pixels = logits[:axis] + logits[axis + 1 :]
+    if len(shape) == len(logits):
+        for place in (axis, len(logits) - 1):
+            rest = shape[:place] + shape[place + 1 :]
+            if shape[place] in (1, None) and _broadcasts(rest, pixels):
+                return ops.squeeze(weights, axis=place)
+    elif _broadcasts(shape, pixels[: len(shape)]):
+        for _ in range(len(pixels) - len(shape)):
+            weights = ops.expand_dims(weights, -1)
+        return weights
+    raise ValueError(
+        "The shape of `sample_weight` must be (batch,) or that of `label_map`. "
+        f"Received: sample_weight={shape}, logits={logits}"
+    )
+
+
+def _place_of_classes(axis, logits):
+    rank = len(logits)
+    if not -rank <= axis < rank:
+        raise ValueError(
+            f"The shape of `logits` must have the classes on axis={axis}. Received: logits={logits}"
+        )
+    return axis % rank
+
+
+def _label_tensor(label_map):
+    if not ops.is_tensor(label_map):
+        label_map = np.asarray(label_map)
+        dtype = label_map.dtype
+        # JAX would keep the lower bits, and 2^32 be class 0; PyTorch has no uint64.
+        if dtype.kind in "iu" and not np.can_cast(dtype, INTEGER):
+            label_map = np.minimum(label_map, np.iinfo(INTEGER).max)
+            if dtype.kind == "i":
+                label_map = np.maximum(label_map, np.iinfo(INTEGER).min)
+            label_map = label_map.astype(INTEGER)
+    return ops.convert_to_tensor(label_map)
+
+
+def _shapes_agree(shape, other):
+    """Whether two static shapes may be equal; None is a size not known yet."""
+    return len(shape) == len(other) and all(
+        a == b or None in (a, b) for a, b in zip(shape, other, strict=True)
+    )
+
+
+def _broadcasts(shape, other):
+    return _shapes_agree([None if size == 1 else size for size in shape], other)
