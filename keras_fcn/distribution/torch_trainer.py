@@ -16,8 +16,9 @@ from keras_fcn.distribution.interrupts import interrupts_wait
 from keras_fcn.distribution.one_batch import is_one_batch
 
 # oneDNN keeps the last 1024 primitives that it has compiled, each for one image size: 470 MiB after
-# 400 sizes of FCN-8s. It reads this before its first convolution.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+# 400 sizes of FCN-8s. It reads this before its first convolution. A training step of a slim FCN-8s
+# takes half as long again with 48 or fewer, and no longer with 64.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 class Trainer:

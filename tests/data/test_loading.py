@@ -161,7 +161,8 @@ class TestLoadDirectory:
         make(tmp_path / "val", tmp_path / "valannot")
         with pytest.raises(
             FileNotFoundError,
-            match=r"folders train with trainannot or images/train with labels/train\. Received: "
+            match=r"folders train with trainannot or images/train with labels/train "
+            r"or train/images with train/labels\. Received: "
             r"split='train'; the folder holds val, valannot\..*`from_directory`",
         ):
             load(tmp_path, "train")

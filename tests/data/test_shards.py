@@ -10,6 +10,7 @@ from helpers import write_pairs
 from keras_fcn.data import evaluation_batches, find_pairs, from_pairs, load, training_batches
 from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import choose
+from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.splits import Split, check_files
 
 pytestmark = [
@@ -222,7 +223,7 @@ class TestCheckOfFiles:
     def check(self, monkeypatch, splits, index, told=None):
         monkeypatch.setattr(processes, "shard", lambda: (index, 2))
         monkeypatch.setattr(processes, "gather", lambda value: [value, told])
-        check_files(splits)
+        check_files(splits, Recipe(num_classes=11, ignore_class=255))
 
     def test_reads_the_own_share(self, splits, monkeypatch):
         self.check(monkeypatch, splits, 0)

@@ -72,6 +72,8 @@ def coordinate_map(layer):
         return alignment.CoordinateMap(1, layer.offset)
     if isinstance(layer, keras_fcn.layers.Surround):
         return alignment.CoordinateMap(1, layer.start - layer.origin)
+    if isinstance(layer, keras.layers.Cropping2D):
+        return alignment.CoordinateMap(1, layer.cropping[0][0])
     if isinstance(layer, keras.layers.ZeroPadding2D):
         return alignment.CoordinateMap(1, -layer.padding[0][0])
     if isinstance(layer, keras.layers.Conv2DTranspose):

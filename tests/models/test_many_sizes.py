@@ -51,7 +51,7 @@ class TestProgramOfEachSize:
 def test_onednn_keeps_few_primitives():
     import keras_fcn.models.fcn  # noqa: F401
 
-    assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) <= 16
+    assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) == 64
 
 
 def test_memory_goes_back_when_the_size_changes(monkeypatch):
