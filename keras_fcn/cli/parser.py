@@ -168,7 +168,7 @@ def _add_train(subparsers):
         "--keep-state",
         action="store_true",
         default=False,
-        help="keep the last checkpoint, last.npz, when the run has come to its end",
+        help="keep the last checkpoint, last.npz, after the run is finished",
     )
     train.add_argument(
         "--or-resume",
@@ -260,5 +260,5 @@ def _add_palette(parser, default):
         "--palette",
         action="store_true",
         default=default,
-        help="label maps hold the label space's colours; of greys alone, grey files do, too",
+        help="label maps are coded in the label space's colours, not in class ids",
     )

@@ -26,9 +26,9 @@ class Problem:
     """What is wrong with which files.
 
     Args:
-        kind: `"unmatched"`, `"unreadable"`, `"size"`, `"label"`, `"duplicate"`, `"class"` for one
-            that never occurs or in one split alone, or `"left out"` for more than half of all
-            pixels.
+        kind: `"unmatched"`, `"unreadable"`, `"size"`, `"label"`, `"duplicate"`, `"class"` for a
+            class that never occurs or occurs in one split only, or `"ignored"` if more than half
+            of all pixels are ignored.
         files: The files it is about.
         message: One sentence.
     """
@@ -215,7 +215,7 @@ def check_data(
     report.problems.extend(_duplicates(owners))
     if complete:
         report.problems.extend(_lost_classes(pixels_of, label_space.class_names))
-    report.problems.extend(_left_out(report))
+    report.problems.extend(_mostly_ignored(report))
     return report
 
 
@@ -290,7 +290,7 @@ def _duplicates(owners):
 
 
 def _lost_classes(pixels_of, class_names):
-    """Problems of classes without a pixel to learn from, and of those in one split alone."""
+    """Yields a problem for each class without a training pixel or with pixels in one split only."""
     learnt = [split for split in pixels_of if Path(split).name.startswith("train")]
     to_learn = sum(pixels_of[split] for split in learnt or pixels_of)
     where = f" in {' and '.join(learnt)}" if learnt else ""
@@ -301,24 +301,26 @@ def _lost_classes(pixels_of, class_names):
         elif len(holders) == 1 < len(pixels_of):
             others = " and ".join(split for split in pixels_of if split not in holders)
             message = (
-                f"Class {class_id}, {name}, occurs in {holders[0]} alone: {others} cannot score it."
+                f"Class {class_id}, {name}, occurs in {holders[0]} only: {others} cannot score it."
             )
         else:
             continue
         yield Problem("class", (), message)
 
 
-def _left_out(report):
+def _mostly_ignored(report):
     num_pixels = report.ignored_pixels + int(report.pixels.sum())
     if 2 * report.ignored_pixels <= num_pixels:
         return
     message = (
-        f"{report.ignored_pixels / num_pixels:.1%} of all pixels hold the ignored class, "
-        f"{report.label_space.ignore_class}, and count for nothing."
+        f"{report.ignored_pixels / num_pixels:.1%} of all pixels have the label "
+        f"{report.label_space.ignore_class} (`ignore_class`) and are ignored."
     )
     if report.label_space.num_classes == 2 and not report.pixels[1]:
-        message += " If it is the second class, save it as 1, or give the two colours as a palette."
-    yield Problem("left out", (), message)
+        message += (
+            " If this is the second class, save it as 1, or describe both by a palette (--palette)."
+        )
+    yield Problem("ignored", (), message)
 
 
 def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:

@@ -97,8 +97,8 @@ def _as_rgb(path, image):
         return np.repeat(_as_grey(path, image)[:, :, None], 3, axis=2)
     if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
         warnings.warn(
-            "Alpha channels are left out, as the model takes three channels: images show the "
-            "colours below what is transparent.",
+            "Alpha channels are dropped because the model takes three channels: transparent pixels "
+            "show the colours stored under them.",
             stacklevel=2,
         )
     # Without its transparency a palette converts to RGB in one step and without a warning.

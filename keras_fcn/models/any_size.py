@@ -2,21 +2,24 @@
 
 import functools
 import inspect
+import sys
 import types
 
 import keras
+import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import (
     ArrayDataAdapter,
     can_convert_arrays,
 )
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+from keras.src.trainers.data_adapters.torch_data_loader_adapter import TorchDataLoaderAdapter
 
 from keras_fcn.distribution.devices import is_tensorflow_without_gpu
 
 
 def _accepts_any_size(method):
-    """Replaces `PyDataset`s and generators among the arguments of a method of `keras.Model`."""
+    """Replaces Python data among the arguments of a method of `keras.Model`."""
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -43,9 +46,9 @@ class AnySizeTrainer:
     """Mixin for a `keras.Model` that takes images of every size, in front of it in the bases.
 
     On TensorFlow, Keras takes a height or width for constant when the first two batches of a
-    `PyDataset` or generator agree in it, and stops at the first batch that differs. Here heights
-    and widths are never constant. (A `tf.data.Dataset` says itself what may change; JAX and torch
-    do not ask.)
+    `PyDataset`, a generator or PyTorch's `DataLoader` agree in it, and stops at the first batch
+    that differs. Here heights and widths are never constant. (A `tf.data.Dataset` says itself what
+    may change; JAX and torch do not ask.)
 
     `jit_compile="auto"` stands for XLA on TensorFlow only where there is a GPU: on CPUs its
     convolutions take several times as long, and every new size is compiled anew.
@@ -86,12 +89,21 @@ def _any_size_adapter(x, *, data_format, shuffle, class_weight):
     elif isinstance(x, types.GeneratorType) and class_weight is None:
         adapter = GeneratorDataAdapter(x)
         batch = adapter._first_batches[0]
+    elif _is_data_loader(x) and class_weight is None:
+        adapter = TorchDataLoaderAdapter(x)
+        batch = keras.tree.map_structure(np.asarray, tuple(next(iter(x))))
     else:
         return x
     adapter._output_signature = keras.tree.map_structure(
         functools.partial(_any_size_spec, data_format=data_format), batch
     )
     return adapter
+
+
+def _is_data_loader(x):
+    # Whoever has one has imported PyTorch.
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.utils.data.DataLoader)
 
 
 def _any_size_spec(array, data_format):

@@ -22,7 +22,7 @@ from keras_fcn.training.moving_average import MovingAverage
 from keras_fcn.training.objective import build_model, compiled, learning_rate, loss_of
 from keras_fcn.training.progress import duration, progress_bar, say
 from keras_fcn.training.recipe import MODELS, PATHS, as_settings
-from keras_fcn.training.run import copy_of, not_lost_for
+from keras_fcn.training.run import copy_of, drawing_errors_warn
 from keras_fcn.training.splits import check_files, open_splits
 
 
@@ -172,7 +172,7 @@ class Training:
 
     def _write_report(self):
         if processes.index() == 0:
-            with not_lost_for("the report"):
+            with drawing_errors_warn("the report"):
                 write_final_report(
                     self.run, self.recipe, self.val_split, self.history, self.seconds
                 )

@@ -141,7 +141,7 @@ class Run:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(history)
-        with not_lost_for("the curves"), _replacing(self.path / "curves.png") as temporary:
+        with drawing_errors_warn("the curves"), _replacing(self.path / "curves.png") as temporary:
             plot_curves(history, temporary)
         self._write_events(history)
 
@@ -169,7 +169,7 @@ class Run:
         ]
 
     def remove_state(self) -> None:
-        """Removes the last checkpoint, of which a run that has come to its end has no more use."""
+        """Removes the last checkpoint, which a finished run does not need."""
         if _writes():
             self.state_path.unlink(missing_ok=True)
 
@@ -314,8 +314,8 @@ def _read_toml(path):
 
 
 @contextlib.contextmanager
-def not_lost_for(picture: str) -> Iterator[None]:
-    """Warns of what cannot be drawn, instead of ending a training with it.
+def drawing_errors_warn(picture: str) -> Iterator[None]:
+    """Turns an error in drawing into a warning, so that it does not end the training.
 
     Args:
         picture: What is drawn, such as "the curves".
@@ -326,8 +326,8 @@ def not_lost_for(picture: str) -> Iterator[None]:
         raise  # The disk's, after which nothing else can be written either.
     except Exception as error:
         warnings.warn(
-            f"{picture[0].upper()}{picture[1:]} of the run cannot be drawn: {error}. Nothing else "
-            "is lost.",
+            f"{picture[0].upper()}{picture[1:]} of the run cannot be drawn: {error}. The run goes "
+            "on.",
             stacklevel=3,
         )
 

@@ -48,8 +48,8 @@ def train(
             which the first one writes. When one of them ends, the others are ended with code 1.
         gradients: `"bfloat16"` sends the gradients among the `devices` at half the size and
             rounded; `None` sends them as they are. See `keras_fcn.distribution.data_parallel`.
-        keep_state: Whether the last checkpoint, with the state of the optimizer, stays when the run
-            has come to its end. It is then of no use but to look at.
+        keep_state: Whether to keep the last checkpoint, with the optimizer's state, after the run
+            is finished.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -120,7 +120,7 @@ def resume(
 def _go_on(run, options):
     keep_state = options.pop("keep_state")
     if processes.gather(run.is_finished and not run.has_state)[0]:
-        say(f"{run.path} has come to its end.")
+        say(f"{run.path} is finished.")
         return run
     with one_line_for_files():
         Training.resume(run, **options).run_to_end(keep_state)

@@ -48,7 +48,7 @@ class TestCheckData:
     def test_pixels_shares_and_sizes_are_those_of_the_files(self, data):
         report = check(data)
         assert [problem.message for problem in report.problems] == [
-            "Class 1, car, occurs in train alone: val cannot score it.",
+            "Class 1, car, occurs in train only: val cannot score it.",
             "No pixel in train shows class 2, tree: a model cannot learn it.",
         ]
         assert report.num_pairs == {"train": 2, "val": 1}
@@ -100,8 +100,8 @@ class TestClassesAndShares:
         space = LabelSpace(("ground", "road"), ((0, 0, 0), (255, 255, 255)), ignore_class=255)
         lost, left_out = check(tmp_path, space).problems
         assert lost.message == "No pixel shows class 1, road: a model cannot learn it."
-        assert left_out.kind == "left out"
-        assert "66.7% of all pixels hold the ignored class, 255" in left_out.message
+        assert left_out.kind == "ignored"
+        assert "66.7% of all pixels have the label 255 (`ignore_class`)" in left_out.message
         assert "save it as 1" in left_out.message
 
     def test_half_of_the_pixels_may_be_left_out(self, tmp_path):

@@ -117,6 +117,20 @@ def test_evaluate_from_a_generator_of_changing_size():
     assert np.isfinite(model.evaluate(batches, verbose=0, return_dict=True)["loss"])
 
 
+@pytest.mark.gate
+def test_fit_and_evaluate_from_a_torch_data_loader_of_changing_size():
+    data = pytest.importorskip("torch.utils.data")
+    sizes = SIZES["the third differs"]
+    examples = [tuple(a[0] for a in batch(size, seed)) for seed, size in enumerate(sizes)]
+    loader = data.DataLoader(examples, batch_size=1)
+    model = compiled_model(run_eagerly=BACKEND == "tensorflow")
+    model.fit(loader, verbose=0)
+    assert int(model.optimizer.iterations) == len(sizes)
+    found = model.evaluate(loader, verbose=0, return_dict=True)
+    batches = ((image[None], label_map[None]) for image, label_map in examples)
+    assert found == pytest.approx(model.evaluate(batches, verbose=0, return_dict=True))
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="Of TensorFlow's datasets")
 def test_predict_of_arrays_has_no_tuner_to_wait_for(monkeypatch):
     from keras.src.backend.tensorflow import trainer

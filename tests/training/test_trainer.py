@@ -595,7 +595,7 @@ class TestTheEnd:
         assert run.is_finished
         assert not run.has_state
         assert trainer.resume(run.path).runs()[0].path == run.path
-        assert "has come to its end" in capsys.readouterr().err
+        assert "is finished" in capsys.readouterr().err
         assert train(recipe, tmp_path / "kept").has_state
 
     @pytest.mark.parametrize("what", ["write_final_report", "plot_curves"])
