@@ -867,7 +867,7 @@ MUTANTS = (
         "distribution/tensorflow_trainer.py",
         'missing = tf.cast(examples == 0, "int32")',
         "missing = 0 * examples",
-        "distribution/test_devices.py",
+        "distribution/test_replicas.py",
     ),
     Mutant(
         "a backend's log follows the last message",

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 from distribution.threads import as_replicas
+from helpers import NARROW_FILTERS
 
-from keras_fcn import losses
+from keras_fcn import FCN8s, losses
 from keras_fcn.layers import Dropout
 
 if keras.backend.backend() != "tensorflow":
@@ -88,3 +89,15 @@ def test_replicas_drop_different_units(monkeypatch):
         found = as_replicas(patch).run(lambda number: layer(tf.ones((1, 256)), training=True))
     first, second = (mask.numpy() > 0 for mask in found)
     assert (first != second).mean() == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_replica_without_examples_gives_no_logits_and_no_error():
+    model = FCN8s(3, filters=NARROW_FILTERS, fc_units=4, padding="same")
+    model._distribute_strategy = object()
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
+    def logits(images):
+        return model(images)
+
+    assert logits(tf.zeros((0, 32, 40, 3))).shape == (0, 32, 40, 3)
+    assert logits(tf.zeros((2, 32, 40, 3))).shape == (2, 32, 40, 3)
