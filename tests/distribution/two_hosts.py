@@ -95,7 +95,7 @@ def compare(folder, hosts, options):
     from helpers import write_pairs
 
     images, labels = write_pairs(folder, "abcd")
-    train = ["--images", str(images), "--labels", str(labels)]
+    train = ["--images", str(images), "--labels", str(labels), "--keep-state"]
     train += [f"--set={name}={value}" for name, value in SETTINGS.items()]
     backend = "tensorflow" if "tensorflow" in str(options.start) else "torch"
     environment = environment_of(folder, hosts, backend)
