@@ -77,7 +77,7 @@ def predict_label_maps(
     data_format = _data_format(model)
     class_axis = 1 if data_format == "channels_first" else -1
     channels = getattr(model, "input_shape", images.shape)[class_axis]
-    if images.shape[class_axis] != channels:
+    if channels not in (None, images.shape[class_axis]):
         shape = images.shape[1:]
         shape = (*shape[1:], shape[0]) if class_axis == 1 else shape
         raise ValueError(
@@ -89,7 +89,7 @@ def predict_label_maps(
     if isinstance(model, keras.Model):
         check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
     if scales == (1.0,) and not flip:
-        scores = _scores(model, images, data_format)
+        scores = predict_scores(model, images)
     else:
         views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
         scores = sum(_probabilities(model, images, *view) for view in views)
@@ -113,8 +113,20 @@ def _data_format(model):
     return "channels_first" if is_first else "channels_last"
 
 
-def _scores(model, images, data_format):
-    """Returns a model's output as a NumPy array, which is checked."""
+def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Predicts the logits, or probabilities, of a batch in the model's data format.
+
+    Args:
+        model: As in `predict_label_map`.
+        images: As in `predict_label_maps`.
+
+    Returns:
+        What the model returns: (batch, height, width, num_classes), or with the classes in front.
+
+    Raises:
+        ValueError: If the output is not one map as high and wide as the images.
+    """
+    data_format = _data_format(model)
     scores = model.predict_on_batch(images)
     shape = getattr(scores, "shape", ())
     first = 2 if data_format == "channels_first" else 1
@@ -157,7 +169,7 @@ def _probabilities(model, images, scale, mirrored):
         view = ops.image.resize(view, scaled_size, **options)
     if mirrored:
         view = ops.flip(view, axis=first + 1)
-    scores = _scores(model, ops.convert_to_numpy(view), data_format)
+    scores = predict_scores(model, ops.convert_to_numpy(view))
     is_logits = _is_logits(model, scores, -1 if channels_last else 1)
     scores = ops.convert_to_tensor(scores)
     if is_logits:

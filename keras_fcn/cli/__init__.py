@@ -22,7 +22,7 @@ def main(arguments=None):
     Results are written there, and progress, warnings and errors to standard error.
     """
     options = build_parser().parse_args(arguments)
-    _print_all_letters()
+    _escape_unencodable_letters()
     try:
         with _quiet_imports():
             import tensorflow
@@ -40,15 +40,15 @@ def main(arguments=None):
         if options.traceback:
             raise
         message = of_this_command(" ".join(str(error).split()), options.parser.format_help())
-        _tell(f"keras-fcn: error: {message}")
+        _write_to_stderr(f"keras-fcn: error: {message}")
         return 1
     except KeyboardInterrupt:
-        _tell(f"keras-fcn: interrupted{_way_to_go_on(options)}")
+        _write_to_stderr(f"keras-fcn: interrupted{_resume_hint(options)}")
         return 130
 
 
 def of_this_command(message, help_text):
-    """A message without what stands in brackets of options that the command does not have."""
+    """Returns a message without the parentheses that name options of other commands."""
 
     def kept(brackets):
         options = re.findall(_OPTION, brackets[0])
@@ -60,15 +60,15 @@ def of_this_command(message, help_text):
 _OPTION = "--[a-z][a-z-]*"
 
 
-def _way_to_go_on(options):
+def _resume_hint(options):
     run = getattr(options, "resume", None) or getattr(options, "out", None)
     if options.command != "train" or run is None or not Path(run, "config.toml").is_file():
         return ""
     return f"; go on with: keras-fcn train --resume {run}"
 
 
-def _print_all_letters():
-    """Lets a letter that the terminal's encoding lacks be written as an escape, not end the run."""
+def _escape_unencodable_letters():
+    """Prints letters that the terminal's encoding lacks as escapes instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -78,7 +78,7 @@ def _standard_output_is_closed():
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still to be written goes nowhere, without a word of Python's at its end.
+        # Otherwise Python flushes once more at exit and reports the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False
@@ -86,11 +86,11 @@ def _standard_output_is_closed():
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
     if "keras_fcn" in filename:
-        _tell(f"keras-fcn: warning: {message}")
+        _write_to_stderr(f"keras-fcn: warning: {message}")
 
 
-def _tell(text):
-    # What nobody reads ends nothing.
+def _write_to_stderr(text):
+    # A closed standard error must not end the command.
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 

@@ -17,17 +17,9 @@ RECIPES = (
 # Settings of a recipe that have an option of their own; the others are set by --set.
 SETTINGS = (
     *("data_dir", "manual_dir", "images", "labels", "val_images", "val_labels", "label_space"),
-    *(
-        "palette",
-        "num_classes",
-        "ignore_class",
-        "model",
-        "weights",
-        "padding",
-        "fc_units",
-        "precision",
-    ),
-    *("epochs", "batch_size", "learning_rate", "weight_decay", "seed", "scale", "crop", "jitter"),
+    *("palette", "num_classes", "ignore_class", "model", "weights", "padding", "fc_units"),
+    *("precision", "epochs", "batch_size", "learning_rate", "weight_decay", "seed", "scale"),
+    *("crop", "jitter"),
 )
 
 
@@ -202,7 +194,7 @@ def _evaluation_data(options, model, space):
     with progress_bar("checking files", len(pairs)) as advance:
         check_pairs(pairs, **rules, progress=lambda done, of: advance())
     names = [pair.image.stem for pair in pairs]
-    return evaluation_batches(pairs, **rules, data_format=model.data_format), names, space
+    return evaluation_batches(pairs, **(rules | layout)), names, space
 
 
 def _palette(options, space):

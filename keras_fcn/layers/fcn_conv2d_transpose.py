@@ -44,8 +44,8 @@ def _jax_upsampled(x, kernel, stride):
     rows, columns = height + 1, width + 1
     pixels = [x[:, i : i + rows, j : j + columns] for i in range(2) for j in range(2)]
     pixels = ops.concatenate(pixels, axis=-1)
-    # XLA's gradient of the product takes several times as long without. In an export the sizes are
-    # unknown, and JAX cannot tell that their product is not negative.
+    # The gradient of the matmul takes several times as long on XLA without this reshape. Exported
+    # sizes are symbolic, and JAX cannot prove that rows * columns is at least 0.
     if isinstance(rows, int) and isinstance(columns, int):
         pixels = ops.reshape(pixels, (-1, 4 * channels))
     # The pixel before an output is the one whose kernel has come to its second half.

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_fcn import metrics
-from keras_fcn.inference import predict_label_maps
+from keras_fcn.inference import predict_label_maps, predict_scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def evaluate(
         if loss is None:
             predictions = predict_label_maps(model, images, scales=scales, flip=flip)
         else:
-            logits = keras.ops.convert_to_numpy(model.predict_on_batch(images))
+            logits = predict_scores(model, images)
             losses.append(float(loss(label_maps, logits)))
             predictions = logits.argmax(1 if model.data_format == "channels_first" else -1)
         matrix += metrics.confusion_matrix(label_maps, predictions, num_classes, ignore_class)

@@ -11,8 +11,8 @@ from keras_fcn.training.splits import Split
 from keras_fcn.weights.diagnose import check_rate, diagnose
 
 
-def say_mean_loss_rate(recipe: Recipe, split: Split) -> None:
-    """Says the rate of a mean loss that the recipe's summed one amounts to."""
+def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
+    """Prints to standard error the rate of a mean loss that the recipe's summed one amounts to."""
     # AdamW's steps do not depend on the scale of the loss.
     if recipe.normalization != "sum" or recipe.optimizer != "coupled_sgd":
         return

@@ -14,7 +14,7 @@ from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.final_report import write_final_report
 from keras_fcn.training.first_words import (
-    say_mean_loss_rate,
+    print_mean_loss_rate,
     warn_of_bad_start,
     warn_of_slow_precision,
 )
@@ -74,7 +74,7 @@ class Training:
         if processes.index() == 0:
             warn_of_bad_start(model, recipe.learning_rate)
             warn_of_slow_precision(recipe)
-            say_mean_loss_rate(recipe, train_split)
+            print_mean_loss_rate(recipe, train_split)
         training._check_processes(gradients)
         return training
 
