@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 
 from keras_fcn.data.examples import Palette, read_example
 from keras_fcn.data.files import Pair
 
 ON_ERROR = ("raise", "skip")
+TensorProto = type(tf.make_tensor_proto(0))
 
 
 class Reader:
@@ -153,19 +155,35 @@ def _kept_on_disk(read, folder, rules):
             (os.path.abspath(path), status.st_size, status.st_mtime_ns)
             for path, status in ((path, os.stat(path)) for path in (pair.image, pair.label_map))
         ]
-        file = folder / f"{hashlib.sha256(repr((sources, rules)).encode()).hexdigest()}.npz"
+        file = folder / f"{hashlib.sha256(repr((sources, rules)).encode()).hexdigest()}.zip"
         try:
-            with np.load(file) as kept:
-                return kept["image"], kept["label_map"].astype("int32")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            image, label_map = _load(file, ("image", "label_map"))
+            return image, label_map.astype("int32")
+        except (OSError, KeyError, EOFError, zipfile.BadZipFile, message.DecodeError):
             image, label_map = read(pair)
-        # Renamed when it is whole: a run may end here, and another may read beside it.
+        # Renamed when it is whole: a run may end here, and another may read the same folder.
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
-            np.savez(part, image=image, label_map=_narrow(label_map))
+            _save(part, {"image": image, "label_map": _narrow(label_map)})
         os.replace(part.name, file)
         return image, label_map
 
     return read_once
+
+
+# `np.load` parses array headers with Python's parser, which is not thread-safe in Python 3.11:
+# "SystemError: AST constructor recursion depth mismatch", in the readers or in the tracing thread
+# (https://github.com/python/cpython/issues/106905).
+
+
+def _save(file, arrays):
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            archive.writestr(name, tf.make_tensor_proto(array).SerializeToString())
+
+
+def _load(file, names):
+    with zipfile.ZipFile(file) as archive:
+        return [tf.make_ndarray(TensorProto.FromString(archive.read(name))) for name in names]
 
 
 def _narrow(label_map):

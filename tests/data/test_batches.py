@@ -1,3 +1,4 @@
+import ast
 import warnings
 from pathlib import Path
 
@@ -533,6 +534,20 @@ class TestCache:
         for file in (tmp_path / "cache").iterdir():
             file.write_bytes(file.read_bytes()[:100])
         again = [labels.numpy() for _, labels in evaluation_batches(pairs, **options)]
+        np.testing.assert_array_equal(again, expected)
+
+    def test_threads_read_it_without_the_parser_of_python(self, tmp_path, monkeypatch):
+        """Python 3.11's parser fails in several threads: https://github.com/python/cpython/issues/106905"""
+        batches = evaluation_batches(
+            make_pairs(tmp_path, 3), num_classes=3, ignore_class=255, cache=tmp_path / "cache"
+        )
+        expected = [labels.numpy() for _, labels in batches]
+
+        def parse(*_, **__):
+            raise SystemError("AST constructor recursion depth mismatch (before=30, after=26)")
+
+        monkeypatch.setattr(ast, "literal_eval", parse)
+        again = [labels.numpy() for _, labels in batches]
         np.testing.assert_array_equal(again, expected)
 
     @pytest.mark.parametrize("values", [(0, 255), (-1, 2), (0, 40000)])
