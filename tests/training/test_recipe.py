@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tomli_w
 
-from keras_fcn.cli import commands
 from keras_fcn.cli.parser import build_parser
+from keras_fcn.cli.train import RECIPES as NAMES
 from keras_fcn.training.objective import compiled
 from keras_fcn.training.recipe import (
     Recipe,
@@ -59,7 +59,7 @@ class TestShippedRecipes:
         assert "score" in text
 
     def test_the_command_line_knows_their_names(self):
-        assert set(commands.RECIPES) == RECIPES.keys()
+        assert set(NAMES) == RECIPES.keys()
 
     @pytest.mark.parametrize("name", PAPER)
     def test_the_papers_settings_on_pascal_voc(self, name):

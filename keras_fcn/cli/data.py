@@ -1,0 +1,87 @@
+"""`keras-fcn data`: checks or shows pairs of images and label maps."""
+
+import argparse
+import json
+from pathlib import Path
+
+from keras_fcn.cli import options as shared
+
+_DIR_HELP = (
+    "folder of images/ and labels/; for each split of NAME/images and NAME/labels, images/NAME and "
+    "labels/NAME, or NAME and NAMEannot"
+)
+
+
+def add_parser(subparsers: shared.Subparsers) -> None:
+    """Adds `keras-fcn data` and its options."""
+    data = subparsers.add_parser("data", help="look into a data set")
+    subparsers = data.add_subparsers(required=True, metavar="COMMAND")
+
+    check = shared.add_command(
+        subparsers, "check", run_check, help="read every file once and report what is wrong"
+    )
+    _add_folders(check)
+    shared.add_json(check)
+    check.add_argument("--chart", metavar="PNG", help="bar chart of the classes, which is written")
+
+    preview = shared.add_command(
+        subparsers, "preview", run_preview, help="write a sheet of images and overlays"
+    )
+    _add_folders(preview)
+    preview.add_argument("--count", type=int, default=8, metavar="N", help="pairs that are shown")
+    preview.add_argument("--out", default="preview.png", metavar="PNG", help="the sheet")
+
+
+def _add_folders(parser):
+    parser.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
+    shared.add_label_space(parser)
+    shared.add_palette(parser)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Reads every file of a data set once; returns 1 if something is wrong with one."""
+    from keras_fcn.data.check import check_data
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.visualization import plot_class_shares
+
+    space = shared.label_space(options)
+    splits, problems = _splits(options.folders)
+    with progress_bar("checking files", sum(map(len, splits.values()))) as advance:
+        report = check_data(splits, space, shared.palette(options, space), advance)
+    report.problems[:0] = problems
+    if options.chart:
+        plot_class_shares(report.shares, report.label_space, options.chart)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
+    return 1 if report.problems else 0
+
+
+def run_preview(options: argparse.Namespace) -> None:
+    """Writes a sheet of images and overlays."""
+    from keras_fcn.data.examples import read_example
+    from keras_fcn.visualization import contact_sheet
+
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1. Received: {options.count}.")
+    space = shared.label_space(options)
+    splits, _ = _splits(options.folders)
+    pairs = [pair for pairs in splits.values() for pair in pairs]
+    shown = pairs[:: max(1, len(pairs) // options.count)][: options.count]
+    rules = (space.num_classes, space.ignore_class, shared.palette(options, space))
+    examples = {pair.image.name: read_example(pair, *rules) for pair in shown}
+    contact_sheet(examples, space).save(options.out)
+    print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
+
+
+def _splits(folders):
+    """Returns the pairs of each split in some folders, and what has no partner."""
+    from keras_fcn.data.check import find_splits, match_pairs
+
+    splits, problems = {}, []
+    for folder in map(Path, folders):
+        for name, (images, labels) in find_splits(folder).items():
+            name = name if len(folders) == 1 else str(folder / name)
+            splits[name], unmatched = match_pairs(images, labels)
+            problems += unmatched
+    if not any(splits.values()):
+        raise ValueError(f"DIR must hold pairs of images and label maps. Received: {folders}.")
+    return splits, problems

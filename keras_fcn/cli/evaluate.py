@@ -1,0 +1,125 @@
+"""`keras-fcn evaluate`: scores a trained model on a data set."""
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from pathlib import Path
+
+from keras_fcn.cli import options as shared
+from keras_fcn.cli.scores import print_scores
+
+
+def add_parser(subparsers: shared.Subparsers) -> None:
+    """Adds `keras-fcn evaluate` and its options."""
+    parser = shared.add_command(subparsers, "evaluate", run, help="score a trained model")
+    shared.add_trained_model(parser)
+    parser.add_argument(
+        "data", nargs="?", metavar="DATA", help="name of a data set; instead of the two folders"
+    )
+    shared.add_data(parser)
+    shared.add_palette(parser)
+    parser.add_argument("--split", default="validation", help="split of DATA")
+    shared.add_places(parser)
+    parser.add_argument(
+        "--trimap", type=int, metavar="N", help="score the pixels within N of a boundary, too"
+    )
+    shared.add_views(parser)
+    parser.add_argument("--confusion", metavar="PNG", help="confusion matrix, which is written")
+    parser.add_argument(
+        "--save-predictions", metavar="DIR", help="folder of label maps, which is written"
+    )
+    shared.add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the scores of a trained model."""
+    from keras_fcn.training.evaluate import evaluate
+    from keras_fcn.training.progress import progress_bar
+    from keras_fcn.training.trained import open_model
+    from keras_fcn.visualization import plot_confusion_matrix
+
+    model, space = open_model(options.model, at_once=options.at_once)
+    # TFDS writes there what it builds.
+    with contextlib.redirect_stdout(sys.stderr):
+        batches, names, space = _evaluation_data(options, model, space)
+    with progress_bar("evaluating", len(names)) as advance:
+        scores = evaluate(
+            model,
+            batches,
+            num_classes=space.num_classes,
+            ignore_class=space.ignore_class,
+            trimap=options.trimap,
+            progress=advance,
+            **shared.views(options),
+            on_prediction=_prediction_writer(options.save_predictions, names, space),
+        )
+    if options.confusion:
+        plot_confusion_matrix(scores.matrix, space, options.confusion)
+    if options.json:
+        print(json.dumps(_as_json(scores, space, len(names)), indent=2))
+        return
+    class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
+    print_scores(f"{len(names)} images", scores.as_dict(), class_iou)
+    if scores.trimap is not None:
+        title = f"Within {options.trimap} pixels of a boundary"
+        print_scores(title, scores.trimap.as_dict(), {})
+
+
+def _evaluation_data(options, model, space):
+    """Returns batches of one image, the names of the images, and the label space of the data."""
+    from keras_fcn.data import check_pairs, evaluation_batches, find_pairs, label_space_of, load
+    from keras_fcn.data.named import example_names
+    from keras_fcn.training.progress import progress_bar
+
+    if (options.images is None) != (options.labels is None):
+        raise ValueError("--images and --labels must be given together.")
+    if (options.data is None) == (options.images is None):
+        raise ValueError("Either DATA or --images and --labels must be given.")
+    layout = {"data_format": model.data_format, "channels": model.num_channels}
+    if options.data is not None:
+        if options.palette:
+            raise ValueError(f"--palette must go with --labels. Received: {options.data}.")
+        theirs = label_space_of(options.data)
+        if theirs.num_classes != space.num_classes:
+            raise ValueError(
+                f"MODEL must have the {theirs.num_classes} classes of {options.data}. "
+                f"Received: {space.num_classes} classes."
+            )
+        place = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
+        examples = load(options.data, options.split, **place)
+        classes = {"num_classes": theirs.num_classes, "ignore_class": theirs.ignore_class}
+        names = [None] * len(examples)
+        if options.save_predictions:
+            names = [Path(n).stem for n in example_names(options.data, options.split, **place)]
+        return evaluation_batches(examples, **classes, **layout), names, theirs
+    classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
+    pairs = find_pairs(options.images, options.labels)
+    rules = {**classes, "channels": model.num_channels, "palette": shared.palette(options, space)}
+    with progress_bar("checking files", len(pairs)) as advance:
+        check_pairs(pairs, **rules, progress=lambda done, of: advance())
+    names = [pair.image.stem for pair in pairs]
+    return evaluation_batches(pairs, **(rules | layout)), names, space
+
+
+def _prediction_writer(folder, names, space):
+    """Returns a function that writes the next image's label map, or None without a folder."""
+    from keras_fcn.visualization import save_label_map
+
+    if folder is None:
+        return None
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = (Path(folder) / f"{name}.png" for name in names)
+    return lambda label_map: save_label_map(next(paths), label_map, space)
+
+
+def _as_json(scores, space, num_images):
+    iou = zip(space.class_names, scores.class_iou.tolist(), strict=True)
+    return {
+        "images": num_images,
+        "scores": scores.as_dict(),
+        "class_iou": {name: None if math.isnan(value) else value for name, value in iou},
+        "confusion_matrix": scores.matrix.tolist(),
+        "trimap": None if scores.trimap is None else scores.trimap.as_dict(),
+    }

@@ -1,0 +1,10 @@
+"""Scores as a table."""
+
+
+def print_scores(title: str, scores: dict[str, float], class_iou: dict[str, float]) -> None:
+    """Prints scores by name, then the IoU of each class by its name."""
+    lines = {name.replace("_", " ").replace("iou", "IoU"): score for name, score in scores.items()}
+    lines |= {f"IoU of {name}": iou for name, iou in class_iou.items()}
+    print(f"{title}:")
+    for name, value in lines.items():
+        print(f"  {name:<26} {value:.4f}")

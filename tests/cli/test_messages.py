@@ -1,0 +1,94 @@
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_fcn
+from keras_fcn.cli import main, of_this_command
+from keras_fcn.cli.parser import build_parser
+
+
+@pytest.mark.any_backend
+def test_the_command_is_installed():
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_fcn", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("0.")
+
+
+@pytest.mark.any_backend
+def test_an_unknown_option_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--no-such-option"])
+    assert exit_.value.code == 2
+
+
+@pytest.mark.any_backend
+class TestMessages:
+    """An option that a message names is one of the command that prints it."""
+
+    @staticmethod
+    def helps():
+        parser = build_parser()
+        return {
+            name: parser.parse_args(arguments).parser.format_help()
+            for name, arguments in {
+                "train": ["train"],
+                "evaluate": ["evaluate", "model"],
+                "predict": ["predict", "model", "image"],
+                "convert": ["convert", "source", "target"],
+                "check": ["data", "check", "folder"],
+                "preview": ["data", "preview", "folder"],
+                "demo": ["demo"],
+                "reproduce": ["reproduce", "pascal_voc"],
+            }.items()
+        }
+
+    @staticmethod
+    def messages():
+        """Every text in the package that names an option, by its file."""
+        package = Path(keras_fcn.__file__).parent
+        for path in sorted(package.rglob("*.py")):
+            tree, inner = ast.parse(path.read_text()), set()
+            documented = {
+                ast.get_docstring(node, clean=False)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            }
+            for node in ast.walk(tree):
+                parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+                inner.update(map(id, parts if parts != [node] else ()))
+                if id(node) in inner:
+                    continue
+                texts = [p.value if isinstance(p, ast.Constant) else "X" for p in parts]
+                text = "".join(map(str, texts))
+                if re.search(r"--[a-z]", text) and text not in documented and "{" not in text:
+                    yield path.relative_to(package).as_posix(), text
+
+    # Of files that one command alone, or some, come to.
+    TRAIN_ALONE = re.compile(r"training/(loop|failures|splits|trainer|run|objective|environment)")
+
+    def test_name_options_that_the_command_has(self):
+        helps, seen = self.helps(), 0
+        for file, text in self.messages():
+            if file.startswith("cli/") or "torchrun" in text:
+                continue
+            names = ["train"] if self.TRAIN_ALONE.match(file) else helps
+            if file == "training/trained.py":
+                names = ["evaluate", "predict"]
+            for name in names:
+                shown = of_this_command(text, helps[name])
+                for option in re.findall(r"--[a-z][a-z-]*", shown):
+                    assert f"{option} " in helps[name] + " ", (name, file, text)
+                    seen += 1
+        assert seen > 20
+
+    def test_brackets_of_foreign_options_are_left_out(self, data, capsys):
+        message = "Pass `ignore_class=7` (--ignore-class 7), or `palette` (--palette)."
+        helps = self.helps()
+        assert of_this_command(message, helps["train"]) == message
+        shown = "Pass `ignore_class=7`, or `palette` (--palette)."
+        assert of_this_command(message, helps["evaluate"]) == shown

@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+from cli.command_line import NARROW, error_of, npz_arrays, predict
+from helpers import assert_equal_weights, randomize, write_pairs
+from PIL import Image
+
+from keras_fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn.cli import main
+from keras_fcn.inference import predict_label_map
+from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
+from keras_fcn.training.trained import open_model
+
+
+class TestBareWeights:
+    """Files that hold weights alone are scored and predicted with as they are."""
+
+    def test_a_caffemodel_predicts_as_its_network(self, caffemodel, tmp_path):
+        predicted = predict(caffemodel.path, caffemodel.photo, tmp_path)
+        assert len(np.unique(predicted)) > 1
+        np.testing.assert_array_equal(predicted, caffemodel.label_map)
+
+    @pytest.mark.any_backend
+    @pytest.mark.parametrize("network", [FCN32s, FCN16s])
+    def test_coarser_networks_are_told_by_their_layers(self, network, tmp_path):
+        source = network(5, **NARROW)
+        randomize(source, seed=9)
+        np.savez(tmp_path / "net.npz", **npz_arrays(source))
+        model, _ = open_model(tmp_path / "net.npz")
+        assert type(model) is network
+        assert_equal_weights(model, source)
+
+    @pytest.mark.any_backend
+    def test_an_npz_of_fcn8s_at_once_wants_its_option(self, caffemodel, tmp_path, capsys):
+        source, photo = FCN8s(21, **NARROW, skip_scales=AT_ONCE_SKIP_SCALES), caffemodel.photo
+        source.set_weights(caffemodel.source.get_weights())
+        np.savez(tmp_path / "net.npz", **npz_arrays(source))
+        predicted = predict(tmp_path / "net.npz", photo, tmp_path, "--at-once")
+        np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
+        assert (predicted != caffemodel.label_map).any()
+        model, _ = open_model(tmp_path / "net.npz")
+        assert model.get_config()["skip_scales"] == (1.0, 1.0)
+        assert main(["predict", "pascal_voc", str(tmp_path / "photo.png"), "--at-once"]) == 1
+        assert "--at-once must go with a .pth or .npz file" in error_of(capsys)
+
+    @pytest.mark.any_backend
+    def test_evaluation_in_folders(self, caffemodel, tmp_path, capsys):
+        data = tmp_path / "data"
+        write_pairs(data, "abc", size=caffemodel.photo.shape[:2])
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        assert main(["evaluate", caffemodel.path, *folders, "--json"]) == 0
+        matrix = np.array(json.loads(capsys.readouterr().out)["confusion_matrix"])
+        expected = np.zeros((21, 21), int)
+        for name in "abc":
+            image, label_map = (
+                np.asarray(Image.open(data / kind / f"{name}.png")) for kind in ("images", "labels")
+            )
+            valid = label_map != 255
+            predicted = predict_label_map(caffemodel.source, image)
+            np.add.at(expected, (label_map[valid], predicted[valid]), 1)
+        np.testing.assert_array_equal(matrix, expected)
+
+    @pytest.mark.any_backend
+    def test_what_tells_no_network_is_refused_in_one_line(self, tmp_path, capsys):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+        source = FCN32s(3, **NARROW)
+        source.save_weights(tmp_path / "net.weights.h5")
+        arrays = npz_arrays(source)
+        np.savez(tmp_path / "vgg.npz", **{k: v for k, v in arrays.items() if "score" not in k})
+        for name, reason in {
+            "net.weights.h5": "MODEL must be a .keras file or end in one of .caffemodel",
+            "vgg.npz": "MODEL must hold an FCN, with fc6 and score_fr",
+            "photo.png": "MODEL must be a .keras file",
+        }.items():
+            assert main(["predict", str(tmp_path / name), str(tmp_path / "photo.png")]) == 1
+            assert reason in error_of(capsys)
+
+
+@pytest.mark.any_backend
+class TestFoldersOfImages:
+    def test_all_images_in_a_folder_are_predicted(self, data, capsys):
+        (data / "images" / "oslo").mkdir()
+        (data / "images" / "b.png").rename(data / "images" / "oslo" / "a.png")
+        model = FCN32s(3, **NARROW, padding="same", data_format="channels_last")
+        model.save(data / "model.keras")
+        command = ["predict", str(data / "model.keras"), str(data / "images")]
+        assert main([*command, "--out", str(data / "out")]) == 0
+        written = {path.relative_to(data / "out").as_posix() for path in data.rglob("out/**/*.png")}
+        names = ("a", "c", "d", "oslo/a")
+        assert written == {f"{name}{end}.png" for name in names for end in ("", "_overlay")}
+
+    def test_a_folder_without_images_is_named(self, data, capsys):
+        (data / "empty").mkdir()
+        assert main(["predict", str(data / "run"), str(data / "empty")]) == 1
+        assert f"Received: {data / 'empty'}, a folder with none." in error_of(capsys)
+
+
+@pytest.mark.any_backend
+def test_predictions_overwrite_nothing(data, capsys):
+    image, run, images = data / "images" / "a.png", str(data / "run"), str(data / "images")
+    Image.open(image).save(data / "images" / "a.jpg")
+    before = image.read_bytes()
+    assert main(["predict", run, str(image), "--out", images]) == 1
+    assert "would be overwritten" in error_of(capsys)
+    assert main(["predict", run, f"{images}/a.png", f"{images}/a.jpg", "--out", run]) == 1
+    assert "must differ in their names" in error_of(capsys)
+    assert image.read_bytes() == before
+
+
+@pytest.mark.any_backend
+def test_a_damaged_model_file_is_one_line(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    (tmp_path / "model.keras").write_bytes(b"not a model")
+    command = ["predict", str(tmp_path / "model.keras"), str(tmp_path / "photo.png")]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert "model.keras must be a whole .keras file" in error_of(capsys)
+    assert not (tmp_path / "out").exists()
