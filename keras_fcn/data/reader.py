@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from google.protobuf import message
 
 from keras_fcn.data.examples import Palette, read_example
 from keras_fcn.data.files import Pair
+from keras_fcn.io.atomic import atomic_write, remove_leftovers
 
 ON_ERROR = ("raise", "skip")
 TensorProto = type(tf.make_tensor_proto(0))
@@ -149,6 +149,7 @@ def _kept_in_memory(read):
 def _kept_on_disk(read, folder, rules):
     """Files are named by all that their content follows from, so that none is ever out of date."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
 
     def read_once(pair):
         sources = [
@@ -161,10 +162,9 @@ def _kept_on_disk(read, folder, rules):
             return image, label_map.astype("int32")
         except (OSError, KeyError, EOFError, zipfile.BadZipFile, message.DecodeError):
             image, label_map = read(pair)
-        # Renamed when it is whole: a run may end here, and another may read the same folder.
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
-            _save(part, {"image": image, "label_map": _narrow(label_map)})
-        os.replace(part.name, file)
+        # A file that a power failure damages is read from the sources again, so it needs no sync.
+        with atomic_write(file, sync=False) as temporary:
+            _save(temporary, {"image": image, "label_map": _narrow(label_map)})
         return image, label_map
 
     return read_once

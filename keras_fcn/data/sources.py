@@ -1,7 +1,6 @@
 """What `batches` draws examples from: pairs of files or a dataset, in order or shuffled."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from keras_fcn.data.examples import Palette, check_label_map, read_label_map
 from keras_fcn.data.files import Pair
 from keras_fcn.data.reader import Reader
 from keras_fcn.data.unread import parts
+from keras_fcn.io.atomic import atomic_write, remove_leftovers
 
 
 class PairsSource:
@@ -174,8 +174,7 @@ def _cached(dataset, cache):
     folder = Path(cache, "examples")
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed when it is whole, as a run may end here.
-        part = tempfile.mkdtemp(dir=cache, suffix=".part")
-        dataset.save(part)
-        os.replace(part, folder)
+        remove_leftovers(folder.parent)
+        with atomic_write(folder) as temporary:
+            dataset.save(str(temporary))
     return tf.data.Dataset.load(str(folder))

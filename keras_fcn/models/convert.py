@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from keras_fcn import weights
-from keras_fcn.weights.download import put_in_place, unfinished_folder
+from keras_fcn.io.atomic import atomic_write, remove_leftovers
 
 
 def convert(source: str | os.PathLike, target: str | os.PathLike, model: keras.Model) -> None:
@@ -30,10 +30,9 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, model: keras.M
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"`target` must lie in an existing folder. Received: {target}.")
     weights.load(model, source, partial=False)
-    with unfinished_folder(target.parent) as folder:
-        finished = folder / target.name
+    remove_leftovers(target.parent)
+    with atomic_write(target) as temporary:
         if target.name.endswith(".keras"):
-            model.save(finished)
+            model.save(temporary)
         else:
-            model.save_weights(finished)
-        put_in_place(finished, target)
+            model.save_weights(temporary)

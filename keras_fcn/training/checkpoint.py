@@ -24,7 +24,7 @@ def save_state(path: str | os.PathLike, variables: Variables, facts: dict[str, A
     """Writes variables and facts.
 
     Args:
-        path: The file, which should be another than the last state's: a process can end here.
+        path: The file, which is not written atomically: pass a path of `io.atomic.atomic_write`.
         variables: Groups of Keras variables, such as those of the model, by the group's name.
         facts: JSON values to keep beside them.
 
@@ -32,10 +32,7 @@ def save_state(path: str | os.PathLike, variables: Variables, facts: dict[str, A
         NotFiniteError: If a value is not finite.
         OSError: If the file cannot be written.
     """
-    with (
-        open(path, "wb") as file,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
-    ):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         archive.writestr(_FACTS, json.dumps(facts))
         for name, variable in _named(variables):
             value = keras.ops.convert_to_numpy(variable)
@@ -43,10 +40,6 @@ def save_state(path: str | os.PathLike, variables: Variables, facts: dict[str, A
                 raise NotFiniteError(f"{value.ravel()[~np.isfinite(value.ravel())][0]}")
             with archive.open(name, "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(value, order="C"), allow_pickle=False)
-        # Closed before it is synced: the archive's directory is written last.
-        archive.close()
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tomli_w
 
 from keras_fcn.distribution import processes
+from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.fcn import FCN
 from keras_fcn.training.checkpoint import Variables, save_state
@@ -29,7 +30,6 @@ MODEL = "best.keras"
 _STATE = "last.npz"
 _REPORT = "report.html"
 _EVENTS = "tensorboard"
-_UNFINISHED = ".unfinished-"
 # For names of files that are no text in the system's encoding.
 _ANY_LETTER = "surrogateescape"
 
@@ -112,8 +112,7 @@ class Run:
 
     def clean(self) -> None:
         """Removes what an interrupted process left half written."""
-        for path in self.path.glob(f"{_UNFINISHED}*"):
-            path.unlink()
+        remove_leftovers(self.path, older_than=0)
 
     def save_state(self, variables: Variables, facts: dict) -> None:
         """Writes everything that the next step follows from; see `training.checkpoint`."""
@@ -287,18 +286,15 @@ def _without_none(values):
 
 def _create(path, config):
     """Makes the folder with its configuration in it, in one step."""
-    temporary = path.with_name(f"{_UNFINISHED}{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    with atomic_write(path) as temporary:
+        temporary.mkdir()
         # A colour on one line instead of five.
         text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
         (temporary / CONFIG).write_text(text, encoding="utf-8", errors=_ANY_LETTER)
         if path.exists():
             raise FileExistsError(f"{path} was made by another process meanwhile.")
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _read_toml(path):
@@ -334,11 +330,10 @@ def drawing_errors_warn(picture: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replacing(path):
-    """Yields a temporary path that takes the place of `path` when the block ends well."""
-    temporary = path.with_name(f"{_UNFINISHED}{path.name}")
+    """Writes a file of a run atomically, and adds the remedy to errors of the disk."""
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with atomic_write(path) as temporary:
+            yield temporary
     except (OSError, RuntimeError, ValueError) as error:
         if not _comes_from_the_disk(error):
             raise
@@ -346,9 +341,6 @@ def _replacing(path):
             f"{path} cannot be written: {error}. What was written before is whole: free the disk "
             f"or its permissions, and go on with `keras-fcn train --resume {path.parent}`."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _comes_from_the_disk(error):

@@ -1,21 +1,16 @@
 """Downloads that are whole or not there."""
 
-import contextlib
 import dataclasses
 import hashlib
 import http.client
 import os
 import shutil
-import tempfile
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 _GOOGLE_DRIVE = "drive.google.com"
 _TIMEOUT = 30.0
-_DAY = 24 * 60 * 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +40,8 @@ def download(file: PublishedFile, folder: Path) -> Path:
 
     Args:
         file: `PublishedFile`.
-        folder: A folder of the caller's own, such as `unfinished_folder` yields: a download that
-            is killed leaves a part of the file there.
+        folder: A temporary folder, such as that of `io.atomic.atomic_write`: a killed download
+            leaves a part of the file there.
 
     Returns:
         The path of the file.
@@ -78,28 +73,6 @@ def check(path: Path, file: PublishedFile) -> None:
             md5 = hashlib.file_digest(stream, "md5").hexdigest()
         if md5 != file.md5:
             raise OSError(f"{path} must have the MD5 checksum {file.md5}, but has {md5}")
-
-
-@contextlib.contextmanager
-def unfinished_folder(parent: Path) -> Iterator[Path]:
-    """Yields a new folder in `parent` for files that are not whole yet, and removes it at the end.
-
-    What a killed process left is removed a day later.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    for left_behind in parent.glob(".unfinished-*"):
-        with contextlib.suppress(FileNotFoundError):  # Its owner may be done with it meanwhile.
-            if time.time() - left_behind.stat().st_mtime > _DAY:
-                shutil.rmtree(left_behind, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=parent) as folder:
-        yield Path(folder)
-
-
-def put_in_place(path: Path, target: Path) -> None:
-    """Gives a finished file its name, after all of it has reached the disk."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(path, target)
 
 
 def _from_server(url, path):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import PASCAL_VOC, LabelSpace
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.weights.download import (
@@ -12,8 +13,6 @@ from keras_fcn.weights.download import (
     check,
     download,
     keras_home,
-    put_in_place,
-    unfinished_folder,
 )
 from keras_fcn.weights.entries import Entries, constant
 
@@ -168,16 +167,16 @@ def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], Non
     candidates = [(path, file) for path, file in placed if path.is_file()]
     candidates += [(None, file) for file in published.files]
     failures = []
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     for path, file in candidates:
         try:
-            with unfinished_folder(folder) as unfinished:
+            with atomic_write(target) as converted:
                 if path is not None:
                     check(path, file)
                 else:
                     print(f"Downloading {file.url}", file=sys.stderr, flush=True)
-                converted = unfinished / target.name
-                convert(path or download(file, unfinished), converted)
-                put_in_place(converted, target)
+                convert(path or download(file, converted.parent), converted)
             return target
         except (OSError, ValueError, ImportError) as error:
             failures.append(f"{path or file.url} ({error})")

@@ -1,6 +1,3 @@
-import os
-import zipfile
-
 import keras
 import numpy as np
 import pytest
@@ -51,17 +48,6 @@ def test_it_is_an_npz_file_whose_names_are_group_and_place(path):
 def test_what_is_not_finite_is_refused(tmp_path, value):
     with pytest.raises(NotFiniteError, match=str(value)):
         save_state(tmp_path / "last.npz", groups([1.0, value], 0), {})
-
-
-def test_a_file_is_whole_when_the_disk_is_told_to_keep_it(tmp_path, monkeypatch):
-    whole = []
-
-    def sync(descriptor):
-        whole.append(zipfile.ZipFile(f"/proc/self/fd/{descriptor}").testzip() is None)
-
-    monkeypatch.setattr(os, "fsync", sync)
-    save_state(tmp_path / "last.npz", groups([1.0], 0), {})
-    assert whole == [True]
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,8 @@ def history(run):
         return [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
 
 
-def wait_for(path, process):
-    while not path.exists() and process.poll() is None:
+def wait_for(folder, pattern, process):
+    while not any(folder.glob(pattern)) and process.poll() is None:
         time.sleep(0.002)
 
 
@@ -101,7 +101,7 @@ def assert_goes_on_to(whole, folder, out):
 @pytest.mark.gate
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(folder, whole):
     process = start(folder, folder / "writing")
-    wait_for(folder / "writing" / ".unfinished-last.npz", process)
+    wait_for(folder / "writing", ".unfinished-*/last.npz", process)
     process.kill()
     assert process.wait() == -9, (folder / "log").read_text()
     assert_goes_on_to(whole, folder, "writing")
@@ -112,7 +112,7 @@ def seconds(folder):
     """From the start of a process to its folder, and to its end."""
     started = time.monotonic()
     process = start(folder, folder / "timed")
-    wait_for(folder / "timed" / "config.toml", process)
+    wait_for(folder / "timed", "config.toml", process)
     begun = time.monotonic() - started
     assert process.wait(timeout=300) == 0, (folder / "log").read_text()
     return begun, time.monotonic() - started

@@ -24,7 +24,7 @@ from keras_fcn.cli import main
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.weights import PUBLISHED_WEIGHTS, published
-from keras_fcn.weights.download import PublishedFile, download, unfinished_folder
+from keras_fcn.weights.download import PublishedFile, download
 
 pytestmark = pytest.mark.any_backend
 
@@ -278,14 +278,15 @@ class TestDownload:
     def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
         script = (
             "import sys; from pathlib import Path\n"
+            "from keras_fcn.io.atomic import atomic_write\n"
             "from keras_fcn.weights.download import *\n"
-            "folder = Path(sys.argv[2])\n"
-            "with unfinished_folder(folder) as unfinished:\n"
-            "    file = PublishedFile('fcn8s.caffemodel', sys.argv[1])\n"
-            "    put_in_place(download(file, unfinished), folder / 'fcn8s.caffemodel')\n"
+            "file = PublishedFile('fcn8s.caffemodel', sys.argv[1])\n"
+            "with atomic_write(Path(sys.argv[2], file.name)) as temporary:\n"
+            "    download(file, temporary.parent)\n"
         )
         command = [sys.executable, "-c", script]
         folder = tmp_path / "cache"
+        folder.mkdir()
         with serve(released[1]) as server:
             killed = subprocess.Popen([*command, f"{server.address}/slow/fcn8s.caffemodel", folder])
             while not any(path.stat().st_size for path in folder.glob(".unfinished-*/*")):
@@ -318,12 +319,3 @@ class TestDownload:
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         assert not (folder / "pascal_voc-fcn32s.weights.h5").exists()
-
-    def test_what_a_killed_process_left_goes_after_a_day(self, tmp_path):
-        old, new = tmp_path / ".unfinished-old", tmp_path / ".unfinished-new"
-        old.mkdir()
-        new.mkdir()
-        os.utime(old, (time.time() - 90_000,) * 2)
-        with unfinished_folder(tmp_path) as folder:
-            assert folder.is_dir()
-        assert [path.name for path in tmp_path.iterdir()] == [".unfinished-new"]

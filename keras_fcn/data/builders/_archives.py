@@ -17,6 +17,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.weights import download
 
 _EXTRACT_METHODS = {
@@ -132,19 +133,27 @@ def _downloaded(archive, data_set, dl_manager):
     reasons = {}
     if target.is_file():
         return target, reasons
-    with download.unfinished_folder(target.parent) as folder:
-        for url in archive.urls:
-            try:
-                file = download.PublishedFile(archive.name, url, md5=archive.md5)
-                path = download.download(file, folder)
-                _check_format(path, archive)
-            except (OSError, http.client.HTTPException) as error:
-                # Where the unfinished file lay does not matter to anybody.
-                reasons[url] = str(error).replace(f"{folder}{os.sep}", "") or repr(error)
-                continue
-            download.put_in_place(path, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent)
+    for url in archive.urls:
+        try:
+            with atomic_write(target) as temporary:
+                _download_to(temporary, archive, url)
             return target, reasons
+        except OSError as error:
+            reasons[url] = str(error)
     return None, reasons
+
+
+def _download_to(path, archive, url):
+    file = download.PublishedFile(archive.name, url, md5=archive.md5)
+    try:
+        downloaded = download.download(file, path.parent)
+        _check_format(downloaded, archive)
+        downloaded.rename(path)
+    except (OSError, http.client.HTTPException) as error:
+        # The user cannot look into the temporary folder: it is removed by then.
+        raise OSError(str(error).replace(f"{path.parent}{os.sep}", "") or repr(error)) from error
 
 
 def _check_format(path, archive):

@@ -1,0 +1,63 @@
+"""Atomic writes: whoever opens a file finds the old one or the new one, never a part of it."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_PREFIX = ".unfinished-"
+_DAY = 24 * 60 * 60
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike, *, sync: bool = True) -> Iterator[Path]:
+    """Yields a temporary path; what the body writes there replaces `path` in one step.
+
+    The temporary path ends in the name of `path`, since writers choose a format by the suffix. It
+    lies in a new hidden folder next to `path`, so that processes can write the same file at the
+    same time. The body may keep other temporary files in that folder. If the body raises, `path`
+    stays as it was. The hidden folder is removed either way; `remove_leftovers` removes those of
+    killed processes.
+
+    Args:
+        path: The file or folder to write. Its parent folder must exist.
+        sync: Whether to flush a file to the disk (fsync) before the replacement, so that a power
+            failure leaves the old file or the new one, too.
+
+    Raises:
+        OSError: If the folder cannot be written, or the body wrote nothing.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(
+        prefix=_PREFIX, dir=path.parent, ignore_cleanup_errors=True
+    ) as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        if sync and temporary.is_file():
+            _sync(temporary)
+        os.replace(temporary, path)
+
+
+def remove_leftovers(folder: Path, older_than: float = _DAY) -> None:
+    """Removes the temporary files that killed processes left in a folder.
+
+    Args:
+        folder: The folder, which need not exist.
+        older_than: Seconds since the last change. Younger files may belong to a running process.
+    """
+    for leftover in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # Its owner may have removed it meanwhile.
+            if time.time() - leftover.stat().st_mtime < older_than:
+                continue
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink()
+
+
+def _sync(path):
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
