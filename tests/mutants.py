@@ -181,9 +181,9 @@ MUTANTS = (
     ),
     Mutant(
         "wide convolutions drop their last part",
-        "layers/vgg_conv2d.py",
-        "return functools.reduce(ops.add, (convolve(*pair) for pair in pairs))",
-        "return functools.reduce(ops.add, (convolve(*pair) for pair in list(pairs)[:-1]))",
+        "backends/tensorflow.py",
+        "return functools.reduce(ops.add, (default(*pair) for pair in pairs))",
+        "return functools.reduce(ops.add, (default(*pair) for pair in list(pairs)[:-1]))",
         "layers/test_vgg_conv2d.py",
     ),
     Mutant(
@@ -202,7 +202,7 @@ MUTANTS = (
     ),
     Mutant(
         "sizes are taken for constant in `fit`",
-        "models/any_size.py",
+        "backends/tensorflow_trainer.py",
         "shape[first : first + 2] = (None, None)",
         "shape[first : first + 1] = (None,)",
         "models/test_fit.py",
@@ -253,8 +253,8 @@ MUTANTS = (
     Mutant(
         "the confusion matrix is transposed",
         "metrics.py",
-        "ids * self.num_classes + ops.cast(predictions, INTEGER),",
-        "ops.cast(predictions, INTEGER) * self.num_classes + ids,",
+        "ids * self.num_classes + ops.cast(predictions, backend.integer_dtype),",
+        "ops.cast(predictions, backend.integer_dtype) * self.num_classes + ids,",
         "test_metrics.py",
     ),
     Mutant(
@@ -532,15 +532,15 @@ MUTANTS = (
     Mutant(
         "two processes read the same shard",
         "data/batches.py",
-        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, index)",
-        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, 0)",
+        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(world_size, rank)",
+        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(world_size, 0)",
         "data/test_batches.py data/test_shards.py",
     ),
     Mutant(
         "every epoch has the order of the first",
         "data/batches.py",
-        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, index)",
-        "chosen = source.shuffled(seed, 0 * epoch, shuffle_buffer).shard(count, index)",
+        "chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(world_size, rank)",
+        "chosen = source.shuffled(seed, 0 * epoch, shuffle_buffer).shard(world_size, rank)",
         "data/test_batches.py",
     ),
     Mutant(
@@ -706,6 +706,13 @@ MUTANTS = (
         "share = np.full(is_class.shape, opacity)[..., None]",
         "test_visualization.py",
     ),
+    Mutant(
+        "the at-once FCN-8s scales pool3 as pool4",
+        "spec.py",
+        "AT_ONCE_SKIP_SCALES = (0.01, 0.0001)",
+        "AT_ONCE_SKIP_SCALES = (0.01, 0.01)",
+        "models/test_fcn.py training/test_recipe.py",
+    ),
     # Training
     Mutant(
         "a file's 255 passes for the padding of windows",
@@ -850,7 +857,7 @@ MUTANTS = (
     ),
     Mutant(
         "replicas average their losses",
-        "distribution/replicas.py",
+        "backends/tensorflow.py",
         'return part + ops.stop_gradient(context.all_reduce("SUM", part) - part)',
         'return part + ops.stop_gradient(context.all_reduce("MEAN", part) - part)',
         "distribution/test_replicas.py",
@@ -858,13 +865,13 @@ MUTANTS = (
     Mutant(
         "every replica drops the same units",
         "layers/dropout.py",
-        "own = keras.ops.cast(replica_id(), seed.dtype) * _STRIDE",
+        "backend.replica_id() * _STRIDE",
         "own = keras.ops.cast(replica_id(), seed.dtype) * 0",
         "distribution/test_replicas.py",
     ),
     Mutant(
         "a replica without examples computes of nothing",
-        "distribution/tensorflow_trainer.py",
+        "backends/tensorflow_trainer.py",
         'missing = tf.cast(examples == 0, "int32")',
         "missing = 0 * examples",
         "distribution/test_replicas.py",
@@ -878,9 +885,9 @@ MUTANTS = (
     ),
     Mutant(
         "PyTorch's loaders keep their first size on TensorFlow",
-        "models/any_size.py",
-        "    elif _is_data_loader(x) and class_weight is None:",
-        "    elif False:",
+        "backends/tensorflow_trainer.py",
+        "    if _is_data_loader(x) and class_weight is None:",
+        "    if False:",
         "models/test_fit.py",
     ),
     # The backends' own code
@@ -893,7 +900,7 @@ MUTANTS = (
     ),
     Mutant(
         "an exception in `fit` loses the weights on JAX",
-        "distribution/jax_trainer.py",
+        "backends/jax_trainer.py",
         "                self.jax_state_sync()\n                self._jax_state = None",
         "                self._jax_state = None",
         "models/test_failed_steps.py",
@@ -901,15 +908,15 @@ MUTANTS = (
     ),
     Mutant(
         "a prediction on JAX uses up the weights",
-        "distribution/jax_trainer.py",
-        "        with _compiled_for_memory():\n            super().make_predict_function(force)",
-        "        super().make_predict_function(force)",
+        "backends/jax_trainer.py",
+        "        with self._predict_lock:\n            if self.predict_function is None or force:",
+        "        if True:\n            if self.predict_function is None or force:",
         "models/test_threads.py",
         backend="jax",
     ),
     Mutant(
         "a program of every size is kept",
-        "distribution/jax_trainer.py",
+        "backends/jax_trainer.py",
         "            if len(self._programs) > _SIZES:",
         "            if False:",
         "models/test_many_sizes.py",
@@ -917,7 +924,7 @@ MUTANTS = (
     ),
     Mutant(
         "the program of the size that was used last is dropped first",
-        "distribution/jax_trainer.py",
+        "backends/jax_trainer.py",
         "self._programs.popitem(last=False)",
         "self._programs.popitem()",
         "models/test_many_sizes.py",
@@ -925,7 +932,7 @@ MUTANTS = (
     ),
     Mutant(
         "Ctrl-C cuts a step in two",
-        "distribution/interrupts.py",
+        "backends/interrupts.py",
         "    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))\n",
         "",
         "models/test_failed_steps.py",
@@ -940,7 +947,7 @@ MUTANTS = (
     ),
     Mutant(
         "a pool's gradient goes to all of equal values",
-        "layers/vgg_max_pooling2d.py",
+        "backends/jax_kernels.py",
         "is_maximum = ~found & (windows[:, :, row, :, column] == maxima)",
         "is_maximum = windows[:, :, row, :, column] == maxima",
         "layers/test_vgg_max_pooling2d.py",
@@ -948,9 +955,9 @@ MUTANTS = (
     ),
     Mutant(
         "an export from PyTorch keeps how the pools of the traced size end",
-        "layers/vgg_max_pooling2d.py",
-        'if is_of_vgg and backend == "torch" and',
-        'if False and backend == "torch" and',
+        "backends/torch.py",
+        '        if data_format != "channels_first":',
+        "        if True:",
         "models/test_export.py",
         backend="torch",
     ),
@@ -973,16 +980,16 @@ MUTANTS = (
     Mutant(
         "an export to ONNX wants the model called before",
         "models/exports.py",
-        'return [keras.InputSpec(dtype="float32", shape=shape, name="image")], kwargs',
-        "return None, kwargs",
+        'input_signature = [keras.InputSpec(dtype="float32", shape=traced, name="image")]',
+        "input_signature = None",
         "models/test_export.py",
         backend="torch",
     ),
     Mutant(
         "an export of torch.export takes images of one size",
-        "models/exports.py",
-        'kwargs["dynamic_shapes"] = dict.fromkeys(unknown, Dim.DYNAMIC)',
-        'kwargs["dynamic_shapes"] = {}',
+        "backends/torch.py",
+        "dict.fromkeys(unknown, Dim.DYNAMIC)",
+        "{}",
         "models/test_export.py",
         backend="torch",
     ),
@@ -996,7 +1003,7 @@ MUTANTS = (
     ),
     Mutant(
         "an export from JAX saves gradients",
-        "models/exports.py",
+        "backends/jax.py",
         '{"with_gradient": False, **',
         '{"with_gradient": True, **',
         "models/test_export.py",
@@ -1004,7 +1011,7 @@ MUTANTS = (
     ),
     Mutant(
         "an export from JAX multiplies unknown sizes",
-        "layers/fcn_conv2d_transpose.py",
+        "backends/jax_kernels.py",
         "if isinstance(rows, int) and isinstance(columns, int):",
         "if True:",
         "models/test_export.py",
@@ -1020,7 +1027,7 @@ MUTANTS = (
     ),
     Mutant(
         "upsampling by a matrix product turns the kernel's halves round",
-        "layers/fcn_conv2d_transpose.py",
+        "backends/jax_kernels.py",
         "filters, channels)), (0, 2))",
         "filters, channels)), (0,))",
         "layers/test_fcn_conv2d_transpose.py",
@@ -1028,7 +1035,7 @@ MUTANTS = (
     ),
     Mutant(
         "a kernel's gradient leaves out the last rows",
-        "layers/vgg_conv2d.py",
+        "backends/jax_kernels.py",
         "steps = -(-height // rows)",
         "steps = max(1, height // rows)",
         "layers/test_vgg_conv2d.py",
@@ -1036,15 +1043,15 @@ MUTANTS = (
     ),
     Mutant(
         "a training step on JAX copies every kernel",
-        "distribution/jax_trainer.py",
-        "        if is_one_cpu_of_jax():\n            options[",
-        "        if False:\n            options[",
+        "backends/jax_trainer.py",
+        "    if not backend.computes_on_one_cpu():",
+        "    if True:",
         "models/test_cost.py",
         backend="jax",
     ),
     Mutant(
         "predictions on PyTorch lie in another order",
-        "distribution/torch_trainer.py",
+        "backends/torch_trainer.py",
         "    return tensor.detach().contiguous().cpu().numpy()",
         "    return tensor.detach().cpu().numpy()",
         "models/test_predict.py",
@@ -1068,9 +1075,9 @@ MUTANTS = (
     ),
     Mutant(
         "processes of PyTorch average their gradients",
-        "distribution/torch_processes.py",
+        "backends/torch_trainer.py",
         "future.then(lambda done: gradients.copy_(done.value()[0]))",
-        "future.then(lambda done: gradients.copy_(done.value()[0] / number()))",
+        "future.then(lambda done: gradients.copy_(done.value()[0] / distributed.get_world_size()))",
         "distribution/test_torch.py distribution/test_devices.py",
         backend="torch",
     ),

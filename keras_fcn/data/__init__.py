@@ -1,9 +1,9 @@
-"""Folders of images and label maps to batches. TensorFlow is loaded when a batch is asked for."""
+"""Reads folders of images and label maps into batches. TensorFlow is imported on first use."""
 
 import importlib
 
-# Public name -> module that defines it, resolved on first use (PEP 562): reading files must not
-# wait for TensorFlow.
+# Public name -> module that defines it, resolved on first use (PEP 562), so that code that only
+# reads files does not wait for the import of TensorFlow.
 _EXPORTS = {
     "Pair": "files",
     "find_pairs": "files",

@@ -1,12 +1,12 @@
-"""Examples -> batches of images and label maps, as `keras.Model.fit` takes them."""
+"""Turns examples into batches of images and label maps, as `keras.Model.fit` takes them."""
 
-import numbers
 import os
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from keras_fcn.data.arguments import integer_of_at_least
 from keras_fcn.data.examples import Palette
 from keras_fcn.data.files import Pair
 from keras_fcn.data.padding import PadTo, batched, check_pad_to
@@ -37,12 +37,12 @@ def training_batches(
     channels: int = 3,
     data_format: str = "channels_last",
 ) -> tf.data.Dataset:
-    """Batches in random order with random transforms, every example once per epoch.
+    """Returns shuffled and augmented batches that contain every example once per epoch.
 
-    Every iteration over the dataset is the next epoch. One that ends after the first of several
-    batches, as when Keras looks at their shapes before it trains, does not count, if the number of
-    batches is known. Order and transforms follow from `seed`, the number of the epoch and the place
-    of the example in `examples` alone, however many threads read.
+    Every iteration over the dataset is the next epoch. An iteration that stops after the first of
+    several batches does not count, provided that the number of batches is known: Keras reads one
+    batch for its shapes before training. Order and transforms depend only on `seed`, the number of
+    the epoch and the index of the example in `examples`, not on the number of threads.
 
     Images smaller than the largest of their batch are padded at the bottom and at the right: the
     image with 0, the label map with `ignore_class`. The last batch of an epoch may be smaller.
@@ -50,33 +50,34 @@ def training_batches(
     Args:
         examples: Pairs of files, as from `find_pairs` or tuples of two paths, or a dataset of
             {"image", "label_map"}, as from `load`.
-        num_classes: Number of classes; the label maps are checked for it as they are read.
+        num_classes: Number of classes. Label maps are checked against it when they are read.
         ignore_class: Class id of pixels to leave out, or `None`.
         batch_size: Images per batch.
         seed: Integer of at least 0.
-        transforms: Functions as in `keras_fcn.data.transforms`, applied in this order.
-        pad_to: Sizes that batches may have, for backends that compile for each one anew. An integer
-            m pads height and width to the next multiple of m; (height, width) pads to this size; a
-            list of sizes pads to the smallest that holds the batch. `None` pads no further.
-        drop_remainder: Whether to leave out the last batch of an epoch where it is smaller.
-        shard: (index, count): of `count` processes, each with the same arguments otherwise, this is
-            number `index`, from 0; `"auto"`: as `data_parallel` has joined them. No two get the
-            same example in an epoch, and each opens or decodes its own alone, of pairs and of
-            what `load` and its like return unchanged. All get equally many: at the end of the
-            epoch's order up to `count` - 1 examples are left out, others in each epoch. A dataset
-            must be the whole one, loaded without `shard`.
-        cache: Where to keep the examples as they were read, before the transforms: `"memory"`, a
-            folder of their own, or `None`. Changed files are read anew; a dataset is stored in the
-            folder once and whole, and is not looked at again while the folder exists.
-        on_error: `"raise"`, or `"skip"` for pairs that cannot be used: each iteration then ends
-            with a warning that counts and names them, and the number of batches is unknown.
-        first_epoch: Number of the first epoch, to go on after a restart.
-        first_step: Number of the batch to begin with, to go on in the middle of an epoch. Every
-            iteration is then that of `first_epoch`, whatever came before it.
-        shuffle_buffer: How many examples of a dataset are held in memory to choose the next one
-            from; of pairs, all are shuffled.
+        transforms: Augmentations as in `keras_fcn.data.transforms`, applied in this order.
+        pad_to: Sizes that batches may have, for backends that recompile for each new size. An
+            integer m pads height and width to the next multiple of m; (height, width) pads to this
+            size; a list of sizes pads to the smallest that holds the batch. `None` pads no further.
+        drop_remainder: Whether to drop the last batch of an epoch if it is smaller.
+        shard: (rank, world_size): the shard of one of `world_size` processes, numbered from 0,
+            that all pass otherwise equal arguments; `"auto"`: the shard of this process in
+            `data_parallel`. Shards are disjoint in each epoch, and a process opens and decodes
+            only the files of its shard, for pairs and for what `load` and the like return
+            unchanged. All shards are equally long: up to `world_size` - 1 examples at the end of
+            the shuffled order are left out, different ones in each epoch. A dataset must be the
+            whole one, loaded without `shard`.
+        cache: Where to keep decoded examples, before the transforms: `"memory"`, a folder used for
+            nothing else, or `None`. Files that changed are read again. A dataset is written to the
+            folder once, as a whole, and is not read again while the folder exists.
+        on_error: `"raise"`, or `"skip"` to leave out pairs that cannot be used. Each iteration then
+            ends with a warning that counts and names them, and the number of batches is unknown.
+        first_epoch: Number of the first epoch, to resume a training.
+        first_step: Number of the first batch, to resume in the middle of an epoch. Every iteration
+            then belongs to `first_epoch`.
+        shuffle_buffer: Size of the shuffle buffer of a dataset, in examples. Pairs are shuffled
+            completely.
         palette: Colours of true-colour label maps, see `read_label_map`; only for pairs.
-        channels: Channels of the images that the model takes, see `read_image`.
+        channels: Number of image channels that the model takes, see `read_image`.
         data_format: `"channels_last"`, or `"channels_first"` for images (batch, channels, height,
             width).
 
@@ -90,39 +91,39 @@ def training_batches(
         tensorflow.errors.InvalidArgumentError: While iterating, if a file cannot be used; the
             message names it. `check_pairs` finds such files beforehand.
     """
-    _check_at_least("seed", seed, 0)
-    _check_at_least("first_epoch", first_epoch, 0)
+    integer_of_at_least("seed", seed, 0)
+    integer_of_at_least("first_epoch", first_epoch, 0)
     if first_step is not None:
-        _check_at_least("first_step", first_step, 0)
-    _check_at_least("shuffle_buffer", shuffle_buffer, 1)
+        integer_of_at_least("first_step", first_step, 0)
+    integer_of_at_least("shuffle_buffer", shuffle_buffer, 1)
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format)
-    index, count = checked_shard(shard)
-    if on_error == "skip" and count > 1:
+    rank, world_size = checked_shard(shard)
+    if on_error == "skip" and world_size > 1:
         raise ValueError(
-            "`on_error` must be 'raise' where processes share an epoch, since a file that one of "
-            f"them skips would leave it with fewer steps. Received: {shard=}. Find such files "
-            "with `check_pairs` (keras-fcn data check)."
+            "`on_error` must be 'raise' with more than one shard: a process that skips a file "
+            f"would run fewer steps than the others. Received: {on_error=}, {shard=}. Find such "
+            "files with `check_pairs` (keras-fcn data check)."
         )
     source = _source(examples, batching, transforms, palette, channels, on_error, cache)
-    share = None if source.num_examples is None else source.num_examples // count
-    if count > 1 and not share:
+    per_shard = None if source.num_examples is None else source.num_examples // world_size
+    if world_size > 1 and not per_shard:
         raise ValueError(
-            "`examples` must hold at least one example for each process, and their number must be "
-            f"known. Received: {source.num_examples} examples, {shard=}. Tell the number of a "
-            "dataset with `dataset.apply(tf.data.experimental.assert_cardinality(number))`."
+            "`examples` must hold at least one example per shard, and their number must be known. "
+            f"Received: {source.num_examples} examples, {shard=}. Set the number of a dataset with "
+            "`dataset.apply(tf.data.experimental.assert_cardinality(number))`."
         )
-    steps = None if share is None or on_error == "skip" else batching.steps(share)
+    steps = None if per_shard is None or on_error == "skip" else batching.steps(per_shard)
     if steps == 0:
         raise ValueError(
-            "`batch_size` must be at most the number of examples of a process where "
-            f"`drop_remainder` leaves out smaller batches. Received: {batch_size=} for {share}."
+            "`batch_size` must be at most the number of examples of a shard if `drop_remainder` is "
+            f"True. Received: {batch_size=}, {per_shard} examples."
         )
     epochs = _Epochs(first_epoch, steps)
 
     def one_epoch(epoch):
-        chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(count, index)
-        if count > 1:
-            chosen = chosen.take(share)
+        chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(world_size, rank)
+        if world_size > 1:
+            chosen = chosen.take(per_shard)
         if first_step:
             chosen = chosen.skip(first_step * batch_size)
         transformed = source.read(chosen).map(
@@ -151,19 +152,19 @@ def places_of_batch(
     step: int,
     shuffle_buffer: int = 128,
 ) -> list[int]:
-    """Returns the places in `examples` of those that a batch of `training_batches` was made of.
+    """Returns the indices in `examples` of one batch of `training_batches`.
 
     Args:
-        examples: As there.
-        num_classes: As there.
-        ignore_class: As there.
-        batch_size: As there.
-        seed: As there.
+        examples: See `training_batches`.
+        num_classes: See `training_batches`.
+        ignore_class: See `training_batches`.
+        batch_size: See `training_batches`.
+        seed: See `training_batches`.
         epoch: Number of the epoch, from 0.
         step: Number of the batch in it, from 0.
-        shuffle_buffer: As there.
+        shuffle_buffer: See `training_batches`.
     """
-    # Of one, since sizes do not matter here.
+    # Batches of one: sizes do not matter here.
     batching = _Batching(num_classes, ignore_class, 1, None, False, "channels_last")
     source = _source(examples, batching, (), None, 3, "raise", None)
 
@@ -190,19 +191,19 @@ def evaluation_batches(
     channels: int = 3,
     data_format: str = "channels_last",
 ) -> tf.data.Dataset:
-    """Batches in the order of `examples`, nothing changed but the padding.
+    """Returns batches in the order of `examples`, unchanged except for padding.
 
-    Padding is that of `training_batches`. A padded image can score slightly differently from the
-    image alone, near the padding; where sizes differ, a `batch_size` of 1 avoids it. With `shard`,
-    every example goes to exactly one process, so that one may get an example, and a batch, more
-    than another. `transforms` are the same in every iteration.
+    Images are padded as in `training_batches`. Predictions near the padding can differ slightly
+    from those of the unpadded image; if sizes differ, a `batch_size` of 1 avoids this. With
+    `shard`, every example is in exactly one shard, so that shards may differ by one example, and by
+    one batch. `transforms` are the same in every iteration.
 
     Args, Returns and Raises: See `training_batches`.
     """
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, False, data_format)
-    index, count = checked_shard(shard)
+    rank, world_size = checked_shard(shard)
     source = _source(examples, batching, transforms, palette, channels, on_error, cache)
-    read = source.read(source.in_order().shard(count, index))
+    read = source.read(source.in_order().shard(world_size, rank))
     if transforms:
         read = read.map(
             _transformed(transforms, tf.zeros(2, tf.int64)),
@@ -215,11 +216,11 @@ def evaluation_batches(
 
 
 class _Batching:
-    """Function of a dataset of (image, label_map) to the dataset of their batches."""
+    """Callable that turns a dataset of (image, label_map) into a dataset of batches."""
 
     def __init__(self, num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format):
-        _check_at_least("num_classes", num_classes, 2)
-        _check_at_least("batch_size", batch_size, 1)
+        integer_of_at_least("num_classes", num_classes, 2)
+        integer_of_at_least("batch_size", batch_size, 1)
         if data_format not in _DATA_FORMATS:
             raise ValueError(
                 f"`data_format` must be one of {_DATA_FORMATS}. Received: {data_format=}."
@@ -242,11 +243,11 @@ class _Batching:
 
 
 class _Epochs:
-    """Numbers the iterations over a dataset from `first` on; `steps` is `None` where unknown."""
+    """Counts the iterations over a dataset from `first`; `steps` is `None` if unknown."""
 
     def __init__(self, first, steps):
         self._next, self._steps = first, steps
-        # What ends after one batch of several was a look, see `training_batches`.
+        # An iteration that stops after one of several batches is no epoch, see `training_batches`.
         self._counts_from = 1 if steps is not None and steps > 1 else 0
 
     def dataset(self, one_epoch):
@@ -261,7 +262,7 @@ class _Epochs:
         batches = number.flat_map(counted)
         if self._steps is not None:
             batches = batches.apply(tf.data.experimental.assert_cardinality(self._steps))
-        # TensorFlow would fetch further batches behind the counting, and so count a look.
+        # Otherwise TensorFlow prefetches after the counting and counts an iteration of one batch.
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
         return batches.with_options(options)
@@ -284,13 +285,14 @@ def _source(examples, batching, transforms, palette, channels, on_error, cache):
     if isinstance(examples, tf.data.Dataset):
         if palette is not None or on_error != "raise":
             raise ValueError(
-                "`palette` and `on_error` must be given where the files are read, such as in "
-                f"`load`, not with a dataset. Received: {palette=}, {on_error=}."
+                "`palette` must be None and `on_error` 'raise' if `examples` is a dataset. "
+                f"Received: {palette=}, {on_error=}. Pass them to the function that reads the "
+                "files, such as `load`."
             )
         return DatasetSource(examples, **classes, channels=channels, cache=cache)
     rules = {**classes, "palette": palette, "channels": channels}
     source = PairsSource(examples, **rules, on_error=on_error, cache=cache)
-    # Of other transforms only the user knows whether they make the sizes equal.
+    # Only the user knows whether other transforms make the sizes equal.
     sizes_stay = all(transform is random_flip for transform in transforms)
     unpadded = batching.ignore_class is None and batching.batch_size > 1
     if unpadded and sizes_stay and on_error == "raise":
@@ -310,7 +312,7 @@ def _transformed(transforms, seed):
 
 
 def _checked(function, changed, channels):
-    """What a transform returns, with the shapes that `tf.numpy_function` does not know."""
+    """Checks what a transform returns and sets static shapes, which `tf.numpy_function` lacks."""
     name = getattr(function, "__name__", type(function).__name__)
     rule = f"The transform {name} must return an image and its label map, as tensors"
     try:
@@ -328,10 +330,3 @@ def _checked(function, changed, channels):
     if label_map.dtype.is_floating:
         raise ValueError(f"{rule} of integers for the latter. Received: {label_map.dtype.name}.")
     return image, tf.cast(label_map, tf.int32)
-
-
-def _check_at_least(name, value, least):
-    if not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}."
-        )

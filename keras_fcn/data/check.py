@@ -1,4 +1,4 @@
-"""Reads every file of a data set once and reports all that is wrong with it."""
+"""Reads every file of a data set once and reports all problems."""
 
 import collections
 import concurrent.futures
@@ -10,12 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_fcn.data.examples import Palette, check_label_map, read_image, read_label_map
+from keras_fcn.data.examples import (
+    Palette,
+    check_label_map,
+    check_same_size,
+    read_image,
+    read_label_map,
+)
 from keras_fcn.data.files import (
     IMAGE_SUFFIXES,
     LABEL_MAP_SUFFIXES,
     Pair,
     files_by_name,
+    layouts,
+    split_folders,
     unlinked,
 )
 from keras_fcn.label_spaces import LabelSpace
@@ -23,13 +31,13 @@ from keras_fcn.label_spaces import LabelSpace
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is wrong with which files.
+    """A problem of one or more files, or of a class.
 
     Args:
         kind: `"unmatched"`, `"unreadable"`, `"size"`, `"label"`, `"duplicate"`, `"class"` for a
             class that never occurs or occurs in one split only, or `"ignored"` if more than half
             of all pixels are ignored.
-        files: The files it is about.
+        files: The files that have the problem.
         message: One sentence.
     """
 
@@ -40,16 +48,16 @@ class Problem:
 
 @dataclasses.dataclass
 class Report:
-    """What a data set holds, and what is wrong with it.
+    """Statistics and problems of a data set.
 
     Args:
         label_space: `LabelSpace` of the label maps.
-        num_pairs: Number of pairs of each split, by its name.
+        num_pairs: Number of pairs by name of the split.
         sizes: Number of images of each (height, width).
         pixels: Number of pixels of each class.
         pixels_where_present: Number of pixels, of any class, in the images that show each class.
         images: Number of images that show each class.
-        ignored_pixels: Number of pixels that are left out.
+        ignored_pixels: Number of ignored pixels.
         problems: `Problem`s in the order in which they were found.
     """
 
@@ -64,12 +72,12 @@ class Report:
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of each class in the pixels that count, (num_classes,)."""
+        """Fraction of each class among the pixels that are not ignored, (num_classes,)."""
         return self.pixels / max(1, self.pixels.sum())
 
     @property
     def class_weights(self) -> np.ndarray:
-        """See `median_frequency`. Warns of classes that never occur."""
+        """Returns `median_frequency` weights. Warns of classes that never occur."""
         warn_of_absent_classes(self.pixels, self.label_space.class_names)
         return median_frequency(self.pixels, self.pixels_where_present)
 
@@ -127,10 +135,11 @@ class Report:
 
 
 def median_frequency(pixels: np.ndarray, pixels_where_present: np.ndarray) -> np.ndarray:
-    """Returns weights of the classes, (num_classes,); 0 for a class that never occurs.
+    """Returns class weights by median frequency balancing, (num_classes,), against class imbalance.
 
-    The frequency of a class is its share in the images that show it; its weight is the median of
-    all frequencies divided by its own (Eigen & Fergus, arXiv 1411.4734).
+    The frequency of a class is its fraction of the pixels in the images that show it. Its weight is
+    the median of all frequencies divided by its own (Eigen & Fergus, arXiv 1411.4734), or 0 if the
+    class never occurs.
 
     Args:
         pixels: Number of pixels of each class.
@@ -150,7 +159,7 @@ def median_frequency(pixels: np.ndarray, pixels_where_present: np.ndarray) -> np
 
 
 def warn_of_absent_classes(pixels: np.ndarray, class_names: Sequence[str]) -> None:
-    """Warns of classes that never occur, whose weights by median frequency are 0.
+    """Warns of classes that never occur, whose median frequency weight is 0.
 
     Args:
         pixels: Number of pixels of each class.
@@ -159,8 +168,8 @@ def warn_of_absent_classes(pixels: np.ndarray, class_names: Sequence[str]) -> No
     absent = [name for name, count in zip(class_names, pixels, strict=True) if not count]
     if absent:
         warnings.warn(
-            f"No pixel shows {', '.join(absent)}: the weight by median frequency of a class that "
-            "never occurs is 0, and a loss with these weights does not count its pixels.",
+            f"No pixel shows {', '.join(absent)}: the median frequency weight of a class that "
+            "never occurs is 0, and a loss with these weights ignores its pixels.",
             stacklevel=3,
         )
 
@@ -171,9 +180,9 @@ def check_data(
     palette: Palette | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Report:
-    """Reads every pair once and goes on after each problem.
+    """Reads every pair once and continues after each problem.
 
-    Images are compared by their pixels, so that a copy in another file format is found as well.
+    Images are compared by their pixels, so that copies in other file formats are found, too.
 
     Args:
         splits: Dictionary from the name of a split to its pairs.
@@ -199,29 +208,29 @@ def check_data(
     complete = True
     jobs = [(split, pair) for split, pairs in splits.items() for pair in map(Pair.of, pairs)]
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        facts = threads.map(lambda job: _read(job[1], label_space, palette), jobs)
-        for (split, pair), fact in zip(jobs, facts, strict=True):
-            report.problems.extend(fact.problems)
-            if fact.size is not None:
-                sizes[fact.size] += 1
-                owners[fact.digest].append((split, pair.image))
-            complete &= fact.counts is not None
-            if fact.counts is not None:
-                _count(report, fact.counts)
-                pixels_of[split] += fact.counts[:-1]
+        results = threads.map(lambda job: _read(job[1], label_space, palette), jobs)
+        for (split, pair), result in zip(jobs, results, strict=True):
+            report.problems.extend(result.problems)
+            if result.size is not None:
+                sizes[result.size] += 1
+                owners[result.digest].append((split, pair.image))
+            complete &= result.counts is not None
+            if result.counts is not None:
+                _count(report, result.counts)
+                pixels_of[split] += result.counts[:-1]
             if progress is not None:
                 progress()
     report.sizes = dict(sizes.most_common())
     report.problems.extend(_duplicates(owners))
     if complete:
-        report.problems.extend(_lost_classes(pixels_of, label_space.class_names))
+        report.problems.extend(_absent_classes(pixels_of, label_space.class_names))
     report.problems.extend(_mostly_ignored(report))
     return report
 
 
 @dataclasses.dataclass
-class _Facts:
-    """What one pair contributes; `None` for what could not be read."""
+class _PairResult:
+    """Statistics and problems of one pair; `None` for what could not be read."""
 
     problems: list[Problem]
     size: tuple[int, int] | None = None
@@ -230,13 +239,13 @@ class _Facts:
 
 
 def _read(pair, label_space, palette):
-    facts = _Facts([])
+    result = _PairResult([])
 
     def attempt(kind, files, function, *arguments):
         try:
             return function(*arguments)
         except (OSError, ValueError) as error:
-            facts.problems.append(
+            result.problems.append(
                 Problem(kind, tuple(map(str, files)), " ".join(str(error).split()))
             )
             return None
@@ -244,34 +253,34 @@ def _read(pair, label_space, palette):
     image = attempt("unreadable", [pair.image], read_image, pair.image)
     label_map = attempt("unreadable", [pair.label_map], read_label_map, pair.label_map, palette)
     if image is not None:
-        facts.size = image.shape[:2]
-        facts.digest = hashlib.sha256(image.tobytes() + str(image.shape).encode()).digest()
+        result.size = image.shape[:2]
+        result.digest = hashlib.sha256(image.tobytes() + str(image.shape).encode()).digest()
     if label_map is None:
-        return facts
-    if image is not None and image.shape[:2] != label_map.shape:
-        (height, width), (label_height, label_width) = image.shape[:2], label_map.shape
-        message = (
-            "An image and its label map must have the same size. Received (width x height): "
-            f"{pair.image} {width}x{height}, {pair.label_map} {label_width}x{label_height}."
+        return result
+    if image is not None:
+        attempt(
+            "size",
+            [pair.image, pair.label_map],
+            check_same_size,
+            *(pair.image, image.shape[:2], pair.label_map, label_map.shape),
         )
-        facts.problems.append(Problem("size", (str(pair.image), str(pair.label_map)), message))
     num_classes, ignore_class = label_space.num_classes, label_space.ignore_class
-    known = len(facts.problems)
+    num_problems = len(result.problems)
     attempt(
         "label",
         [pair.label_map],
         check_label_map,
         *(pair.label_map, label_map, num_classes, ignore_class),
     )
-    if len(facts.problems) == known:
+    if len(result.problems) == num_problems:
         is_class = label_map != ignore_class if ignore_class is not None else slice(None)
         counts = np.bincount(label_map[is_class].ravel(), minlength=num_classes)
-        facts.counts = np.append(counts, label_map.size - counts.sum())
-    return facts
+        result.counts = np.append(counts, label_map.size - counts.sum())
+    return result
 
 
 def _count(report, counts):
-    """Adds the pixels of one label map; the last of `counts` is those left out."""
+    """Adds the pixels of one label map; the last of `counts` are the ignored ones."""
     classes = counts[:-1]
     report.pixels += classes
     report.images += classes > 0
@@ -289,7 +298,7 @@ def _duplicates(owners):
         yield Problem("duplicate", files, f"The same image is {where}: {', '.join(files)}.")
 
 
-def _lost_classes(pixels_of, class_names):
+def _absent_classes(pixels_of, class_names):
     """Yields a problem for each class without a training pixel or with pixels in one split only."""
     learnt = [split for split in pixels_of if Path(split).name.startswith("train")]
     to_learn = sum(pixels_of[split] for split in learnt or pixels_of)
@@ -318,20 +327,20 @@ def _mostly_ignored(report):
     )
     if report.label_space.num_classes == 2 and not report.pixels[1]:
         message += (
-            " If this is the second class, save it as 1, or describe both by a palette (--palette)."
+            " If this is the second class, save it as 1, or pass a palette of both (--palette)."
         )
     yield Problem("ignored", (), message)
 
 
 def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
-    """Pairs images with label maps by their path without suffix, and goes on where one is missing.
+    """Pairs images with label maps by their relative path without suffix.
 
     Args:
-        images: Folder of images, with folders in it or without.
-        labels: Folder of label maps, likewise.
+        images: Folder of images, with or without subfolders.
+        labels: Folder of label maps, with or without subfolders.
 
     Returns:
-        The pairs in the order of their names, and a `Problem` for every file that has no partner.
+        The pairs in the order of their names, and a `Problem` for every file without partner.
     """
     image_files = files_by_name(images, IMAGE_SUFFIXES)
     label_files = files_by_name(labels, LABEL_MAP_SUFFIXES)
@@ -349,7 +358,7 @@ def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
             pairs.append(Pair(image_files[name][0], label_files[name][0]))
         else:
             files = tuple(map(str, (*image_files[name], *label_files[name])))
-            message = f"One name must stand for one image and one label map: {', '.join(files)}."
+            message = f"A name must have one image and one label map. Received: {', '.join(files)}."
             problems.append(Problem("unmatched", files, message))
     return unlinked(pairs), problems
 
@@ -357,9 +366,8 @@ def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
 def find_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Returns the folders of images and of label maps of each split in a folder.
 
-    Four layouts are known: `images/` and `labels/`; the same with a folder for each split in both,
-    or in a folder for each split; and CamVid's, `train/` and `trainannot/`, for any name of a
-    split. Whatever a folder holds of them is returned.
+    The layouts are those of `keras_fcn.data.load`, for any name of a split. A folder without splits
+    counts as one split with the name of the folder.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -368,21 +376,21 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"DIR must be a folder. Received: {folder}.")
     splits = {}
-    images, labels = folder / "images", folder / "labels"
-    if images.is_dir() and labels.is_dir():
-        names = sorted(path.name for path in images.iterdir() if (labels / path.name).is_dir())
-        splits = {name: (images / name, labels / name) for name in names}
-        splits = splits or {folder.resolve().name: (images, labels)}
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    for name in names:
-        if f"{name}annot" in names:
-            splits[name] = (folder / name, folder / f"{name}annot")
-        elif (folder / name / "images").is_dir() and (folder / name / "labels").is_dir():
-            splits[name] = (folder / name / "images", folder / name / "labels")
+    in_both = []
+    if (whole := split_folders(folder, None)) is not None:
+        images, labels = whole
+        in_both = sorted(path.name for path in images.iterdir() if (labels / path.name).is_dir())
+        if not in_both:
+            splits[folder.resolve().name] = whole
+    for name in (*in_both, *names):
+        if (folders := split_folders(folder, name)) is not None:
+            splits[name] = folders
     if not splits:
+        known = " or ".join(
+            f"{images}/ and {labels}/" for images, labels in (*layouts(None), *layouts("SPLIT"))
+        )
         raise ValueError(
-            f"DIR must hold images/ and labels/, with or without a folder for each split in both, "
-            f"or NAME/images and NAME/labels, or NAME and NAMEannot, for each split. Received: "
-            f"{folder} with {', '.join(names) or 'no folders'}."
+            f"DIR must hold {known}. Received: {folder} with {', '.join(names) or 'no folders'}."
         )
     return splits

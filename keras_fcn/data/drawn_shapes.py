@@ -1,4 +1,4 @@
-"""A small data set that needs no files: textured shapes on a plain ground."""
+"""A small synthetic data set that needs no files: textured shapes on a plain background."""
 
 import numpy as np
 
@@ -11,19 +11,19 @@ SHAPES = LabelSpace(
 
 
 def draw_shapes(num_images: int, size: int = 64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draws images of striped discs, chequered squares and dotted triangles on a grey ground.
+    """Draws images of striped discs, chequered squares and dotted triangles on a grey background.
 
-    The bright colour of a shape is that of its class, more or less; the dark one is random. Later
-    shapes cover earlier ones.
+    The bright colour of a shape is the colour of its class, with each channel changed by at most
+    40; the dark colour is random. Later shapes cover earlier ones.
 
     Args:
         num_images: Number of images.
         size: Height and width in pixels.
-        seed: Seed of everything random.
+        seed: Seed of the random generator.
 
     Returns:
-        Images (num_images, size, size, 3), RGB, uint8, and label maps (num_images, size, size) of
-        the classes of `SHAPES`, int32.
+        Images (num_images, size, size, 3), RGB, uint8, and label maps (num_images, size, size),
+        int32, in the label space `SHAPES`.
     """
     generator = np.random.default_rng(seed)
     images = np.empty((num_images, size, size, 3), "uint8")

@@ -1,4 +1,4 @@
-"""Pairs of files -> {"image", "label_map"}: reads and checks them, without TensorFlow."""
+"""Reads and checks pairs of files without TensorFlow; returns {"image", "label_map"}."""
 
 import collections
 import concurrent.futures
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from keras_fcn.data.files import Pair, first_few
+from keras_fcn.label_spaces.label_space import check_colour
 
 Colour = tuple[int, int, int]
 """Red, green and blue, from 0 to 255."""
@@ -26,12 +27,12 @@ _GREY_MODES = ("1", "L")
 # Pillow stretches grey of 2 and 4 bits to 0..255: class 1 would come out as 85 or 17. TIFF may hold
 # the bits of a byte in reverse.
 _STRETCHED_BY = {"L;2": 85, "L;2R": 85, "L;4": 17, "L;4R": 17}
-# Of a TIFF whose zero is white, from which Pillow subtracts the values.
+# Mode of a TIFF whose zero is white (MinIsWhite): Pillow inverts its values.
 _INVERTED = re.compile(r"[1L];\d*I")
 
 _SAMPLES_PER_PIXEL = 277  # A tag of TIFF.
 
-# All that Pillow's decoders raise for a file that is no image or is cut off or damaged.
+# Everything that Pillow's decoders raise for a file that is no image, truncated or damaged.
 _DECODING_ERRORS = (
     OSError,
     SyntaxError,
@@ -43,34 +44,37 @@ _DECODING_ERRORS = (
 
 
 def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
-    """Reads an image, upright as its EXIF orientation says, with as many channels as a model takes.
+    """Reads an image with the channels that a model takes, rotated by its EXIF orientation.
 
-    Grey of 16 bits is scaled so that 65535 becomes 255. Grey, palettes and CMYK become RGB where
-    three channels are asked for. There an alpha channel is dropped, with a warning if it is not
-    opaque; a fourth channel that is no alpha, such as near infrared in a TIFF, is refused.
+    Grey of 16 bits is scaled so that 65535 becomes 255. With three channels, grey, palette and CMYK
+    images are converted to RGB, and an alpha channel is dropped, with a warning if it is not
+    opaque. A fourth channel that is no alpha, such as near infrared in a TIFF, raises an error.
 
     Args:
         path: PNG, JPEG, WebP, TIFF or BMP.
-        channels: 3 for RGB, 4 for the four of the file as they are, 1 for grey.
+        channels: 3 for RGB, 4 for the four channels of the file unchanged, 1 for grey.
 
     Output shape:
         (height, width, channels), uint8.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image, is cut off, holds floating-point values, or has other
-            channels.
+        ValueError: If the file is no image, is truncated, holds floating-point values, or has
+            another number of channels.
     """
     image, raw_mode = _decode(path)
     if image.mode == "F":
-        raise ValueError(f"{path} holds floating-point values (mode F). Save it as 8-bit RGB.")
+        raise ValueError(
+            f"{path} must hold integers. Received: floating-point values (mode F). Save it as "
+            "8-bit RGB."
+        )
     held = len(image.getbands())
     if image.format == "TIFF":
         held = image.tag_v2.get(_SAMPLES_PER_PIXEL, held)
     if channels == 3 and held <= max(3, len(image.getbands())):
         return _as_rgb(path, image)
     if channels == 4 and raw_mode == "RGBX":
-        # Pillow drops the fourth, and the first if told that it is the one too many.
+        # Pillow drops the fourth channel of RGBX. Read as XRGB, it drops the first instead.
         fourth, _ = _decode(path, "XRGB")
         return np.dstack([np.array(image), np.array(fourth)[:, :, 2]])
     if channels != held or channels != len(image.getbands()):
@@ -84,7 +88,7 @@ def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
 
 
 def check_image(path: str | os.PathLike) -> None:
-    """Reads an image, whatever its channels.
+    """Reads an image with any number of channels.
 
     Raises:
         FileNotFoundError, ValueError: As in `read_image`.
@@ -97,11 +101,11 @@ def _as_rgb(path, image):
         return np.repeat(_as_grey(path, image)[:, :, None], 3, axis=2)
     if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
         warnings.warn(
-            "Alpha channels are dropped because the model takes three channels: transparent pixels "
-            "show the colours stored under them.",
+            "Alpha channels are dropped because the model takes three channels. Transparent pixels "
+            "keep the colours that are stored under them.",
             stacklevel=2,
         )
-    # Without its transparency a palette converts to RGB in one step and without a warning.
+    # Without its transparency a palette image converts to RGB in one step and without a warning.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))
 
@@ -116,32 +120,31 @@ def _as_grey(path, image):
 
 
 def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> np.ndarray:
-    """Reads a label map: grey values and palette indices are class ids, colours stand for them.
+    """Reads a label map of class ids (grey values or palette indices) or of colours.
 
-    The colours that a palette file shows its indices in do not matter. Those of a true-colour file
-    say nothing without a `palette`, not even where red, green and blue agree. Where a `palette`
-    holds greys alone, such as black and white, the values of a grey file of up to 8 bits are
-    colours of it, too. An EXIF orientation is followed as in images, and an alpha channel is
-    dropped.
+    The colour table of a palette file is ignored. A true-colour file needs a `palette`, even if
+    red, green and blue are equal. If `palette` holds only greys, such as black and white, the
+    values of a grey file of up to 8 bits are colours of `palette`, too. The EXIF orientation is
+    applied as in images, and an alpha channel is dropped.
 
     Args:
         path: PNG, TIFF or BMP.
         palette: Class ids of the colours of a true-colour file: the colours of the classes 0, 1,
-            ..., such as `LabelSpace.palette`, or a dictionary from colours to class ids, where
-            several colours may share one and void has its own: `{(0, 0, 0): 255, ...}`.
+            ..., such as `LabelSpace.palette`, or a dictionary from colours to class ids. Several
+            colours may have one class id, and void may have its own: `{(0, 0, 0): 255, ...}`.
 
     Output shape:
         (height, width), int32.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no image, is cut off, is a JPEG, or holds colours without a
-            palette or other colours than the palette's.
+        ValueError: If the file is no image, is truncated, is a JPEG, or holds colours that are not
+            in `palette`.
     """
     image, raw_mode = _decode(path)
     if image.mode not in _LABEL_MAP_MODES and (palette is None or image.mode not in _COLOUR_MODES):
         raise ValueError(
-            f"{path} must hold one class id per pixel, but it is a colour image (Pillow's mode "
+            f"{path} must hold one class id per pixel. Received: a colour image (Pillow's mode "
             f"{image.mode}). Save it as a grey or palette PNG whose values are the class ids"
             + (
                 ", or pass the `palette` of its colours (--palette)."
@@ -151,13 +154,13 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
         )
     if image.format in ("JPEG", "MPO"):
         raise ValueError(
-            f"{path} is a JPEG, whose compression changes class ids. Save the label map as PNG, "
-            "from its source."
+            f"{path} must be lossless. Received: a JPEG, whose compression changes class ids. Save "
+            "the label map as PNG, from its source."
         )
     if _INVERTED.match(raw_mode):
         raise ValueError(
-            f"{path} is a TIFF whose zero means white (MinIsWhite); programs disagree about its "
-            "values. Save the label map as PNG, from its source."
+            f"{path} must store black as 0. Received: a TIFF whose zero is white (MinIsWhite), "
+            "whose values programs read differently. Save the label map as PNG, from its source."
         )
     if image.mode in _GREY_MODES and palette is not None and is_grey(palette):
         image = image.convert("RGB")
@@ -174,16 +177,17 @@ def is_grey(palette: Palette) -> bool:
 def check_label_map(
     path: str | os.PathLike, label_map: np.ndarray, num_classes: int, ignore_class: int | None
 ) -> None:
-    """Checks that a label map holds nothing but class ids and `ignore_class`.
+    """Checks that a label map holds only class ids and `ignore_class`.
 
     Args:
-        path: The file it was read from, for the message.
+        path: The file that it was read from, for the message.
         label_map: (height, width), any integer type.
         num_classes: Class ids are 0 to `num_classes` - 1.
-        ignore_class: Another value that may occur, or `None`.
+        ignore_class: Another valid value, or `None`.
 
     Raises:
-        ValueError: If there is another value; names the file, the value and its first place.
+        ValueError: If there is another value. The message names the file, the value and its first
+            position.
     """
     wrong = (label_map < 0) | (label_map >= num_classes)
     if ignore_class is not None:
@@ -200,8 +204,37 @@ def check_label_map(
         f"{path} holds the value {value} at row {row}, column {column}"
         + (f" (elsewhere also {first_few(others)})" if others else "")
         + f", but the class ids of {num_classes} classes are {allowed}. "
-        + _way_out(value, np.unique(label_map), num_classes)
+        + _remedy(value, np.unique(label_map), num_classes)
     )
+
+
+def check_same_size(
+    image: str | os.PathLike,
+    image_size: tuple[int, int],
+    label_map: str | os.PathLike,
+    label_map_size: tuple[int, int],
+) -> None:
+    """Checks that an image and its label map have the same size.
+
+    Args:
+        image: File of the image, for the message.
+        image_size: (height, width).
+        label_map: File of the label map, for the message.
+        label_map_size: (height, width).
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    if tuple(image_size) == tuple(label_map_size):
+        return
+    (height, width), (label_height, label_width) = image_size, label_map_size
+    message = (
+        "An image and its label map must have the same size. Received (width x height): "
+        f"{image} {width}x{height}, {label_map} {label_width}x{label_height}."
+    )
+    if (height, width) == (label_width, label_height):
+        message += " One of them may lack the EXIF orientation that the other has."
+    raise ValueError(message)
 
 
 def read_example(
@@ -215,7 +248,7 @@ def read_example(
 
     Args:
         pair: Their files, a `Pair` or two paths.
-        num_classes: See `check_label_map`; `None` takes any values.
+        num_classes: See `check_label_map`; `None` allows any values.
         ignore_class: See `check_label_map`.
         palette: See `read_label_map`.
         channels: See `read_image`.
@@ -224,21 +257,13 @@ def read_example(
         "image": (height, width, channels), uint8, and "label_map": (height, width), int32.
 
     Raises:
-        FileNotFoundError: If one of the files is gone.
+        FileNotFoundError: If one of the files does not exist.
         ValueError: If a file cannot be read, the sizes differ, or a value is no class id.
     """
     pair = Pair.of(pair)
     image = read_image(pair.image, channels)
     label_map = read_label_map(pair.label_map, palette)
-    if image.shape[:2] != label_map.shape:
-        (height, width), (label_height, label_width) = image.shape[:2], label_map.shape
-        message = (
-            "An image and its label map must have the same size. Received (width x height): "
-            f"{pair.image} {width}x{height}, {pair.label_map} {label_width}x{label_height}."
-        )
-        if image.shape[:2] == label_map.shape[::-1]:
-            message += " One of them may lack the EXIF orientation that turns the other upright."
-        raise ValueError(message)
+    check_same_size(pair.image, image.shape[:2], pair.label_map, label_map.shape)
     if num_classes is not None:
         check_label_map(pair.label_map, label_map, num_classes, ignore_class)
     return {"image": image, "label_map": label_map}
@@ -252,21 +277,21 @@ def check_pairs(
     palette: Palette | None = None,
     channels: int = 3,
 ) -> dict[tuple[int, int], int]:
-    """Reads every pair once, so that a bad file shows before training and not hours into it.
+    """Reads every pair once, so that a bad file is found before training and not hours into it.
 
     Args:
         pairs: As from `find_pairs`.
         num_classes: See `check_label_map`.
         ignore_class: See `check_label_map`.
-        progress: Called after every pair with the number done and the number of all.
+        progress: Called after every pair with the number of pairs done and in total.
         palette: See `read_label_map`.
         channels: See `read_image`.
 
     Returns:
-        How many images there are of each size (height, width).
+        Number of images of each size (height, width).
 
     Raises:
-        FileNotFoundError, ValueError: What `read_example` raises for the first bad pair in order.
+        FileNotFoundError, ValueError: As `read_example`, for the first bad pair.
     """
 
     def size(pair):
@@ -282,9 +307,11 @@ def check_pairs(
 
 
 def _decode(path, read_as=None):
-    """(Pillow image, upright; the mode in which the file stores its values, "" if unknown).
+    """Returns the Pillow image, rotated by its EXIF orientation, and its raw mode, "" if unknown.
 
-    `read_as` is read instead of that mode.
+    Args:
+        path: The file.
+        read_as: Raw mode to decode with instead of the file's own.
     """
     try:
         with Image.open(path) as image:
@@ -301,14 +328,14 @@ def _decode(path, read_as=None):
 
 
 def _reading_as(raw_mode, tile):
-    """A tile of a Pillow image that is unpacked from another mode; older ones are plain tuples."""
+    """Returns a tile of a Pillow image with another raw mode; older Pillow uses plain tuples."""
     *place, arguments = tile
     arguments = (raw_mode, *arguments[1:]) if isinstance(arguments, tuple) else raw_mode
     return getattr(tile, "_make", tuple)((*place, arguments))
 
 
 def _class_ids(path, image, colours, class_ids):
-    """Looks up packed pixels among the sorted `colours`, which takes no memory per colour."""
+    """Looks up packed pixels in sorted `colours` by bisection, without memory per colour."""
     packed = _packed(image)
     place = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)
     known = colours[place] == packed
@@ -327,21 +354,17 @@ def _class_ids(path, image, colours, class_ids):
 
 
 def _colour_table(palette):
-    """(packed colours, sorted; their class ids)."""
+    """Returns the sorted packed colours and their class ids."""
     if not isinstance(palette, Mapping):
         pairs = [(colour, class_id) for class_id, colour in enumerate(palette)]
     else:
         pairs = palette.items()
     table = {}
     for colour, class_id in pairs:
-        if len(colour) != 3 or not all(value in range(256) for value in colour):
-            raise ValueError(
-                "`palette` must hold colours of three integers from 0 to 255. "
-                f"Received: the colour {colour}."
-            )
+        check_colour(colour)
         if table.setdefault(tuple(colour), class_id) != class_id:
             raise ValueError(
-                "`palette` must give each colour one class id. Received: the colour "
+                "`palette` must map each colour to one class id. Received: the colour "
                 f"{tuple(colour)} for {table[tuple(colour)]} and {class_id}."
             )
     if not table:
@@ -356,13 +379,13 @@ def _packed(colours):
     return red << 16 | green << 8 | blue
 
 
-def _way_out(value, values, num_classes):
+def _remedy(value, values, num_classes):
     if num_classes == 2 and values.tolist() == [0, 255]:
         return "Save the second class as 1 instead of 255."
-    way_out = (
+    remedy = (
         f"If {value} marks pixels to leave out, pass `ignore_class={value}` "
         f"(--ignore-class {value})"
     )
     if value < num_classes or value == 255:
-        return f"{way_out}."
-    return f"{way_out}; if it is a class, `num_classes` must be at least {value + 1}."
+        return f"{remedy}."
+    return f"{remedy}; if it is a class, `num_classes` must be at least {value + 1}."

@@ -1,4 +1,4 @@
-"""Folders and lists of files -> pairs of an image's file and its label map's file."""
+"""Finds pairs of an image file and a label map file in folders and lists of files."""
 
 import dataclasses
 import heapq
@@ -10,8 +10,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-# Formats that keep every value; JPEG would invent class ids.
+# Lossless formats only: JPEG compression changes class ids.
 LABEL_MAP_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+
+# Folders of images and of label maps in the folder of a data set.
+_LAYOUTS = (
+    ("{split}", "{split}annot"),
+    ("images/{split}", "labels/{split}"),
+    ("{split}/images", "{split}/labels"),
+)
+_LAYOUT_WITHOUT_SPLIT = ("images", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +31,10 @@ class Pair:
 
     @classmethod
     def of(cls, paths) -> "Pair":
-        """Returns the pair of whatever has two paths, such as a tuple.
+        """Returns the pair of two paths, such as those in a tuple.
 
         Raises:
-            ValueError: If it does not have two paths.
+            ValueError: If `paths` are not two paths.
         """
         if isinstance(paths, cls):
             return paths
@@ -45,26 +53,26 @@ def find_pairs(
 ) -> list[Pair]:
     """Pairs every image of one folder with the label map of the same name in another.
 
-    Names are compared without their suffix: `images/street.jpg` goes with `labels/street.png`.
+    Names are compared without suffix: `images/street.jpg` and `labels/street.png` are a pair.
     Letters with accents are equal in Unicode's composed and decomposed form. Hidden files and files
-    of other formats are passed over. Links are followed, and a folder that several of them lead to
-    counts once, as does a pair. Every image needs a label map. Label maps without an image, as
-    where `labels` holds several splits, are left out with a warning.
+    of other formats are skipped. Symbolic links are followed; a folder or pair that several links
+    lead to counts once. Every image needs a label map. Label maps without an image, such as those
+    of other splits, are left out with a warning.
 
     Args:
         images: Folder of PNG, JPEG, WebP, TIFF or BMP files.
         labels: Folder of PNG, TIFF or BMP files.
-        recursive: Whether to look into subfolders, which are then part of the name:
-            `images/oslo/street.jpg` goes with `labels/oslo/street.png`. Hidden folders are passed
-            over.
+        recursive: Whether to search subfolders, which are then part of the name:
+            `images/oslo/street.jpg` and `labels/oslo/street.png` are a pair. Hidden folders are
+            skipped.
 
     Returns:
         The pairs, sorted by name.
 
     Raises:
         FileNotFoundError: If one of the folders does not exist.
-        ValueError: If the two are one folder, one lies in the other where subfolders count, a name
-            occurs twice in a folder, nothing matches, or an image has no label map.
+        ValueError: If the two are the same folder, one contains the other and `recursive` is
+            `True`, a name occurs twice in a folder, no names match, or an image has no label map.
     """
     images, labels = Path(images), Path(labels)
     image_files = _one_file_per_name("images", images, IMAGE_SUFFIXES, recursive)
@@ -92,8 +100,32 @@ def find_pairs(
     return unlinked(Pair(image_files[name], label_files[name]) for name in sorted(image_files))
 
 
+def layouts(split: str | None) -> list[tuple[str, str]]:
+    """Returns the known places of images and label maps, as paths in the folder of a data set.
+
+    Args:
+        split: Name of the split; `None` for a data set without splits.
+    """
+    if split is None:
+        return [_LAYOUT_WITHOUT_SPLIT]
+    return [(images.format(split=split), labels.format(split=split)) for images, labels in _LAYOUTS]
+
+
+def split_folders(folder: Path, split: str | None) -> tuple[Path, Path] | None:
+    """Returns the folders of images and of label maps in the first layout that fits, or `None`.
+
+    Args:
+        folder: Folder of a data set.
+        split: See `layouts`.
+    """
+    for images, labels in layouts(split):
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            return folder / images, folder / labels
+    return None
+
+
 def unlinked(pairs: Iterable[Pair]) -> list[Pair]:
-    """Returns the pairs without those that links repeat under another name."""
+    """Returns the pairs without those that symbolic links repeat under another name."""
     first = {}
     for pair in pairs:
         first.setdefault((os.path.realpath(pair.image), os.path.realpath(pair.label_map)), pair)
@@ -103,8 +135,8 @@ def unlinked(pairs: Iterable[Pair]) -> list[Pair]:
 def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
     """Reads pairs from a text file: each line names an image and its label map.
 
-    The two stand apart by a tab or, in a line without tabs, by spaces; names with spaces then need
-    quotes. Blank lines, and lines that begin with #, are passed over. Relative names start at the
+    The two names are separated by a tab or, in a line without tabs, by spaces; names with spaces
+    then need quotes. Blank lines and lines that begin with # are skipped. Paths are relative to the
     folder of the text file. The files themselves are not opened.
 
     Args:
@@ -114,9 +146,9 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
         The pairs in the order of the lines.
 
     Raises:
-        FileNotFoundError: If there is no such text file, or if one that it names does not exist.
-        ValueError: If a line does not hold two names, names an image that an earlier line names,
-            or if no line holds any.
+        FileNotFoundError: If the text file, or a file that it names, does not exist.
+        ValueError: If a line does not hold two names, repeats an image of an earlier line, or if
+            there is no pair.
     """
     path = Path(path)
     try:
@@ -140,7 +172,7 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
 
 
 def _existing(file, place):
-    """The file, if need be in the other form that Unicode has of its name."""
+    """Returns the file, also if the disk spells its name in another Unicode form."""
     if not file.is_file():
         alike = [path for path in _listed(file.parent) if _same_name(path.name, file.name)]
         if not alike or not alike[0].is_file():
@@ -178,12 +210,12 @@ def _names(line, place):
 def files_by_name(
     folder: Path, suffixes: Sequence[str], *, recursive: bool = True
 ) -> dict[str, list[Path]]:
-    """Returns the files of a folder by their path in it, without suffix and in composed letters.
+    """Returns the files of a folder by their relative path, without suffix and in Unicode's NFC.
 
     Args:
         folder: The folder.
-        suffixes: Endings of the files to return, in lower case.
-        recursive: Whether to look into subfolders.
+        suffixes: Suffixes of the files to return, in lower case.
+        recursive: Whether to search subfolders.
     """
     found = {}
     for path in visible_files(folder, recursive=recursive):
@@ -194,12 +226,12 @@ def files_by_name(
 
 
 def visible_files(folder: Path, *, recursive: bool = True) -> list[Path]:
-    """Returns the files in a folder, sorted; neither hidden ones nor those in hidden folders.
+    """Returns the files in a folder, sorted, without hidden files and folders.
 
-    Links count as what they lead to. Every folder is looked into once, under its own name where it
-    lies in `folder` and else under that of the first link.
+    Symbolic links are followed. Every folder is searched once: under its own name if it lies in
+    `folder`, otherwise under the name of the first link.
     """
-    # Links wait until all that lies here is known by its own name.
+    # Links come last, when all folders inside `folder` are known by their own names.
     found, waiting, seen = [], [(False, Path(folder))], set()
     while waiting:
         _, parent = heapq.heappop(waiting)
@@ -217,7 +249,7 @@ def visible_files(folder: Path, *, recursive: bool = True) -> list[Path]:
 
 
 def _one_file_per_name(argument, folder, suffixes, recursive):
-    """Dictionary from relative path without suffix to the file."""
+    """Returns a dictionary from relative path without suffix to the file."""
     if not folder.is_dir():
         raise FileNotFoundError(f"`{argument}` must be a folder. Received: {argument}={folder}.")
     files = {}
@@ -231,10 +263,12 @@ def _one_file_per_name(argument, folder, suffixes, recursive):
     if not files:
         names = [_relative(path, folder) for path in visible_files(folder, recursive=recursive)]
         found = f"{len(names)} other files: {first_few(names)}" if names else "no files"
-        hint = "" if recursive or not _has_folders(folder) else " Look into them by recursive=True."
+        hint = (
+            "" if recursive or not _has_folders(folder) else " Pass recursive=True to search them."
+        )
         raise ValueError(
             f"`{argument}` must be a folder of {', '.join(suffixes)} files. Received: {folder} "
-            f"with {found}{' beside subfolders' if hint else ''}.{hint}"
+            f"with {found}{' and subfolders' if hint else ''}.{hint}"
         )
     return files
 
@@ -249,7 +283,7 @@ def _check_apart(images, labels, recursive):
     inner, outer = sorted((images.resolve(), labels.resolve()), key=lambda p: -len(p.parts))
     if recursive and inner.is_relative_to(outer):
         raise ValueError(
-            "`images` and `labels` must lie beside each other where subfolders count. Received: "
+            "`images` and `labels` must not contain each other if `recursive` is True. Received: "
             f"images={images}, labels={labels}."
         )
 
@@ -264,6 +298,6 @@ def _count(files, folder, noun):
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:
-    """Returns the first names, and dots if there are more."""
+    """Returns the first names, followed by dots if there are more."""
     names = list(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

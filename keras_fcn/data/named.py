@@ -1,6 +1,6 @@
-"""Data sets by name -> {"image", "label_map"}: those of the FCN papers, and some of TFDS's own.
+"""Loads data sets by name: those of the FCN papers, and some of TensorFlow Datasets (TFDS).
 
-Whatever a data set's files call void is 255 here, and the class ids are those of its label space.
+Void is always 255, and class ids are those of the data set's label space, whatever the files hold.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _VOID = 255
-# Features that tell the examples apart, the first that there is.
+# Features that name an example; the first that exists is used.
 _NAMES = ("file_name", "image_id")
 
 
 @dataclasses.dataclass(frozen=True)
 class _DataSet:
-    """Where a data set comes from and how its features become an image and a label map."""
+    """The builder of a data set, and which of its features are the image and the label map."""
 
     label_space: LabelSpace
     splits: tuple[str, ...]
@@ -39,9 +39,9 @@ class _DataSet:
     in_tfds: bool = True
     image: str = "image"
     label_map: str = "label_map"
-    # Class id by value of the files, where they differ; what is not named is void.
+    # Class id by value in the files, if they differ; all other values are void.
     class_ids: Mapping[int, int] | None = None
-    # What the label space does not say, for a warning.
+    # A limitation of the data, shown as a warning.
     caveat: str = ""
 
 
@@ -55,28 +55,28 @@ def load_named(
     features: Sequence[str] = (),
     shard: Shard = None,
 ) -> tf.data.Dataset:
-    """Loads a data set by its name, after building it with TFDS where that has not been done.
+    """Loads a data set by its name, and builds it with TFDS first if needed.
 
-    TFDS's "scene_parse150" labels only those 100 of ADE20K's 150 classes that come in instances:
-    walls, sky and other surfaces are 255. Loading it warns of that.
+    TFDS's "scene_parse150" labels only the 100 of ADE20K's 150 classes that have instances: walls,
+    sky and other surfaces are 255. Loading it warns of that.
 
     Args:
         name: One of `data_set_names()`.
-        split: A split of the data set, or what TFDS makes of them: "train+validation",
+        split: A split of the data set, or an expression of TFDS: "train+validation",
             "train[:90%]".
         data_dir: Folder of built data sets, by default TFDS's: `$TFDS_DATA_DIR`, or
             `tensorflow_datasets` in the home folder.
-        manual_dir: Folder of archives, or of what was in them. Data that lie there are not
+        manual_dir: Folder of archives or of their unpacked contents, which are then not
             downloaded. By default `downloads/manual` in `data_dir`.
-        download: Whether to download and build what `data_dir` does not hold.
+        download: Whether to download and build data sets that are not in `data_dir`.
         features: Further features of the data set to keep, such as "depth" of "nyudv2" or
             "geometric_label_map" of "sift_flow".
-        shard: See `from_pairs`; a share is a run of examples, as they lie in TFDS's files.
+        shard: See `from_pairs`; a shard is a contiguous range of examples in TFDS's files.
 
     Returns:
         `tf.data.Dataset` of {"image": (height, width, 3), uint8, RGB, "label_map": (height,
-        width), uint8, 255 where no class is}, always in the same order. Further features of one
-        channel are (height, width), too.
+        width), uint8, 255 for void}, always in the same order. Further features of one channel are
+        (height, width), too.
 
     Raises:
         ValueError: If there is no such data set, split or feature, or `shard` is not as described.
@@ -94,7 +94,7 @@ def load_named(
     _prepare(name, builder, manual_dir, download, data_set.in_tfds)
     _check_built(name, split, builder)
     if shard[1] > 1:
-        split = _share(split, builder, shard)
+        split = _shard_of(split, builder, shard)
     return _load(builder, split, data_set, features)
 
 
@@ -105,9 +105,9 @@ def example_names(
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
 ) -> list[str]:
-    """Returns what the examples of a split are called, in the order of `load_named`.
+    """Returns the names of the examples of a split, in the order of `load_named`.
 
-    That is their file name, else their id, and their number from 0 if the data set has neither.
+    A name is the file name, otherwise the id, or the index from 0 if the data set has neither.
 
     Args:
         name: See `load_named`.
@@ -131,7 +131,7 @@ def example_names(
 
 
 def label_space_of(name: str) -> LabelSpace:
-    """Returns the label space of what `load_named` loads, whose `ignore_class` is 255.
+    """Returns the label space of a data set by name; its `ignore_class` is 255.
 
     Args:
         name: One of `data_set_names()`.
@@ -147,7 +147,7 @@ def label_space_of(name: str) -> LabelSpace:
 
 
 def version_of(name: str, data_dir: str | os.PathLike | None = None) -> str:
-    """Returns the version of the builder of what `load_named` loads, such as "1.0.0".
+    """Returns the version of the builder of a data set by name, such as "1.0.0".
 
     Args:
         name: One of `data_set_names()`.
@@ -157,7 +157,7 @@ def version_of(name: str, data_dir: str | os.PathLike | None = None) -> str:
 
 
 def data_set_names() -> tuple[str, ...]:
-    """Returns the names that `load_named` and `label_space_of` take.
+    """Returns the names of the data sets for `load_named` and `label_space_of`.
 
     Examples:
         >>> "voc_segmentation/2012_sbd" in data_set_names()
@@ -175,7 +175,7 @@ def _data_set(name):
 def _check_split(name, split, known):
     if unknown := [part for part in _split_names(split) if part not in known]:
         raise ValueError(
-            f"`split` must be made of the splits of {name}: {', '.join(known)}. "
+            f"`split` must combine the splits of {name}: {', '.join(known)}. "
             f"Received: {split=}, in which {unknown[0]!r} is none of them."
         )
 
@@ -210,53 +210,55 @@ def _prepare(name, builder, manual_dir, download, in_tfds):
         if not builder.is_prepared():
             raise FileNotFoundError(
                 f"{name} is not in {builder.data_dir}, and `download` is False. Pass "
-                "`download=True` to build it, from `manual_dir` or from the internet."
+                "`download=True` to build it from `manual_dir` or the internet."
             )
         return
-    # Google's copies of built data sets hold none of this package's.
+    # Google hosts copies of built data sets, but none of this package's.
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=in_tfds)
     try:
         builder.download_and_prepare(download_config=config)
     except AssertionError as error:
         if not in_tfds:
             raise
-        # TFDS's builders say in this way that files of `manual_dir` are missing.
+        # TFDS's builders raise AssertionError if files of `manual_dir` are missing.
         raise FileNotFoundError(f"{name} cannot be built. {error}") from error
 
 
 def _check_built(name, split, builder):
-    # TFDS's own stand-in for tests knows no splits.
+    # TFDS's mock for tests has no splits.
     built = tuple(builder.info.splits)
     if missing := [part for part in _split_names(split) if built and part not in built]:
         raise ValueError(
-            f"`split` must be made of what {name} was built with in {builder.data_dir}: "
-            f"{', '.join(built)}. The files of {missing[0]!r} were absent then: delete that folder "
-            f"to build anew. Received: {split=}."
+            f"`split` must combine the splits that {name} was built with in {builder.data_dir}: "
+            f"{', '.join(built)}. Received: {split=}. The files of {missing[0]!r} were missing "
+            "then: delete that folder to build it again."
         )
 
 
-def _share(split, builder, shard):
-    """What TFDS reads for one of several processes; sums of splits count as one."""
+def _shard_of(split, builder, shard):
+    """Returns TFDS's read instruction of one shard of `split`, which may be a sum of splits."""
     import tensorflow_datasets as tfds
 
-    index, count = shard
+    rank, world_size = shard
     splits = builder.info.splits
-    # As `tfds.even_splits` does it, whose shares of a sum differ by more than one.
+    # Like `tfds.even_splits`, whose shards of a sum of splits differ by more than one example.
     parts = []
     for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(splits):
         length = splits[part.splitname].num_examples
         parts.append((part.splitname, *slice(part.from_, part.to).indices(length)[:2]))
     total = sum(end - start for _, start, end in parts)
     check_enough(total, shard)
-    first, last = total * index // count, total * (index + 1) // count
-    share, place = [], 0
+    first, last = total * rank // world_size, total * (rank + 1) // world_size
+    instructions, place = [], 0
     for name, start, end in parts:
-        # `place` is that of this part's first example in the sum.
+        # `place` is the index of this part's first example in the sum.
         own = max(start, start + first - place), min(end, start + last - place)
         if own[0] < own[1]:
-            share.append(tfds.core.ReadInstruction(name, from_=own[0], to=own[1], unit="abs"))
+            instructions.append(
+                tfds.core.ReadInstruction(name, from_=own[0], to=own[1], unit="abs")
+            )
         place += end - start
-    return functools.reduce(operator.add, share)
+    return functools.reduce(operator.add, instructions)
 
 
 def _load(builder, split, data_set, features):
@@ -265,7 +267,7 @@ def _load(builder, split, data_set, features):
 
     from keras_fcn.data.unread import read_later
 
-    # Images wait for `read`, so that a process that needs others decodes none of these.
+    # Images are decoded by `read`, after sharding: a process decodes only those of its shard.
     known = builder.info.features
     wanted = (*features, data_set.image, data_set.label_map)
     images = {name for name in wanted if isinstance(known[name], tfds.features.Image)}
@@ -283,7 +285,7 @@ def _load(builder, split, data_set, features):
             name: known[name].decode_example(value) if name in images else value
             for name, value in found.items()
         }
-        # The first channel is the class: others, of ADE20K's label maps, count the instances.
+        # The first channel is the class. ADE20K's label maps have further ones for the instances.
         label_map = found[data_set.label_map][:, :, 0]
         if table is not None:
             label_map = tf.gather(table, tf.cast(label_map, "int32"))
@@ -302,8 +304,8 @@ _TRAIN_AND_VALIDATION = ("train", "validation")
 # Cityscapes' `id` of a label -> its `trainId`, the class id of the benchmark.
 _CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
-# TFDS takes scene_parse150's label maps from the benchmark's instance task, which numbers 100 of
-# the 150 classes from 1 anew, in their order. These 50, among them all surfaces, are void there.
+# TFDS takes scene_parse150's label maps from the benchmark's instance task, which renumbers 100 of
+# the 150 classes from 1, in their order. These 50, among them all surfaces, are void there.
 _WITHOUT_INSTANCES = (
     *("wall", "building", "sky", "floor", "tree", "ceiling", "road", "grass", "sidewalk"),
     *("earth", "mountain", "plant", "water", "house", "sea", "rug", "field", "rock", "base"),
@@ -358,7 +360,7 @@ _DATA_SETS = {
         builder="scene_parse150",
         label_map="annotation",
         class_ids=dict(enumerate(_SCENE_PARSE150_CLASSES, start=1)),
-        caveat="TFDS holds the label maps of the benchmark's instance task, in which only 100 of "
+        caveat="TFDS has the label maps of the benchmark's instance task, in which only 100 of "
         "the 150 classes occur. Wall, sky, road and the other 47 are void (255).",
     ),
 }

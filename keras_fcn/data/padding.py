@@ -1,4 +1,4 @@
-"""Images of different sizes -> batches of a bounded number of shapes."""
+"""Pads images of different sizes into batches of a bounded number of shapes."""
 
 import numbers
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ PadTo = int | tuple[int, int] | Sequence[tuple[int, int]] | None
 
 
 def check_pad_to(pad_to: PadTo, ignore_class: int | None) -> PadTo:
-    """Returns `pad_to` with a single size as a list of one, the smallest of several first.
+    """Returns `pad_to`; one size becomes a list of one, several are sorted from small to large.
 
     Raises:
-        ValueError: If it is neither of what `PadTo` says, or needs an `ignore_class`.
+        ValueError: If it is no `PadTo`, or `ignore_class` is `None`.
     """
     if pad_to is None:
         return None
@@ -43,14 +43,14 @@ def batched(
     pad_to: PadTo,
     drop_remainder: bool,
 ) -> tf.data.Dataset:
-    """Batches (image, label_map), padded at the bottom and at the right.
+    """Returns batches of (image, label_map), padded at the bottom and at the right.
 
     Args:
         examples: Dataset of uint8 (height, width, 3) and int32 (height, width).
         batch_size: Examples per batch.
-        ignore_class: What label maps are padded with; with `None` there is no padding.
+        ignore_class: Padding value of label maps; `None` for no padding.
         pad_to: As from `check_pad_to`.
-        drop_remainder: Whether to leave out a last batch that is smaller.
+        drop_remainder: Whether to drop the last batch if it is smaller.
 
     Raises:
         tensorflow.errors.InvalidArgumentError: While iterating, if an image is larger than every

@@ -1,4 +1,4 @@
-"""Reads pairs inside tf.data: keeps what was read, and names what it passes over."""
+"""Reads pairs inside tf.data: caches examples, and reports those that it skips."""
 
 import hashlib
 import itertools
@@ -21,13 +21,13 @@ TensorProto = type(tf.make_tensor_proto(0))
 
 
 class Reader:
-    """Function of a dataset of indices of pairs to the dataset of their examples.
+    """Callable that turns a dataset of indices of pairs into a dataset of their examples.
 
     Args:
         pairs: As from `find_pairs`.
         num_classes, ignore_class, palette, channels: As in `read_example`.
-        on_error: `"raise"`, or `"skip"` to leave out what cannot be used, with a warning at the end
-            of the iteration that names every file.
+        on_error: `"raise"`, or `"skip"` to leave out pairs that cannot be used, with a warning at
+            the end of the iteration that names every file.
         cache: `None`, `"memory"`, or a folder.
 
     Raises:
@@ -63,9 +63,9 @@ class Reader:
         if cache is None:
             self._read = read
         elif cache == "memory":
-            self._read = _kept_in_memory(read)
+            self._read = _cached_in_memory(read)
         else:
-            self._read = _kept_on_disk(read, Path(cache), rules)
+            self._read = _cached_on_disk(read, Path(cache), rules)
 
     def __call__(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the dataset of (index, image, label_map) of these pairs, in their order."""
@@ -75,14 +75,14 @@ class Reader:
                 num_parallel_calls=tf.data.AUTOTUNE,
                 deterministic=True,
             )
-        # A number for each iteration, since several can be under way.
+        # Each iteration has a number, since several can run at the same time.
         iteration = tf.data.Dataset.from_tensors(0).map(
             lambda _: tf.numpy_function(lambda: np.int64(next(self._iterations)), [], tf.int64)
         )
         return iteration.flat_map(lambda number: self._skipping(indices, number))
 
     def example(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns image and label map of one pair, whatever `on_error` is."""
+        """Returns image and label map of one pair; raises errors even if `on_error` is "skip"."""
         return self._tensors(self._read_or_raise, index)
 
     def _skipping(self, indices, number):
@@ -91,18 +91,18 @@ class Reader:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        # One more element that is never delivered: it comes when all others were read.
+        # One more element, which the filter removes, runs `_report` after all others were read.
         end = tf.data.Dataset.from_tensors(number).map(
             lambda number: (np.int64(-1), *self._tensors(self._report, number))
         )
-        # An image without height stands for one that could not be read.
+        # An image of height 0 marks one that could not be read.
         return examples.concatenate(end).filter(lambda _, image, __: tf.shape(image)[0] > 0)
 
     def _read_or_raise(self, index):
         try:
             return self._read(self._pairs[index])
         except OSError as error:
-            # TensorFlow makes an InvalidArgumentError of a ValueError only.
+            # TensorFlow turns only a ValueError into an InvalidArgumentError.
             raise ValueError(f"A file cannot be opened: {error}.") from None
 
     def _read_or_note(self, number, index):
@@ -110,7 +110,7 @@ class Reader:
             return self._read(self._pairs[index])
         except (OSError, ValueError) as error:
             self._errors.setdefault(int(number), {})[int(index)] = str(error)
-            return self._nothing()
+            return self._empty()
 
     def _report(self, number):
         errors = self._errors.pop(int(number), {})
@@ -120,9 +120,9 @@ class Reader:
                 f"Iteration {number} left out {len(errors)} of {len(self._pairs)} examples:{lines}",
                 stacklevel=2,
             )
-        return self._nothing()
+        return self._empty()
 
-    def _nothing(self):
+    def _empty(self):
         return np.zeros((0, 0, self._channels), "uint8"), np.zeros((0, 0), "int32")
 
     def _tensors(self, function, *arguments):
@@ -132,22 +132,25 @@ class Reader:
         return image, label_map
 
 
-def _kept_in_memory(read):
-    kept = {}
+def _cached_in_memory(read):
+    cached = {}
 
     def read_once(pair):
-        if pair not in kept:
+        if pair not in cached:
             image, label_map = read(pair)
-            kept[pair] = image, _narrow(label_map)
-        image, label_map = kept[pair]
-        # Copies, since TensorFlow may write into an array that it was given.
+            cached[pair] = image, _narrow(label_map)
+        image, label_map = cached[pair]
+        # Copies, since TensorFlow may write into the arrays that it receives.
         return image.copy(), label_map.astype("int32")
 
     return read_once
 
 
-def _kept_on_disk(read, folder, rules):
-    """Files are named by all that their content follows from, so that none is ever out of date."""
+def _cached_on_disk(read, folder, rules):
+    """Names cache files by a hash of everything that determines their content.
+
+    A changed source gets a new name, so that no cached file is out of date.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
 

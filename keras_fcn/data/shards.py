@@ -1,17 +1,17 @@
-"""The part of the examples that one of several processes takes."""
+"""Sharding: the examples that one of several processes takes."""
 
 import numbers
 
 Shard = tuple[int, int] | str | None
-"""(index, count): number `index`, from 0, of `count` processes; `"auto"`: as those of the training
-that this one is in; `None`: all."""
+"""(rank, world_size): the shard of process `rank`, from 0, of `world_size` processes; `"auto"`: the
+shard of this process in `data_parallel`; `None`: all examples."""
 
 
 def checked_shard(shard: Shard) -> tuple[int, int]:
-    """Returns a shard as (index, count).
+    """Returns a shard as (rank, world_size).
 
     Raises:
-        ValueError: If it is not as `Shard` says, or `"auto"` where processes have not joined yet.
+        ValueError: If it is no `Shard`, or `"auto"` before the processes have joined.
     """
     if shard is None:
         return 0, 1
@@ -22,23 +22,23 @@ def checked_shard(shard: Shard) -> tuple[int, int]:
         processes.check_joined()
         return processes.shard()
     try:
-        index, count = shard
+        rank, world_size = shard
         are_integers = all(isinstance(number, numbers.Integral) for number in shard)
-        valid = are_integers and 0 <= index < count
+        valid = are_integers and 0 <= rank < world_size
     except (TypeError, ValueError):
         valid = False
     if not valid:
         raise ValueError(
-            "`shard` must be two integers (index, count) with index from 0 to count - 1, or "
+            "`shard` must be two integers (rank, world_size) with 0 <= rank < world_size, or "
             f"'auto'. Received: {shard=}."
         )
-    return index, count
+    return rank, world_size
 
 
 def check_enough(num_examples: int, shard: tuple[int, int]) -> None:
-    """Raises a ValueError, in every process, if one of them gets no example."""
+    """Raises a ValueError, in every process, if a shard would be empty."""
     if num_examples < shard[1]:
         raise ValueError(
-            "`shard` must leave an example for each process. Received: "
+            "`shard` must have a world_size of at most the number of examples. Received: "
             f"{num_examples} examples, {shard=}."
         )

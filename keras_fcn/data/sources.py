@@ -1,4 +1,4 @@
-"""What `batches` draws examples from: pairs of files or a dataset, in order or shuffled."""
+"""Sources of examples for `batches`: pairs of files or a dataset, in order or shuffled."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from keras_fcn.io.atomic import atomic_write, remove_leftovers
 
 
 class PairsSource:
-    """Pairs of files; elements are indices until `read` makes them (index, image, label_map).
+    """Pairs of files. Elements are indices; `read` turns them into (index, image, label_map).
 
     Args:
         pairs: As from `find_pairs`.
@@ -51,7 +51,7 @@ class PairsSource:
         return tf.data.Dataset.range(self.num_examples)
 
     def shuffled(self, seed: int, epoch: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
-        """Returns all elements in an order that follows from seed and epoch."""
+        """Returns all elements in an order that depends only on seed and epoch."""
 
         def permutation(epoch):
             return np.random.default_rng((seed, int(epoch))).permutation(self.num_examples)
@@ -67,8 +67,8 @@ class PairsSource:
             first, size = first or pair.label_map, size or other
             if other != size:
                 raise ValueError(
-                    "Images of different sizes can share a batch only by padding, whose pixels "
-                    f"need an `ignore_class`. Received (width x height): {first} "
+                    "Images of one batch must have the same size, or an `ignore_class` for the "
+                    f"padding. Received (width x height): {first} "
                     f"{size[1]}x{size[0]}, {pair.label_map} {other[1]}x{other[0]}. Pass "
                     "`batch_size=1` (--batch-size 1) or an `ignore_class` (such as --ignore-class "
                     "255)."
@@ -76,7 +76,7 @@ class PairsSource:
 
 
 class DatasetSource:
-    """A dataset of {"image", "label_map"}; elements are (index, what `read` makes an example of).
+    """A dataset of {"image", "label_map"}. Elements are (index, element for `read`).
 
     Args:
         dataset: As from `load`.
@@ -113,9 +113,9 @@ class DatasetSource:
         return self._elements
 
     def shuffled(self, seed: int, epoch: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
-        """Returns all elements in an order that follows from seed and epoch."""
-        # Here, in the graph of one epoch, this sets the seed of that graph alone. `shuffle` mixes
-        # it into its own, and would otherwise take the user's global seed.
+        """Returns all elements in an order that depends only on seed and epoch."""
+        # In the graph of one epoch, this sets the seed of that graph only. `shuffle` combines it
+        # with its own seed, and would otherwise use the user's global seed.
         tf.random.set_seed(1)
         order_seed = tf.random.stateless_uniform((), (seed, epoch), None, None, tf.int64)
         return self._elements.shuffle(

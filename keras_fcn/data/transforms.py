@@ -1,20 +1,22 @@
-"""Pure functions that change an image and its label map together.
+"""Data augmentation: pure functions that change an image and its label map together.
 
 A transform is a function of (image, label_map, seed), all tensors: (height, width, 3), (height,
-width) and two integers. It returns the image and the label map. The seed alone decides, so that a
-pipeline can run transforms in any number of threads and repeat them after a restart. (Keras's
-preprocessing layers count their draws instead and take no seed per example: which example gets
-which draw depends on the threads.) `random_flip` is a transform; the other functions make one.
+width) and two integers. It returns the image and the label map. The result depends only on the
+arguments, so that a pipeline can run transforms in any number of threads and repeat them after a
+restart. (Keras's preprocessing layers keep a counter instead of a seed per example: which example
+gets which random numbers depends on the threads.) `random_flip` is a transform; the other functions
+make one.
 
-The label map only ever takes values from where they were, or `ignore_class`. Pixel centres lie at
-one half, in the image and in the label map, so that both stay in register.
+Label maps are never interpolated: a value is copied from the nearest pixel, or is `ignore_class`.
+Pixel centres lie at one half, in the image and in the label map, so that both stay aligned.
 """
 
-import numbers
 import operator
 from collections.abc import Callable
 
 import tensorflow as tf
+
+from keras_fcn.data.arguments import integer_of_at_least
 
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """Function of (image, label_map, seed) that returns (image, label_map)."""
@@ -23,12 +25,12 @@ Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tens
 def random_flip(
     image: tf.Tensor, label_map: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirrors image and label map left to right, or neither, with a probability of one half.
+    """Flips image and label map horizontally with a probability of one half.
 
     Args:
         image: Tensor (height, width, channels).
         label_map: Tensor (height, width).
-        seed: Two integers that alone decide; the same seed gives the same result.
+        seed: Two integers; the same seed gives the same result.
 
     Returns:
         (image, label_map), shapes and types unchanged.
@@ -44,12 +46,12 @@ def random_flip(
 def random_scale(minimum: float, maximum: float) -> Transform:
     """Makes a transform that resizes by a random factor, the same for height and width.
 
-    The image is resized bilinearly, and smoothed where it shrinks; the label map takes the nearest
-    pixel.
+    The image is resized with bilinear interpolation, antialiased if it shrinks; the label map with
+    nearest-neighbour interpolation.
 
     Args:
         minimum: Smallest factor, greater than 0.
-        maximum: Largest factor. All between the two are equally likely.
+        maximum: Largest factor. Factors are uniformly distributed between the two.
 
     Returns:
         A transform.
@@ -100,7 +102,7 @@ def resize_keeping_aspect(*, shorter: int | None = None, longer: int | None = No
             f"One of `shorter` and `longer` must be given. Received: {shorter=}, {longer=}."
         )
     name, length = ("longer", longer) if shorter is None else ("shorter", shorter)
-    length = _positive(name, length)
+    length = integer_of_at_least(name, length, 1)
 
     def resize(image, label_map, seed):
         size = tf.shape(label_map)
@@ -111,7 +113,7 @@ def resize_keeping_aspect(*, shorter: int | None = None, longer: int | None = No
 
 
 def random_crop(height: int, width: int, ignore_class: int) -> Transform:
-    """Makes a transform that cuts out a window at a random place.
+    """Makes a transform that crops a window at a random position.
 
     An image smaller than the window is padded at the bottom and at the right: the image with 0, the
     label map with `ignore_class`.
@@ -119,7 +121,7 @@ def random_crop(height: int, width: int, ignore_class: int) -> Transform:
     Args:
         height: Height of the window in pixels.
         width: Width of the window in pixels.
-        ignore_class: Class id of the pixels that neither training nor scores count.
+        ignore_class: Class id of the pixels that losses and metrics ignore.
 
     Returns:
         A transform.
@@ -133,7 +135,7 @@ def random_crop(height: int, width: int, ignore_class: int) -> Transform:
         >>> label_map.numpy().tolist()
         [[0, 0, 255], [0, 0, 255]]
     """
-    window = (_positive("height", height), _positive("width", width))
+    window = integer_of_at_least("height", height, 1), integer_of_at_least("width", width, 1)
     try:
         ignore_class = operator.index(ignore_class)
     except TypeError:
@@ -162,13 +164,13 @@ def random_crop(height: int, width: int, ignore_class: int) -> Transform:
 def photometric_jitter(
     brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.02
 ) -> Transform:
-    """Makes a transform that changes the colours of the image at random; the label map stays.
+    """Makes a transform that changes the colours of the image (colour jitter), not the label map.
 
     Args:
-        brightness: What is added, up or down, is at most this share of 255.
-        contrast: The distance of a pixel to the mean of its channel changes by at most this share.
-        saturation: Likewise the saturation of HSV.
-        hue: The hue of HSV moves by at most this share of the full circle, up to 0.5.
+        brightness: Largest shift of all values, up or down, as a fraction of 255.
+        contrast: Largest relative change of the distance of a pixel to the mean of its channel.
+        saturation: Largest relative change of the saturation in HSV.
+        hue: Largest shift of the hue in HSV, as a fraction of the full circle, up to 0.5.
 
     Returns:
         A transform for uint8 RGB images.
@@ -187,19 +189,13 @@ def photometric_jitter(
         changed = tf.cast(image, tf.float32) / 255 + draws[0]
         changed = tf.image.adjust_contrast(changed, 1 + draws[1])
         if saturation or hue:
-            # HSV knows no values outside of the unit interval.
+            # HSV is defined on the unit interval only.
             changed = tf.clip_by_value(changed, 0, 1)
             changed = tf.image.adjust_saturation(changed, 1 + draws[2])
             changed = tf.image.adjust_hue(changed, draws[3])
         return tf.saturate_cast(tf.round(changed * 255), image.dtype), label_map
 
     return jitter
-
-
-def _positive(name, value):
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value}.")
-    return int(value)
 
 
 def _scaled(size, factor):

@@ -1,4 +1,4 @@
-"""Datasets that can be shuffled and shared out before their examples are read."""
+"""Datasets that can be shuffled and sharded before their examples are read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import tensorflow as tf
 
 
 def read_later(elements: tf.data.Dataset, read: Callable[[Any], Any]) -> tf.data.Dataset:
-    """Returns the dataset of `read(element)`, which `parts` takes apart again.
+    """Returns the dataset of `read(element)`; `parts` returns both arguments again.
 
     Args:
-        elements: Dataset that takes little to make and to hold, such as numbers of files.
-        read: Function of an element to what costs: decoded images.
+        elements: Dataset that is cheap to make and to hold, such as indices of files.
+        read: Expensive function of an element, such as decoding images.
     """
     dataset = elements.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset.keras_fcn_parts = elements, read
@@ -21,5 +21,5 @@ def read_later(elements: tf.data.Dataset, read: Callable[[Any], Any]) -> tf.data
 
 
 def parts(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, Callable[[Any], Any]]:
-    """Returns (elements, read) of `read_later`; of another dataset, itself and the identity."""
+    """Returns (elements, read) of `read_later`; for other datasets, itself and the identity."""
     return getattr(dataset, "keras_fcn_parts", (dataset, lambda element: element))

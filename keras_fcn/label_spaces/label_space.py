@@ -3,6 +3,7 @@
 import dataclasses
 import numbers
 import operator
+from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,19 @@ def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     )
 
 
+def check_colour(colour: Sequence[int]) -> None:
+    """Checks one colour of a palette.
+
+    Raises:
+        ValueError: If it is not three integers from 0 to 255.
+    """
+    if len(colour) != 3 or not all(value in range(256) for value in colour):
+        raise ValueError(
+            "`palette` must hold colours of three integers from 0 to 255. "
+            f"Received: the colour {colour}."
+        )
+
+
 def _class_names(names):
     if isinstance(names, str) or len(names := tuple(names)) < 2:
         raise ValueError(
@@ -95,11 +109,7 @@ def _palette(palette, num_classes):
             f"{num_classes} class names."
         )
     for colour in palette:
-        if len(colour) != 3 or not all(value in range(256) for value in colour):
-            raise ValueError(
-                "`palette` must hold colours of three integers from 0 to 255. "
-                f"Received: the colour {colour}."
-            )
+        check_colour(colour)
     return tuple(tuple(int(value) for value in colour) for colour in palette)
 
 

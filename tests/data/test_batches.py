@@ -152,11 +152,14 @@ class TestBatches:
             ({"first_step": -1}, "`first_step` must be an integer of at least 0"),
             ({"shuffle_buffer": 0}, "`shuffle_buffer` must be an integer of at least 1"),
             ({"on_error": "ignore"}, "`on_error` must be one of"),
-            ({"shard": (2, 2)}, r"`shard` must be two integers \(index, count\)"),
+            ({"shard": (2, 2)}, r"`shard` must be two integers \(rank, world_size\)"),
             ({"shard": 2}, "`shard` must be two integers"),
-            ({"shard": (0, 31)}, "at least one example for each process"),
-            ({"shard": (0, 2), "on_error": "skip"}, "`on_error` must be 'raise' where processes"),
-            ({"drop_remainder": True, "batch_size": 31}, "`batch_size` must be at most .* for 30"),
+            ({"shard": (0, 31)}, "at least one example per shard"),
+            ({"shard": (0, 2), "on_error": "skip"}, "`on_error` must be 'raise' with more"),
+            (
+                {"drop_remainder": True, "batch_size": 31},
+                "`batch_size` must be at most .*, 30 examples",
+            ),
             ({"pad_to": 0}, "`pad_to` must be an integer of at least 1, a size"),
             ({"pad_to": (8, 8, 8)}, "`pad_to` must be an integer of at least 1, a size"),
             ({"pad_to": []}, "`pad_to` must be an integer of at least 1, a size"),
@@ -558,8 +561,8 @@ class TestCache:
         (tmp_path / "b.png").touch()
         pair = Pair(tmp_path / "a.png", tmp_path / "b.png")
         keep = {
-            "memory": reader._kept_in_memory,
-            "disk": lambda read: reader._kept_on_disk(read, tmp_path / "cache", ()),
+            "memory": reader._cached_in_memory,
+            "disk": lambda read: reader._cached_on_disk(read, tmp_path / "cache", ()),
         }[place](lambda pair: (np.zeros((2, 2, 3), "uint8"), label_map))
         for _ in range(2):
             result = keep(pair)[1]
@@ -612,7 +615,9 @@ class TestSkip:
             assert len(epoch(train(pairs, on_error="skip"))) == 30
 
     def test_a_dataset_is_skipped_where_it_is_read(self, pairs):
-        with pytest.raises(ValueError, match="must be given where the files are read"):
+        with pytest.raises(
+            ValueError, match="must be None and `on_error` 'raise' if `examples` is"
+        ):
             train(from_pairs(pairs), on_error="skip")
 
 

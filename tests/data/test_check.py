@@ -136,7 +136,7 @@ class TestMatchPairs:
         Image.new("RGB", (1, 1)).save(tmp_path / "images" / "city" / "a.jpg")
         pairs, problems = match_pairs(tmp_path / "images", tmp_path / "labels")
         assert pairs == []
-        assert "One name must stand for one image" in problems[0].message
+        assert "A name must have one image" in problems[0].message
 
 
 class TestFindSplits:

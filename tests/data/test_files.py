@@ -158,12 +158,12 @@ class TestSubfolders:
     def test_refuses_one_folder_inside_the_other(self, folders):
         images, _ = folders
         touch(images / "labels" / "0.png")
-        with pytest.raises(ValueError, match="must lie beside each other"):
+        with pytest.raises(ValueError, match="must not contain each other"):
             find_pairs(images, images / "labels", recursive=True)
 
     def test_a_folder_of_folders_points_to_recursive(self, tmp_path, folders):
         touch(tmp_path / "deep" / "oslo" / "0.png")
-        with pytest.raises(ValueError, match=r"no files beside subfolders.* recursive=True"):
+        with pytest.raises(ValueError, match=r"no files and subfolders.* recursive=True"):
             find_pairs(tmp_path / "deep", folders[1])
 
 

@@ -121,13 +121,13 @@ class TestErrors:
 
     @pytest.mark.parametrize("split", ["val", "train+val", "val[:3]", "seg11valid", ""])
     def test_an_unknown_split_is_answered_before_anything_is_built(self, split, tmp_path):
-        message = r"`split` must be made of the splits of camvid: train, validation, test\."
+        message = r"`split` must combine the splits of camvid: train, validation, test\."
         with pytest.raises(ValueError, match=message):
             load_named("camvid", split, data_dir=tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_split_that_was_absent_when_built_is_named(self, camvid, tmp_path):
-        message = r"camvid was built with in .*: train, validation\. The files of 'test' were absen"
+        message = r"camvid was built with in .*: train, validation\. Received: .*'test' were mis"
         with pytest.raises(ValueError, match=message):
             load_named("camvid", "test", data_dir=tmp_path, manual_dir=camvid)
 

@@ -89,7 +89,7 @@ class TestShares:
 
     @pytest.mark.parametrize("index", [0, 5])
     def test_more_processes_than_examples_are_refused_by_all(self, folder, camvid, index):
-        message = r"an example for each process\. Received: 5 examples, shard="
+        message = r"at most the number of examples\. Received: 5 examples, shard="
         with pytest.raises(ValueError, match=message):
             load(folder, shard=(index, 6))
         with pytest.raises(ValueError, match=message):
@@ -97,7 +97,9 @@ class TestShares:
 
     @pytest.mark.parametrize("shard", [(2, 2), (-1, 2), 2, (0, 0), ("0", "2"), "all", (0, 1, 2)])
     def test_other_values_are_refused_in_one_sentence(self, folder, shard):
-        message = r"^`shard` must be two integers \(index, count\) [^.]*, or 'auto'\. Received: \S"
+        message = (
+            r"^`shard` must be two integers \(rank, world_size\) [^.]*, or 'auto'\. Received: \S"
+        )
         for load_them in (
             lambda: load(folder, shard=shard),
             lambda: load("camvid", "train", shard=shard),

@@ -1,1 +1,1 @@
-"""TensorFlow Datasets builders of the data sets of the FCN papers, one folder each."""
+"""TensorFlow Datasets builders of the data sets of the FCN papers, one per folder."""

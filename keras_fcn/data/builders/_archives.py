@@ -1,7 +1,7 @@
-"""The archives of data sets: found among the user's files, or downloaded from where they are left.
+"""Archives of data sets: found among the user's files, or downloaded from one of several URLs.
 
-TFDS's own downloads know one address per file, ask a dead host ten times without a time limit,
-and check SHA-256 where the authors published MD5; unpacking is TFDS's.
+TFDS's own downloads support one URL per file, retry a dead host ten times without a timeout, and
+check SHA-256 although the authors published MD5. TFDS only unpacks the archives here.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ _EXTRACT_METHODS = {
     ".tgz": tfds.download.ExtractMethod.TAR_GZ,
     ".zip": tfds.download.ExtractMethod.ZIP,
 }
-# Folders around the data within an archive, "TrainVal/VOCdevkit/VOC2011" being the deepest.
+# Depth of the data in an archive; the deepest is "TrainVal/VOCdevkit/VOC2011".
 _DEEPEST = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """An archive, what is in it and where it is on the internet.
+    """An archive, its contents and its URLs.
 
     Args:
         name: Name of the file, ending in .tar, .tar.gz, .tgz or .zip.
         folder: Path of the data in the archive, such as "VOCdevkit/VOC2012".
-        contents: Paths in `folder` by which the data are recognized.
-        urls: Addresses of the archive, the official one first.
-        md5: Checksum of the archive, `None` where nobody published one.
+        contents: Paths in `folder` that identify the data.
+        urls: URLs of the archive, the official one first.
+        md5: Checksum of the archive, `None` if none was published.
     """
 
     name: str
@@ -50,35 +50,35 @@ class Archive:
 
     @property
     def suffix(self) -> str:
-        """The end of `name` that says how to unpack it."""
+        """The suffix of `name`, which determines how to unpack the archive."""
         return next(suffix for suffix in _EXTRACT_METHODS if self.name.endswith(suffix))
 
 
 def manual_instructions(*archives: Archive) -> str:
-    """Returns what TFDS shows as a builder's `MANUAL_DOWNLOAD_INSTRUCTIONS`."""
+    """Returns the `MANUAL_DOWNLOAD_INSTRUCTIONS` of a builder."""
     lines = (f"{archive.name}, or {archive.folder}/ from it" for archive in archives)
-    return "Nothing is downloaded that lies in manual_dir:\n" + "\n".join(lines)
+    return "These are not downloaded if they are in manual_dir:\n" + "\n".join(lines)
 
 
 def find_or_download(
     archives: Sequence[Archive], data_set: str, dl_manager: tfds.download.DownloadManager
 ) -> list[Path]:
-    """Finds the data of archives in `manual_dir`, or downloads what is not there.
+    """Finds the data of archives in `manual_dir`, or downloads what is missing.
 
-    In `manual_dir` an archive may lie as it is or unpacked. A download goes on to the next address
-    when one fails, or sends something else than the archive.
+    `manual_dir` may hold an archive packed or unpacked. If a URL fails or does not send the
+    archive, the next one is tried.
 
     Args:
-        archives: What is needed.
-        data_set: Name of the data set, which keeps apart archives of one name.
+        archives: The archives.
+        data_set: Name of the data set, to distinguish archives of the same name.
         dl_manager: TFDS's, of which `manual_dir`, `download_dir` and `extract` are used.
 
     Returns:
         For every archive the folder that holds its `contents`.
 
     Raises:
-        FileNotFoundError: If some archives can neither be found nor downloaded; says of each why
-            and where to put it.
+        FileNotFoundError: If archives can neither be found nor downloaded. The message gives the
+            reason for each and where to put it.
         ValueError: If an archive does not hold its `contents`.
     """
     manual_dir = _manual_dir(dl_manager)
@@ -92,7 +92,7 @@ def find_or_download(
             else:
                 path, reasons = _downloaded(archive, data_set, dl_manager)
             if path is None:
-                failures.append(_how_to_help(archive, manual_dir, reasons))
+                failures.append(_failure_with_remedy(archive, manual_dir, reasons))
                 continue
             folder = _unpacked(archive, path, dl_manager)
         folders.append(folder)
@@ -105,8 +105,10 @@ def _manual_dir(dl_manager):
     try:
         return _local(dl_manager.manual_dir)
     except AssertionError:
+        from keras_fcn.backends.keras_compat import manual_folder
+
         # TFDS raises for a folder that is missing or empty, but its path belongs in our message.
-        return _local(dl_manager._manual_dir or dl_manager.download_dir / "manual")
+        return _local(manual_folder(dl_manager) or dl_manager.download_dir / "manual")
 
 
 def _local(path):
@@ -128,7 +130,7 @@ def _holds(folder, contents):
 
 
 def _downloaded(archive, data_set, dl_manager):
-    """(path of the archive or None, {address: why it failed})."""
+    """Returns the path of the archive or None, and a dictionary from URL to its error."""
     target = _local(dl_manager.download_dir) / f"{data_set}.{archive.name}"
     reasons = {}
     if target.is_file():
@@ -169,8 +171,8 @@ def _warn_of_other_checksum(path, archive):
         md5 = hashlib.file_digest(stream, "md5").hexdigest()
     if md5 != archive.md5:
         warnings.warn(
-            f"{path} has the MD5 checksum {md5}, not the published {archive.md5}. It may be a "
-            "part of the archive or another one.",
+            f"{path} has the MD5 checksum {md5}, not the published {archive.md5}. It may be "
+            "incomplete or another archive.",
             stacklevel=4,
         )
 
@@ -178,7 +180,7 @@ def _warn_of_other_checksum(path, archive):
 def _unpacked(archive, path, dl_manager):
     root = _extracted(archive, path, dl_manager)
     if root.stat().st_ctime < path.stat().st_ctime:
-        # TFDS takes what it unpacked from another archive that was here under this name.
+        # TFDS reuses the contents of an older archive that had the same name.
         shutil.rmtree(root)
         root = _extracted(archive, path, dl_manager)
     folders = [root]
@@ -189,8 +191,8 @@ def _unpacked(archive, path, dl_manager):
         folders = [inner for folder in folders for inner in sorted(folder.iterdir())]
         folders = [folder for folder in folders if folder.is_dir()]
     raise ValueError(
-        f"{path} must hold {archive.folder}/ with {', '.join(archive.contents)}. What it does hold "
-        f"is in {root}. Put another archive in its place."
+        f"{path} must hold {archive.folder}/ with {', '.join(archive.contents)}. Received: the "
+        f"contents of {root}. Replace it with the right archive."
     )
 
 
@@ -199,11 +201,11 @@ def _extracted(archive, path, dl_manager):
     return _local(dl_manager.extract(tfds.download.Resource(path=path, extract_method=method)))
 
 
-def _how_to_help(archive, manual_dir, reasons):
+def _failure_with_remedy(archive, manual_dir, reasons):
     failed = "".join(f"\n  {url}: {reason}" for url, reason in reasons.items())
     return (
         f"{archive.name} could not be downloaded:{failed}\n"
-        f"Get it elsewhere and put it at {manual_dir / archive.name}, or unpack it there: its "
-        f"{archive.folder} with {', '.join(archive.contents)} must come to lie at "
-        f"{manual_dir / archive.folder}. `manual_dir` names another folder than {manual_dir}."
+        f"Download it elsewhere and save it as {manual_dir / archive.name}, or unpack it so that "
+        f"{archive.folder} with {', '.join(archive.contents)} is at "
+        f"{manual_dir / archive.folder}. Pass `manual_dir` to use another folder than {manual_dir}."
     )

@@ -1,4 +1,4 @@
-"""What the examples of every builder hold."""
+"""Features of the examples of every builder."""
 
 import tensorflow_datasets as tfds
 
@@ -12,7 +12,7 @@ def segmentation_features(image_format: str, **more) -> tfds.features.FeaturesDi
     """Returns the features `image`, `label_map` and `file_name`, and further ones.
 
     Args:
-        image_format: "jpeg" or "png": what the files of the images are, which are kept as they are.
+        image_format: "jpeg" or "png": the format of the image files, which are stored unchanged.
         **more: Further features by name.
     """
     return tfds.features.FeaturesDict(

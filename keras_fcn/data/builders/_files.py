@@ -1,4 +1,4 @@
-"""The files within the data sets: lists of images, MATLAB files and label maps."""
+"""Reads and checks the files of data sets: lists of images, MATLAB files and label maps."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_fcn.data.examples import check_same_size
+
 
 def read_names(path: Path) -> list[str]:
-    """Reads a list of image names, one a line.
+    """Reads a list of image names, one per line.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -18,21 +20,22 @@ def read_names(path: Path) -> list[str]:
 
 
 def check_files(paths: Iterable[Path], listed_in: str) -> None:
-    """Checks that files are there before the first one is read.
+    """Checks that files exist before the first one is read.
 
     Args:
         paths: The files.
-        listed_in: What says that they should be there, for the message.
+        listed_in: The list that names them, for the message.
 
     Raises:
-        FileNotFoundError: If some are not; names the first and counts them.
+        FileNotFoundError: If files are missing. The message names the first and counts them.
     """
     paths = list(paths)
     if missing := [path for path in paths if not path.is_file()]:
         raise FileNotFoundError(
-            f"{listed_in} names images whose files are not all there: {missing[0]} is missing"
-            + (f", and so are {len(missing) - 1} more" if len(missing) > 1 else "")
-            + f", of {len(paths)} files. Put a complete copy in its place."
+            f"{listed_in} must name existing files. Received: {len(paths)} files, of which "
+            f"{missing[0]} is missing"
+            + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + ". Replace the data with a complete copy."
         )
 
 
@@ -41,7 +44,7 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
 
     Args:
         path: A .mat file of version 7 or older.
-        *keys: Name of the variable, then of the field in it, if it is a struct.
+        *keys: Name of the variable, then of its field if it is a struct.
 
     Raises:
         ImportError: If SciPy is not installed.
@@ -51,13 +54,13 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
         import scipy.io
     except ImportError as error:
         raise ImportError(
-            "Reading MATLAB files needs SciPy: pip install 'keras-fcn[data]'"
+            "SciPy must be installed to read MATLAB files: pip install 'keras-fcn[data]'."
         ) from error
     try:
         value = scipy.io.loadmat(io.BytesIO(path.read_bytes()))
         for key in keys:
             value = value[key] if isinstance(value, dict) else value[key].item()
-    except Exception as error:  # SciPy's reader raises whatever a damaged file leads it to.
+    except Exception as error:  # SciPy raises errors of many classes for damaged files.
         raise ValueError(f"{path} must hold {'.'.join(keys)}: {error!r}.") from error
     return value
 
@@ -67,14 +70,14 @@ def to_label_map(values: np.ndarray, class_ids: Mapping[int, int], path: Path) -
 
     Args:
         values: (height, width), any numeric type.
-        class_ids: The class id, or 255 for void, of every value that may occur.
+        class_ids: Class id of every valid value, 255 for void.
         path: The file, for the message.
 
     Output shape:
         (height, width, 1), uint8.
 
     Raises:
-        ValueError: If there is another value.
+        ValueError: If `values` holds another value.
 
     Examples:
         >>> to_label_map(np.array([[0, 2]]), {0: 255, 1: 0, 2: 1}, "a.mat").tolist()
@@ -91,22 +94,18 @@ def to_label_map(values: np.ndarray, class_ids: Mapping[int, int], path: Path) -
 
 
 def check_size(image: Path, label_map: np.ndarray, path: Path) -> None:
-    """Checks that a label map is as large as its image, whose header alone is read.
+    """Checks that a label map has the size of its image, of which only the header is read.
 
     Raises:
-        ValueError: If it is not; names both files.
+        ValueError: As `check_same_size`.
     """
     with Image.open(image) as opened:
         width, height = opened.size
-    if label_map.shape[:2] != (height, width):
-        raise ValueError(
-            "An image and its label map must have the same size. Received (width x height): "
-            f"{image} {width}x{height}, {path} {label_map.shape[1]}x{label_map.shape[0]}."
-        )
+    check_same_size(image, (height, width), path, label_map.shape[:2])
 
 
 def shifted_class_ids(num_classes: int) -> dict[int, int]:
-    """Class ids of files in which 0 is void and 1 the first class.
+    """Returns the class ids of files in which 0 is void and 1 the first class.
 
     Examples:
         >>> shifted_class_ids(2)

@@ -137,9 +137,9 @@ class TestDownload:
         assert lines[3].startswith(f"  {urls[2]}: <urlopen error [Errno 111] Connection refused>")
         manual = tmp_path / "manual"
         assert lines[4] == (
-            f"Get it elsewhere and put it at {manual}/voc.tar, or unpack it there: its "
-            f"VOCdevkit/VOC2012 with JPEGImages, lists/train.txt must come to lie at "
-            f"{manual}/VOCdevkit/VOC2012. `manual_dir` names another folder than {manual}."
+            f"Download it elsewhere and save it as {manual}/voc.tar, or unpack it so that "
+            f"VOCdevkit/VOC2012 with JPEGImages, lists/train.txt is at "
+            f"{manual}/VOCdevkit/VOC2012. Pass `manual_dir` to use another folder than {manual}."
         )
 
     def test_the_error_names_every_archive_that_is_missing(self, manager):

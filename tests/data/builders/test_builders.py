@@ -270,7 +270,9 @@ class TestVocLabels:
     def test_a_listed_image_that_is_not_there_is_named(self, tmp_path, manual):
         missing = manual / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000039.png"
         missing.unlink()
-        message = f"2012's split train names images .*: {missing} is missing, of 4 files"
+        message = (
+            f"2012's split train must name existing files.*: 4 files, of which {missing} is missing"
+        )
         with pytest.raises(FileNotFoundError, match=message):
             self.build(tmp_path, "2012")
 
@@ -302,7 +304,7 @@ class TestVocLabels:
         for name in ("VOC_2012", "SBD"):
             nowhere = dataclasses.replace(getattr(module, name), urls=("http://127.0.0.1:1/x",))
             monkeypatch.setattr(module, name, nowhere)
-        message = r"(?s)put it at \S+/VOCtrainval_11-May-2012\.tar.*put it at \S+/benchmark\.tgz"
+        message = r"(?s)save it as \S+/VOCtrainval_11-May-2012\.tar.*save it as \S+/benchmark\.tgz"
         with pytest.raises(FileNotFoundError, match=message):
             build("voc_segmentation", tmp_path / "built", tmp_path / "no", "2012_sbd")
 

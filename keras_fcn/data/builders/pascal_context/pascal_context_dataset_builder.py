@@ -30,11 +30,11 @@ CONTEXT = Archive(
         "https://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
         "https://roozbehm.info/pascal-context/trainval.tar.gz",
     ),
-    # Nobody published one.
+    # No checksum was published.
     md5=None,
 )
 
-# The benchmark's names of three classes -> theirs among the annotators' 459.
+# The benchmark's names of three classes -> the annotators' names among their 459 classes.
 _RENAMED = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 
 
@@ -73,7 +73,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _class_ids():
-    """{class id among the annotators' 459: class id of the benchmark, 0 for all else}."""
+    """Returns a dictionary from the annotators' 459 class ids to the benchmark's; others are 0."""
     names, benchmark = _read_classes("classes-400.txt"), _read_classes("classes-59.txt")
     # The two lists write "potted plant" with and without the space.
     by_name = {name.replace(" ", ""): class_id for class_id, name in names.items()}

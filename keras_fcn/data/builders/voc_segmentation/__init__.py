@@ -1,1 +1,1 @@
-"""PASCAL VOC 2011 and 2012 with label maps, alone and with SBD's."""
+"""PASCAL VOC 2011 and 2012 with label maps, alone and with those of SBD."""

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2011 and 2012 with label maps, alone and with SBD's."""
+"""PASCAL VOC 2011 and 2012 with label maps, alone and with those of SBD."""
 
 import dataclasses
 from pathlib import Path
@@ -57,7 +57,7 @@ _VOC_CLASS_IDS = {**_SBD_CLASS_IDS, 255: 255}
 
 @dataclasses.dataclass(frozen=True)
 class _Example:
-    """A name, the file of its image and the .png of VOC or .mat of SBD that labels it."""
+    """A name, the image file, and the label map file: a .png of VOC or a .mat of SBD."""
 
     name: str
     image: Path
@@ -79,13 +79,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
         tfds.core.BuilderConfig(
             name="2012_sbd",
-            description="All 8,498 training images of SBD, as the FCN papers train on; they are "
-            "to be evaluated on seg11valid, which holds none of them.",
+            description="All 8,498 training images of SBD, as in the FCN papers; to be evaluated "
+            "on seg11valid, which is disjoint.",
         ),
         tfds.core.BuilderConfig(
             name="2012_aug",
-            description="VOC 2012's training images and all of SBD less VOC 2012's validation "
-            "images: 10,582 to train on.",
+            description="VOC 2012's training images and all of SBD without VOC 2012's validation "
+            "images: 10,582 training images.",
         ),
     ]
 
@@ -144,7 +144,7 @@ def _with_sbd(voc, sbd):
 def _augmented(voc, sbd):
     own, validation = _voc_names(voc, "train"), _voc_names(voc, "val")
     sbds = {*read_names(sbd / "train.txt"), *read_names(sbd / "val.txt")}
-    # VOC's own label maps are finer and mark the void border, which SBD's do not.
+    # VOC's label maps are preferred: they are finer and, unlike SBD's, mark the void border.
     others = sorted(sbds - set(own) - set(validation))
     return {
         "train": _voc_examples(voc, own) + _sbd_examples(sbd, others),
