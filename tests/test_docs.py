@@ -10,6 +10,8 @@ import keras
 import pytest
 
 import keras_fcn
+from keras_fcn.training import Recipe
+from keras_fcn.training.settings import as_table
 
 pytestmark = pytest.mark.any_backend
 
@@ -112,6 +114,12 @@ def test_the_code_of_a_guide_runs(guide, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert blocks
     exec(compile("\n".join(blocks), f"{guide}.md", "exec"), {})
+
+
+def test_the_guide_has_the_table_of_all_settings():
+    """Write it again with `print(as_table(Recipe))`."""
+    page = (API.parent / "guides" / "recipes.md").read_text()
+    assert as_table(Recipe) in page
 
 
 def test_every_example_states_a_learning_rate():

@@ -14,6 +14,7 @@ PACKAGE = Path(keras_fcn.__file__).parent
 
 # Each room may import only what stands to its left.
 ROOMS = (
+    "spec",
     "io",
     "label_spaces",
     "distribution",

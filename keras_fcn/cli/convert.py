@@ -3,6 +3,7 @@
 import argparse
 
 from keras_fcn.cli import options as shared
+from keras_fcn.spec import AT_ONCE_SKIP_SCALES
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -13,8 +14,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument("source", metavar="SRC", help=".caffemodel, .pth, .npz or a Keras file")
     parser.add_argument("target", metavar="DST", help=".weights.h5 or .keras, which is made")
     shared.add_label_space(parser)
-    shared.add_model(parser)
-    parser.set_defaults(model="fcn8s", padding="paper", fc_units=4096)
+    for name in ("model", "padding", "fc_units"):
+        shared.add_setting(parser, name)
     shared.add_at_once(parser, "SRC")
     parser.add_argument(
         "--mean",
@@ -28,8 +29,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes a weight file in Keras's format."""
     from keras_fcn.models.convert import convert
-    from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
-    from keras_fcn.training.recipe import MODELS
+    from keras_fcn.training.objective import MODELS
 
     label_space = shared.label_space(options)
     model = MODELS[options.model](

@@ -35,7 +35,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def _add_folders(parser):
     parser.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
     shared.add_label_space(parser)
-    shared.add_palette(parser)
+    shared.add_setting(parser, "palette")
 
 
 def run_check(options: argparse.Namespace) -> int:

@@ -18,10 +18,12 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument(
         "data", nargs="?", metavar="DATA", help="name of a data set; instead of the two folders"
     )
-    shared.add_data(parser)
-    shared.add_palette(parser)
+    shared.add_setting(parser, "images", help="folder of images, instead of DATA")
+    shared.add_setting(parser, "labels")
+    shared.add_setting(parser, "palette")
     parser.add_argument("--split", default="validation", help="split of DATA")
-    shared.add_places(parser)
+    shared.add_setting(parser, "data_dir")
+    shared.add_setting(parser, "manual_dir")
     parser.add_argument(
         "--trimap", type=int, metavar="N", help="score the pixels within N of a boundary, too"
     )

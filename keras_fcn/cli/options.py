@@ -1,11 +1,13 @@
 """Options that several commands share, and what they stand for."""
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any
 
 from keras_fcn import label_spaces
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.training.recipe import SETTINGS
 
 Subparsers = Any  # argparse has no public name for what `add_subparsers` returns.
 
@@ -13,9 +15,7 @@ MODEL_HELP = (
     "folder written by train, a .keras, .caffemodel, .pth or .npz file, pascal_voc or "
     "pascal_voc_atonce"
 )
-LABEL_SPACES = sorted(
-    name.lower() for name, space in vars(label_spaces).items() if isinstance(space, LabelSpace)
-)
+_METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
 def add_command(
@@ -40,46 +40,36 @@ def add_at_once(parser: argparse.ArgumentParser, subject: str) -> None:
     )
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Adds --images and --labels."""
-    parser.add_argument("--images", metavar="DIR")
-    parser.add_argument("--labels", metavar="DIR", help="label maps, same names")
+def add_setting(parser: argparse.ArgumentParser, name: str, **changes: Any) -> None:
+    """Adds the option of a setting of `Recipe` as it is declared, but for some `changes`."""
+    declared = SETTINGS[name]
+    arguments = {"default": declared.default, "help": _as_text(declared.help)}
+    if declared.item_type is bool:
+        arguments["action"] = argparse.BooleanOptionalAction
+    else:
+        arguments |= {"type": declared.item_type, "choices": declared.choices}
+        if declared.choices is None:
+            kind = "DIR" if declared.is_folder else _METAVARS[declared.item_type]
+            arguments["metavar"] = declared.metavar or kind
+    if declared.is_tuple:
+        arguments["nargs"] = declared.length or "+"
+    parser.add_argument(declared.option_name, **(arguments | changes))
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
-    """Adds --data-dir and --manual-dir of a data set by name."""
-    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps data sets")
-    parser.add_argument(
-        "--manual-dir", metavar="DIR", help="where files of the data set lie already"
-    )
+def _as_text(phrase):
+    """Returns a declared help as argparse prints it, with options in place of settings."""
 
+    def shown(name):
+        declared = SETTINGS.get(name[1])
+        return declared.option_name if declared is not None and declared.option else name[1]
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds --model, --padding and --fc-units."""
-    parser.add_argument("--model", choices=["fcn32s", "fcn16s", "fcn8s"])
-    parser.add_argument("--padding", choices=["paper", "same"])
-    parser.add_argument("--fc-units", type=int, metavar="N")
+    return re.sub("`([^`]*)`", shown, phrase).replace("%", "%%")
 
 
 def add_label_space(parser: argparse.ArgumentParser) -> None:
-    """Adds --num-classes, --ignore-class and --label-space."""
-    parser.add_argument("--num-classes", type=int, metavar="N")
-    parser.add_argument("--ignore-class", type=int, metavar="ID", help="label that does not count")
-    parser.add_argument(
-        "--label-space",
-        metavar="NAME",
-        help=f"{', '.join(LABEL_SPACES)}, or a .toml or .json file; instead of both above",
-    )
-
-
-def add_palette(parser: argparse.ArgumentParser, default: bool | str = False) -> None:
-    """Adds --palette."""
-    parser.add_argument(
-        "--palette",
-        action="store_true",
-        default=default,
-        help="label maps are coded in the label space's colours, not in class ids",
-    )
+    """Adds --label-space, --num-classes and --ignore-class."""
+    for name in ("label_space", "num_classes", "ignore_class"):
+        add_setting(parser, name)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -89,16 +79,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_views(parser: argparse.ArgumentParser) -> None:
     """Adds the options of test-time augmentation."""
-    parser.add_argument(
-        "--scales",
-        type=float,
-        nargs="+",
-        metavar="FACTOR",
-        help="average predictions over resized images; default: as the run's recipe, or 1",
-    )
-    parser.add_argument(
-        "--flip", action=argparse.BooleanOptionalAction, help="average with the mirrored images"
-    )
+    for name in ("test_scales", "test_flip"):
+        help_text = f"{_as_text(SETTINGS[name].help)}; default: as in the run's recipe"
+        add_setting(parser, name, default=None, help=help_text)
 
 
 def label_space(options: argparse.Namespace) -> LabelSpace:
@@ -117,6 +100,6 @@ def views(options: argparse.Namespace) -> dict[str, Any]:
 
     scales, flip = final_views(options.model)
     return {
-        "scales": scales if options.scales is None else tuple(options.scales),
-        "flip": flip if options.flip is None else options.flip,
+        "scales": scales if options.test_scales is None else tuple(options.test_scales),
+        "flip": flip if options.test_flip is None else options.test_flip,
     }

@@ -23,7 +23,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         metavar="MODEL",
         help=f"some of {', '.join(_MODELS)}; default: all",
     )
-    shared.add_places(parser)
+    shared.add_setting(parser, "data_dir")
+    shared.add_setting(parser, "manual_dir")
     shared.add_json(parser)
 
 

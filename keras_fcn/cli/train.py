@@ -3,22 +3,15 @@
 import argparse
 import os
 import tomllib
+import typing
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli.scores import print_scores
+from keras_fcn.training.recipe import SETTINGS, replace
+from keras_fcn.training.recipes import RECIPES, find_recipe
 
-RECIPES = (
-    *("camvid_fcn8s", "folder", "modern_voc_fcn8s", "paper_pascal_context", "paper_sift_flow"),
-    *("paper_voc", "paper_voc_fcn16s", "paper_voc_fcn32s", "paper_voc_fcn8s"),
-    *("paper_voc_fcn8s_atonce", "pets_fcn8s"),
-)
-# Settings of a recipe that have an option of their own; the others are set by --set.
-SETTINGS = (
-    *("data_dir", "manual_dir", "images", "labels", "val_images", "val_labels", "label_space"),
-    *("palette", "num_classes", "ignore_class", "model", "weights", "padding", "fc_units"),
-    *("precision", "epochs", "batch_size", "learning_rate", "weight_decay", "seed", "scale"),
-    *("crop", "jitter"),
-)
+if typing.TYPE_CHECKING:
+    from keras_fcn.training.run import Run
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -28,17 +21,14 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "train",
         run,
         help="train by a recipe, or on folders of images and label maps",
-        # What is not given is as the recipe says.
-        argument_default=argparse.SUPPRESS,
     )
     parser.add_argument(
         "recipe",
         nargs="?",
-        default=None,
         metavar="RECIPE",
         help=f"{', '.join(RECIPES)}, or the config.toml of a run; default: folder",
     )
-    parser.add_argument("--out", default=None, metavar="RUN", help="folder that is made")
+    parser.add_argument("--out", metavar="RUN", help="folder that is made")
     parser.add_argument(
         "--set",
         action="append",
@@ -49,67 +39,40 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument(
         "--from",
         dest="start",
-        default=None,
         metavar="RUN",
-        help="go on from the best model of another run",
+        help="start from the best model of another run",
     )
-    parser.add_argument("--resume", default=None, metavar="RUN", help="go on with a run")
+    parser.add_argument("--resume", metavar="RUN", help="resume a run")
     parser.add_argument(
         "--checkpoint-every",
         type=int,
-        default=None,
         metavar="STEPS",
         help="write a checkpoint within an epoch, too",
     )
     parser.add_argument(
         "--devices",
-        default=None,
         metavar="DEVICES",
-        help="share each batch among all, or among some, such as cuda:0,cuda:1; default: one",
+        help="split each batch over all devices, or over some, such as cuda:0,cuda:1; default: one",
     )
     parser.add_argument(
         "--gradients",
         choices=["bfloat16"],
-        default=None,
-        help="send gradients among the devices at half the size, rounded; default: as they are",
+        help="all-reduce gradients at half the size, rounded; default: in their own dtype",
     )
     parser.add_argument(
         "--keep-state",
         action="store_true",
-        default=False,
         help="keep the last checkpoint, last.npz, after the run is finished",
     )
     parser.add_argument(
         "--or-resume",
         action="store_true",
-        default=False,
-        help="go on with RUN if it exists, as after a restart",
+        help="resume RUN if it exists, as after a restart",
     )
-    shared.add_data(parser)
-    parser.add_argument("--val-images", metavar="DIR", help="images to validate on")
-    parser.add_argument("--val-labels", metavar="DIR", help="their label maps")
-    shared.add_places(parser)
-    shared.add_label_space(parser)
-    shared.add_palette(parser, default=argparse.SUPPRESS)
-    shared.add_model(parser)
-    parser.add_argument(
-        "--weights", metavar="WEIGHTS", help="imagenet, pascal_voc or a file; default: random"
-    )
-    parser.add_argument("--precision", choices=["float32", "mixed_bfloat16", "mixed_float16"])
-    parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--batch-size", type=int, metavar="N")
-    parser.add_argument("--learning-rate", type=float, metavar="RATE")
-    parser.add_argument("--weight-decay", type=float, metavar="DECAY")
-    parser.add_argument("--seed", type=int, metavar="N")
-    parser.add_argument(
-        "--scale", type=float, nargs=2, metavar=("MIN", "MAX"), help="resize at random"
-    )
-    parser.add_argument(
-        "--crop", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="cut out a random window"
-    )
-    parser.add_argument(
-        "--jitter", action=argparse.BooleanOptionalAction, help="change colours at random"
-    )
+    for name, declared in SETTINGS.items():
+        if declared.option:
+            # An option that is not given leaves the recipe's value.
+            shared.add_setting(parser, name, default=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -142,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
             trained = trainer.resume(options.out, **every)
         else:
             trained = trainer.train(recipe, options.out, name=name, start=options.start, **every)
-    if processes.index() > 0:
+    if processes.rank() > 0:
         return
     for stage in trained.runs():
         print_best_epoch(stage)
@@ -166,8 +129,6 @@ def _settings(options):
 
 
 def _recipe(name, changes):
-    from keras_fcn.training.recipe import replace
-    from keras_fcn.training.recipes import find_recipe
     from keras_fcn.training.run import read_config
 
     if name.endswith(".toml"):
@@ -177,7 +138,8 @@ def _recipe(name, changes):
     return name, replace(recipe, **changes)
 
 
-def print_best_epoch(run):
+def print_best_epoch(run: "Run") -> None:
+    """Prints the scores of the epoch with the best mean IoU, if the run was validated."""
     history = [row for row in run.history() if row.get("val_mean_iou") is not None]
     if not history:
         return

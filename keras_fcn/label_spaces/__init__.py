@@ -1,7 +1,7 @@
 """What the class ids of a label map mean: names, colours and the class that is left out."""
 
 from keras_fcn.label_spaces.ade20k import ADE20K
-from keras_fcn.label_spaces.choose import choose
+from keras_fcn.label_spaces.choose import NAMES, choose
 from keras_fcn.label_spaces.files import from_file
 from keras_fcn.label_spaces.known import (
     CAMVID,
@@ -19,6 +19,7 @@ __all__ = [
     "ADE20K",
     "CAMVID",
     "CITYSCAPES",
+    "NAMES",
     "NYUDV2_40",
     "OXFORD_IIIT_PET",
     "PASCAL_CONTEXT",

@@ -8,6 +8,8 @@ from keras_fcn.label_spaces.label_space import LabelSpace, generic
 _KNOWN = {
     name.lower(): space for name, space in vars(known).items() if isinstance(space, LabelSpace)
 } | {"ade20k": ADE20K}
+NAMES = tuple(sorted(_KNOWN))
+"""Names of the label spaces of the package."""
 
 
 def choose(
@@ -46,7 +48,7 @@ def choose(
         return _KNOWN[label_space]
     if not label_space.endswith((".toml", ".json")):
         raise ValueError(
-            f"`label_space` (--label-space) must be one of {', '.join(sorted(_KNOWN))}, or a .toml "
+            f"`label_space` (--label-space) must be one of {', '.join(NAMES)}, or a .toml "
             f"or .json file. Received: {label_space}."
         )
     return from_file(label_space)

@@ -18,10 +18,8 @@ from keras_fcn.models.any_size import AnySizeTrainer
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.exports import export_arguments
-from keras_fcn.models.vgg16 import VGG16_FILTERS, vgg16_trunk
-
-AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
-"""`skip_scales` of FCN-8s trained all at once instead of in three stages."""
+from keras_fcn.models.vgg16 import vgg16_trunk
+from keras_fcn.spec import VGG16_FILTERS
 
 
 class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):

@@ -5,8 +5,8 @@ import os
 import numpy as np
 
 from keras_fcn.label_spaces import PASCAL_VOC
-from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES, FCN, FCN8s, FCN16s, FCN32s
-from keras_fcn.models.vgg16 import VGG16_FILTERS
+from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
+from keras_fcn.spec import AT_ONCE_SKIP_SCALES, VGG16_FILTERS
 from keras_fcn.weights.load import PAPER_SUFFIXES, open_file
 
 

@@ -66,7 +66,7 @@ def check_prediction_memory(
         f"A prediction must fit in the free memory. Received: {num_images} image(s) of "
         f"{height}x{width} pixels at scale {scale:g}, which need about {needed / 2**30:.1f} GiB, "
         f"of which {free / 2**30:.1f} GiB are free. Resize the image, cut it into parts, or "
-        "predict at scales below 1 (`scales`, or --scales on the command line)."
+        "predict at scales below 1 (`scales`, or --test-scales on the command line)."
     )
 
 

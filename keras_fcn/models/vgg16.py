@@ -8,8 +8,6 @@ from keras import layers
 from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D, VGGMaxPooling2D
 from keras_fcn.models.alignment import VGG16_CONVOLUTIONS
 
-VGG16_FILTERS = (64, 128, 256, 512, 512)
-"""Outputs of the convolutions of each block."""
 # The blocks behind which the border is no longer computed apart: in block 4 the image's influence
 # reaches almost to the outer edge.
 _BLOCKS_WITHOUT_BORDER = 3

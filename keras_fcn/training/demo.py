@@ -10,7 +10,7 @@ from keras_fcn.data.drawn_shapes import SHAPES, draw_shapes
 from keras_fcn.inference import predict_label_maps
 from keras_fcn.metrics import confusion_matrix
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
-from keras_fcn.models.vgg16 import VGG16_FILTERS
+from keras_fcn.spec import VGG16_FILTERS
 from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.visualization import colorize, picture_row, stack_pictures

@@ -19,9 +19,9 @@ from keras_fcn.training.first_words import (
     warn_of_slow_precision,
 )
 from keras_fcn.training.moving_average import MovingAverage
-from keras_fcn.training.objective import build_model, compiled, learning_rate, loss_of
+from keras_fcn.training.objective import MODELS, build_model, compiled, learning_rate, loss_of
 from keras_fcn.training.progress import duration, progress_bar, say
-from keras_fcn.training.recipe import MODELS, PATHS, as_settings
+from keras_fcn.training.recipe import PATHS, as_settings
 from keras_fcn.training.run import copy_of, drawing_errors_warn
 from keras_fcn.training.splits import check_files, open_splits
 

@@ -5,10 +5,11 @@ import keras
 from keras_fcn import losses
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.deep_supervision import with_coarser_heads
-from keras_fcn.models.fcn import FCN
+from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
 from keras_fcn.training.optimizer import CoupledSGD
-from keras_fcn.training.recipe import MODELS, Recipe
+from keras_fcn.training.recipe import Recipe
 
+MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s}
 _REGION_LOSSES = {"dice": losses.Dice, "lovasz_softmax": losses.LovaszSoftmax}
 
 

@@ -1,207 +1,248 @@
-"""What a training run is made of: recipes, and what of them is written and read."""
+"""A recipe is everything that a training run is made of; its settings are declared here, once."""
 
 import dataclasses
 import difflib
 import math
-import numbers
 import os
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
-from keras_fcn.models.vgg16 import VGG16_FILTERS
+from keras_fcn.label_spaces import NAMES
+from keras_fcn.spec import MODEL_NAMES, VGG16_FILTERS
+from keras_fcn.training.settings import Setting, as_arguments, setting, settings_of
 
-MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s}
-_CHOICES = {
-    "model": tuple(MODELS),
-    "padding": ("paper", "same"),
-    "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
-    "freeze": (None, "backbone", "block1", "block2", "block3", "block4", "block5"),
-    "loss": ("cross_entropy", "focal"),
-    "region_loss": (None, "dice", "lovasz_softmax"),
-    "class_weights": (None, "median_frequency"),
-    "normalization": ("valid_pixels", "sum"),
-    "optimizer": ("adamw", "coupled_sgd"),
-    "schedule": ("constant", "cosine"),
-}
-_COUNTS = ("fc_units", "batch_size", "accumulate", "epochs", "steps", "validate_every")
-PATHS = ("data_dir", "manual_dir", "images", "labels", "val_images", "val_labels")
-# Rates below this learn nothing of a mean over pixels: the paper's are 1e-10 to 1e-14.
-_LEAST_RATE_OF_A_MEAN = 1e-8
+# Rates below this train nothing with a mean over pixels: the paper's are 1e-10 to 1e-14.
+_SMALLEST_RATE_OF_A_MEAN = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training run: its data, its model, how it learns, and how it is scored.
-
-    Args:
-        data: Name of a data set, see `keras_fcn.data.load_named`; `None` for the folders below.
-        train_split: Split of `data` to learn from.
-        val_split: Split of `data` to validate on; `None` to go without.
-        data_dir: Where TFDS keeps `data`.
-        manual_dir: Where files of `data` lie that you fetched yourself.
-        images: Folder of images to learn from, instead of `data`.
-        labels: Folder of their label maps.
-        val_images: Folder of images to validate on, or `None`.
-        val_labels: Folder of their label maps.
-        label_space: Name of a label space, such as `"camvid"`, or a .toml or .json file; for
-            folders. (`data` brings its own.)
-        num_classes: Number of classes; for folders, instead of `label_space`.
-        ignore_class: Class id of pixels to leave out; with `num_classes`.
-        palette: Whether label maps hold the colours of `label_space`, see
-            `keras_fcn.data.examples.read_label_map`; for folders.
-        model: `"fcn32s"`, `"fcn16s"` or `"fcn8s"`.
-        weights: What to start from, as in the models: `None`, a name such as `"imagenet"`, a file.
-        padding: As in the models.
-        filters: As in the models.
-        fc_units: As in the models.
-        dropout_rate: As in the models.
-        skip_scales: As in the models.
-        mean: As in the models: (blue, green, red), or `None`.
-        trainable_upsampling: As in the models.
-        freeze: `"backbone"` trains the score layers alone; `"block2"` freezes the convolutions up
-            to the second block; `None` trains everything.
-        deep_supervision: Weight of the loss of each coarser head, see
-            `keras_fcn.models.deep_supervision`; 0 for none.
-        precision: dtype policy: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
-        loss: `"cross_entropy"` or `"focal"`.
-        region_loss: `"dice"` or `"lovasz_softmax"`, which is added; `None` for neither.
-        region_loss_weight: Weight of the `region_loss`.
-        class_weights: `"median_frequency"` weights the pixels of `loss` by class; `None` does not.
-        class_weights_power: Power of these weights: 0.5 brings them half the way to 1.
-        normalization: What the loss of a batch is: `"valid_pixels"`, the mean over the pixels that
-            count; or `"sum"`, over all of them, as in the paper.
-        optimizer: `"adamw"`, or `"coupled_sgd"` with the paper's multipliers of biases.
-        learning_rate: Its peak.
-        momentum: Of `"coupled_sgd"`.
-        weight_decay: Of the kernels; biases do not decay.
-        schedule: `"constant"`, or `"cosine"` that ends at 0.
-        warmup: Share of all steps during which the rate rises linearly to its peak.
-        ema: Decay per step of a moving average of the weights, which is what is validated and
-            kept; `None` for none.
-        batch_size: Images per step.
-        accumulate: Steps whose gradients make one update.
-        epochs: Passes over the training images; `None` if `steps` says when to stop.
-        steps: Batches to learn from.
-        flip: Whether half of the images are mirrored.
-        scale: Smallest and largest factor of a random resizing, or `None`.
-        crop: Height and width of a random window, or `None` for whole images. Smaller images are
-            padded with pixels that do not count.
-        jitter: Whether colours change at random.
-        validate_every: Epochs between two validations; the last epoch always validates.
-        test_scales: Factors of the resized images over which final predictions are averaged.
-        test_flip: Whether they are averaged with those of mirrored images, too.
-        seed: Of initial values, order, transforms and dropout.
+    """A training run: its data, its model, how it is trained, and how it is scored.
 
     Raises:
-        ValueError: If a setting is not as described, or two do not go together.
+        ValueError: If a setting is not valid, or two settings contradict each other.
     """
 
-    data: str | None = None
-    train_split: str = "train"
-    val_split: str | None = "validation"
-    data_dir: str | None = None
-    manual_dir: str | None = None
-    images: str | None = None
-    labels: str | None = None
-    val_images: str | None = None
-    val_labels: str | None = None
-    label_space: str | None = None
-    num_classes: int | None = None
-    ignore_class: int | None = None
-    palette: bool = False
-    model: str = "fcn8s"
-    weights: str | None = None
-    padding: str = "paper"
-    filters: tuple[int, int, int, int, int] = VGG16_FILTERS
-    fc_units: int = 4096
-    dropout_rate: float = 0.5
-    skip_scales: tuple[float, float] | None = None
-    mean: tuple[float, float, float] | None = None
-    trainable_upsampling: bool = False
-    freeze: str | None = None
-    deep_supervision: float = 0.0
-    precision: str = "float32"
-    loss: str = "cross_entropy"
-    region_loss: str | None = None
-    region_loss_weight: float = 1.0
-    class_weights: str | None = None
-    class_weights_power: float = 1.0
-    normalization: str = "valid_pixels"
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-4
-    momentum: float = 0.99
-    weight_decay: float = 1e-4
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    ema: float | None = None
-    batch_size: int = 1
-    accumulate: int = 1
-    epochs: int | None = 10
-    steps: int | None = None
-    flip: bool = True
-    scale: tuple[float, float] | None = None
-    crop: tuple[int, int] | None = None
-    jitter: bool = False
-    validate_every: int = 1
-    test_scales: tuple[float, ...] = (1.0,)
-    test_flip: bool = False
-    seed: int = 0
+    data: str | None = setting(
+        None,
+        help="name of a data set, see `keras_fcn.data.load_named`; none for folders of files, "
+        "whose classes are `label_space` or `num_classes`",
+    )
+    train_split: str = setting("train", help="split of `data` to train on")
+    val_split: str | None = setting(
+        "validation", help="split of `data` to validate on; none for no validation"
+    )
+    data_dir: str | None = setting(
+        None, help="folder in which TFDS keeps data sets", is_folder=True, option=True
+    )
+    manual_dir: str | None = setting(
+        None,
+        help="folder of the files of `data` that you downloaded yourself",
+        is_folder=True,
+        option=True,
+    )
+    images: str | None = setting(
+        None, help="folder of training images, instead of `data`", is_folder=True, option=True
+    )
+    labels: str | None = setting(
+        None, help="folder of their label maps, of the same names", is_folder=True, option=True
+    )
+    val_images: str | None = setting(
+        None, help="folder of validation images", is_folder=True, option=True
+    )
+    val_labels: str | None = setting(
+        None, help="folder of their label maps", is_folder=True, option=True
+    )
+    label_space: str | None = setting(
+        None,
+        help=f"name of a label space ({', '.join(NAMES)}), or a .toml or .json file",
+        option=True,
+        metavar="NAME",
+    )
+    num_classes: int | None = setting(
+        None,
+        help="number of classes, instead of `label_space`",
+        minimum=2,
+        option=True,
+    )
+    ignore_class: int | None = setting(
+        None,
+        help="class id of ignored pixels, with `num_classes`",
+        option=True,
+        metavar="ID",
+    )
+    palette: bool = setting(
+        False,
+        help="whether label maps hold the colours of `label_space` instead of class ids",
+        option=True,
+    )
+    model: str = setting("fcn8s", help="the network", choices=MODEL_NAMES, option=True)
+    weights: str | None = setting(
+        None,
+        help="initial weights: `imagenet`, `pascal_voc`, `pascal_voc_atonce` or a file; none for "
+        "random values",
+        option=True,
+        metavar="WEIGHTS",
+    )
+    padding: str = setting(
+        "paper",
+        help="`paper` pads the image by 100 pixels, as published; `same` pads fc6 instead, which "
+        "is faster",
+        choices=("paper", "same"),
+        option=True,
+    )
+    filters: tuple[int, int, int, int, int] = setting(
+        VGG16_FILTERS, help="filters of the convolutions in each of VGG-16's five blocks", minimum=1
+    )
+    fc_units: int = setting(4096, help="outputs of fc6 and of fc7", minimum=1, option=True)
+    dropout_rate: float = setting(
+        0.5, help="fraction of the outputs of fc6 and fc7 that training drops", minimum=0, below=1
+    )
+    skip_scales: tuple[float, float] | None = setting(
+        None,
+        help="factors of pool4 and pool3 before their scores; none for those of published weights, "
+        "else 1",
+    )
+    mean: tuple[float, float, float] | None = setting(
+        None,
+        help="mean (blue, green, red) that preprocessing subtracts; none for that of published "
+        "weights, else PASCAL VOC's",
+    )
+    trainable_upsampling: bool = setting(
+        False, help="whether the transposed convolutions are trained"
+    )
+    freeze: str | None = setting(
+        None,
+        help="`backbone` trains only the score layers; `block2` freezes the convolutions up to "
+        "the second block; none trains everything",
+        choices=("backbone", "block1", "block2", "block3", "block4", "block5"),
+    )
+    deep_supervision: float = setting(
+        0.0,
+        help="weight of the loss of each coarser head, see `keras_fcn.models.deep_supervision`; 0 "
+        "for no such loss",
+        minimum=0,
+    )
+    precision: str = setting(
+        "float32",
+        help="dtype policy",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        option=True,
+    )
+    loss: str = setting(
+        "cross_entropy", help="loss of each pixel", choices=("cross_entropy", "focal")
+    )
+    region_loss: str | None = setting(
+        None, help="loss of regions that is added to `loss`", choices=("dice", "lovasz_softmax")
+    )
+    region_loss_weight: float = setting(1.0, help="weight of `region_loss`", minimum=0)
+    class_weights: str | None = setting(
+        None,
+        help="`median_frequency` weights the pixels of `loss` by class, against class imbalance",
+        choices=("median_frequency",),
+    )
+    class_weights_power: float = setting(
+        1.0, help="exponent of the class weights; 0.5 brings them closer to 1", minimum=0
+    )
+    normalization: str = setting(
+        "valid_pixels",
+        help="`valid_pixels` takes the mean of the loss over the pixels that are not ignored; "
+        "`sum` takes its sum, as in the paper",
+        choices=("valid_pixels", "sum"),
+    )
+    optimizer: str = setting(
+        "adamw",
+        help="`coupled_sgd` is SGD with the paper's multipliers for biases",
+        choices=("adamw", "coupled_sgd"),
+    )
+    learning_rate: float = setting(
+        1e-4, help="peak of the learning rate", above=0, option=True, metavar="RATE"
+    )
+    momentum: float = setting(0.99, help="momentum of `coupled_sgd`", minimum=0, below=1)
+    weight_decay: float = setting(
+        1e-4,
+        help="weight decay of the kernels; biases do not decay",
+        minimum=0,
+        option=True,
+        metavar="DECAY",
+    )
+    schedule: str = setting(
+        "cosine",
+        help="course of the learning rate; `cosine` falls to 0 at the end",
+        choices=("constant", "cosine"),
+    )
+    warmup: float = setting(
+        0.05,
+        help="fraction of all steps in which the rate rises linearly to its peak",
+        minimum=0,
+        below=1,
+    )
+    ema: float | None = setting(
+        None,
+        help="decay per step of a moving average of the weights, which is validated and saved; "
+        "none for no average",
+        above=0,
+        below=1,
+    )
+    batch_size: int = setting(1, help="images per step", minimum=1, option=True)
+    accumulate: int = setting(1, help="steps whose gradients make one update", minimum=1)
+    epochs: int | None = setting(
+        10, help="passes over the training images; none to give `steps`", minimum=1, option=True
+    )
+    steps: int | None = setting(None, help="batches to train on, instead of `epochs`", minimum=1)
+    flip: bool = setting(True, help="whether half of the images are mirrored")
+    scale: tuple[float, float] | None = setting(
+        None,
+        help="smallest and largest factor of a random resizing; none for no resizing",
+        above=0,
+        option=True,
+        metavar=("MIN", "MAX"),
+    )
+    crop: tuple[int, int] | None = setting(
+        None,
+        help="height and width of a random window; none for whole images; smaller images are "
+        "padded with ignored pixels",
+        minimum=1,
+        option=True,
+        metavar=("HEIGHT", "WIDTH"),
+    )
+    jitter: bool = setting(False, help="whether colours change at random", option=True)
+    validate_every: int = setting(
+        1, help="epochs between two validations; the last epoch is always validated", minimum=1
+    )
+    test_scales: tuple[float, ...] = setting(
+        (1.0,),
+        help="factors of the resized images over which final predictions are averaged (test-time "
+        "augmentation)",
+        above=0,
+    )
+    test_flip: bool = setting(
+        False, help="whether final predictions are averaged with those of the mirrored images"
+    )
+    seed: int = setting(
+        0,
+        help="seed of initial values, order, augmentation and dropout",
+        minimum=0,
+        option=True,
+    )
 
     def __post_init__(self):
-        for name, kind in _field_types().items():
-            object.__setattr__(self, name, _converted(name, getattr(self, name), kind))
-        for name, choices in _CHOICES.items():
-            shown = ", ".join(map(str, choices)).replace("None", "none")
-            self._require(getattr(self, name) in choices, name, f"one of {shown}")
-        self._require(min(self.filters) >= 1, "filters", "at least 1 each")
-        for name in _COUNTS:
-            value = getattr(self, name)
-            self._require(value is None or value >= 1, name, "at least 1")
-        self._require(self.learning_rate > 0, "learning_rate", "greater than 0")
-        self._require(0 <= self.momentum < 1, "momentum", "at least 0 and less than 1")
-        self._require(0 <= self.warmup < 1, "warmup", "at least 0 and less than 1")
-        self._require(0 <= self.dropout_rate < 1, "dropout_rate", "at least 0 and less than 1")
-        self._require(
-            self.num_classes is None or self.num_classes >= 2, "num_classes", "at least 2"
-        )
-        self._require(
-            self.crop is None or min(self.crop) >= 1, "crop", "a height and a width of at least 1"
-        )
-        self._require(
-            self.scale is None or 0 < self.scale[0] <= self.scale[1],
-            "scale",
-            "a smallest factor, greater than 0, and a largest",
-        )
-        self._require(
-            not self.deep_supervision or self.model != "fcn32s",
-            "deep_supervision",
-            "0 for fcn32s, which has no coarser head",
-        )
-        self._require(self.ema is None or 0 < self.ema < 1, "ema", "greater than 0 and less than 1")
-        for name in (
-            *("weight_decay", "seed", "deep_supervision"),
-            *("region_loss_weight", "class_weights_power"),
-        ):
-            self._require(getattr(self, name) >= 0, name, "at least 0")
-        self._require(
-            bool(self.test_scales) and min(self.test_scales) > 0,
-            "test_scales",
-            "numbers greater than 0",
-        )
+        for name, declared in SETTINGS.items():
+            object.__setattr__(self, name, declared.checked(getattr(self, name)))
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise self._error("scale", "a smallest and a largest factor")
+        if self.deep_supervision and self.model == "fcn32s":
+            raise self._error("deep_supervision", "0 for fcn32s, which has no coarser head")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
-                "One of `epochs` and `steps` must be given, the other be none. "
+                "Exactly one of `epochs` and `steps` must be given. "
                 f"Received: epochs={self.epochs}, steps={self.steps}."
             )
         self._check_normalization()
 
-    def _require(self, condition, name, rule):
-        if not condition:
-            raise ValueError(f"`{name}` must be {rule}. Received: {name}={getattr(self, name)!r}.")
+    def _error(self, name, rule):
+        return SETTINGS[name].error(rule, getattr(self, name))
 
     def _check_normalization(self):
         if self.normalization == "sum":
@@ -216,7 +257,7 @@ class Recipe:
                         f"`normalization='sum'` must go with {name}={value}: the sum is that of "
                         f"the paper's cross-entropy. Received: {name}={getattr(self, name)!r}."
                     )
-        elif self.learning_rate < _LEAST_RATE_OF_A_MEAN:
+        elif self.learning_rate < _SMALLEST_RATE_OF_A_MEAN:
             raise ValueError(
                 "`learning_rate` must be at least 1e-8 for the mean over pixels "
                 "(normalization='valid_pixels'): the paper's rates of 1e-10 to 1e-14 are for the "
@@ -249,9 +290,9 @@ class Recipe:
         return math.ceil(num_examples / self.batch_size)
 
     def with_absolute_paths(self) -> "Recipe":
-        """Returns the recipe as it can be repeated from any folder."""
+        """Returns the recipe with absolute paths, so that it can be repeated from any folder."""
         changes = {name: getattr(self, name) for name in PATHS}
-        # A folder may be called as weights or models are.
+        # A folder may have the name of weights or of a model.
         if self.weights is not None and Path(self.weights).is_file():
             changes["weights"] = self.weights
         if self.label_space is not None and self.label_space.endswith((".toml", ".json")):
@@ -260,12 +301,19 @@ class Recipe:
         return dataclasses.replace(self, **paths)
 
 
+SETTINGS: Mapping[str, Setting] = settings_of(Recipe)
+"""The declared settings by name."""
+PATHS = tuple(name for name, declared in SETTINGS.items() if declared.is_folder)
+"""The settings that are paths of folders."""
+Recipe.__doc__ = Recipe.__doc__.replace("    Raises:", f"{as_arguments(Recipe)}\n\n    Raises:")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StagedRecipe:
-    """Recipes in turn, each of which starts from the best model of the one before.
+    """Recipes in turn: each starts from the best model of the one before.
 
     Args:
-        stages: Dictionary from the name of each stage, which its folder is called, to its recipe.
+        stages: Dictionary from the name of each stage, which is that of its folder, to its recipe.
 
     Raises:
         ValueError: If there is no stage.
@@ -287,14 +335,14 @@ def replace(recipe: Recipe | StagedRecipe, **changes: Any) -> Recipe | StagedRec
     if isinstance(recipe, StagedRecipe):
         stages = {name: replace(stage, **changes) for name, stage in recipe.stages.items()}
         return dataclasses.replace(recipe, stages=stages)
-    if unknown := sorted(changes.keys() - _field_types().keys()):
-        alike = difflib.get_close_matches(unknown[0], _field_types(), n=1)
+    if unknown := sorted(changes.keys() - SETTINGS.keys()):
+        alike = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
         raise ValueError(
             f"{unknown[0]!r} is no setting of a recipe. "
             + (f"Did you mean {alike[0]!r}? " if alike else "")
-            + f"The settings are {', '.join(_field_types())}."
+            + f"The settings are {', '.join(SETTINGS)}."
         )
-    # Who says how long to train says so in one of the two.
+    # One of the two replaces the other.
     if changes.get("steps") is not None:
         changes = {"epochs": None, **changes}
     elif changes.get("epochs") is not None:
@@ -304,45 +352,14 @@ def replace(recipe: Recipe | StagedRecipe, **changes: Any) -> Recipe | StagedRec
 
 def as_settings(recipe: Recipe) -> dict[str, Any]:
     """Returns all settings of a recipe by name."""
-    return {name: getattr(recipe, name) for name in _field_types()}
+    return {name: getattr(recipe, name) for name in SETTINGS}
 
 
 def from_settings(settings: Mapping[str, Any]) -> Recipe:
-    """Returns the recipe of some settings; one that may be `None` and is not there is `None`.
+    """Returns the recipe of some settings; an absent one that may be `None` is `None`.
 
     Raises:
         ValueError: If there is no such setting, or a value is not as `Recipe` describes.
     """
-    absent = {
-        name: None for name, kind in _field_types().items() if type(None) in typing.get_args(kind)
-    }
+    absent = {name: None for name, declared in SETTINGS.items() if declared.is_optional}
     return replace(Recipe(), **(absent | dict(settings)))
-
-
-def _field_types():
-    return typing.get_type_hints(Recipe)
-
-
-def _converted(name, value, kind):
-    """The value as its type says, from what TOML, JSON or a caller write for it."""
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if value is None and type(None) in kinds:
-        return None
-    kind = next(k for k in kinds if k is not type(None))
-    if typing.get_origin(kind) is tuple:
-        items = typing.get_args(kind)
-        any_length = items[-1] is Ellipsis
-        if isinstance(value, list | tuple) and (any_length or len(value) == len(items)):
-            return tuple(_converted(name, item, items[0]) for item in value)
-        rule = "a list of numbers" if any_length else f"{len(items)} numbers"
-    elif kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
-        rule = "a finite number"
-    elif kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    elif isinstance(value, kind) and kind is not int:
-        return value
-    else:
-        rule = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}[kind]
-    raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}.")

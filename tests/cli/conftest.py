@@ -10,7 +10,7 @@ from training.three_layers import ThreeLayers
 
 from keras_fcn import FCN8s
 from keras_fcn.inference import predict_label_map
-from keras_fcn.training.recipe import MODELS
+from keras_fcn.training.objective import MODELS
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from helpers import NARROW_FILTERS, assert_equal_weights
 from keras_fcn import FCN8s, FCN16s
 from keras_fcn.cli import main
 from keras_fcn.label_spaces import PASCAL_VOC
-from keras_fcn.training.recipe import MODELS
+from keras_fcn.training.objective import MODELS
 
 
 @pytest.mark.any_backend

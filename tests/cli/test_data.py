@@ -7,7 +7,6 @@ from PIL import Image
 
 from keras_fcn import label_spaces
 from keras_fcn.cli import main
-from keras_fcn.cli.options import LABEL_SPACES
 
 
 @pytest.mark.any_backend
@@ -22,7 +21,7 @@ class TestLabelSpace:
         assert "\ntree " in capsys.readouterr().out
 
     def test_every_known_name_is_one(self, data, capsys):
-        for name in LABEL_SPACES:
+        for name in label_spaces.NAMES:
             assert isinstance(getattr(label_spaces, name.upper()), label_spaces.LabelSpace)
         self.check(data, "pascal_voc")
         assert "aeroplane" in capsys.readouterr().out

@@ -76,7 +76,7 @@ class TestEvaluate:
             (["--images", "images"], "must be given together"),
             (["imagenet"], "`name` must be one of"),
             (["pascal_context"], "must have the 60 classes of pascal_context. Received: 11"),
-            (["camvid", "--split", "trainval"], "`split` must be"),
+            (["camvid", "--split", "trainval"], "`split` must combine the splits of camvid"),
         ],
     )
     def test_bad_input_is_one_line(self, model, arguments, reason, capsys):

@@ -9,7 +9,7 @@ from PIL import Image
 from keras_fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.cli import main
 from keras_fcn.inference import predict_label_map
-from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
+from keras_fcn.spec import AT_ONCE_SKIP_SCALES
 from keras_fcn.training.trained import open_model
 
 

@@ -204,9 +204,9 @@ class TestTransforms:
         [
             (
                 ("--scale", "2", "1"),
-                "`scale` must be a smallest factor, greater than 0, and a largest",
+                "`scale` must be a smallest and a largest factor",
             ),
-            (("--crop", "0", "5"), "`crop` must be a height and a width of at least 1"),
+            (("--crop", "0", "5"), "`crop` must be at least 1 each"),
         ],
     )
     def test_wrong_options_leave_no_run(self, data, options, reason, capsys):

@@ -10,7 +10,8 @@ from training.three_layers import ThreeLayers
 
 from keras_fcn.distribution import processes
 from keras_fcn.training import Recipe, loop, trainer
-from keras_fcn.training.recipe import MODELS, replace
+from keras_fcn.training.objective import MODELS
+from keras_fcn.training.recipe import replace
 
 pytestmark = pytest.mark.any_backend
 

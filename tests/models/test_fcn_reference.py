@@ -14,7 +14,7 @@ import reference
 from helpers import NARROW_FILTERS
 
 import keras_fcn
-from keras_fcn.models.vgg16 import VGG16_FILTERS
+from keras_fcn.spec import VGG16_FILTERS
 
 VARIANTS = ("FCN32s", "FCN16s", "FCN8s")
 PADDINGS = ("paper", "same")

@@ -3,7 +3,7 @@ from PIL import Image
 from training.three_layers import FinerThreeLayers, ThreeLayers
 
 from keras_fcn.training import report, run
-from keras_fcn.training.recipe import MODELS
+from keras_fcn.training.objective import MODELS
 
 
 @pytest.fixture(scope="class")

@@ -8,7 +8,6 @@ import pytest
 import tomli_w
 
 from keras_fcn.cli.parser import build_parser
-from keras_fcn.cli.train import RECIPES as NAMES
 from keras_fcn.training.objective import compiled
 from keras_fcn.training.recipe import (
     Recipe,
@@ -57,9 +56,6 @@ class TestShippedRecipes:
         text = RECIPES[name].__doc__
         assert re.search("hour|minutes|Time", text)
         assert "score" in text
-
-    def test_the_command_line_knows_their_names(self):
-        assert set(NAMES) == RECIPES.keys()
 
     @pytest.mark.parametrize("name", PAPER)
     def test_the_papers_settings_on_pascal_voc(self, name):
@@ -133,17 +129,17 @@ class TestSettings:
             ({"epochs": 0}, "`epochs` must be at least 1. Received: epochs=0."),
             ({"epochs": 2.5}, "`epochs` must be an integer. Received: epochs=2.5."),
             ({"epochs": True}, "`epochs` must be an integer"),
-            ({"epochs": None}, "One of `epochs` and `steps` must be given"),
+            ({"epochs": None}, "Exactly one of `epochs` and `steps` must be given"),
             ({"learning_rate": "fast"}, "`learning_rate` must be a number"),
             ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
             ({"learning_rate": -1.0}, "`learning_rate` must be greater than 0"),
             ({"momentum": 1.0}, "`momentum` must be at least 0 and less than 1"),
-            ({"crop": [320]}, "`crop` must be 2 numbers. Received: crop=[320]."),
+            ({"crop": [320]}, "`crop` must be 2 integers. Received: crop=[320]."),
             ({"crop": [320, 0.5]}, "`crop` must be an integer"),
-            ({"test_scales": []}, "`test_scales` must be numbers greater than 0"),
-            ({"test_scales": [1, -2]}, "`test_scales` must be numbers greater than 0"),
-            ({"crop": [0, 5]}, "`crop` must be a height and a width of at least 1"),
-            ({"scale": [2, 1]}, "`scale` must be a smallest factor, greater than 0, and a largest"),
+            ({"test_scales": []}, "`test_scales` must be one or more numbers"),
+            ({"test_scales": [1, -2]}, "`test_scales` must be greater than 0 each"),
+            ({"crop": [0, 5]}, "`crop` must be at least 1 each"),
+            ({"scale": [2, 1]}, "`scale` must be a smallest and a largest factor"),
             ({"dropout_rate": 1}, "`dropout_rate` must be at least 0 and less than 1"),
             ({"num_classes": 1}, "`num_classes` must be at least 2"),
             ({"model": "fcn32s", "deep_supervision": 1}, "which has no coarser head"),
@@ -151,7 +147,7 @@ class TestSettings:
             ({"model": "fcn4s"}, "`model` must be one of fcn32s, fcn16s, fcn8s"),
             ({"freeze": "head"}, "`freeze` must be one of none, backbone, block1"),
             ({"ema": 1.0}, "`ema` must be greater than 0 and less than 1"),
-            ({"weights": 3}, "`weights` must be a text"),
+            ({"weights": 3}, "`weights` must be a string"),
             ({"no_such": 3}, "'no_such' is no setting of a recipe"),
             ({"normalization": "sum", "region_loss": "dice"}, "must go with region_loss=None"),
             ({"normalization": "sum", "loss": "focal"}, "must go with loss=cross_entropy"),

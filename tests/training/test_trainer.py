@@ -536,7 +536,11 @@ class TestWhatARunLeaves:
         copy.save_model(model)
         data = ["--images", recipe.val_images, "--labels", recipe.val_labels, "--json"]
         printed = []
-        for options in ([], ["--scales", "1", "1.5", "--flip"], ["--scales", "1", "--no-flip"]):
+        for options in (
+            [],
+            ["--test-scales", "1", "1.5", "--test-flip"],
+            ["--test-scales", "1", "--no-test-flip"],
+        ):
             assert main(["evaluate", str(copy.path), *data, *options]) == 0
             printed.append(capsys.readouterr().out)
         assert printed[0] == printed[1]

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_fcn.models.fcn import AT_ONCE_SKIP_SCALES
+from keras_fcn.spec import AT_ONCE_SKIP_SCALES
 from keras_fcn.training.recipes.paper_voc_fcn32s import PaperVocFCN32s
 
 
