@@ -1,4 +1,4 @@
-"""Weights from files into models, and nothing of them lost on the way."""
+"""Loads weight files into models; all weights are checked and none is dropped silently."""
 
 from keras_fcn.weights.diagnose import Finding, diagnose
 from keras_fcn.weights.load import load, open_file

@@ -1,8 +1,8 @@
 """Reads `.caffemodel` files without Caffe.
 
-A `.caffemodel` is one protobuf message, NetParameter, of some hundred megabytes. Its outer level is
-walked by hand over a memory map; each layer in it is parsed by the protobuf library, from the few
-fields that hold weights. Values stay bytes until they are asked for.
+A `.caffemodel` is one protobuf message, NetParameter, of several hundred megabytes. This module
+parses its outer level itself, over a memory map; the protobuf library parses the few fields of each
+layer that hold weights. Values stay bytes until they are read.
 """
 
 import collections
@@ -17,9 +17,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from keras_fcn.weights.entries import Entries, Entry, constant, damaged_file
 
-# Fields of NetParameter: layers of the old form (V1) and of the present one.
+# Fields of NetParameter: layers of the old format (V1) and of the current one.
 _LAYERS_V1, _LAYERS = 2, 100
-# Far above every network of Caffe's; they bound what a file can cost in time and memory.
+# Limits far above every Caffe network, which bound the time and memory that a file can cost.
 _MAX_FIELDS = 100_000
 _MAX_LAYER_BYTES = 2**31 - 4096
 _MAX_AXES = 32
@@ -30,15 +30,15 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def open_caffemodel(path: str | os.PathLike) -> Iterator[Entries]:
     """Yields the entries of a `.caffemodel`, in Caffe's names and layout.
 
-    Layers without blobs do not count. Blobs of the legacy shape (num, channels, height, width) come
-    without the axes of 1 in front that a matrix or vector does not have.
+    Layers without blobs are skipped. Blobs of the legacy shape (num, channels, height, width) lose
+    the leading axes of length 1 that pad a matrix or vector.
 
     Args:
-        path: A file that Caffe wrote, of any version.
+        path: A file written by any version of Caffe.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not such a file, or damaged.
+        ValueError: If it is no `.caffemodel`, or damaged.
     """
     with contextlib.ExitStack() as stack:
         with damaged_file(path, ".caffemodel file of Caffe"):
@@ -59,7 +59,7 @@ def _entries(file):
         for _, start, size in layers:
             if size > _MAX_LAYER_BYTES:
                 raise ValueError(f"a layer at byte {start} holds {size} bytes")
-            # Counts the fields, so that no message of millions of empty ones is built.
+            # Counts the fields, so that protobuf does not parse millions of empty ones.
             collections.deque(_fields(buffer, start, start + size, budget), maxlen=0)
     if not layers:
         raise ValueError("it holds no layers")
@@ -76,7 +76,7 @@ def _entries(file):
         raise ValueError("none of its layers holds weights")
     for pool in ("pool4", "pool3"):
         if (f"score_{pool}", "kernel") in entries:
-            # A network without a Scale layer takes its pool as it is.
+            # A network without a Scale layer does not scale its skip.
             entries.setdefault((f"scale_{pool}", "kernel"), constant(1.0))
     return entries
 
@@ -86,7 +86,7 @@ def _reader(file, number, start, size, index, shape):
 
 
 def _fields(buffer, position, end, budget):
-    """Yields (number, start, size) of each field of bytes in a message, and checks the others."""
+    """Yields (number, start, size) of each bytes field of a message, and checks the others."""
     while position < end:
         if next(budget, None) is None:
             raise ValueError(f"it holds more than {_MAX_FIELDS} fields")
@@ -155,10 +155,10 @@ def _values(blob):
 
 
 def _messages():
-    """Message classes of the fields that hold weights.
+    """Returns message classes for the fields that hold weights.
 
-    The packed numbers `data`, `double_data` and the message `shape` are declared as the bytes that
-    they are on the wire: protobuf would turn each number into a Python object.
+    The packed numbers `data`, `double_data` and the message `shape` are declared as bytes, which is
+    their wire type: protobuf would turn each number into a Python object.
     """
     types = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="keras_fcn/caffe.proto", package="keras_fcn")

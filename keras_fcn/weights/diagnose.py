@@ -1,4 +1,4 @@
-"""Tells what is wrong with the weights of a model."""
+"""Diagnoses problems of the weights of a model."""
 
 import dataclasses
 
@@ -8,24 +8,24 @@ import numpy as np
 from keras_fcn.layers import Bilinear, ConvolutionalizedDense
 
 _SAMPLE = 1_000_000
-# Kurtosis is 1.8 for the uniform values that Keras draws, 3 for normal ones, and more for weights
-# that have been trained, of which most are near zero.
+# Kurtosis is 1.8 for the uniform distribution of Keras's initializers, 3 for a normal distribution,
+# and more for trained weights, most of which are near zero.
 _KURTOSIS_OF_INITIAL_VALUES = 2.2
 _PROBE_SIZE = 64
-# AdamW's default. Four epochs of 12 street scenes from ImageNet's weights end at a mean IoU of 0.06
+# AdamW's default. Four epochs on 12 street scenes from ImageNet weights reach a mean IoU of 0.06
 # with it, and of 0.31 with a tenth of it.
 _HIGH_RATE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something wrong with the weights of some layers.
+    """A problem of the weights of some layers.
 
     Args:
         problem: `"random"`, `"zero"`, `"not_finite"`, `"not_bilinear"`, `"dead_input"` or
             `"high_rate"`.
         layers: Names of the layers, in the model's order.
-        meaning: What follows from it, and what to do.
+        meaning: The consequence and the remedy.
     """
 
     problem: str
@@ -40,29 +40,28 @@ _MEANINGS = {
     "random": "random initial values, not VGG-16's; start from weights='imagenet' or a file",
     "zero": "all zero, as score layers are before training; until then every pixel is class 0",
     "not_finite": "NaN or infinite values; train with a smaller learning rate, or load again",
-    "not_bilinear": "an upsampling kernel that is not bilinear, which only learned ones should be",
-    "dead_input": "the layer in front gives zero for every probe image, so nothing can be learned",
+    "not_bilinear": "an upsampling kernel that is not bilinear, which is expected only if learned",
+    "dead_input": "the layer before it returns zero for every probe image, so it cannot learn",
     "high_rate": (
-        "pretrained weights, which a learning rate of 0.001 or more spoils; train with 1e-4, such "
-        "as keras.optimizers.AdamW(1e-4), or freeze the layers"
+        "pretrained weights, which a learning rate of 0.001 or more destroys; train with 1e-4, "
+        "such as keras.optimizers.AdamW(1e-4), or freeze the layers"
     ),
 }
 
 
 _RANDOM_CLASSIFIER = (
-    "random initial values, though the layers before hold weights: another `fc_units` than 4096 "
-    "(--fc-units), or a file without its top, leaves them so; training has to find them"
+    "random initial values, although the layers before hold weights: the weights of fc6 and fc7 "
+    "fit only fc_units=4096 (--fc-units) and are absent from files without top; train them"
 )
 
 
 def diagnose(model: keras.Model) -> list[Finding]:
-    """Returns what is wrong with a model's weights; an empty list if nothing is.
+    """Returns the problems of a model's weights; an empty list if there are none.
 
-    It looks for convolutions, fc6 and fc7 that still hold random initial values, for kernels that
-    are all zero, for NaN and infinity, and for upsampling that is not bilinear. Then it shows the
-    model two images of noise and looks for score layers that get nothing but zeros. Of a compiled
-    model that has not learned yet it also compares the learning rate with what pretrained layers
-    bear.
+    It finds convolutions, fc6 and fc7 that still hold random initial values, kernels that are all
+    zero, NaN and infinity, and upsampling that is not bilinear. Then it runs the model on two
+    images of noise and finds score layers whose inputs are all zero. For a compiled model before
+    its first step, it also checks whether the learning rate is too high for pretrained layers.
 
     Args:
         model: A model of this package, or another built and functional `keras.Model`.
@@ -94,7 +93,7 @@ def diagnose(model: keras.Model) -> list[Finding]:
 
 
 def check_rate(model: keras.Model, learning_rate: float) -> list[Finding]:
-    """Returns a `"high_rate"` finding if pretrained layers would learn at a rate that spoils them.
+    """Returns a `"high_rate"` finding if the learning rate is too high for pretrained layers.
 
     Args:
         model: The model, before its first step.
@@ -160,7 +159,7 @@ def _score_layers_without_input(model):
 
 
 def _probe_images(model):
-    """Fine and coarse noise in the model's data format, of its own size if that is fixed."""
+    """Returns fine and coarse noise in the model's data format, in its size if that is fixed."""
     shape = [size or _PROBE_SIZE for size in model.input_shape[1:]]
     generator = np.random.default_rng(0)
     fine = generator.uniform(0, 255, shape)

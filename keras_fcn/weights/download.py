@@ -1,4 +1,4 @@
-"""Downloads that are whole or not there."""
+"""Downloads files and checks their size and checksum."""
 
 import dataclasses
 import hashlib
@@ -18,10 +18,10 @@ class PublishedFile:
     """A file on the internet.
 
     Args:
-        name: Name of the file, whose suffix says its format.
-        url: Address: `https://drive.google.com/...` needs gdown, others nothing.
-        md5: Checksum of the file, `None` where nobody published one.
-        size: Size of the file in bytes, `None` where nobody published it.
+        name: Name of the file; the suffix determines the format.
+        url: URL. `https://drive.google.com/...` needs gdown.
+        md5: Checksum of the file, `None` if none was published.
+        size: Size of the file in bytes, `None` if none was published.
     """
 
     name: str
@@ -47,8 +47,8 @@ def download(file: PublishedFile, folder: Path) -> Path:
         The path of the file.
 
     Raises:
-        ImportError: If the address needs gdown and it is not installed.
-        OSError: If the download fails, or what came is not whole or not the file.
+        ImportError: If the URL needs gdown and it is not installed.
+        OSError: If the download fails, or the size or checksum is wrong.
     """
     path = folder / file.name
     if urllib.parse.urlsplit(file.url).hostname == _GOOGLE_DRIVE:
@@ -60,7 +60,7 @@ def download(file: PublishedFile, folder: Path) -> Path:
 
 
 def check(path: Path, file: PublishedFile) -> None:
-    """Compares a file's size and checksum with the published ones, where there are any.
+    """Compares a file's size and checksum with the published ones, if there are any.
 
     Raises:
         OSError: If they differ.
@@ -81,7 +81,7 @@ def _from_server(url, path):
             shutil.copyfileobj(response, stream, 1 << 20)
             announced = response.headers.get("Content-Length")
     except http.client.HTTPException as error:
-        raise OSError(f"{url} answered in another way than a web server: {error!r}") from error
+        raise OSError(f"{url} did not answer like a web server: {error!r}") from error
     received = path.stat().st_size
     if announced is not None and received != int(announced):
         raise OSError(f"{url} announced {announced} bytes, but sent {received}")
@@ -92,10 +92,10 @@ def _from_google_drive(url, path):
         import gdown
         import requests
     except ImportError as error:
-        raise ImportError("needs gdown: pip install 'keras-fcn[download]'") from error
+        raise ImportError("gdown must be installed: pip install 'keras-fcn[download]'") from error
     try:
         gdown.download(url=url, output=str(path), quiet=True, use_cookies=False, timeout=_TIMEOUT)
     except requests.exceptions.ConnectionError as error:
         raise OSError("no connection to Google Drive") from error
-    except Exception as error:  # gdown's and requests' own errors have no common class.
+    except Exception as error:  # The errors of gdown and requests have no common base class.
         raise OSError(" ".join(str(error).split())) from error

@@ -1,4 +1,4 @@
-"""One array of a weight file, whose shape is known before its values are read."""
+"""Arrays of a weight file, whose shapes are known before their values are read."""
 
 import contextlib
 import dataclasses
@@ -13,14 +13,14 @@ _FLOAT32 = np.dtype("float32")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An array that waits in its file.
+    """An array in a file, read on demand.
 
-    Shapes are compared with the model before anything is read, so that neither a wrong nor a
-    hostile file can ask for more memory than the model has.
+    Shapes are compared with the model before values are read, so that neither a wrong nor a
+    malicious file can allocate more memory than the model has.
 
     Args:
         shape: Shape of the array.
-        read: Function without arguments that returns the NumPy array.
+        read: Function without arguments that reads the NumPy array.
         dtype: NumPy dtype of the array.
     """
 
@@ -36,8 +36,8 @@ class Entry:
 Entries = dict[tuple[str, str], Entry]
 """Dictionary from (layer name, `"kernel"` or `"bias"`) to its `Entry`.
 
-What a source knows beside its weights stands there too: the factors of its skips as `scale_pool4`
-and `scale_pool3`, and the mean that it subtracts as ("preprocessing", "mean").
+It also holds the metadata of a source: the scales of its skips as `scale_pool4` and `scale_pool3`,
+and the mean that it subtracts as ("preprocessing", "mean").
 """
 
 
@@ -56,19 +56,19 @@ def by_name(named_entries: Iterable[tuple[tuple[str, str], Entry]]) -> Entries:
 
 
 def constant(*values: float) -> Entry:
-    """Returns the entry of a vector that is known already."""
+    """Returns the entry of a constant vector."""
     return Entry((len(values),), lambda: np.array(values, "float32"))
 
 
 @contextlib.contextmanager
 def damaged_file(path: str | os.PathLike, format_name: str) -> Iterator[None]:
-    """Turns every error of the block into a `ValueError` that says which file is no such file.
+    """Turns every error of the block into a `ValueError` that names the file and its format.
 
-    Libraries raise errors of every class for bytes that somebody has damaged.
+    Libraries raise errors of any class for damaged files.
 
     Args:
         path: The file.
-        format_name: What the file should be.
+        format_name: Format that the file should have.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"`weights` must be an existing file. Received: {path}.")

@@ -15,17 +15,17 @@ def imagenet_vgg16(*, include_top: bool) -> keras.Model:
     """Returns VGG-16 with its weights, which Keras downloads once into its cache.
 
     Args:
-        include_top: Whether the classifier, with fc6 and fc7 in it, comes along.
+        include_top: Whether to include the classifier, which contains fc6 and fc7.
 
     Raises:
         OSError: If the weights are not in the cache and cannot be downloaded.
     """
     try:
         return keras.applications.VGG16(include_top=include_top, weights="imagenet")
-    except Exception as error:  # What Keras raises for a failed download is nothing more specific.
+    except Exception as error:  # Keras raises a plain Exception if a download fails.
         file = _FILES[include_top]
         raise OSError(
             f"The ImageNet weights of VGG-16 must be downloaded from {_FOLDER}/{file}, which "
-            f"failed: {error}. Put the file by hand at {keras_home() / 'models' / file}, or pass "
-            "its path as `weights`; weights=None starts from random values."
+            f"failed: {error}. Save the file as {keras_home() / 'models' / file}, or pass its path "
+            "as `weights`; weights=None starts from random values."
         ) from error

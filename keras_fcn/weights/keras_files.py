@@ -1,4 +1,4 @@
-"""Reads the arrays of Keras's own weight files by layer, without building their model."""
+"""Reads the arrays of Keras's weight files by layer, without building their model."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ from keras_fcn.weights.entries import Entries, Entry, by_name, constant, damaged
 
 _VARIABLE_NAMES = ("kernel", "bias")
 _MAX_LAYERS = 10_000
-# Keras stores the weights of a `.keras` file unpacked; a packed size far below the true one is
-# somebody else's doing.
+# Keras stores the weights of a `.keras` file uncompressed. A compressed size far below the
+# uncompressed one indicates a malicious file.
 _MAX_EXPANSION = 20
 
 
@@ -44,7 +44,7 @@ def open_keras_file(path: str | os.PathLike) -> Iterator[Entries]:
                 for index, dataset in enumerate(datasets)
             )
             if archive is not None:
-                entries |= _facts(archive)
+                entries |= _metadata(archive)
         yield entries
 
 
@@ -55,18 +55,18 @@ def _weights_of(archive, path):
     return archive.open("model.weights.h5")
 
 
-def _facts(archive):
-    """What the configuration of an FCN says of its skips and its preprocessing."""
+def _metadata(archive):
+    """Returns the scales of the skips and the mean from the configuration of an FCN."""
     config = json.loads(archive.read("config.json"))["config"]
     if "skip_scales" not in config:
         return {}
-    facts = {
+    metadata = {
         (f"scale_{pool}", "kernel"): constant(float(scale))
         for pool, scale in zip(("pool4", "pool3"), config["skip_scales"], strict=True)
     }
     if config["include_preprocessing"]:
-        facts["preprocessing", "mean"] = constant(*map(float, config["mean"]))
-    return facts
+        metadata["preprocessing", "mean"] = constant(*map(float, config["mean"]))
+    return metadata
 
 
 def _variable_name(index):
@@ -75,7 +75,7 @@ def _variable_name(index):
 
 def _entry(dataset):
     shape = tuple(dataset.shape)
-    # What Keras never writes: values in other files, and chunks that unpack to more than is there.
+    # Keras writes neither external values nor chunks much larger than the array.
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{dataset.name} keeps its values in another file")
     if dataset.chunks and math.prod(dataset.chunks) > 2 * math.prod(shape) + 1024:
@@ -86,7 +86,7 @@ def _entry(dataset):
 
 
 def _from_bfloat16(values):
-    """The upper half of float32's bits, which HDF5 keeps as bytes without a type."""
+    """Converts bfloat16, the upper 16 bits of float32, which HDF5 stores as untyped bytes."""
     return (values.view("<u2").astype("uint32") << 16).view("float32")
 
 
@@ -112,7 +112,7 @@ def _read_legacy(file):
 
 
 def _child(group, path):
-    """A member of a group, without following links, which could lead into other files."""
+    """Returns a member of a group without following links, which could lead into other files."""
     for name in _text(path).split("/"):
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name!r} must be in {group.name}, and no link")

@@ -1,4 +1,4 @@
-"""One door for every source of weights."""
+"""Loads weights from any source: files of any format, models, and names."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from keras_fcn.weights.port import port
 from keras_fcn.weights.published import (
     cached_file,
     find_published,
-    published_facts,
+    published_metadata,
     published_names,
 )
 from keras_fcn.weights.pytorch import open_pytorch_file
@@ -33,23 +33,23 @@ _PAPER_FORMATS = {
     ".npz": open_npz,
 }
 PAPER_SUFFIXES = tuple(_PAPER_FORMATS)
-"""How the names of weight files end that hold the paper's names and layout."""
+"""Suffixes of weight files with the paper's names and layout."""
 _VGG16_LAYERS = frozenset(
     f"block{block}_conv{number}"
     for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1)
     for number in range(1, convolutions + 1)
 )
 _CLASSIFIER = {"fc1": "fc6", "fc2": "fc7"}
-# The classifier's last layer, of Keras and of Caffe: its classes are ImageNet's.
+# The classifier's last layer in Keras and Caffe, whose classes are ImageNet's.
 _IMAGENET_SCORES = ("predictions", "fc8")
-# Layers whose shapes follow the number of classes.
+# Layers whose shapes depend on the number of classes.
 _CLASS_LAYERS = ("score_", "upscore")
 _COARSER_MODELS = (
     frozenset({"score_fr", "upscore"}),
     frozenset({"score_fr", "score_pool4", "upscore2", "upscore16"}),
 )
-# What sources tell beside their weights.
-_FACTS = (("scale_pool4", "kernel"), ("scale_pool3", "kernel"), ("preprocessing", "mean"))
+# Metadata among the entries of a source.
+_METADATA = (("scale_pool4", "kernel"), ("scale_pool3", "kernel"), ("preprocessing", "mean"))
 
 
 def load(
@@ -57,13 +57,14 @@ def load(
 ) -> None:
     """Sets the weights of an FCN from a file, from another model, or by name.
 
-    A source of the same network sets every variable. VGG-16 sets the convolutions and, if it has
-    them and they fit, fc6 and fc7. An FCN of coarser stride sets the layers that the two share: the
-    hand-over from 32s to 16s to 8s. An FCN of other classes sets all but the scores. What a source
-    does not set keeps its values, and a warning says so unless it is the hand-over.
+    A source of the same network sets every variable. VGG-16 sets the convolutions and, if their
+    shapes match, fc6 and fc7. An FCN of coarser output stride sets the layers that both have, for
+    stage-wise training from 32s to 16s to 8s. An FCN with another number of classes sets all but
+    the score layers. The other variables keep their values, with a warning except in stage-wise
+    training.
 
     Args:
-        model: The model whose weights are set.
+        model: The model to set.
         source: `"imagenet"`, `"pascal_voc"`, `"pascal_voc_atonce"`; a path to a Keras file
             (`.weights.h5`, `.h5`, `.keras`), a `.caffemodel`, a `.pth` of pytorch-fcn or an `.npz`
             of wkentaro/fcn; or a `keras.Model`.
@@ -73,8 +74,8 @@ def load(
         FileNotFoundError: If there is no such file.
         ImportError: If the source is a `.pth` file and PyTorch is not installed.
         OSError: If weights cannot be downloaded.
-        ValueError: If the source is damaged or does not fit; it lists every layer with both
-            shapes, and the model is untouched.
+        ValueError: If the source is damaged or does not fit. The message lists every layer with
+            both shapes, and the model is unchanged.
     """
     if isinstance(source, keras.Model):
         _port(model, _entries_of(source), f"Model {source.name!r}", partial)
@@ -84,8 +85,8 @@ def load(
     elif source in published_names():
         published = _published(model, source)
         path = cached_file(published, lambda file, target: _convert(model, published, file, target))
-        with _way_out(f"Delete {path}, and it is downloaded again."), open_file(path) as entries:
-            entries |= published_facts(published)
+        with _remedy(f"Delete {path} to download it again."), open_file(path) as entries:
+            entries |= published_metadata(published)
             _port(model, entries, f"weights={source!r}", partial)
     else:
         with open_file(source) as entries:
@@ -94,12 +95,12 @@ def load(
 
 @contextlib.contextmanager
 def open_file(path: str | os.PathLike) -> Iterator[Entries]:
-    """Yields the entries of a weight file in Keras's names and layout; its suffix says the format.
+    """Yields the entries of a weight file in Keras's names and layout; the suffix sets the format.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If the source is a `.pth` file and PyTorch is not installed.
-        ValueError: If the format is unknown, or the file damaged.
+        ValueError: If the format is unknown, or the file is damaged.
     """
     name = Path(path).name.lower()
     if not Path(path).is_file():
@@ -127,44 +128,47 @@ def _entries_of(model):
         for variable in layer.weights
         if variable.name in ("kernel", "bias")
     }
-    return entries | _facts_of(model)
+    return entries | _metadata_of(model)
 
 
 def _reader(variable):
     return lambda: keras.ops.convert_to_numpy(variable).astype("float32")
 
 
-def _facts_of(model):
-    """What a model multiplies its skips by and subtracts from its images."""
-    facts = {}
+def _metadata_of(model):
+    """Returns the scales of a model's skips and the mean that it subtracts."""
+    metadata = {}
     for layer in model.layers:
         if layer.name.startswith("score_pool"):
-            facts.setdefault((layer.name.replace("score", "scale"), "kernel"), constant(1.0))
+            metadata.setdefault((layer.name.replace("score", "scale"), "kernel"), constant(1.0))
         elif layer.name.startswith("scale_pool"):
-            facts[layer.name, "kernel"] = constant(layer.scale)
+            metadata[layer.name, "kernel"] = constant(layer.scale)
         elif layer.name == "preprocessing":
-            facts["preprocessing", "mean"] = constant(*layer.mean)
-    return facts
+            metadata["preprocessing", "mean"] = constant(*layer.mean)
+    return metadata
 
 
 def _published(model, name):
-    """Returns the published weights of a name after a look at whether the model can take them."""
+    """Returns the published weights of a name, after checking that they fit the model."""
     if not hasattr(model, "skips"):
-        raise ValueError(f"weights={name!r} must go into a model of this package.")
+        raise ValueError(
+            f"weights={name!r} must be loaded into a model of this package. Received: a "
+            f"{type(model).__name__}."
+        )
     published = find_published(name, stride=32 >> len(model.skips))
     kernel, wanted = tuple(model.get_layer("fc6").kernel.shape), (7, 7, 512, published.fc_units)
     if kernel != wanted:
         raise ValueError(
-            f"fc6 must have a kernel of {wanted} for weights={name!r}. Received: {kernel}. Leave "
-            "out `fc_units` and `fc6_kernel_size`."
+            f"fc6 must have a kernel of shape {wanted} for weights={name!r}. Received: {kernel}. "
+            "Leave out `fc_units` and `fc6_kernel_size`."
         )
     if _num_classes(model) == published.label_space.num_classes:
-        _check_skip_scales(model, published_facts(published), f"weights={name!r}")
+        _check_skip_scales(model, published_metadata(published), f"weights={name!r}")
     return published
 
 
 def _convert(model, published, file, target):
-    """Writes a published file as a `.weights.h5`, through a model of its own."""
+    """Converts a published file to a `.weights.h5` file, through a temporary model."""
     blank = type(model)(
         num_classes=published.label_space.num_classes,
         skip_scales=published.skip_scales,
@@ -176,7 +180,7 @@ def _convert(model, published, file, target):
 
 
 @contextlib.contextmanager
-def _way_out(sentence):
+def _remedy(sentence):
     try:
         yield
     except ValueError as error:
@@ -188,10 +192,10 @@ def _takes_classifier(model):
 
 
 def _port(model, entries, name, partial):
-    facts = {key: entries[key] for key in _FACTS if key in entries}
-    entries = {key: entry for key, entry in entries.items() if key not in facts}
+    metadata = {key: entries[key] for key in _METADATA if key in entries}
+    entries = {key: entry for key, entry in entries.items() if key not in metadata}
     if any(layer.startswith(_CLASS_LAYERS) for layer, _ in entries):
-        _port_fcn(model, entries, facts, name, partial)
+        _port_fcn(model, entries, metadata, name, partial)
     else:
         _port_vgg16(model, entries, name, partial)
 
@@ -210,27 +214,27 @@ def _port_vgg16(model, entries, name, partial):
             shape = tuple(model.get_layer(layer).kernel.shape)
             kernel = entries.get((layer, "kernel"))
             if kernel is not None and len(kernel.shape) == 2:
-                entries[layer, "kernel"] = _dense_as_window(kernel, shape)
+                entries[layer, "kernel"] = _dense_as_kernel(kernel, shape)
     else:
         entries = {key: entry for key, entry in entries.items() if key[0] not in ("fc6", "fc7")}
     port(model, entries, source=name, kept=kept if partial else ())
     if "fc6" in kept:
         reason = (
-            "they fit fc_units=4096 and fc6_kernel_size=7 alone"
+            "their weights fit only fc_units=4096 and fc6_kernel_size=7"
             if has_classifier or not takes_classifier
             else f"{name} does not hold them"
         )
         _warn(f"fc6 and fc7 stay random: {reason}. The model trains, but reaches lower scores.")
 
 
-def _dense_as_window(kernel, shape):
-    """Keras's `Dense` saw pool5 as (7, 7, 512) in C order."""
+def _dense_as_kernel(kernel, shape):
+    """Returns the convolution kernel of a `Dense` layer on pool5, flattened from (7, 7, 512)."""
     if int(np.prod(shape[:3])) != kernel.shape[0] or shape[3] != kernel.shape[1]:
         return kernel
     return kernel.map(lambda array: array.reshape(shape), shape)
 
 
-def _port_fcn(model, entries, facts, name, partial):
+def _port_fcn(model, entries, metadata, name, partial):
     num_classes = _num_classes(model)
     score = entries.get(("score_fr", "kernel"))
     found = num_classes if score is None or len(score.shape) != 4 else score.shape[-1]
@@ -240,26 +244,26 @@ def _port_fcn(model, entries, facts, name, partial):
         unused = {layer for layer, _ in entries if layer.startswith(_CLASS_LAYERS)}
     else:
         if partial:
-            kept, unused = _hand_over(model, entries)
-        _check_skip_scales(model, facts, name)
+            kept, unused = _stage_wise(model, entries)
+        _check_skip_scales(model, metadata, name)
     entries = {key: entry for key, entry in entries.items() if key[0] not in unused}
     port(model, entries, source=name, kept=kept)
     if "score_fr" in kept:
         _warn(
-            f"The score layers keep their values, zero in a new model: {name} has {found} "
-            f"classes, the model {num_classes}."
+            f"The score layers keep their values, which are zero in a new model: {name} has "
+            f"{found} classes, the model {num_classes}."
         )
-    _check_mean(model, facts, name)
+    _check_mean(model, metadata, name)
 
 
 def _num_classes(model):
     return model.get_layer("score_fr").kernel.shape[-1]
 
 
-def _hand_over(model, entries):
-    """Layers that a model adds to the coarser one of the entries, and those that it drops.
+def _stage_wise(model, entries):
+    """Returns the layers that a model adds to a coarser one, and those that it drops.
 
-    Both are empty unless the entries hold all layers of a coarser model.
+    Both are empty unless the entries hold all layers of a model of coarser output stride.
     """
     layers, sources = (
         frozenset(layer for layer in names if layer.startswith(_CLASS_LAYERS))
@@ -270,18 +274,18 @@ def _hand_over(model, entries):
     return layers - sources, sources - layers
 
 
-def _check_skip_scales(model, facts, name):
-    """Compares the factors of the skips that a source knows of with the model's.
+def _check_skip_scales(model, metadata, name):
+    """Compares the scales of the skips of a source with those of the model.
 
     Raises:
-        ValueError: If the model multiplies a skip by something else.
+        ValueError: If they differ.
     """
-    wanted = _facts_of(model)
+    wanted = _metadata_of(model)
     for pool in ("pool4", "pool3"):
         key = (f"scale_{pool}", "kernel")
-        if key not in facts or key not in wanted:
+        if key not in metadata or key not in wanted:
             continue
-        scales, factor = facts[key].read().ravel(), wanted[key].read()[0]
+        scales, factor = metadata[key].read().ravel(), wanted[key].read()[0]
         if not scales.size or not np.allclose(scales, factor, rtol=1e-4):
             numbers = ", ".join(f"{scale:g}" for scale in np.unique(scales)[:3])
             raise ValueError(
@@ -291,16 +295,16 @@ def _check_skip_scales(model, facts, name):
             )
 
 
-def _check_mean(model, facts, name):
+def _check_mean(model, metadata, name):
     key = ("preprocessing", "mean")
-    wanted = _facts_of(model).get(key)
-    if key not in facts or wanted is None:
+    wanted = _metadata_of(model).get(key)
+    if key not in metadata or wanted is None:
         return
-    theirs, ours = facts[key].read(), wanted.read()
+    theirs, ours = metadata[key].read(), wanted.read()
     if not np.allclose(theirs, ours, atol=0.01):
         _warn(
             f"{name} was trained with the mean {theirs.tolist()}, and the model subtracts "
-            f"{ours.tolist()}: pass `mean`, unless you train it anew."
+            f"{ours.tolist()}. Pass `mean`, unless you retrain the model."
         )
 
 

@@ -18,14 +18,14 @@ _MAX_HEADER_BYTES = 10_000
 def open_npz(path: str | os.PathLike) -> Iterator[Entries]:
     """Yields the entries of an `.npz` file, by the paper's layer names, in PyTorch's layout.
 
-    Only the headers of the arrays are read at first; nothing is ever unpickled.
+    Only the headers of the arrays are read at first; nothing is unpickled.
 
     Args:
-        path: A file as wkentaro/fcn publishes them.
+        path: A file published by wkentaro/fcn.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is not such a file, or damaged.
+        ValueError: If the file is no such file, or damaged.
     """
     with contextlib.ExitStack() as stack:
         with damaged_file(path, ".npz file of wkentaro/fcn"):

@@ -1,4 +1,4 @@
-"""From the names and the layout of the paper's releases to those of this package."""
+"""Converts the names and the layout of the paper's releases to those of this package."""
 
 import re
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from keras_fcn.weights.entries import Entries, Entry, by_name
 
-# Windows of VGG-16's fully-connected layers, which Caffe and PyTorch keep as matrices.
-_WINDOWS = {"fc6": 7, "fc7": 1, "fc8": 1}
+# Kernel sizes of VGG-16's fully-connected layers, which Caffe and PyTorch store as matrices.
+_KERNEL_SIZES = {"fc6": 7, "fc7": 1, "fc8": 1}
 
 
 def from_paper(entries: Entries) -> Entries:
     """Returns the entries under Keras's names and in Keras's layout.
 
-    Caffe, PyTorch and Chainer keep the kernel of a convolution as (outputs, inputs, height, width)
-    and that of a transposed convolution as (inputs, outputs, height, width); Keras reverses the
-    channels and puts them last, for both. Matrices of fully-connected layers become kernels.
+    Caffe, PyTorch and Chainer store the kernel of a convolution as (outputs, inputs, height, width)
+    and that of a transposed convolution as (inputs, outputs, height, width). Keras stores both with
+    the channels reversed and last. Matrices of fully-connected layers become kernels.
 
     Args:
         entries: Entries of layers `conv1_1`, ..., `fc6`, `score_fr`, `upscore2`, ...
@@ -33,8 +33,8 @@ def _keras_name(layer):
 def _keras_layout(layer, variable, entry):
     if variable != "kernel":
         return entry
-    if len(entry.shape) == 2 and layer in _WINDOWS:
-        entry = _as_window(entry, _WINDOWS[layer])
+    if len(entry.shape) == 2 and layer in _KERNEL_SIZES:
+        entry = _as_kernel(entry, _KERNEL_SIZES[layer])
     if len(entry.shape) != 4:
         return entry
     outputs, inputs, height, width = entry.shape
@@ -44,7 +44,7 @@ def _keras_layout(layer, variable, entry):
     )
 
 
-def _as_window(entry, size) -> Entry:
+def _as_kernel(entry, size) -> Entry:
     outputs, inputs = entry.shape
     if inputs % size**2:
         return entry

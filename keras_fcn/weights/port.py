@@ -1,4 +1,4 @@
-"""Sets a model's variables from named arrays, all of them or none."""
+"""Sets a model's variables from named arrays: all or none."""
 
 from collections.abc import Collection
 
@@ -6,22 +6,22 @@ import keras
 
 from keras_fcn.weights.entries import Entries
 
-# All layers of any FCN together; more is another file altogether.
+# Enough for every layer of an FCN; more problems mean a file of another network.
 _MAX_PROBLEMS = 100
 
 
 def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[str] = ()) -> None:
-    """Assigns each array to the variable of its name.
+    """Validates all arrays, names and shapes first, and assigns each to the variable of its name.
 
     Args:
         model: A built `keras.Model`.
         entries: Dictionary from (layer name, variable name) to an `Entry`.
-        source: What the arrays come from, for the error.
-        kept: Names of the layers whose variables deliberately keep their values.
+        source: Name of the source, for the error.
+        kept: Names of the layers whose variables keep their values.
 
     Raises:
-        ValueError: If a variable has no array, an array no variable, or their shapes differ; it
-            lists all of them. Also if an array cannot be read. The model is untouched then.
+        ValueError: If a variable has no array, an array has no variable, shapes differ, or an array
+            cannot be read. The message lists all problems, and the model is unchanged.
     """
     variables = {
         (layer.name, variable.name): variable
@@ -49,8 +49,8 @@ def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[
         more = len(problems) - _MAX_PROBLEMS
         problems[_MAX_PROBLEMS:] = [f"and {more} more"] if more > 0 else []
         raise ValueError(f"{source} must fit model {model.name!r}: {'; '.join(problems)}.")
-    # A damaged file may show itself only when it is read. To read it twice takes less memory than
-    # to hold all of it.
+    # Damage may be found only when values are read. Reading them twice takes less memory than
+    # holding all of them.
     for key in variables:
         _read(entries[key], key, source)
     for key, variable in variables.items():
@@ -62,8 +62,8 @@ def _read(entry, key, source):
         array = entry.read()
         if array.shape != entry.shape:
             raise ValueError(f"it holds an array of shape {array.shape}")
-    except Exception as error:  # Readers raise errors of every class for damaged bytes.
+    except Exception as error:  # Readers raise errors of any class for damaged files.
         raise ValueError(
-            f"{source} must be whole: {'/'.join(key)} is damaged ({error})."
+            f"{source} must be whole. Received: {'/'.join(key)} is damaged ({error})."
         ) from error
     return array.astype("float32", copy=False)

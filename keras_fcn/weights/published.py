@@ -1,4 +1,4 @@
-"""The weights that the authors released, where they are, and what goes with them."""
+"""Registry of the weights that the authors released, with their URLs and metadata."""
 
 import dataclasses
 import sys
@@ -22,15 +22,15 @@ class PublishedWeights:
     """One released model.
 
     Args:
-        name: What a user passes as `weights`.
+        name: Value of `weights`.
         stride: 32, 16 or 8, of FCN-32s, FCN-16s or FCN-8s.
-        files: Copies of it, as `PublishedFile`, in order of preference.
-        label_space: `LabelSpace` that it was trained on.
-        mean: Mean (blue, green, red) that it was trained with.
-        skip_scales: Factors of pool4 and pool3 that it was trained with.
+        files: Copies of the weights, as `PublishedFile`, in order of preference.
+        label_space: `LabelSpace` of the training data.
+        mean: Mean (blue, green, red) that training subtracted from the images.
+        skip_scales: Scales of pool4 and pool3 in training.
         scores: Published scores on the 736 images of seg11valid, fractions by name.
-        license: Terms of the model.
-        sources: Where the terms and the scores stand.
+        license: License of the model.
+        sources: URLs of the license and the scores.
         fc_units: Outputs of fc6 and fc7.
     """
 
@@ -51,7 +51,7 @@ _SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_io
 
 def _pascal_voc(name, stride, caffe_name, percent, *, npz, pth, skip_scales=(1.0, 1.0)):
     """`percent` are the four scores; each of `npz` and `pth` is (MD5 checksum, Drive id)."""
-    # Copies with a checksum come first, and of those the one that needs no PyTorch.
+    # Copies with a checksum come first; among them, the one that does not need PyTorch.
     copies = [
         PublishedFile(f"{caffe_name}.{suffix}", f"https://drive.google.com/uc?id={drive}", md5)
         for suffix, (md5, drive) in (("npz", npz), ("pth", pth))
@@ -114,16 +114,16 @@ PUBLISHED_WEIGHTS = (
 
 
 def published_names() -> tuple[str, ...]:
-    """Returns the names that `weights` can be, in the registry's order."""
+    """Returns the names of published weights, in the registry's order."""
     return tuple(dict.fromkeys(published.name for published in PUBLISHED_WEIGHTS))
 
 
 def find_published(name: object, stride: int) -> PublishedWeights | None:
-    """Returns the weights of a name for a model, `None` if it is no name of the registry.
+    """Returns the published weights of a name for a model, `None` for an unknown name.
 
     Args:
-        name: What a user passed as `weights`.
-        stride: 32, 16 or 8, of the model.
+        name: Value of `weights`.
+        stride: Output stride of the model: 32, 16 or 8.
 
     Raises:
         ValueError: If the name was not published for this model.
@@ -135,29 +135,29 @@ def find_published(name: object, stride: int) -> PublishedWeights | None:
         if published.stride == stride:
             return published
     models = ", ".join(f"FCN-{published.stride}s" for published in of_name)
-    raise ValueError(f"weights={name!r} must go into {models}. Received: FCN-{stride}s.")
+    raise ValueError(f"weights={name!r} must be loaded into {models}. Received: FCN-{stride}s.")
 
 
-def published_facts(published: PublishedWeights) -> Entries:
-    """Returns what published weights go with, as entries: the factors of the skips and the mean."""
+def published_metadata(published: PublishedWeights) -> Entries:
+    """Returns the metadata of published weights as entries: scales of the skips, and mean."""
     scales = zip(("scale_pool4", "scale_pool3"), published.skip_scales, strict=True)
-    facts = {(name, "kernel"): constant(scale) for name, scale in scales}
-    return {**facts, ("preprocessing", "mean"): constant(*published.mean)}
+    metadata = {(name, "kernel"): constant(scale) for name, scale in scales}
+    return {**metadata, ("preprocessing", "mean"): constant(*published.mean)}
 
 
 def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], None]) -> Path:
     """Returns the path of published weights as a `.weights.h5` file in Keras's cache.
 
-    Downloads and converts them if they are not there. A copy that the user has put into the folder
-    by hand is taken before anything is downloaded.
+    Downloads and converts them if they are missing. A copy that the user has put into the folder
+    is preferred to a download.
 
     Args:
         published: `PublishedWeights`.
-        convert: Function that reads a published file, its first argument, and writes the
-            `.weights.h5` file that its second one names.
+        convert: Function of (source, target) that reads a published file and writes a
+            `.weights.h5` file.
 
     Raises:
-        OSError: If no copy can be had; it lists what was tried and how to go on.
+        OSError: If all copies fail. The message lists them and the remedy.
     """
     folder = keras_home() / "keras_fcn"
     target = folder / f"{published.name}-fcn{published.stride}s.weights.h5"
@@ -180,11 +180,10 @@ def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], Non
             return target
         except (OSError, ValueError, ImportError) as error:
             failures.append(f"{path or file.url} ({error})")
-    if target.is_file():  # Another process was quicker.
+    if target.is_file():  # Another process was faster.
         return target
     raise OSError(
-        f"weights={published.name!r} must be downloaded, and no copy could be had: "
+        f"weights={published.name!r} must be downloaded, but all copies failed: "
         f"{'; '.join(failures)}. Put one of {', '.join(file.name for file in published.files)} "
-        f"into {folder} by hand, or pass its path as `weights`; weights=None starts from random "
-        "values."
+        f"into {folder}, or pass its path as `weights`; weights=None starts from random values."
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from keras_fcn.weights.entries import Entries, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"weight": "kernel", "bias": "bias"}
-# The places of VGG-16's layers in torchvision's `features` and `classifier`.
+# Indices of VGG-16's layers in torchvision's `features` and `classifier`.
 _TORCHVISION_NAMES = {
     f"features.{place}": name
     for place, name in zip(
@@ -22,22 +22,22 @@ _TORCHVISION_NAMES = {
     )
 } | {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
 CAFFE_VGG16_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
-"""Checksum of pytorch-fcn's copy of Caffe's VGG-16, which has torchvision's names."""
+"""MD5 checksum of pytorch-fcn's copy of Caffe's VGG-16, which has torchvision's names."""
 
 
 @contextlib.contextmanager
 def open_pytorch_file(path: str | os.PathLike) -> Iterator[Entries]:
     """Yields the entries of a `.pth` file, by the paper's layer names, in PyTorch's layout.
 
-    Read by `torch.load(..., weights_only=True)`, which runs no code of the file.
+    `torch.load(..., weights_only=True)` reads it, which runs no code of the file.
 
     Args:
-        path: A state dict, or a checkpoint with `"model_state_dict"` or `"state_dict"` in it.
+        path: A state dict, or a checkpoint with `"model_state_dict"` or `"state_dict"`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If PyTorch is not installed.
-        ValueError: If the file is not such a file, or damaged, or holds torchvision's own VGG-16.
+        ValueError: If the file is no such file, is damaged, or holds torchvision's own VGG-16.
     """
     try:
         import torch
@@ -78,6 +78,6 @@ def _check_caffe_vgg16(path):
         md5 = hashlib.file_digest(file, "md5").hexdigest()
     if md5 != CAFFE_VGG16_MD5:
         raise ValueError(
-            "torchvision's VGG-16 was trained on RGB divided by 255 and does not fit BGR minus the "
-            "mean; pass weights='imagenet', or pytorch-fcn's vgg16_from_caffe.pth"
+            "torchvision's VGG-16 was trained on RGB divided by 255, not on BGR minus the mean; "
+            "pass weights='imagenet', or pytorch-fcn's vgg16_from_caffe.pth"
         )

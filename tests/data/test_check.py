@@ -7,6 +7,7 @@ from PIL import Image
 
 from keras_fcn.cli import main
 from keras_fcn.data.check import check_data, find_splits, match_pairs
+from keras_fcn.data.files import split_folders
 from keras_fcn.label_spaces import LabelSpace
 
 pytestmark = pytest.mark.any_backend
@@ -154,6 +155,13 @@ class TestFindSplits:
             (plain / "val" / name).mkdir(parents=True)
         wanted["val"] = (plain / "val/images", plain / "val/labels")
         assert find_splits(plain) == wanted
+
+    def test_with_two_layouts_it_takes_the_one_that_load_takes(self, tmp_path):
+        for folder in ("images/train", "labels/train", "train/images", "train/labels"):
+            (tmp_path / folder).mkdir(parents=True)
+        wanted = tmp_path / "images" / "train", tmp_path / "labels" / "train"
+        assert find_splits(tmp_path) == {"train": wanted}
+        assert split_folders(tmp_path, "train") == wanted
 
     def test_the_folder_that_one_is_in_has_a_name(self, tmp_path, monkeypatch):
         for name in ("images", "labels"):

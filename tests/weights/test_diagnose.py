@@ -95,7 +95,7 @@ def test_a_score_layer_without_input_is_named(trained):
     layer.set_weights([kernel, np.full_like(bias, -1e9)])
     (finding,) = keras_fcn.diagnose(trained)
     assert (finding.problem, finding.layers) == ("dead_input", ("score_fr",))
-    assert str(finding).startswith("score_fr: the layer in front gives zero")
+    assert str(finding).startswith("score_fr: the layer before it returns zero")
 
 
 @pytest.mark.any_backend
@@ -118,4 +118,4 @@ def test_random_fc6_and_fc7_alone_are_told_with_what_leaves_them_so(trained):
         layer.kernel.assign(np.random.default_rng(0).uniform(-1, 1, layer.kernel.shape))
     (finding,) = keras_fcn.diagnose(trained)
     assert (finding.problem, finding.layers) == ("random", ("fc6", "fc7"))
-    assert "another `fc_units` than 4096" in finding.meaning
+    assert "fit only fc_units=4096" in finding.meaning
