@@ -834,6 +834,27 @@ MUTANTS = (
         "training/test_trainer.py training/test_objective.py",
     ),
     Mutant(
+        "a recipe's gradient checkpointing does not reach the model",
+        "training/objective.py",
+        "gradient_checkpointing=recipe.gradient_checkpointing",
+        "gradient_checkpointing=False",
+        "training/test_objective.py",
+    ),
+    Mutant(
+        "an upper limit of a setting is valid",
+        "training/settings.py",
+        "item < self.below",
+        "item <= self.below",
+        "training/test_settings.py",
+    ),
+    Mutant(
+        "an option that is not given resets the recipe's setting",
+        "cli/train.py",
+        "shared.add_setting(parser, name, default=argparse.SUPPRESS)",
+        "shared.add_setting(parser, name)",
+        "training/test_settings.py",
+    ),
+    Mutant(
         "freezing up to a block leaves the block itself free",
         "training/objective.py",
         'frozen = any(layer.name.startswith(f"block{n}_") for n in range(1, last + 1))',

@@ -32,6 +32,7 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
         padding=recipe.padding,
         filters=recipe.filters,
         fc_units=recipe.fc_units,
+        fc6_kernel_size=recipe.fc6_kernel_size,
         dropout_rate=recipe.dropout_rate,
         skip_scales=recipe.skip_scales,
         mean=recipe.mean,
@@ -39,6 +40,7 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
         label_space=label_space,
         data_format="channels_last",
         dtype=recipe.precision,
+        gradient_checkpointing=recipe.gradient_checkpointing,
     )
 
 

@@ -96,6 +96,9 @@ class Recipe:
         VGG16_FILTERS, help="filters of the convolutions in each of VGG-16's five blocks", minimum=1
     )
     fc_units: int = setting(4096, help="outputs of fc6 and of fc7", minimum=1, option=True)
+    fc6_kernel_size: int = setting(
+        7, help="height and width of fc6's window in pixels of pool5; odd", minimum=1
+    )
     dropout_rate: float = setting(
         0.5, help="fraction of the outputs of fc6 and fc7 that training drops", minimum=0, below=1
     )
@@ -123,6 +126,11 @@ class Recipe:
         help="weight of the loss of each coarser head, see `keras_fcn.models.deep_supervision`; 0 "
         "for no such loss",
         minimum=0,
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        help="whether the backward pass recomputes the activations inside VGG-16's blocks instead "
+        "of keeping them (rematerialization): the same gradients with less memory in more time",
     )
     precision: str = setting(
         "float32",
@@ -192,7 +200,7 @@ class Recipe:
     )
     steps: int | None = setting(None, help="batches to train on, instead of `epochs`", minimum=1)
     flip: bool = setting(True, help="whether half of the images are mirrored")
-    scale: tuple[float, float] | None = setting(
+    random_scale: tuple[float, float] | None = setting(
         None,
         help="smallest and largest factor of a random resizing; none for no resizing",
         above=0,
@@ -230,10 +238,12 @@ class Recipe:
     def __post_init__(self):
         for name, declared in SETTINGS.items():
             object.__setattr__(self, name, declared.checked(getattr(self, name)))
-        if self.scale is not None and self.scale[0] > self.scale[1]:
-            raise self._error("scale", "a smallest and a largest factor")
+        if self.random_scale is not None and self.random_scale[0] > self.random_scale[1]:
+            raise self._error("random_scale", "a smallest and a largest factor")
         if self.deep_supervision and self.model == "fcn32s":
             raise self._error("deep_supervision", "0 for fcn32s, which has no coarser head")
+        if self.deep_supervision and self.gradient_checkpointing:
+            raise self._error("deep_supervision", "0 with gradient_checkpointing=True")
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
                 "Exactly one of `epochs` and `steps` must be given. "

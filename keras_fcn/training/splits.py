@@ -190,8 +190,8 @@ def transforms(recipe: Recipe, ignore_class: int | None) -> list:
             setting is not as the transform needs it.
     """
     chosen = []
-    if recipe.scale is not None:
-        chosen.append(random_scale(*recipe.scale))
+    if recipe.random_scale is not None:
+        chosen.append(random_scale(*recipe.random_scale))
     if recipe.crop is not None:
         if ignore_class is None:
             raise ValueError(

@@ -184,7 +184,7 @@ def test_a_misspelt_setting_is_answered_with_the_one_that_is_like_it(data, capsy
 
 @pytest.mark.any_backend
 class TestTransforms:
-    OPTIONS = ("--scale", "0.5", "1.5", "--crop", "32", "48", "--jitter")
+    OPTIONS = ("--random-scale", "0.5", "1.5", "--crop", "32", "48", "--jitter")
 
     def test_training_on_windows_of_one_size_batches_images_of_any(self, data, three_layers):
         for folder in ("images", "labels"):
@@ -193,7 +193,7 @@ class TestTransforms:
         options = ["--ignore-class", "255", "--batch-size", "4", *self.OPTIONS]
         assert train(data, *options) == 0
         settings = tomllib.loads((data / "run" / "config.toml").read_text())["settings"]
-        assert (settings["scale"], settings["crop"], settings["jitter"]) == (
+        assert (settings["random_scale"], settings["crop"], settings["jitter"]) == (
             [0.5, 1.5],
             [32, 48],
             True,
@@ -203,8 +203,8 @@ class TestTransforms:
         ("options", "reason"),
         [
             (
-                ("--scale", "2", "1"),
-                "`scale` must be a smallest and a largest factor",
+                ("--random-scale", "2", "1"),
+                "`random_scale` must be a smallest and a largest factor",
             ),
             (("--crop", "0", "5"), "`crop` must be at least 1 each"),
         ],

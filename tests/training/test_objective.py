@@ -50,6 +50,26 @@ def bias_of(model):
     return keras.ops.convert_to_numpy(model.get_layer("score_fr").bias)
 
 
+@pytest.mark.any_backend
+def test_settings_of_the_network_reach_the_model():
+    changes = {
+        "padding": "paper",
+        "filters": NARROW_FILTERS,
+        "fc_units": 5,
+        "fc6_kernel_size": 3,
+        "dropout_rate": 0.25,
+        "skip_scales": (0.5, 0.125),
+        "mean": (1.0, 2.0, 3.0),
+        "trainable_upsampling": True,
+        "gradient_checkpointing": True,
+    }
+    model = build_model(replace(RECIPE, model="fcn8s", **changes), generic(3, IGNORED))
+    config = model.get_config()
+    assert {name: config[name] for name in changes} == changes
+    assert model.label_space == generic(3, IGNORED)
+    assert model.get_layer("fc6").kernel.shape == (3, 3, NARROW_FILTERS[-1], 5)
+
+
 @pytest.mark.usefixtures("three_layers")
 class TestLoss:
     def check(self, recipe, expected, class_weights=None):

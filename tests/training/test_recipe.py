@@ -65,7 +65,12 @@ class TestShippedRecipes:
         assert (recipe.optimizer, recipe.normalization) == ("coupled_sgd", "sum")
         assert (recipe.schedule, recipe.warmup, recipe.accumulate) == ("constant", 0, 1)
         assert (recipe.padding, recipe.fc_units, recipe.dropout_rate) == ("paper", 4096, 0.5)
-        assert (recipe.flip, recipe.scale, recipe.crop, recipe.jitter) == (False, None, None, False)
+        assert (recipe.flip, recipe.random_scale, recipe.crop, recipe.jitter) == (
+            False,
+            None,
+            None,
+            False,
+        )
         assert not recipe.trainable_upsampling
         assert recipe.data == "voc_segmentation/2012_sbd"
         assert (recipe.train_split, recipe.val_split) == ("train", "seg11valid")
@@ -139,10 +144,15 @@ class TestSettings:
             ({"test_scales": []}, "`test_scales` must be one or more numbers"),
             ({"test_scales": [1, -2]}, "`test_scales` must be greater than 0 each"),
             ({"crop": [0, 5]}, "`crop` must be at least 1 each"),
-            ({"scale": [2, 1]}, "`scale` must be a smallest and a largest factor"),
+            ({"random_scale": [2, 1]}, "`random_scale` must be a smallest and a largest factor"),
             ({"dropout_rate": 1}, "`dropout_rate` must be at least 0 and less than 1"),
             ({"num_classes": 1}, "`num_classes` must be at least 2"),
             ({"model": "fcn32s", "deep_supervision": 1}, "which has no coarser head"),
+            (
+                {"deep_supervision": 1, "gradient_checkpointing": True},
+                "`deep_supervision` must be 0 with gradient_checkpointing=True",
+            ),
+            ({"fc6_kernel_size": 0}, "`fc6_kernel_size` must be at least 1"),
             ({"flip": "yes"}, "`flip` must be true or false"),
             ({"model": "fcn4s"}, "`model` must be one of fcn32s, fcn16s, fcn8s"),
             ({"freeze": "head"}, "`freeze` must be one of none, backbone, block1"),

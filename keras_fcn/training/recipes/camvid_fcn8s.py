@@ -27,7 +27,7 @@ class CamvidFCN8s(Recipe):
     region_loss: str | None = "dice"
     batch_size: int = 2
     epochs: int | None = 18
-    scale: tuple[float, float] | None = (0.75, 2.0)
+    random_scale: tuple[float, float] | None = (0.75, 2.0)
     crop: tuple[int, int] | None = (360, 480)
     jitter: bool = True
     validate_every: int = 6

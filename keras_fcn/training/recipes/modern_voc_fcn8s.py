@@ -25,7 +25,7 @@ class ModernVocFCN8s(Recipe):
     region_loss_weight: float = 0.5
     batch_size: int = 8
     epochs: int | None = 30
-    scale: tuple[float, float] | None = (0.5, 2.0)
+    random_scale: tuple[float, float] | None = (0.5, 2.0)
     crop: tuple[int, int] | None = (480, 480)
     jitter: bool = True
     test_scales: tuple[float, ...] = (0.75, 1.0, 1.25)

@@ -23,6 +23,6 @@ class PetsFCN8s(Recipe):
     precision: str = "mixed_bfloat16"
     batch_size: int = 8
     epochs: int | None = 5
-    scale: tuple[float, float] | None = (0.75, 1.5)
+    random_scale: tuple[float, float] | None = (0.75, 1.5)
     crop: tuple[int, int] | None = (320, 320)
     jitter: bool = True
