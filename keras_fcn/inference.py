@@ -1,4 +1,4 @@
-"""From an image of any size to its label map."""
+"""Predicts the label map of an image of any size."""
 
 import math
 import threading
@@ -23,8 +23,8 @@ def predict_label_map(
 
     Args:
         model: An FCN, see `keras_fcn.models.fcn`, or another `keras.Model` from images to logits or
-            probabilities of the images' size, such as one around an FCN.
-        image: RGB in [0, 255], (height, width, 3), in the layout that files have.
+            probabilities of the same height and width, such as a wrapped FCN.
+        image: RGB in [0, 255], (height, width, 3), also for a `channels_first` model.
         scales: See `predict_label_maps`.
         flip: See `predict_label_maps`.
 
@@ -57,19 +57,22 @@ def predict_label_maps(
 ) -> np.ndarray:
     """Predicts the class of every pixel of a batch in the model's data format.
 
+    Several `scales` and `flip` are test-time augmentation: the class probabilities of all resized
+    and mirrored views are averaged.
+
     Args:
-        model: An FCN.
+        model: See `predict_label_map`.
         images: RGB in [0, 255], (batch, height, width, 3).
-        scales: Factors by which the images are resized; the probabilities are averaged.
-        flip: Whether to average with the prediction of the mirrored images, too.
+        scales: Factors by which the images are resized.
+        flip: Whether to add the horizontally mirrored views.
 
     Returns:
         Class ids, (batch, height, width), int32.
 
     Raises:
-        ValueError: If there is no scale, or one is not greater than 0; if the images have another
-            number of channels than the model takes, or its output is no map of their size; or, on
-            CPUs, if the prediction needs more memory than is free.
+        ValueError: If there is no scale, or one is not greater than 0; if the number of channels is
+            wrong, or the output does not have the height and width of the images; or, on CPUs, if
+            the prediction needs more memory than is free.
     """
     scales = tuple(scales)
     if not scales or not all(scale > 0 for scale in scales):
@@ -100,7 +103,7 @@ def predict_label_maps(
 
 
 def _data_format(model):
-    """Returns that of an FCN, or that which the input of another model says."""
+    """Returns the data format of an FCN, or infers that of another model from its input shape."""
     if hasattr(model, "data_format"):
         return model.data_format
     shape = model.input_shape
@@ -121,10 +124,10 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
         images: As in `predict_label_maps`.
 
     Returns:
-        What the model returns: (batch, height, width, num_classes), or with the classes in front.
+        Output of the model: (batch, height, width, num_classes), or with the classes first.
 
     Raises:
-        ValueError: If the output is not one map as high and wide as the images.
+        ValueError: If the output is not one map of the height and width of the images.
     """
     data_format = _data_format(model)
     scores = model.predict_on_batch(images)
@@ -133,8 +136,8 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
     if len(shape) != 4 or shape[first : first + 2] != images.shape[first : first + 2]:
         received = f"shape {tuple(shape)}" if shape else f"a {type(scores).__name__}"
         raise ValueError(
-            "`model` must return one map of logits as high and wide as the images. Received: "
-            f"an output of {received} for images of shape {images.shape}."
+            "`model` must return one map of logits of the height and width of the images. "
+            f"Received: an output of {received} for images of shape {images.shape}."
         )
     return ops.convert_to_numpy(scores)
 
@@ -143,7 +146,7 @@ def _is_logits(model, scores, class_axis):
     config = model.get_config()
     if "classifier_activation" in config:
         return config["classifier_activation"] is None
-    # What another model ends with, its configuration does not say in one place; its values do.
+    # The configuration of another model does not state its last activation; the values show it.
     return scores.min() < 0 or abs(scores.sum(axis=class_axis) - 1).max() > 1e-2
 
 
@@ -151,14 +154,14 @@ _last_shape = threading.local()
 
 
 def _return_memory_of_another_size(shape):
-    # Not after every prediction: at one size the next one needs the memory again.
+    # Only when the size changes: the next prediction of the same size needs the memory again.
     if getattr(_last_shape, "value", shape) != shape:
         return_freed_memory()
     _last_shape.value = shape
 
 
 def _probabilities(model, images, scale, mirrored):
-    """Probabilities of the classes at the images' own size, from a view of them."""
+    """Returns class probabilities at the size of the images, from one resized or mirrored view."""
     data_format = _data_format(model)
     first, channels_last = (1, True) if data_format == "channels_last" else (2, False)
     size = images.shape[first : first + 2]

@@ -1,4 +1,4 @@
-"""Label maps as colours, and scores as curves."""
+"""Pictures of label maps, curves, confusion matrices and legends."""
 
 import math
 import os
@@ -10,17 +10,17 @@ from PIL import Image, ImageDraw
 
 from keras_fcn.label_spaces import LabelSpace
 
-# At 130 pixels to the inch, 27 million pixels for a square.
+# At 130 pixels per inch, a square of 27 million pixels.
 _MOST_INCHES = 40
 _MOST_BARS_WITH_NUMBERS = 160
 
 
 def colorize(label_map: np.ndarray, label_space: LabelSpace) -> np.ndarray:
-    """Returns the colour of every pixel's class; pixels of no class are white.
+    """Returns the label map in the colours of its classes; other pixels are white.
 
     Args:
         label_map: Class ids, (height, width).
-        label_space: The `LabelSpace` whose palette is used.
+        label_space: The `LabelSpace` with the palette.
 
     Returns:
         RGB, (height, width, 3), uint8.
@@ -34,28 +34,28 @@ def colorize(label_map: np.ndarray, label_space: LabelSpace) -> np.ndarray:
 def overlay(
     image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace, opacity: float = 0.5
 ) -> np.ndarray:
-    """Returns the image with the classes' colours laid over it; pixels of no class stay as is.
+    """Returns the image blended with the colours of the classes; other pixels stay unchanged.
 
     Args:
         image: RGB, (height, width, 3), uint8.
         label_map: Class ids, (height, width).
-        label_space: The `LabelSpace` whose palette is used.
-        opacity: Share of the colour, from 0 to 1.
+        label_space: The `LabelSpace` with the palette.
+        opacity: Opacity of the colours, from 0 to 1.
 
     Returns:
         RGB, (height, width, 3), uint8.
     """
     label_map = np.asarray(label_map)
     is_class = (label_map >= 0) & (label_map < label_space.num_classes)
-    share = np.where(is_class, opacity, 0.0)[..., None]
-    blended = (1 - share) * np.asarray(image) + share * colorize(label_map, label_space)
+    alpha = np.where(is_class, opacity, 0.0)[..., None]
+    blended = (1 - alpha) * np.asarray(image) + alpha * colorize(label_map, label_space)
     return np.rint(blended).astype("uint8")
 
 
 def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: LabelSpace) -> None:
-    """Writes a palette PNG: the index of a pixel is its class id, its colour that of the class.
+    """Writes a palette PNG whose indices are class ids, shown in the colours of the classes.
 
-    Of more than 256 classes, which a palette cannot hold, it is a grey PNG of 16 bits.
+    More than 256 classes do not fit a palette and are written as a 16-bit grey PNG.
     """
     if label_space.num_classes > 256:
         Image.fromarray(np.asarray(label_map).astype("uint16")).save(path)
@@ -71,7 +71,7 @@ def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: 
 def save_overlay(
     path: str | os.PathLike, image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace
 ) -> None:
-    """Writes the image with the classes' colours laid over it, and below the names of these."""
+    """Writes the overlay of an image and a label map, with a legend of its classes below."""
     picture = Image.fromarray(overlay(image, label_map, label_space))
     shown = [int(label) for label in np.unique(label_map) if 0 <= label < label_space.num_classes]
     stack_pictures([picture, legend(label_space, max(picture.width, 150), shown)]).save(path)
@@ -82,7 +82,7 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
 
     Args:
         panels: Dictionary from caption to RGB (height, width, 3), uint8, all of one size.
-        height: Height of a panel in pixels; their own if `None`.
+        height: Height of a panel in pixels; `None` for the original height.
 
     Returns:
         `PIL.Image.Image`.
@@ -109,7 +109,7 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
 
 
 def stack_pictures(pictures: list[Image.Image]) -> Image.Image:
-    """Returns one picture of several, one above the other."""
+    """Returns one picture of several, stacked vertically."""
     size = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
     stacked = Image.new("RGB", size, "white")
     top = 0
@@ -122,7 +122,7 @@ def stack_pictures(pictures: list[Image.Image]) -> Image.Image:
 def contact_sheet(
     examples: dict[str, dict[str, np.ndarray]], label_space: LabelSpace, height: int = 180
 ) -> Image.Image:
-    """Returns one picture of examples, two in a row, each as image and overlay, and a legend.
+    """Returns one picture of examples, two per row, each as image and overlay, with a legend.
 
     Args:
         examples: Dictionary from a caption to `"image"` and `"label_map"`, of any sizes.
@@ -147,12 +147,13 @@ def contact_sheet(
 
 
 def plot_curves(history: list[dict], path: str | os.PathLike | BinaryIO) -> None:
-    """Draws the losses, the validation scores and the learning rate over the epochs.
+    """Plots the losses, the validation scores and the learning rate over the epochs.
 
     Args:
-        history: One dictionary per epoch, with `epoch`, `loss`, perhaps `learning_rate` and, if it
-            was validated, `val_mean_iou` and `val_pixel_accuracy` in [0, 1] and perhaps `val_loss`.
-        path: The PNG or SVG file that is written, or a binary file object for a PNG.
+        history: One dictionary per epoch, with `epoch`, `loss`, optionally `learning_rate` and,
+            after a validation, `val_mean_iou` and `val_pixel_accuracy` in [0, 1] and optionally
+            `val_loss`.
+        path: PNG or SVG file to write, or a binary file object for a PNG.
     """
     from matplotlib.figure import Figure
 
@@ -189,12 +190,12 @@ def plot_curves(history: list[dict], path: str | os.PathLike | BinaryIO) -> None
 
 
 def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | os.PathLike) -> None:
-    """Draws the share of each class in a data set as a bar in its colour.
+    """Plots the fraction of each class in a data set (class imbalance) as a bar in its colour.
 
     Args:
         shares: Fractions, (num_classes,).
         label_space: The `LabelSpace` of the classes.
-        path: The PNG or SVG file that is written.
+        path: PNG or SVG file to write.
     """
     from matplotlib.figure import Figure
 
@@ -208,7 +209,7 @@ def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | o
     places = range(0, len(percent), math.ceil(len(percent) / _MOST_BARS_WITH_NUMBERS))
     axes.set_yticks(places, [label_space.class_names[place] for place in places])
     axes.invert_yaxis()
-    axes.set(xlabel="share of the pixels that count, %", xlim=(0, 1.15 * max(percent.max(), 1e-9)))
+    axes.set(xlabel="pixels that are not ignored, %", xlim=(0, 1.15 * max(percent.max(), 1e-9)))
     axes.tick_params(axis="y", labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -218,12 +219,12 @@ def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | o
 def plot_confusion_matrix(
     matrix: np.ndarray, label_space: LabelSpace, path: str | os.PathLike | BinaryIO
 ) -> None:
-    """Draws how the pixels of each class were predicted, in percent of the class.
+    """Plots a confusion matrix in percent of the pixels of each true class.
 
     Args:
-        matrix: Confusion matrix, (num_classes, num_classes), rows are the truth.
+        matrix: Confusion matrix, (num_classes, num_classes); rows are the ground truth.
         label_space: The `LabelSpace` of the classes.
-        path: The PNG or SVG file that is written, or a binary file object for a PNG.
+        path: PNG or SVG file to write, or a binary file object for a PNG.
     """
     from matplotlib.figure import Figure
 
@@ -233,13 +234,13 @@ def plot_confusion_matrix(
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    # As many names as have room.
+    # Only as many names as fit.
     places = range(0, len(matrix), math.ceil(len(matrix) * 0.16 / side))
     names = [label_space.class_names[place] for place in places]
     axes.set_xticks(places, names, rotation=90, fontsize=8)
     axes.set_yticks(places, names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="truth", title="pixels of each class, %")
-    if len(matrix) <= 40:  # Beyond that numbers do not fit into the squares.
+    if len(matrix) <= 40:  # More numbers do not fit into the cells.
         for row, column in np.ndindex(matrix.shape):
             axes.text(
                 column,
@@ -256,7 +257,7 @@ def plot_confusion_matrix(
 def legend(
     label_space: LabelSpace, width: int, class_ids: Sequence[int] | None = None
 ) -> Image.Image:
-    """Returns a picture of classes' colours and names, `width` pixels wide.
+    """Returns a picture of the colours and names of classes.
 
     Args:
         label_space: The `LabelSpace` of the classes.

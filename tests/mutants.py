@@ -702,8 +702,8 @@ MUTANTS = (
     Mutant(
         "the overlay covers pixels of no class",
         "visualization.py",
-        "share = np.where(is_class, opacity, 0.0)[..., None]",
-        "share = np.full(is_class.shape, opacity)[..., None]",
+        "alpha = np.where(is_class, opacity, 0.0)[..., None]",
+        "alpha = np.full(is_class.shape, opacity)[..., None]",
         "test_visualization.py",
     ),
     Mutant(

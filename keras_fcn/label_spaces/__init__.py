@@ -1,4 +1,4 @@
-"""What the class ids of a label map mean: names, colours and the class that is left out."""
+"""Label spaces: names and colours of the classes, and the class id of ignored pixels."""
 
 from keras_fcn.label_spaces.ade20k import ADE20K
 from keras_fcn.label_spaces.choose import NAMES, choose

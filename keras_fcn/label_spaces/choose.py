@@ -1,4 +1,4 @@
-"""A label space from what a user says of it."""
+"""Chooses a label space by name, file or number of classes."""
 
 from keras_fcn.label_spaces import known
 from keras_fcn.label_spaces.ade20k import ADE20K
@@ -17,12 +17,12 @@ def choose(
     num_classes: int | None = None,
     ignore_class: int | None = None,
 ) -> LabelSpace:
-    """Returns the label space of a name or file, or one of classes without names.
+    """Returns a label space by name or file, or a generic one for a number of classes.
 
     Args:
         label_space: A name such as `"camvid"`, or a .toml or .json file; see `from_file`.
         num_classes: Number of classes, instead of `label_space`.
-        ignore_class: Class id of pixels to leave out, with `num_classes`.
+        ignore_class: Class id of ignored pixels, with `num_classes`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -35,13 +35,13 @@ def choose(
     if label_space is None:
         if num_classes is None:
             raise ValueError(
-                "`num_classes` (--num-classes) must be given, or else `label_space` "
-                "(--label-space)."
+                "`num_classes` (--num-classes) or `label_space` (--label-space) must be given. "
+                "Received: neither."
             )
         return generic(num_classes, ignore_class)
     if num_classes is not None or ignore_class is not None:
         raise ValueError(
-            "`label_space` (--label-space) must stand without `num_classes` and `ignore_class`. "
+            "`label_space` (--label-space) must be used without `num_classes` and `ignore_class`. "
             f"Received: {label_space=}, {num_classes=}, {ignore_class=}."
         )
     if label_space in _KNOWN:

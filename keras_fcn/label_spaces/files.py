@@ -1,4 +1,4 @@
-"""Label spaces from TOML and JSON files."""
+"""Reads label spaces from TOML and JSON files."""
 
 import json
 import os
@@ -14,25 +14,25 @@ _KEYS = ("class_names", "palette", "ignore_class")
 def from_file(path: str | os.PathLike) -> LabelSpace:
     """Reads a label space from a TOML or JSON file.
 
-    The file holds `class_names`, a list of strings, and may hold `palette`, a list of colours
-    [red, green, blue], and `ignore_class`, an integer, as in
+    The file holds `class_names`, a list of strings, and optionally `palette`, a list of colours
+    [red, green, blue], and `ignore_class`, an integer:
 
         class_names = ["road", "car"]
         palette = [[128, 64, 128], [64, 0, 128]]
         ignore_class = 255
 
-    Without a palette the colours are PASCAL VOC's, without `ignore_class` no pixel is left out.
+    The default palette is PASCAL VOC's. Without `ignore_class` no pixel is ignored.
 
     Args:
-        path: A file whose name ends in .toml or .json, in UTF-8 with or without a byte order mark.
+        path: A .toml or .json file, in UTF-8 with or without a byte order mark.
 
     Returns:
         `LabelSpace`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is neither TOML nor JSON, lacks `class_names`, has keys that mean
-            nothing here, or holds what a `LabelSpace` refuses; names the file.
+        ValueError: If the file is neither TOML nor JSON, lacks `class_names`, has unknown keys, or
+            holds invalid arguments of `LabelSpace`. The message names the file.
     """
     path = Path(path)
     content = _read(path)

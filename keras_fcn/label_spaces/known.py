@@ -1,10 +1,10 @@
-"""The label spaces of the data sets that the package knows, but for ADE20K's long one."""
+"""The label spaces of the named data sets, except ADE20K's long one."""
 
 from keras_fcn.label_spaces.label_space import LabelSpace, voc_palette
 
 
 def _in_voc_colours(class_names):
-    """Label space in PASCAL VOC's colours but black, which reads as void or background."""
+    """Returns a label space in PASCAL VOC's colours without black, which suggests void."""
     return LabelSpace(class_names, voc_palette(len(class_names) + 1)[1:], ignore_class=255)
 
 
@@ -118,7 +118,7 @@ _PASCAL_CONTEXT_NAMES = (
 PASCAL_CONTEXT = LabelSpace(
     _PASCAL_CONTEXT_NAMES, voc_palette(len(_PASCAL_CONTEXT_NAMES)), ignore_class=255
 )
-"""PASCAL-Context's 59 most frequent classes behind 0, which is all else; 255 does not occur."""
+"""PASCAL-Context's 59 most frequent classes as 1 to 59, all others as 0; 255 does not occur."""
 
 _NYUDV2_NAMES = (
     "wall",
@@ -164,7 +164,7 @@ _NYUDV2_NAMES = (
 )
 
 NYUDV2_40 = _in_voc_colours(_NYUDV2_NAMES)
-"""NYUDv2's 40 classes, of which 3 are collections of other things; 255 is void."""
+"""NYUDv2's 40 classes, of which 3 collect other objects; 255 is void."""
 
 _SIFT_FLOW_NAMES = (
     "awning",
@@ -233,7 +233,7 @@ _CITYSCAPES_COLOURS = {
 CITYSCAPES = LabelSpace(
     tuple(_CITYSCAPES_COLOURS), tuple(_CITYSCAPES_COLOURS.values()), ignore_class=255
 )
-"""Cityscapes' 19 classes of the benchmark, its `trainId`; 255 is everything else."""
+"""The 19 classes of the Cityscapes benchmark, its `trainId`; 255 is everything else."""
 
 OXFORD_IIIT_PET = LabelSpace(
     ("pet", "background", "border"),
@@ -242,6 +242,6 @@ OXFORD_IIIT_PET = LabelSpace(
 )
 """Oxford-IIIT Pet's trimaps, whose 1, 2, 3 are 0, 1, 2 here; 255 does not occur.
 
-The annotators left the border unclassified. It is a class here, as in most work on these
-data; `dataclasses.replace(OXFORD_IIIT_PET, ignore_class=2)` leaves it out.
+The annotators left the border unclassified. Here it is a class, as in most work on these data;
+`dataclasses.replace(OXFORD_IIIT_PET, ignore_class=2)` ignores it.
 """

@@ -1,4 +1,4 @@
-"""Names and colours of the classes 0, 1, ..., and the class id of pixels to leave out."""
+"""Names and colours of the classes 0, 1, ..., and the class id of ignored pixels."""
 
 import dataclasses
 import numbers
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class LabelSpace:
-    """Names and colours of the classes 0, 1, ..., and the class id that marks pixels to leave out.
+    """Names and colours of the classes 0, 1, ..., and the class id of ignored pixels.
 
     Args:
-        class_names: One name per class, at least 2, no two alike.
+        class_names: One unique name per class, at least 2.
         palette: One colour (red, green, blue) in [0, 255] per class.
-        ignore_class: Class id of pixels that neither training nor scores count, `None` for none.
+        ignore_class: Class id of pixels that losses and metrics ignore, `None` for none.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -35,12 +35,12 @@ class LabelSpace:
 
     @property
     def num_classes(self) -> int:
-        """Number of names."""
+        """Number of classes."""
         return len(self.class_names)
 
 
 def generic(num_classes: int, ignore_class: int | None = None) -> LabelSpace:
-    """Label space of classes without names: "class 0", "class 1", ... in PASCAL VOC's colours.
+    """Returns a label space of classes "class 0", "class 1", ... in PASCAL VOC's colours.
 
     Raises:
         ValueError: If `num_classes` is not an integer of at least 2.
@@ -58,7 +58,7 @@ def generic(num_classes: int, ignore_class: int | None = None) -> LabelSpace:
 
 
 def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """The colours of PASCAL VOC's label maps, for as many classes as wanted.
+    """Returns the colours of PASCAL VOC's label maps, for any number of classes.
 
     The lowest three bits of the class id are the highest bits of red, green and blue, the next
     three the bits below those, and so on.

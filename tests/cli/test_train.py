@@ -155,7 +155,7 @@ class TestBadInput:
         assert train(data, "--val-images", "somewhere") == 1
         assert "must be given together" in error_of(capsys)
         assert train(data, "--label-space", "camvid") == 1
-        assert "(--label-space) must stand without" in error_of(capsys)
+        assert "(--label-space) must be used without" in error_of(capsys)
         assert train(data, "--ignore-class", "255", "--gradients", "bfloat16") == 1
         assert "`gradients` must be None without `devices`" in error_of(capsys)
 
