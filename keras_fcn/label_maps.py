@@ -1,4 +1,4 @@
-"""How losses and metrics read a label map, the weights of its pixels and integer arguments."""
+"""Validates label maps, sample weights and integer arguments of losses and metrics."""
 
 import numbers
 from typing import Any
@@ -34,16 +34,16 @@ def optional_integer(argument: str, value: Any) -> int | None:
 
 
 def check_shapes(label_map: tuple, logits: tuple, axis: int) -> None:
-    """Checks that a label map belongs to logits, by what is known of their shapes.
+    """Checks that the static shapes of a label map and of logits match.
 
     Args:
-        label_map: Shape, with `None` for sizes that are not known yet.
-        logits: Shape, likewise.
+        label_map: Shape, with `None` for unknown sizes.
+        logits: Shape, with `None` for unknown sizes.
         axis: Axis of the logits that holds the classes.
 
     Raises:
-        ValueError: If the shape of the label map is not that of the logits without the classes; a
-            further axis of length 1, at the end or in place of the classes, is allowed.
+        ValueError: If the shape of the label map is not that of the logits without the classes. A
+            further axis of length 1, last or in place of the classes, is allowed.
 
     Examples:
         >>> check_shapes((2, None, 4), logits=(2, 3, 4, 21), axis=-1)
@@ -65,15 +65,15 @@ def read_labels(
     ignore_class: int | None,
     num_classes: int | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Returns the labels of the pixels, which are class ids, and which are ignored.
+    """Returns the labels of the pixels, which of them are class ids, and which are ignored.
 
-    All three have the shape of the logits without the classes. A pixel that is neither is stray.
+    All three have the shape of the logits without the classes. Other labels are invalid.
 
     Args:
         label_map: Class ids, of any dtype.
         logits: Tensor.
         axis: Axis of the logits that holds the classes.
-        ignore_class: Label of the ignored pixels; may be a class id.
+        ignore_class: Label of ignored pixels; may be a class id.
         num_classes: Number of classes; by default that of the logits.
 
     Raises:
@@ -88,7 +88,7 @@ def read_labels(
     """
     labels = _label_tensor(label_map)
     shape, sizes = tuple(logits.shape), list(ops.shape(logits))
-    has_rank = getattr(labels.shape, "rank", 0) is not None  # TensorFlow may not know even that.
+    has_rank = getattr(labels.shape, "rank", 0) is not None  # TensorFlow may not know the rank.
     if has_rank:
         check_shapes(tuple(labels.shape), shape, axis)
     del sizes[_place_of_classes(axis, shape)]
@@ -96,12 +96,12 @@ def read_labels(
     is_float = keras.backend.is_float_dtype(dtype)
     if not is_float:
         labels = ops.cast(labels, INTEGER)
-    elif dtype != "float64":  # Half precision has no 257.
+    elif dtype != "float64":  # bfloat16 has no 257.
         labels = ops.cast(labels, "float32")
     if not has_rank or len(labels.shape) == len(shape):
         labels = ops.reshape(labels, sizes)
     elif None in (*labels.shape, *shape):
-        labels = ops.broadcast_to(labels, sizes)  # The step fails if they differ.
+        labels = ops.broadcast_to(labels, sizes)  # Raises if they differ.
     num_classes = shape[axis] if num_classes is None else num_classes
     is_class = ops.logical_and(labels >= 0, labels < num_classes)
     if is_float:
@@ -119,9 +119,9 @@ def pixel_weights(sample_weight: Any, logits: tuple, axis: int, dtype: str) -> A
     Args:
         sample_weight: Weights of images, (batch,), or of pixels, in the shape of a label map; sizes
             of 1 broadcast.
-        logits: Shape, with `None` for sizes that are not known yet.
+        logits: Shape, with `None` for unknown sizes.
         axis: Axis of the logits that holds the classes.
-        dtype: Of the result.
+        dtype: Dtype of the result.
 
     Raises:
         ValueError: If the weights have another shape.
@@ -161,7 +161,7 @@ def _label_tensor(label_map):
     if not ops.is_tensor(label_map):
         label_map = np.asarray(label_map)
         dtype = label_map.dtype
-        # JAX would keep the lower bits, and 2^32 be class 0; PyTorch has no uint64.
+        # JAX keeps only the lower bits, so that 2^32 would be class 0. PyTorch has no uint64.
         if dtype.kind in "iu" and not np.can_cast(dtype, INTEGER):
             label_map = np.minimum(label_map, np.iinfo(INTEGER).max)
             if dtype.kind == "i":
@@ -171,7 +171,7 @@ def _label_tensor(label_map):
 
 
 def _shapes_agree(shape, other):
-    """Whether two static shapes may be equal; None is a size not known yet."""
+    """Returns whether two static shapes may be equal; `None` is an unknown size."""
     return len(shape) == len(other) and all(
         a == b or None in (a, b) for a, b in zip(shape, other, strict=True)
     )

@@ -1,7 +1,7 @@
-"""Only what Keras lacks.
+"""Losses for semantic segmentation that Keras lacks.
 
-A label that is neither a class nor ignored makes a loss NaN, and its gradient with it: a compiled
-step cannot raise. The metrics name such labels.
+An invalid label, which is neither a class nor ignored, makes a loss and its gradient NaN, because a
+compiled step cannot raise. The metrics raise an error that names such labels.
 """
 
 import copy
@@ -24,17 +24,17 @@ from keras_fcn.label_maps import (
 class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
     """Keras's loss of the same name, with the classes on any axis, exact on several devices.
 
-    Keras 3.15 takes `axis=1`, which `channels_first` needs, on PyTorch alone, and forgets it when a
-    compiled model is saved. On several replicas it averages the means of their parts, however many
-    pixels each of them ignores. It does not see a stray label on JAX, nor one of 0.5 anywhere.
-    Otherwise, with `axis=-1` and on one device, the two are equal.
+    Keras 3.15 supports `axis=1`, which `channels_first` needs, only on PyTorch, and does not save
+    it with a compiled model. On several replicas it averages the means of their shards, although
+    the shards differ in their number of ignored pixels. It misses invalid labels on JAX, and labels
+    such as 0.5 on every backend. With `axis=-1`, valid labels and one device, the two are equal.
 
-    `sample_weight` multiplies the pixels' losses, (batch,) those of whole images, and does not
-    change what the mean divides by: the number of pixels that are not ignored.
+    `sample_weight` multiplies the loss of each pixel, or of all pixels of an image if its shape is
+    (batch,). The mean is still divided by the number of pixels that are not ignored.
 
     Args:
         from_logits: As in Keras; `True` for the logits of this package's models.
-        ignore_class: Label of the pixels that give neither loss nor gradient.
+        ignore_class: Label of the pixels without loss and gradient.
         reduction: As in Keras: `"sum_over_batch_size"` is the mean over the batch's pixels that are
             not ignored, `"sum"` the paper's sum. On several replicas one of these two or `"mean"`.
         axis: Axis of the predictions that holds the classes; 1 for `channels_first`.
@@ -58,7 +58,7 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
     ):
         ignore_class = optional_integer("ignore_class", ignore_class)
         super().__init__(from_logits, ignore_class, reduction=reduction, name=name, dtype=dtype)
-        self.ignore_class = ignore_class  # Keras 3.16 does not keep it.
+        self.ignore_class = ignore_class  # Keras 3.16 does not store it.
         self.axis = integer("axis", axis)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -84,12 +84,12 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
 
     @property
     def is_exact_on_replicas(self):
-        """Whether replicas that share a batch get the loss of the whole batch."""
+        """Whether the replicas of a sharded batch compute the loss of the whole batch."""
         return self.reduction in ("sum", "sum_over_batch_size", "mean")
 
 
 class _SegmentationLoss(keras.losses.Loss):
-    """What the losses below share: classes, ignored pixels, weights of the classes, softmax."""
+    """Base class of the losses below: ignored pixels, class weights, axis of the classes."""
 
     is_exact_on_replicas = True  # As in `SparseCategoricalCrossentropy`.
 
@@ -108,15 +108,15 @@ class _SegmentationLoss(keras.losses.Loss):
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
         self.axis = integer("axis", axis)
 
-    # Not `call`, which sees no sample weights: Keras would multiply them by the finished loss.
+    # Not `call`, which does not receive sample weights: Keras multiplies them by its result.
     def __call__(self, y_true, y_pred, sample_weight=None):
         y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
         ids, counted, weights = _read(self, y_true, y_pred, sample_weight)
         num_classes = y_pred.shape[self.axis]
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(
-                f"`class_weights` must hold a weight for each of the {num_classes} classes. "
-                f"Received: {len(self.class_weights)}."
+                f"`class_weights` must hold one weight for each of the {num_classes} classes. "
+                f"Received: {len(self.class_weights)} weights."
             )
         logits = ops.reshape(ops.moveaxis(y_pred, self.axis, -1), (-1, num_classes))
         truth = ops.one_hot(ops.reshape(ids, (-1,)), num_classes, dtype=logits.dtype)
@@ -139,21 +139,24 @@ class _SegmentationLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class Focal(_SegmentationLoss):
-    """Cross-entropy that counts easy pixels less: -(1 - p)^gamma log p of the true class.
+    """Focal loss: cross-entropy that down-weights easy pixels.
 
-    The mean over the pixels that are not ignored, each times the weight of its class.
-    `sample_weight` is as in `SparseCategoricalCrossentropy`.
+    The loss of a pixel is -(1 - p)^gamma log p, where p is the probability of the true class. The
+    loss of a batch is the mean over the pixels that are not ignored, each times the weight of its
+    class. `sample_weight` is as in `SparseCategoricalCrossentropy`.
 
     Args:
-        gamma: How much less easy pixels count; 0 is cross-entropy.
-        ignore_class: Label of the pixels that give neither loss nor gradient.
-        class_weights: A weight for each class, such as by median frequency; all 1 if `None`.
+        gamma: Focusing parameter: the larger, the less easy pixels count; 0 is cross-entropy.
+        ignore_class: Label of the pixels without loss and gradient.
+        class_weights: A weight for each class against class imbalance, such as median frequency
+            weights; all 1 if `None`.
         axis: Axis of the logits that holds the classes; 1 for `channels_first`.
         name: Name of the loss; that of the class if `None`.
         dtype: As in Keras.
 
     Raises:
-        ValueError: If `gamma` or a weight is less than 0, or the weights are not one per class.
+        ValueError: If `gamma` or a weight is less than 0, or the number of weights is not that of
+            the classes.
 
     References:
         - [Lin et al., 2017](https://arxiv.org/abs/1708.02002)
@@ -177,7 +180,7 @@ class Focal(_SegmentationLoss):
         log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
         pixels = -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
         if self.gamma:
-            # The slope of a power below 1 is infinite at 0, where a sure pixel lies.
+            # At 1 - p = 0 the derivative of a power below 1 is infinite.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
         return batch_sum(ops.sum(pixels)) / ops.maximum(batch_sum(ops.sum(counted)), 1.0)
 
@@ -187,13 +190,14 @@ class Focal(_SegmentationLoss):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class Dice(_SegmentationLoss):
-    """1 minus the soft Dice coefficient of each class over the batch, averaged over the classes.
+    """Dice loss: 1 minus the soft Dice coefficient of each class over the batch, averaged.
 
-    The coefficient is 2 sum(p t) / (sum(p) + sum(t)), p the softmax and t the truth of the pixels
-    that are not ignored. Classes absent from the truth of the batch do not count.
+    The coefficient is 2 sum(p t) / (sum(p) + sum(t)), where p is the softmax and t the one-hot
+    ground truth of the pixels that are not ignored. The average is over the classes that occur in
+    the ground truth of the batch.
 
     `sample_weight`, of images or pixels, multiplies each pixel in the three sums: a pixel of weight
-    2 counts like two pixels, one of weight 0 like an ignored one.
+    2 counts as two pixels, a pixel of weight 0 as an ignored one.
 
     Args:
         ignore_class: As in `Focal`.
@@ -219,13 +223,14 @@ class Dice(_SegmentationLoss):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class LovaszSoftmax(_SegmentationLoss):
-    """The convex extension of 1 minus the IoU of each class, averaged over the classes.
+    """Lovász-Softmax loss: the convex extension of 1 minus the IoU of each class, averaged.
 
-    Over the whole batch; ignored pixels and classes absent from its truth do not count. On several
-    replicas each sorts the errors of them all.
+    The IoU is that of the whole batch without ignored pixels, and the average is over the classes
+    that occur in its ground truth. On several replicas, each replica gathers and sorts the errors
+    of all.
 
-    `sample_weight`, of images or pixels, is how much a pixel counts in the intersection and union:
-    one of weight 2 like two pixels, one of weight 0 like an ignored one.
+    `sample_weight`, of images or pixels, weights each pixel in the intersection and union: a pixel
+    of weight 2 counts as two pixels, a pixel of weight 0 as an ignored one.
 
     Args:
         ignore_class: As in `Focal`.
@@ -243,14 +248,14 @@ class LovaszSoftmax(_SegmentationLoss):
 
     def _loss(self, logits, truth, weights, counted, class_weights):
         errors = batch_concatenate(ops.abs(truth - ops.softmax(logits, axis=-1)))
-        # Weights of both kinds of pixels in one array: of the class, and negative, of the others.
+        # Weights in one array: positive for pixels of the class, negative for the others.
         signed = batch_concatenate(weights * (2 * truth - 1))
         order = ops.argsort(-ops.stop_gradient(errors), axis=0)
         errors = ops.take_along_axis(errors, order, axis=0)
         signed = ops.take_along_axis(signed, order, axis=0)
         truth, others = (ops.abs(signed) + signed) / 2, (ops.abs(signed) - signed) / 2
         size = ops.sum(truth, axis=0)
-        # 1 - IoU if the first n pixels are wrong, for every n, and its growth with each pixel.
+        # 1 - IoU if the first n pixels are wrong, for every n, and its increase with each pixel.
         intersection = size - ops.cumsum(truth, axis=0)
         union = size + ops.cumsum(others, axis=0)
         jaccard = 1 - _ratio(intersection, union)
@@ -260,19 +265,19 @@ class LovaszSoftmax(_SegmentationLoss):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class WeightedSum(keras.losses.Loss):
-    """The sum of several losses, each times its weight, such as cross-entropy + 0.5 Dice.
+    """The weighted sum of several losses, such as cross-entropy + 0.5 Dice.
 
-    Each loss reduces, ignores pixels and takes sample weights as it does alone.
+    Each loss applies its own reduction, ignored pixels and sample weights.
 
     Args:
-        losses: Instances of `keras.losses.Loss` that each give a number.
+        losses: Instances of `keras.losses.Loss` that each return a scalar.
         weights: A factor of at least 0 for each loss.
         name: Name of the loss; that of the class if `None`.
-        dtype: As in Keras, of the sum; each loss has its own.
+        dtype: As in Keras, for the sum; each loss has its own.
 
     Raises:
         ValueError: If there is no loss, one of them is no `keras.losses.Loss`, a weight is less
-            than 0, or the weights are not one per loss.
+            than 0, or the number of weights is not that of the losses.
 
     Examples:
         >>> cross_entropy = SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
@@ -297,13 +302,13 @@ class WeightedSum(keras.losses.Loss):
             )
         if len(self.weights) != len(self.losses):
             raise ValueError(
-                f"`weights` must hold a weight for each of the {len(self.losses)} losses. "
+                f"`weights` must hold one weight for each of the {len(self.losses)} losses. "
                 f"Received: weights={self.weights}."
             )
         if not all(weight >= 0 for weight in self.weights):
             raise ValueError(f"`weights` must be at least 0. Received: weights={self.weights}.")
 
-    # Not `call`, which sees no sample weights: Keras would multiply them by the finished sum.
+    # Not `call`, which does not receive sample weights: Keras multiplies them by its sum.
     def __call__(self, y_true, y_pred, sample_weight=None):
         return sum(
             weight * ops.cast(loss(y_true, y_pred, sample_weight), self.dtype)
@@ -326,7 +331,7 @@ class WeightedSum(keras.losses.Loss):
 
 
 def _read(loss, label_map, logits, sample_weight):
-    """Class ids, which pixels are not ignored, and their weights: NaN where a label is stray."""
+    """Returns class ids, pixels that are not ignored, and weights, NaN for invalid labels."""
     labels, is_class, is_ignored = read_labels(label_map, logits, loss.axis, loss.ignore_class)
     weights = 1.0
     if sample_weight is not None:
@@ -337,7 +342,7 @@ def _read(loss, label_map, logits, sample_weight):
 
 
 def _ratio(part, whole):
-    """0 where both are 0."""
+    """Returns part / whole, 0 where both are 0."""
     return part / ops.where(whole == 0, 1.0, whole)
 
 

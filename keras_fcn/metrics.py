@@ -1,9 +1,9 @@
-"""The paper's four scores: pixel accuracy, mean accuracy, mean IU and frequency-weighted IU.
+"""The paper's four scores: pixel accuracy, mean accuracy, mean IoU and frequency-weighted IoU.
 
-All are read off one confusion matrix over the whole data set, never averaged over images
-([Long et al., 2015](https://arxiv.org/abs/1411.4038), section 5). Its rows are the truth, its
-columns the prediction. Each score is a function of this matrix; each Keras metric counts a matrix
-and calls that function.
+All are computed from one confusion matrix over the whole data set, never averaged over images
+([Long et al., 2015](https://arxiv.org/abs/1411.4038), section 5). Its rows are the ground truth,
+its columns the prediction. Each score is a function of this matrix; each Keras metric accumulates a
+matrix and calls that function.
 """
 
 import keras
@@ -12,29 +12,31 @@ from keras import ops
 
 from keras_fcn.label_maps import INTEGER, integer, optional_integer, pixel_weights, read_labels
 
-# Of sums of weights; JAX has no float64 by default.
+# Dtype of sums of weights; JAX has no float64 by default.
 _FLOAT = "float32" if keras.backend.backend() == "jax" else "float64"
-# A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is small enough for the sum of
-# `low` over a thousand replicas to stay within int32.
+# A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is so small that the sum of `low`
+# over a thousand replicas fits int32.
 _LIMB = 2**20
-# What the bins behind the matrix count: labels that are neither a class nor ignored.
+# Labels of the bins after the matrix, which count labels that are neither a class nor ignored.
 _STRAY_LABELS = ("below 0", *range(256), "above 255", "not a whole number")
 
 
 def pixel_accuracy(matrix: np.ndarray) -> float:
-    """The share of pixels predicted right; 0 if there are none."""
+    """Returns the fraction of pixels that are predicted correctly; 0 if there are none."""
     xp, right, truth, _ = _pixels_of_each_class(matrix)
     return _ratio(xp, xp.sum(right), xp.sum(truth))
 
 
 def mean_accuracy(matrix: np.ndarray) -> float:
-    """The share of a class's pixels predicted right, averaged over the classes in the truth."""
+    """Returns the recall of each class, averaged over the classes in the ground truth."""
     xp, right, truth, _ = _pixels_of_each_class(matrix)
     return _mean_over_present(xp, _ratio(xp, right, truth), truth)
 
 
 def mean_iou(matrix: np.ndarray) -> float:
-    """Intersection over union, averaged over the classes in the truth or the prediction.
+    """Returns the mean intersection over union (IoU, Jaccard index) of the classes that occur.
+
+    A class occurs if it is in the ground truth or the prediction.
 
     Examples:
         >>> mean_iou([[3, 1, 0], [0, 2, 0], [0, 0, 0]]).round(4)  # (3/4 + 2/3) / 2
@@ -45,13 +47,13 @@ def mean_iou(matrix: np.ndarray) -> float:
 
 
 def frequency_weighted_iou(matrix: np.ndarray) -> float:
-    """Intersection over union, averaged over the pixels of the truth."""
+    """Returns the IoU of each class, weighted by its pixels in the ground truth."""
     xp, right, truth, union = _pixels_of_each_class(matrix)
     return _ratio(xp, xp.sum(truth * _ratio(xp, right, union)), xp.sum(truth))
 
 
 def class_iou(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class; NaN for a class in neither truth nor prediction."""
+    """Returns the IoU of each class; NaN for a class in neither ground truth nor prediction."""
     _, right, _, union = _pixels_of_each_class(matrix)
     return np.where(union != 0, _ratio(np, right, union), np.nan)
 
@@ -68,7 +70,7 @@ def confusion_matrix(
         label_map: True class ids, of any shape.
         prediction: Predicted class ids, of the same shape.
         num_classes: Number of classes.
-        ignore_class: Label of pixels that do not count.
+        ignore_class: Label of ignored pixels.
 
     Raises:
         ValueError: If the shapes differ or a value is neither a class id nor `ignore_class`.
@@ -94,11 +96,11 @@ def confusion_matrix(
 
 
 def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
-    """Marks the pixels within `width` pixels of a boundary, for scores in a trimap.
+    """Returns which pixels lie within `width` pixels of a boundary, for scores in a trimap.
 
-    A pixel beside one of another label is within 1 pixel; distances are those of the chess king.
-    Ignored pixels have boundaries, too: where they mark the rim of objects, as in PASCAL VOC, the
-    band lies to both of its sides (as in Krähenbühl & Koltun, 2011).
+    Distances are Chebyshev distances; a pixel next to another label has distance 1. Ignored pixels
+    have boundaries, too: if they mark the outline of objects, as in PASCAL VOC, the band lies on
+    both sides of it (as in Krähenbühl & Koltun, 2011).
 
     Args:
         label_map: Class ids, (height, width) or (batch, height, width).
@@ -125,7 +127,7 @@ def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
         band[tuple(before)] |= differs
         band[tuple(behind)] |= differs
     for axis in (-2, -1):
-        # How many pixels of the band so far lie within width - 1 along this axis.
+        # Number of pixels of the band so far within width - 1 along this axis.
         counts = np.cumsum(np.insert(band.astype("int64"), 0, 0, axis=axis), axis=axis)
         places, size = np.arange(band.shape[axis]), band.shape[axis]
         after = np.take(counts, np.minimum(places + width, size), axis=axis)
@@ -134,7 +136,7 @@ def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
 
 
 def _stray_labels_error(argument, num_classes, ignore_class, found):
-    """The error that names the values `found`, pairs of (value, number of pixels)."""
+    """Returns the error for invalid labels `found`, pairs of (value, number of pixels)."""
     rule = f"class ids 0 to {num_classes - 1}"
     if ignore_class is not None:
         rule += f" or `ignore_class`={ignore_class}"
@@ -147,7 +149,7 @@ def _stray_labels_error(argument, num_classes, ignore_class, found):
 
 
 def _pixels_of_each_class(matrix):
-    """The array module, and per class the pixels predicted right, in the truth, and in either."""
+    """Returns the array module, and per class the pixels of intersection, truth and union."""
     xp = _array_module(matrix)
     matrix = xp.array(matrix)
     right, truth = xp.diagonal(matrix), xp.sum(matrix, axis=1)
@@ -159,19 +161,19 @@ def _array_module(array):
 
 
 def _mean_over_present(xp, scores, pixels):
-    """The mean over the classes with pixels; the scores of the others must be 0."""
+    """Returns the mean over classes that occur. Scores of absent classes must be 0."""
     return _ratio(xp, xp.sum(scores), xp.sum(xp.where(pixels != 0, 1.0, 0.0)))
 
 
 def _ratio(xp, part, whole):
-    """0 where both are 0. Sums of weights may be less than 1."""
+    """Returns part / whole, 0 where both are 0. `whole` may be less than 1: a sum of weights."""
     return part / xp.where(whole == 0, 1, whole)
 
 
 class _ConfusionMatrixMetric(keras.Metric):
-    """Holds the confusion matrix over all updates; a subclass names the score read off it.
+    """Accumulates a confusion matrix; a subclass names the score computed from it.
 
-    The state is a sum over pixels: those of several replicas or processes may be added up.
+    The state is a sum over pixels, so that the states of replicas or processes can be added.
     """
 
     _score = None  # One of the functions above, whose name is the metric's default name.
@@ -188,21 +190,21 @@ class _ConfusionMatrixMetric(keras.Metric):
         self.num_classes = integer("num_classes", num_classes, least=2)
         self.ignore_class = optional_integer("ignore_class", ignore_class)
         self.axis = integer("axis", axis)
-        self._direction = "up"  # Tells Keras's callbacks that more is better.
+        self._direction = "up"  # For Keras's callbacks: larger is better.
         self._num_bins = self.num_classes**2 + len(_STRAY_LABELS)
         self._low = self.add_variable((self._num_bins,), "zeros", INTEGER, name="low")
         self._high = self.add_variable((self._num_bins,), "zeros", INTEGER, name="high")
         self._fraction = self.add_variable((self._num_bins,), "zeros", "float32", name="fraction")
 
     def update_state(self, label_map, logits, sample_weight=None):
-        """Counts the pixels of a batch.
+        """Adds the pixels of a batch to the confusion matrix.
 
         Args:
             label_map: Class ids (batch, height, width), of any dtype. A further axis of length 1,
-                at the end or in place of the classes, is allowed.
-            logits: Scores (batch, height, width, num_classes), or with the classes on `axis`.
+                last or in place of the classes, is allowed.
+            logits: Logits (batch, height, width, num_classes), or with the classes on `axis`.
             sample_weight: Weights of images, (batch,), or of pixels, in the shape of the label
-                map; sizes of 1 broadcast. A pixel counts as its weight, once if there is none.
+                map; sizes of 1 broadcast. A pixel counts as its weight, 1 by default.
         """
         logits = ops.convert_to_tensor(logits)
         shape = tuple(logits.shape)
@@ -216,7 +218,7 @@ class _ConfusionMatrixMetric(keras.Metric):
             counts = ops.cast(_histogram(bins, self._num_bins + 1)[:-1], INTEGER)
         else:
             weights = pixel_weights(sample_weight, shape, self.axis, _FLOAT)
-            # A stray label counts whatever its weight.
+            # An invalid label is an error, also with a weight of 0.
             weights = ops.reshape(ops.where(is_class, weights, 1), [-1])
             counts = self._whole(_weighted_histogram(bins, weights, self._num_bins + 1)[:-1])
         low = self._low + ops.mod(counts, _LIMB)
@@ -225,22 +227,22 @@ class _ConfusionMatrixMetric(keras.Metric):
         self._low.assign(ops.mod(low, _LIMB))
 
     def _whole(self, sums):
-        """The whole part of sums of weights; what is behind the point goes to the next update."""
+        """Returns the integer part of sums of weights; carries the fraction to the next update."""
         sums = sums + ops.cast(self._fraction, sums.dtype)
         whole = ops.floor(sums)
         self._fraction.assign(ops.cast(sums - whole, "float32"))
         return ops.cast(whole, INTEGER)
 
     def result(self):
-        """The score so far, a scalar tensor; 0 before any pixel has counted.
+        """Returns the score so far, a scalar tensor; 0 before the first pixel.
 
         Raises:
-            ValueError: If a label was neither a class id nor `ignore_class`. Steps being compiled
-                cannot raise: there the result becomes NaN.
+            ValueError: If a label was neither a class id nor `ignore_class`. A compiled step cannot
+                raise: its result is NaN.
         """
         try:
             matrix = self.confusion_matrix()
-        except (TypeError, NotImplementedError):  # A step is being traced: there are no values yet.
+        except (TypeError, NotImplementedError):  # A step is being traced, without values.
             counts = ops.cast(self._high, "float32") * _LIMB + ops.cast(self._low, "float32")
             matrix, strays = self._split(counts + self._fraction)
             score = ops.where(ops.any(strays > 0), np.nan, self._score(matrix))
@@ -249,9 +251,9 @@ class _ConfusionMatrixMetric(keras.Metric):
         return ops.cast(score, self.dtype)
 
     def confusion_matrix(self) -> np.ndarray:
-        """The exact counts (num_classes, num_classes) in int64; rows are the truth.
+        """Returns the exact counts (num_classes, num_classes) in int64; rows are the ground truth.
 
-        In float64 if sample weights add up to fractions.
+        The dtype is float64 if sums of sample weights are no integers.
 
         Raises:
             ValueError: If a label was neither a class id nor `ignore_class`.
@@ -283,7 +285,7 @@ class _ConfusionMatrixMetric(keras.Metric):
             )
 
     def _bins(self, labels, is_class, is_ignored, predictions):
-        """Where each pixel counts: in the matrix, under `_STRAY_LABELS`, or, if ignored, last."""
+        """Returns the bin of each pixel: in the matrix, in `_STRAY_LABELS`, or last if ignored."""
         ids = ops.cast(labels, INTEGER)
         stray = self.num_classes**2 + 1 + ops.clip(ids, -1, 256)
         if keras.backend.is_float_dtype(labels.dtype):
@@ -295,7 +297,7 @@ class _ConfusionMatrixMetric(keras.Metric):
         )
 
     def _split(self, counts):
-        """The confusion matrix and the numbers of stray labels."""
+        """Returns the confusion matrix and the counts of invalid labels."""
         end, xp = self.num_classes**2, _array_module(counts)
         return xp.reshape(counts[:end], (self.num_classes, self.num_classes)), counts[end:]
 
@@ -324,28 +326,28 @@ def _weighted_histogram(bins, weights, num_bins):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class PixelAccuracy(_ConfusionMatrixMetric):
-    """The share of pixels predicted right. Arguments as for `MeanIoU`."""
+    """The fraction of pixels that are predicted correctly. Arguments as for `MeanIoU`."""
 
     _score = staticmethod(pixel_accuracy)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class MeanAccuracy(_ConfusionMatrixMetric):
-    """The mean over classes of the share predicted right. Arguments as for `MeanIoU`."""
+    """The mean over classes of the recall. Arguments as for `MeanIoU`."""
 
     _score = staticmethod(mean_accuracy)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class MeanIoU(_ConfusionMatrixMetric):
-    """Intersection over union, averaged over the classes in the truth or the prediction.
+    """Intersection over union, averaged over the classes in the ground truth or the prediction.
 
     Unlike `keras.metrics.MeanIoU` it takes logits, counts more than 2^31 pixels on every backend,
-    and refuses labels that are neither a class nor `ignore_class`.
+    and raises an error for labels that are neither a class nor `ignore_class`.
 
     Args:
         num_classes: Number of classes.
-        ignore_class: Label of pixels that do not count, such as 255; may be a class id.
+        ignore_class: Label of ignored pixels, such as 255; may be a class id.
         axis: Axis of the logits that holds the classes; 1 for `channels_first`.
         name: Name of the metric; `mean_iou` by default.
         dtype: Dtype of the result.
@@ -364,6 +366,6 @@ class MeanIoU(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class FrequencyWeightedIoU(_ConfusionMatrixMetric):
-    """Intersection over union, averaged over the truth's pixels. Arguments as for `MeanIoU`."""
+    """The IoU of each class, weighted by its true pixels. Arguments as for `MeanIoU`."""
 
     _score = staticmethod(frequency_weighted_iou)

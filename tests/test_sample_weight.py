@@ -351,6 +351,6 @@ class TestClassWeights:
             Image.fromarray(array).save(tmp_path / folder / "a.png")
         pairs = find_pairs(tmp_path / "images", tmp_path / "labels")
         space = LabelSpace(("road", "tree", "car"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), 255)
-        with pytest.warns(UserWarning, match="No pixel shows tree: the weight .* is 0"):
+        with pytest.warns(UserWarning, match="No pixel shows tree: the median frequency weight .* is 0"):
             weights = Split(pairs, space).class_weights()
         np.testing.assert_allclose(weights, [5 / 8, 0, 5 / 2])
