@@ -469,8 +469,8 @@ MUTANTS = (
     Mutant(
         "a fourth channel is dropped without a word",
         "data/examples.py",
-        "        held = image.tag_v2.get(_SAMPLES_PER_PIXEL, held)",
-        "        pass",
+        'held = shown if image.format != "TIFF" else image.tag_v2.get(_SAMPLES_PER_PIXEL, shown)',
+        "held = shown",
         "data/test_channels_and_bits.py",
     ),
     Mutant(
@@ -620,6 +620,20 @@ MUTANTS = (
         "return brackets[0] if all(",
         "return brackets[0] if any(True or ",
         "cli/test_messages.py",
+    ),
+    Mutant(
+        "predict decodes every image twice",
+        "data/examples.py",
+        "            if pixels:",
+        "            if True:",
+        "cli/test_predict.py",
+    ),
+    Mutant(
+        "predict finds other channels after the first output",
+        "data/examples.py",
+        "    if channels is not None:",
+        "    if False:",
+        "cli/test_predict.py",
     ),
     Mutant(
         "label maps of many classes are cut to 8 bits",

@@ -42,19 +42,19 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.training.trained import open_model
     from keras_fcn.visualization import plot_confusion_matrix
 
-    model, space = open_model(options.model, at_once=options.at_once)
-    # TFDS writes there what it builds.
+    trained = open_model(options.model, at_once=options.at_once)
+    # TFDS prints its progress.
     with contextlib.redirect_stdout(sys.stderr):
-        batches, names, space = _evaluation_data(options, model, space)
+        batches, names, space = _evaluation_data(options, trained.model, trained.label_space)
     with progress_bar("evaluating", len(names)) as advance:
         scores = evaluate(
-            model,
+            trained.model,
             batches,
             num_classes=space.num_classes,
             ignore_class=space.ignore_class,
             trimap=options.trimap,
             progress=advance,
-            **shared.views(options),
+            **shared.views(options, trained),
             on_prediction=_prediction_writer(options.save_predictions, names, space),
         )
     if options.confusion:

@@ -3,11 +3,14 @@
 import argparse
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_fcn import label_spaces
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training.recipe import SETTINGS
+
+if TYPE_CHECKING:
+    from keras_fcn.training.trained import TrainedModel
 
 Subparsers = Any  # argparse has no public name for what `add_subparsers` returns.
 
@@ -94,12 +97,10 @@ def palette(options: argparse.Namespace, space: LabelSpace) -> tuple | None:
     return space.palette if options.palette else None
 
 
-def views(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns `scales` and `flip` of a prediction: from the options, else from the run's recipe."""
-    from keras_fcn.training.trained import final_views
-
-    scales, flip = final_views(options.model)
+def views(options: argparse.Namespace, trained: "TrainedModel") -> dict[str, Any]:
+    """Returns `scales` and `flip` of a prediction: from the options, else as the run's recipe."""
+    scales, flip = options.test_scales, options.test_flip
     return {
-        "scales": scales if options.test_scales is None else tuple(options.test_scales),
-        "flip": flip if options.test_flip is None else options.test_flip,
+        "scales": trained.test_scales if scales is None else tuple(scales),
+        "flip": trained.test_flip if flip is None else flip,
     }

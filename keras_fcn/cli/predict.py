@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.io.atomic import atomic_write
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -25,7 +26,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes label maps and overlays of images."""
-    from keras_fcn.data.examples import check_image, read_image
+    from keras_fcn.data.examples import read_image, read_size
     from keras_fcn.inference import predict_label_map
     from keras_fcn.models.prediction_memory import check_prediction_memory
     from keras_fcn.training.progress import progress_bar
@@ -33,20 +34,22 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.visualization import save_label_map, save_overlay
 
     outputs = _prediction_paths(_named_images(options.images), Path(options.out))
+    # Headers only: a file that is no image is found before the model is loaded.
     for path in outputs:
-        check_image(path)
-    model, space = open_model(options.model, at_once=options.at_once)
-    sizes = {read_image(path, model.num_channels).shape[:2] for path in outputs}
-    views = shared.views(options)
-    for size in sizes:
+        read_size(path)
+    trained = open_model(options.model, at_once=options.at_once)
+    model, space, views = trained.model, trained.label_space, shared.views(options, trained)
+    for size in {read_size(path, model.num_channels) for path in outputs}:
         check_prediction_memory(model, *size, scale=max(views["scales"]))
     with progress_bar("predicting", len(outputs)) as advance:
         for path, (label_map_path, overlay_path) in outputs.items():
             image = read_image(path, model.num_channels)
             label_map = predict_label_map(model, image, **views)
             os.makedirs(label_map_path.parent, exist_ok=True)
-            save_label_map(label_map_path, label_map, space)
-            save_overlay(overlay_path, image, label_map, space)
+            with atomic_write(label_map_path, sync=False) as temporary:
+                save_label_map(temporary, label_map, space)
+            with atomic_write(overlay_path, sync=False) as temporary:
+                save_overlay(temporary, image, label_map, space)
             advance()
     print(f"Label maps and overlays: {options.out}")
 

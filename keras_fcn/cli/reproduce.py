@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.training.reproduce import reproduce
 
     places = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
-    # TFDS writes there what it builds.
+    # TFDS prints its progress.
     with contextlib.redirect_stdout(sys.stderr):
         report = reproduce(options.experiment, models=options.models, **places)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())

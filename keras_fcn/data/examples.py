@@ -63,37 +63,55 @@ def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
             another number of channels.
     """
     image, raw_mode = _decode(path)
+    _check_channels(path, image, raw_mode, channels)
+    if channels == 3:
+        return _as_rgb(path, image)
+    if channels == 1:
+        return _as_grey(path, image)[:, :, None]
+    if raw_mode == "RGBX":
+        # Pillow drops the fourth channel of RGBX. Read as XRGB, it drops the first instead.
+        fourth, _ = _decode(path, "XRGB")
+        return np.dstack([np.array(image), np.array(fourth)[:, :, 2]])
+    return np.array(image)
+
+
+def read_size(path: str | os.PathLike, channels: int | None = None) -> tuple[int, int]:
+    """Reads the size of an image from the header of its file, without decoding the pixels.
+
+    Truncated data are not noticed.
+
+    Args:
+        path: See `read_image`.
+        channels: Number of channels to check for, see `read_image`; `None` for no check.
+
+    Returns:
+        (height, width) in pixels, before a rotation by the EXIF orientation.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no image, or `read_image` does not read it with `channels`.
+    """
+    image, raw_mode = _decode(path, pixels=False)
+    if channels is not None:
+        _check_channels(path, image, raw_mode, channels)
+    return image.height, image.width
+
+
+def _check_channels(path, image, raw_mode, channels):
     if image.mode == "F":
         raise ValueError(
             f"{path} must hold integers. Received: floating-point values (mode F). Save it as "
             "8-bit RGB."
         )
-    held = len(image.getbands())
-    if image.format == "TIFF":
-        held = image.tag_v2.get(_SAMPLES_PER_PIXEL, held)
-    if channels == 3 and held <= max(3, len(image.getbands())):
-        return _as_rgb(path, image)
-    if channels == 4 and raw_mode == "RGBX":
-        # Pillow drops the fourth channel of RGBX. Read as XRGB, it drops the first instead.
-        fourth, _ = _decode(path, "XRGB")
-        return np.dstack([np.array(image), np.array(fourth)[:, :, 2]])
-    if channels != held or channels != len(image.getbands()):
+    shown = len(image.getbands())
+    held = shown if image.format != "TIFF" else image.tag_v2.get(_SAMPLES_PER_PIXEL, shown)
+    becomes_rgb = channels == 3 and held <= max(3, shown)
+    has_hidden_fourth = channels == 4 and raw_mode == "RGBX"
+    if not (becomes_rgb or has_hidden_fourth or channels == held == shown):
         raise ValueError(
             f"{path} must hold the {channels} channels that the model takes. Received: {held} "
             f"(Pillow's mode {image.mode})."
         )
-    if channels == 1:
-        return _as_grey(path, image)[:, :, None]
-    return np.array(image)
-
-
-def check_image(path: str | os.PathLike) -> None:
-    """Reads an image with any number of channels.
-
-    Raises:
-        FileNotFoundError, ValueError: As in `read_image`.
-    """
-    _decode(path)
 
 
 def _as_rgb(path, image):
@@ -306,20 +324,22 @@ def check_pairs(
     return dict(sizes)
 
 
-def _decode(path, read_as=None):
+def _decode(path, read_as=None, pixels=True):
     """Returns the Pillow image, rotated by its EXIF orientation, and its raw mode, "" if unknown.
 
     Args:
         path: The file.
         read_as: Raw mode to decode with instead of the file's own.
+        pixels: Whether to decode the pixels, and rotate them, or to read the header alone.
     """
     try:
         with Image.open(path) as image:
             raw_mode = image.tile[0][3] if image.tile else ""
             if read_as is not None:
                 image.tile = [_reading_as(read_as, tile) for tile in image.tile]
-            ImageOps.exif_transpose(image, in_place=True)
-            image.load()
+            if pixels:
+                ImageOps.exif_transpose(image, in_place=True)
+                image.load()
     except FileNotFoundError:
         raise
     except _DECODING_ERRORS as error:

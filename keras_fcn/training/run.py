@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -47,6 +48,10 @@ class Run:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+
+    @functools.cached_property
+    def _config(self):
+        return _read_toml(self.path / CONFIG)
 
     @property
     def exists(self) -> bool:
@@ -104,11 +109,15 @@ class Run:
             FileNotFoundError: If there is no such run.
             ValueError: If its `config.toml` is damaged.
         """
-        return read_config(self.path / CONFIG)
+        return _recipe_of(self._config, self.path / CONFIG)
 
     def label_space(self) -> LabelSpace:
         """Returns the `LabelSpace` of the model's classes."""
-        return LabelSpace(**_read_toml(self.path / CONFIG)["label_space"])
+        return LabelSpace(**self._config["label_space"])
+
+    def stages(self) -> "list[Run]":
+        """Returns the `Run` of every stage if this is the folder of a staged recipe, else none."""
+        return [Run(self.path / stage) for stage in self._config.get("stages", {})]
 
     def clean(self) -> None:
         """Removes what an interrupted process left half written."""
@@ -259,7 +268,10 @@ def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or holds what is no recipe.
     """
-    config = _read_toml(Path(path))
+    return _recipe_of(_read_toml(Path(path)), path)
+
+
+def _recipe_of(config, path):
     try:
         if "stages" in config:
             stages = {

@@ -1,15 +1,31 @@
 """Trained models: of runs, of files, and by name."""
 
+import dataclasses
 import os
 from pathlib import Path
 
-import keras
-
 from keras_fcn import weights
 from keras_fcn.label_spaces import LabelSpace, generic
-from keras_fcn.models.fcn import FCN8s
+from keras_fcn.models.fcn import FCN, FCN8s
 from keras_fcn.models.from_file import model_from_file
-from keras_fcn.training.run import CONFIG, MODEL, Run, Stages, load_fcn
+from keras_fcn.training.run import CONFIG, MODEL, Run, load_fcn
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A trained model and how it is used.
+
+    Args:
+        model: The model.
+        label_space: The `LabelSpace` of its classes.
+        test_scales: Factors of the resized images over which predictions are averaged.
+        test_flip: Whether predictions are averaged with those of the mirrored images.
+    """
+
+    model: FCN
+    label_space: LabelSpace
+    test_scales: tuple[float, ...] = (1.0,)
+    test_flip: bool = False
 
 
 def open_run(path: str | os.PathLike) -> Run:
@@ -19,8 +35,8 @@ def open_run(path: str | os.PathLike) -> Run:
         FileNotFoundError: If there is none, or one without a saved model.
     """
     run = Run(path)
-    if Stages(path).exists:
-        *_, run = runs = Stages(path).runs()
+    if run.exists and (runs := run.stages()):
+        run = runs[-1]
         if not run.has_model and (earlier := [str(r.path) for r in runs if r.has_model]):
             raise FileNotFoundError(
                 f"MODEL must be a run that has come to its last stage. Received: {path}, whose "
@@ -37,8 +53,8 @@ def open_run(path: str | os.PathLike) -> Run:
     return run
 
 
-def open_model(name: str | os.PathLike, *, at_once: bool = False) -> tuple[keras.Model, LabelSpace]:
-    """Returns a trained model and what its classes mean.
+def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedModel:
+    """Returns a trained model; that of a run with the test-time augmentation of its recipe.
 
     Args:
         name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
@@ -64,21 +80,10 @@ def open_model(name: str | os.PathLike, *, at_once: bool = False) -> tuple[keras
             fc_units=published.fc_units,
             data_format="channels_last",
         )
-        return model, published.label_space
+        return TrainedModel(model, published.label_space)
     if Path(name).is_file():
         model = model_from_file(name, at_once=at_once) if is_bare_file else load_fcn(name)
-        return model, model.label_space or generic(model.num_classes)
+        return TrainedModel(model, model.label_space or generic(model.num_classes))
     run = open_run(name)
-    return run.load_model(), run.label_space()
-
-
-def final_views(name: str | os.PathLike) -> tuple[tuple[float, ...], bool]:
-    """Returns the scales of final predictions, and whether they are mirrored, of a model.
-
-    Args:
-        name: As in `open_model`; what is no run folder is predicted as it is.
-    """
-    if name in weights.published_names() or not Path(name).is_dir():
-        return (1.0,), False
-    recipe = open_run(name).recipe()[1]
-    return recipe.test_scales, recipe.test_flip
+    _, recipe = run.recipe()
+    return TrainedModel(run.load_model(), run.label_space(), recipe.test_scales, recipe.test_flip)

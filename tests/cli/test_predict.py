@@ -1,10 +1,12 @@
 import json
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.command_line import NARROW, error_of, npz_arrays, predict
+from cli.command_line import NARROW, error_of, npz_arrays, predict, train
 from helpers import assert_equal_weights, randomize, write_pairs
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile
 
 from keras_fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.cli import main
@@ -27,7 +29,7 @@ class TestBareWeights:
         source = network(5, **NARROW)
         randomize(source, seed=9)
         np.savez(tmp_path / "net.npz", **npz_arrays(source))
-        model, _ = open_model(tmp_path / "net.npz")
+        model = open_model(tmp_path / "net.npz").model
         assert type(model) is network
         assert_equal_weights(model, source)
 
@@ -39,7 +41,7 @@ class TestBareWeights:
         predicted = predict(tmp_path / "net.npz", photo, tmp_path, "--at-once")
         np.testing.assert_array_equal(predicted, predict_label_map(source, photo))
         assert (predicted != caffemodel.label_map).any()
-        model, _ = open_model(tmp_path / "net.npz")
+        model = open_model(tmp_path / "net.npz").model
         assert model.get_config()["skip_scales"] == (1.0, 1.0)
         assert main(["predict", "pascal_voc", str(tmp_path / "photo.png"), "--at-once"]) == 1
         assert "--at-once must go with a .pth or .npz file" in error_of(capsys)
@@ -116,3 +118,97 @@ def test_a_damaged_model_file_is_one_line(tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "out")]) == 1
     assert "model.keras must be a whole .keras file" in error_of(capsys)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.any_backend
+class TestFiles:
+    """What is read, how often, and what is left when a file cannot be used."""
+
+    @pytest.fixture
+    def model(self, data):
+        path = data / "model.keras"
+        FCN32s(3, **NARROW, padding="same", data_format="channels_last").save(path)
+        return str(path)
+
+    def predict(self, data, model):
+        return main(["predict", model, str(data / "images"), "--out", str(data / "out")])
+
+    def written(self, data):
+        return sorted(path.name for path in (data / "out").iterdir())
+
+    def test_every_image_is_decoded_once(self, data, model, monkeypatch):
+        decoded = []
+        load_prepare = ImageFile.ImageFile.load_prepare
+
+        def counted(image):
+            decoded.append(Path(image.filename).name)
+            load_prepare(image)
+
+        photo = Image.open(data / "images" / "a.png").convert("RGB")
+        photo.save(data / "images" / "photo.jpg", exif=orientation(6))
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageFile.ImageFile, "load_prepare", counted)
+            assert self.predict(data, model) == 0
+        assert sorted(decoded) == ["a.png", "b.png", "c.png", "d.png", "photo.jpg"]
+
+    def test_a_configuration_is_read_once(self, data, three_layers, monkeypatch):
+        assert train(data, "--ignore-class", "255") == 0
+        read = []
+        loads = tomllib.loads
+        with monkeypatch.context() as patch:
+            patch.setattr(tomllib, "loads", lambda text: read.append(text) or loads(text))
+            assert self.predict(data, str(data / "run")) == 0
+        assert read == [(data / "run" / "config.toml").read_text()]
+
+    def test_what_is_no_image_is_found_before_the_model_is_loaded(self, data, capsys):
+        (data / "images" / "d.png").write_bytes(b"no image")
+        assert self.predict(data, str(data / "absent")) == 1
+        assert "d.png cannot be read as an image" in error_of(capsys)
+        assert not (data / "out").exists()
+
+    def test_other_channels_are_found_before_the_first_prediction(self, data, capsys):
+        model = FCN32s(
+            3,
+            **NARROW,
+            padding="same",
+            data_format="channels_last",
+            input_shape=(None, None, 1),
+            include_preprocessing=False,
+        )
+        model.save(data / "grey.keras")
+        for name in "abc":
+            grey = Image.open(data / "images" / f"{name}.png").convert("L")
+            grey.save(data / "images" / f"{name}.png")
+        assert self.predict(data, str(data / "grey.keras")) == 1
+        assert "d.png must hold the 1 channels that the model takes" in error_of(capsys)
+        assert not (data / "out").exists()
+
+    def test_a_truncated_image_leaves_the_pictures_of_those_before_it(self, data, model, capsys):
+        path = data / "images" / "c.png"
+        path.write_bytes(path.read_bytes()[:-40])
+        assert self.predict(data, model) == 1
+        assert "c.png cannot be read as an image" in error_of(capsys)
+        names = ["a.png", "a_overlay.png", "b.png", "b_overlay.png"]
+        assert self.written(data) == names
+        for name in names:
+            Image.open(data / "out" / name).load()
+
+    def test_a_picture_that_cannot_be_written_leaves_no_part_of_it(
+        self, data, model, capsys, monkeypatch
+    ):
+        def fails(image, file, *args):
+            Path(file).write_bytes(b"a part")
+            raise OSError("No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, "save", fails)
+            assert self.predict(data, model) == 1
+        assert "No space left on device" in error_of(capsys)
+        assert self.written(data) == []
+
+
+def orientation(value):
+    """EXIF data that hold an orientation."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return exif

@@ -369,12 +369,12 @@ class TestStages:
         for name in ("fc6/kernel", "score_fr/kernel"):
             np.testing.assert_allclose(kept[name], given[name], atol=1e-6)
         assert np.abs(given["score_fr/kernel"]).max() > 1e-5
-        model, space = open_model(tmp_path / "run")
+        trained = open_model(tmp_path / "run")
         # What a run that was stopped in its second stage says.
         second.best_model_path.rename(tmp_path / "kept")
         with pytest.raises(FileNotFoundError, match=r"fcn16s holds no model yet.*run/fcn32s"):
             open_model(tmp_path / "run")
-        assert (type(model), space.num_classes) == (FinerThreeLayers, 3)
+        assert (type(trained.model), trained.label_space.num_classes) == (FinerThreeLayers, 3)
 
     def test_a_first_stage_that_cannot_begin_leaves_no_folder(self, recipe, tmp_path):
         staged = StagedRecipe(stages={"fcn32s": replace(recipe, images=str(tmp_path / "absent"))})
