@@ -1,4 +1,4 @@
-"""What a run depends on beside its data and settings: hardware and versions."""
+"""The environment of a run: hardware and versions."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ from keras_fcn.version import __version__
 
 
 def environment() -> dict[str, str]:
-    """Returns what a run depends on beside its data and settings: hardware and versions."""
+    """Returns hardware and versions, on which a run depends in addition to data and settings."""
     backend = keras.backend.backend()
     versions = {
         name: importlib.import_module(name).__version__ for name in ("tensorflow", backend, "numpy")
@@ -32,7 +32,7 @@ def environment() -> dict[str, str]:
 
 
 def code_of_package() -> str:
-    """Returns versions, and a sum over this package's code that tells two copies of it apart."""
+    """Returns versions and a checksum of this package's code, to distinguish copies of it."""
     folder = Path(__file__).resolve().parents[1]
     total = 0
     for path in sorted(folder.rglob("*.py")):
@@ -42,10 +42,10 @@ def code_of_package() -> str:
 
 
 def slow_precision(precision: str) -> str | None:
-    """Returns a sentence if this machine computes a precision many times slower than float32.
+    """Returns a warning if a precision is several times slower than float32 on this machine.
 
     Args:
-        precision: Of a recipe, such as `"mixed_bfloat16"`.
+        precision: Precision of a recipe, such as `"mixed_bfloat16"` for mixed precision.
     """
     flags, backend = _cpuinfo("flags"), keras.backend.backend()
     has_units = flags is None or "avx512bw" in flags.split()
@@ -63,7 +63,7 @@ def _cpu_model():
 
 
 def _cpuinfo(name):
-    """What Linux tells of the first core under a name; `None` elsewhere."""
+    """Returns a field of the first core in Linux's /proc/cpuinfo; `None` on other systems."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

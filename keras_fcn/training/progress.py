@@ -1,4 +1,4 @@
-"""Says on standard error how far a loop is: a bar on a terminal, plain lines elsewhere."""
+"""Shows progress on standard error: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -20,10 +20,10 @@ _PLAIN_LINES = 4
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int):
-    """Context manager of a function `advance(steps=1, note="")`.
+    """Yields a function `advance(steps=1, note="")`.
 
     Args:
-        title: What is going on, such as "epoch 1/8".
+        title: Name of the task, such as "epoch 1/8".
         total: Number of steps.
     """
     show = _terminal_bar if sys.stderr.isatty() else _plain_lines
@@ -40,7 +40,7 @@ def say(text: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time as it is read: "40 s", "12 min", "3 h 20 min".
+    """Returns a time in words: "40 s", "12 min", "3 h 20 min".
 
     Examples:
         >>> [duration(seconds) for seconds in (40, 715, 12000)]
@@ -53,7 +53,7 @@ def duration(seconds: float) -> str:
 
 
 def _write(text):
-    # A training goes on when nobody reads what it says any more.
+    # A training continues after its standard error was closed.
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 

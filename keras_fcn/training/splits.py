@@ -1,4 +1,4 @@
-"""The examples that a recipe learns from and is scored on."""
+"""The training and validation examples of a recipe."""
 
 import dataclasses
 import zlib
@@ -22,15 +22,14 @@ from keras_fcn.training.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples and what they are called.
+    """Examples with their names and their label space.
 
     Args:
         examples: Pairs of files, or a dataset as from `keras_fcn.data.load`.
-        label_space: The `LabelSpace` of the label maps, or of what becomes of them: with an
-            `ignore_class` for the padding of crops where the files have none.
+        label_space: The `LabelSpace` of the label maps after augmentation: with an `ignore_class`
+            for the padding of crops, even if the files have none.
         palette: Colours of true-colour label maps, for pairs.
-        source: The split of a data set by name and where it lies, as in `load_named`; `None` for
-            pairs.
+        source: Arguments of `load_named` for a data set by name; `None` for pairs.
     """
 
     examples: Sequence[Pair] | tf.data.Dataset
@@ -42,26 +41,26 @@ class Split:
         return len(self.examples)
 
     def names(self) -> list[str]:
-        """Returns what the examples are called, without folder, in their order."""
+        """Returns the names of the examples, without folder, in their order."""
         if self.source is None:
             return [pair.image.name for pair in self.examples]
         return example_names(**self.source)
 
     def fingerprint(self) -> str:
-        """Returns how many examples there are, and a sum over the names of files, in their order.
+        """Returns the number of examples and a checksum of the file names in their order.
 
-        A data set by name is told by its name and version.
+        For a data set by name, the name and version replace the checksum.
         """
         if self.source is None:
-            told = "\n".join(f"{pair.image.name} {pair.label_map.name}" for pair in self.examples)
-            checksum = zlib.crc32(told.encode(errors="surrogateescape"))
+            names = "\n".join(f"{pair.image.name} {pair.label_map.name}" for pair in self.examples)
+            checksum = zlib.crc32(names.encode(errors="surrogateescape"))
             return f"{len(self)} training images, names {checksum:08x}"
         name, split = self.source["name"], self.source["split"]
         version = version_of(name, self.source["data_dir"])
         return f"{len(self)} training images, {name} {version}, {split}"
 
     def batches(self, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-        """Returns batches of one example, in order and unchanged: of a process, its own."""
+        """Returns batches of one unchanged example, in order, of one shard."""
         return batches.evaluation_batches(
             self.examples, **self.classes, palette=self.palette, shard=shard
         )
@@ -69,9 +68,9 @@ class Split:
     def training_batches(
         self, recipe: Recipe, epoch: int, first_step: int, shard: tuple[int, int] = (0, 1)
     ) -> tf.data.Dataset:
-        """Returns the batches of one epoch of a recipe, from number `first_step` on.
+        """Returns the batches of one epoch of a recipe, from batch number `first_step`.
 
-        `shard` is (index, count) of the processes that share each batch.
+        `shard` is (rank, world_size) of the processes among which each batch is sharded.
         """
         return batches.training_batches(
             self.examples,
@@ -86,7 +85,7 @@ class Split:
         )
 
     def names_of_batch(self, recipe: Recipe, epoch: int, step: int) -> list[str]:
-        """Returns what the examples of one training batch are called."""
+        """Returns the names of the examples of one training batch."""
         places = batches.places_of_batch(
             self.examples,
             **self.classes,
@@ -99,10 +98,10 @@ class Split:
         return [names[place] for place in places]
 
     def class_weights(self) -> np.ndarray:
-        """Returns the weights of the classes by median frequency.
+        """Returns class weights by median frequency balancing.
 
-        Warns of classes that never occur, whose weight is 0. Several processes count their shares
-        and must call this alike.
+        Warns of classes that never occur, whose weight is 0. With several processes, each counts
+        its shard, and all must call this.
         """
         num_classes = self.label_space.num_classes
         sums = np.zeros((2, num_classes), "int64")
@@ -123,18 +122,18 @@ class Split:
 
     @property
     def classes(self) -> dict[str, int | None]:
-        """The number of classes and the ignored one, as batches and checks take them."""
+        """Arguments `num_classes` and `ignore_class` of batches and checks."""
         space = self.label_space
         return {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
 
 
 def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
-    """Returns what a recipe learns from and what it validates on; `check_files` reads them.
+    """Returns the training and validation splits of a recipe; `check_files` reads their files.
 
-    Data sets by name are downloaded and built where that has not been done.
+    Data sets by name are downloaded and built if needed.
 
     Raises:
-        FileNotFoundError, ValueError: If files are missing, or if the recipe does not say which.
+        FileNotFoundError, ValueError: If files are missing, or if the recipe does not name them.
     """
     if recipe.data is not None:
         _check_named(recipe)
@@ -145,15 +144,15 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
         if recipe.crop is not None:
             label_space = _with_ignore_class(label_space)
         open_them = _folder_splits
-    # Before the minutes that a download takes.
+    # Raises before a download that takes minutes.
     transforms(recipe, label_space.ignore_class)
     return open_them(recipe, label_space)
 
 
 def check_files(splits: Sequence[Split | None], recipe: Recipe) -> None:
-    """Reads every pair of files once; several processes read their shares, and call this alike.
+    """Reads every pair of files once; with several processes, each reads its shard.
 
-    Data sets by name were checked when they were built.
+    All processes must call this. Data sets by name were checked when they were built.
 
     Args:
         splits: As from `open_splits`.
@@ -164,10 +163,10 @@ def check_files(splits: Sequence[Split | None], recipe: Recipe) -> None:
     """
     if splits[0].source is not None:
         return
-    index, count = processes.shard()
+    rank, world_size = processes.shard()
     pairs = [pair for split in splits if split is not None for pair in split.examples]
-    share = pairs[index::count]
-    # What stands for the padding of crops must not occur in files.
+    own = pairs[rank::world_size]
+    # Without the `ignore_class` for the padding of crops, which must not occur in files.
     space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
     rules = {
         "num_classes": space.num_classes,
@@ -176,18 +175,18 @@ def check_files(splits: Sequence[Split | None], recipe: Recipe) -> None:
     }
 
     def check():
-        with progress_bar("checking files", len(share)) as advance:
-            check_pairs(share, **rules, progress=lambda done, of: advance())
+        with progress_bar("checking files", len(own)) as advance:
+            check_pairs(own, **rules, progress=lambda done, of: advance())
 
     processes.all_or_none(check)
 
 
 def transforms(recipe: Recipe, ignore_class: int | None) -> list:
-    """Returns the random changes of a recipe, in their order.
+    """Returns the data augmentation of a recipe, in its order.
 
     Raises:
-        ValueError: If there is a crop and no ignored class for the padding of small images, or a
-            setting is not as the transform needs it.
+        ValueError: If there is a crop but no `ignore_class` for the padding of small images, or a
+            setting is invalid for its transform.
     """
     chosen = []
     if recipe.random_scale is not None:
@@ -195,7 +194,7 @@ def transforms(recipe: Recipe, ignore_class: int | None) -> list:
     if recipe.crop is not None:
         if ignore_class is None:
             raise ValueError(
-                "`crop` must go with an ignored class for the padding of small images. "
+                "`crop` must be used with an `ignore_class` for the padding of small images. "
                 f"Received: crop={recipe.crop}, ignore_class=None."
             )
         chosen.append(random_crop(*recipe.crop, ignore_class))
@@ -207,7 +206,7 @@ def transforms(recipe: Recipe, ignore_class: int | None) -> list:
 
 
 def _with_ignore_class(space):
-    """The label space, with 255 for the padding of crops if it has no ignored class."""
+    """Returns the label space, with 255 for the padding of crops if it has no `ignore_class`."""
     if space.ignore_class is not None:
         return space
     ignore_class = next(
@@ -245,27 +244,29 @@ def _check_named(recipe):
     ):
         if getattr(recipe, name) is not None:
             raise ValueError(
-                "`data` must stand without folders and classes of its own. Received: "
-                f"data={recipe.data!r} and {name}."
+                f"`data` must be used without `{name}`. Received: data={recipe.data!r}, "
+                f"{name}={getattr(recipe, name)!r}."
             )
     if recipe.palette:
         raise ValueError(
-            "`palette` (--palette) must go with `labels`, not with a data set by name. Received: "
-            f"data={recipe.data!r}."
+            "`palette` (--palette) must be used with `labels`, not with a data set by name. "
+            f"Received: data={recipe.data!r}."
         )
 
 
 def _check_folders(recipe):
     if recipe.images is None or recipe.labels is None:
         raise ValueError(
-            "Either `data` or both `images` and `labels` (--images, --labels) must be given."
+            "Either `data` or both `images` and `labels` (--images, --labels) must be given. "
+            f"Received: images={recipe.images!r}, labels={recipe.labels!r}."
         )
     if recipe.manual_dir is not None or recipe.data_dir is not None:
         raise ValueError(
-            "`manual_dir` and `data_dir` must go with a data set by name, not with folders. "
+            "`manual_dir` and `data_dir` must be used with a data set by name, not with folders. "
             f"Received: images={recipe.images!r}."
         )
     if (recipe.val_images is None) != (recipe.val_labels is None):
         raise ValueError(
-            "`val_images` and `val_labels` (--val-images, --val-labels) must be given together."
+            "`val_images` and `val_labels` (--val-images, --val-labels) must be given together. "
+            f"Received: val_images={recipe.val_images!r}, val_labels={recipe.val_labels!r}."
         )

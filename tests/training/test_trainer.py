@@ -514,7 +514,7 @@ class TestWhatARunLeaves:
 
     def test_a_report_with_scores_over_views(self, run):
         page = (run.path / "report.html").read_text()
-        assert "IoU over views" in page
+        assert "IoU, test-time augmentation" in page
         assert "d.png" in page
         assert "class_weights_power" in page
         assert "near boundaries" in page
