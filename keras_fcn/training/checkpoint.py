@@ -1,4 +1,4 @@
-"""The state of a training run: everything that the next step follows from, in one file."""
+"""Checkpoints of a training run: everything that the next step depends on, in one file."""
 
 import contextlib
 import json
@@ -13,20 +13,20 @@ import numpy as np
 _FACTS = "facts.json"
 
 Variables = Mapping[str, Sequence[keras.Variable]]
-"""Groups of variables, each by its name and in an order that does not change."""
+"""Lists of variables in a fixed order, by the name of the group."""
 
 
 class NotFiniteError(ValueError):
-    """A value of a state is infinite or not a number."""
+    """A value of a checkpoint is infinite or NaN."""
 
 
 def save_state(path: str | os.PathLike, variables: Variables, facts: dict[str, Any]) -> None:
-    """Writes variables and facts.
+    """Writes variables and metadata.
 
     Args:
         path: The file, which is not written atomically: pass a path of `io.atomic.atomic_write`.
         variables: Groups of Keras variables, such as those of the model, by the group's name.
-        facts: JSON values to keep beside them.
+        facts: Metadata as JSON values.
 
     Raises:
         NotFiniteError: If a value is not finite.
@@ -43,7 +43,7 @@ def save_state(path: str | os.PathLike, variables: Variables, facts: dict[str, A
 
 
 def read_facts(path: str | os.PathLike) -> dict[str, Any]:
-    """Returns the facts that were kept beside the variables.
+    """Returns the metadata of a checkpoint.
 
     Raises:
         ValueError: If the file is damaged.
@@ -57,10 +57,10 @@ def restore_state(path: str | os.PathLike, variables: Variables) -> None:
 
     Args:
         path: The file.
-        variables: As in `save_state`; groups and shapes must be those that were saved.
+        variables: As in `save_state`, with the same groups and shapes.
 
     Raises:
-        ValueError: If the file is damaged, or of another model or optimizer.
+        ValueError: If the file is damaged, or belongs to another model or optimizer.
     """
     named = dict(_named(variables))
     with _opened(path) as archive:
@@ -69,12 +69,12 @@ def restore_state(path: str | os.PathLike, variables: Variables) -> None:
             different = sorted(names ^ named.keys())
             raise ValueError(
                 f"{path} must be the state of this model and optimizer. Received: "
-                f"{len(names)} variables for {len(named)}; {different[0]} is in one alone."
+                f"{len(names)} variables for {len(named)}; {different[0]} is only in one of them."
             )
         for name, variable in named.items():
             with archive.open(name) as entry:
                 value = np.lib.format.read_array(entry, allow_pickle=False)
-                # What is left unread is not checked for damage.
+                # zipfile checks the checksum only at the end of the entry.
                 entry.read()
             if value.shape != tuple(variable.shape):
                 raise ValueError(

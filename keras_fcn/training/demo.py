@@ -1,4 +1,4 @@
-"""A demonstration without downloads: FCN-32s, 16s and 8s in turn on drawn shapes."""
+"""A demonstration without downloads: stage-wise training of FCN-32s, 16s and 8s on drawn shapes."""
 
 import os
 import time
@@ -11,29 +11,29 @@ from keras_fcn.inference import predict_label_maps
 from keras_fcn.metrics import confusion_matrix
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.spec import VGG16_FILTERS
-from keras_fcn.training.evaluate import Scores
+from keras_fcn.training.evaluate import Scores, score_title
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.visualization import colorize, picture_row, stack_pictures
 
 _NUM_TRAIN, _NUM_VAL, _NUM_SHOWN, _IMAGE_SIZE = 256, 64, 4, 96
 _BATCH_SIZE, _LEARNING_RATE = 4, 1e-3
 _FILTERS, _FC_UNITS = (8, 16, 32, 64, 128), 64
-# (name, model, epochs) of each stage; each starts where the one before stopped.
+# (name, model, epochs) of each stage, which starts from the weights of the previous one.
 _STAGES = (("FCN-32s", FCN32s, 4), ("FCN-16s", FCN16s, 2), ("FCN-8s", FCN8s, 3))
 
 
 def demo(out: str | os.PathLike) -> dict[str, Scores]:
-    """Trains the three models in turn, as the paper does, and compares them.
+    """Trains the three models stage by stage, as in the paper, and compares them.
 
-    There are no weights of VGG-16 to start from: the network takes initial values made for training
-    from nothing. It is slim, so that two CPU cores are enough: VGG-16's thirteen convolutions with
-    8 to 128 outputs instead of 64 to 512, and 64 units instead of 4096 in fc6 and fc7.
+    Training starts from scratch, with initial values for that purpose instead of VGG-16's weights.
+    The network is small, so that two CPU cores are enough: VGG-16's thirteen convolutions with 8 to
+    128 filters instead of 64 to 512, and 64 units instead of 4096 in fc6 and fc7.
 
     Args:
-        out: The PNG file that is written: image, FCN-32s, FCN-16s, FCN-8s, truth.
+        out: PNG file to write: image, FCN-32s, FCN-16s, FCN-8s, ground truth.
 
     Returns:
-        Dictionary from the name of each model to its `Scores` on images that no model has seen.
+        Dictionary from the name of each model to its `Scores` on validation images.
 
     Raises:
         FileNotFoundError: If the folder of `out` does not exist.
@@ -68,7 +68,7 @@ def demo(out: str | os.PathLike) -> dict[str, Scores]:
 
 def _print_table(scores):
     columns = list(next(iter(scores.values())).as_dict())
-    titles = [column.replace("_", " ").replace("iou", "IoU") for column in columns]
+    titles = [score_title(column) for column in columns]
     print(f"{_NUM_VAL} new images  " + "  ".join(titles))
     for name, score in scores.items():
         values = zip(titles, score.as_dict().values(), strict=True)
@@ -114,10 +114,10 @@ def _train_stage(name, stage, coarser, train, epochs):
 
 
 def _set_initial_values(model, images):
-    """Draws kernels and centres and scales them so that each channel has mean 0 and variance 1.
+    """Initializes kernels and biases so that each channel has mean 0 and variance 1.
 
-    The data-dependent initial values of Salimans & Kingma (2016): without them the features of
-    thirteen random layers are nearly the same for every image, and the deepest learn slowly.
+    This is the data-dependent initialization of Salimans & Kingma (2016). Without it the features
+    of thirteen random layers are nearly the same for every image, and the deepest learn slowly.
     """
     x = images
     for layer in model.layers[1 : model.layers.index(model.get_layer("fc7")) + 1]:

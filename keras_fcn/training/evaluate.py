@@ -1,4 +1,4 @@
-"""Scores of a model over a whole data set."""
+"""Evaluates a model on a data set."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -12,12 +12,12 @@ from keras_fcn.inference import predict_label_maps, predict_scores
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The four scores of the paper and the IoU of each class, read off one confusion matrix.
+    """The four scores of the paper and the IoU of each class, computed from a confusion matrix.
 
     Args:
-        matrix: Confusion matrix, (num_classes, num_classes), rows are the truth.
-        trimap: `Scores` of the pixels near a boundary alone, if they were asked for.
-        loss: Mean over the batches of a loss, if one was asked for.
+        matrix: Confusion matrix, (num_classes, num_classes); rows are the ground truth.
+        trimap: `Scores` of only the pixels near a boundary, or `None`.
+        loss: Mean of a loss over the batches, or `None`.
     """
 
     matrix: np.ndarray
@@ -36,8 +36,18 @@ class Scores:
 
     @property
     def class_iou(self) -> np.ndarray:
-        """IoU of each class, NaN where it occurs in neither truth nor prediction."""
+        """IoU of each class, NaN if it is in neither ground truth nor prediction."""
         return metrics.class_iou(self.matrix)
+
+
+def score_title(name: str) -> str:
+    """Returns a score's name in words.
+
+    Examples:
+        >>> score_title("mean_iou")
+        'mean IoU'
+    """
+    return name.replace("_", " ").replace("iou", "IoU")
 
 
 def evaluate(
@@ -53,19 +63,19 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     on_prediction: Callable[[np.ndarray], None] | None = None,
 ) -> Scores:
-    """Compares a model's predictions with the truth, pixel by pixel, over a whole data set.
+    """Compares a model's predictions with the ground truth of a data set.
 
     Args:
         model: An FCN.
         batches: Iterable of (images, label maps), as from `keras_fcn.data.evaluation_batches`.
         num_classes: Number of classes.
-        ignore_class: Label of the pixels that do not count.
-        trimap: Width in pixels of the band along boundaries that is scored, too; see
+        ignore_class: Label of ignored pixels.
+        trimap: Width in pixels of the band along boundaries for separate scores; see
             `keras_fcn.metrics.boundary_band`.
         scales: See `keras_fcn.inference.predict_label_maps`.
         flip: See `keras_fcn.inference.predict_label_maps`.
-        loss: Loss of (label maps, logits) to take the mean of over the batches, of the image itself
-            alone: without `scales` and `flip`.
+        loss: Loss of (label maps, logits) to average over the batches. It excludes test-time
+            augmentation (`scales` and `flip`).
         progress: Called after each batch with the number of its images.
         on_prediction: Called with the predicted label map of each image, in order.
 

@@ -1,4 +1,4 @@
-"""The last step of a run: scores of its best model, and the report."""
+"""Evaluates the best model of a run and writes its report."""
 
 import numpy as np
 
@@ -18,14 +18,14 @@ _TRIMAP = 5
 def write_final_report(
     run: Run, recipe: Recipe, val_split: Split | None, history: list[dict], seconds: float
 ) -> None:
-    """Scores the best model on the validation set and writes the run's report.
+    """Evaluates the best model on the validation set and writes the report of the run.
 
     Args:
         run: The run.
         recipe: Its recipe.
-        val_split: What to score it on, or `None`.
+        val_split: The validation split, or `None`.
         history: A dictionary for each epoch.
-        seconds: How long the steps took.
+        seconds: Duration of the training steps.
     """
     model = run.load_model()
     scores, view_scores, ranked = None, None, _Ranked([])
@@ -34,10 +34,10 @@ def write_final_report(
         scores = _scores(model, val_split, "final scores", ranked, trimap=_TRIMAP)
         if recipe.views_differ:
             views = {"scales": recipe.test_scales, "flip": recipe.test_flip}
-            view_scores = _scores(model, val_split, "final scores over views", None, **views)
+            view_scores = _scores(model, val_split, "test-time augmentation", None, **views)
     notes = [f"The {history[-1]['epoch']} epochs took {seconds / 60:.1f} minutes of training."]
     if scores is not None:
-        notes.append(f"Near boundaries: the pixels within {_TRIMAP} pixels of one.")
+        notes.append(f"Near boundaries: only pixels within {_TRIMAP} pixels of a boundary.")
     run.write_report(
         lambda path: write_report(
             path,
@@ -71,7 +71,7 @@ def _scores(model, split, title, ranked, **options) -> Scores:
 
 
 class _Ranked:
-    """The images that a model predicts best and worst, by the mean IoU of each alone."""
+    """Collects the images with the best and the worst predictions, by their mean IoU."""
 
     def __init__(self, names):
         self._names = iter(names)
@@ -79,7 +79,7 @@ class _Ranked:
         self._example = None
 
     def watching(self, batches):
-        """Yields the batches, of one example, and remembers the last."""
+        """Yields the batches, of one example each, and remembers the last."""
         for image, label_map in batches:
             self._example = np.asarray(image)[0], np.asarray(label_map)[0]
             yield image, label_map
@@ -103,5 +103,5 @@ class _Ranked:
         return self._images[::-1][:_NUM_SHOWN]
 
     def worst(self):
-        # Of few images, none is among the best and the worst.
+        # If there are few images, no image is both among the best and the worst.
         return self._images[:_NUM_SHOWN][: max(0, len(self._images) - _NUM_SHOWN)]

@@ -1,4 +1,4 @@
-"""A moving average of the weights while they are trained."""
+"""Exponential moving average (EMA) of the weights during training."""
 
 import contextlib
 
@@ -7,14 +7,14 @@ from keras import ops
 
 
 class MovingAverage:
-    """Exponential moving average of variables, which starts with their values after the first step.
+    """Exponential moving average of variables; it starts with their values after the first step.
 
-    Keras's own (`use_ema` of its optimizers) takes the place of the weights whenever `fit` ends,
-    which here is after every epoch, and fails on JAX.
+    Keras's own (`use_ema` of its optimizers) overwrites the weights whenever `fit` ends, which here
+    is after every epoch, and fails on JAX.
 
     Args:
         variables: Keras variables.
-        decay: Share of the average that a step keeps, from 0 to 1.
+        decay: Decay of the average per step, from 0 to 1.
     """
 
     def __init__(self, variables: list[keras.Variable], decay: float):
@@ -28,11 +28,11 @@ class MovingAverage:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What the next update follows from."""
+        """The state of the average, for checkpoints."""
         return [self._num_updates, *self._averages]
 
     def update(self) -> None:
-        """Takes in the present values of the variables."""
+        """Updates the average with the current values of the variables."""
         decay = self._decay if int(self._num_updates) else 0.0
         for average, variable in zip(self._averages, self._of, strict=True):
             average.assign(average + (1 - decay) * (variable - average))
@@ -43,7 +43,7 @@ class MovingAverage:
         """Context manager in which the variables have the values of their averages."""
         kept = [ops.copy(variable.value) for variable in self._of]
         for variable, average in zip(self._of, self._averages, strict=True):
-            # A copy: JAX may free what a model computes with.
+            # A copy: JAX may free the arrays of a model (buffer donation).
             variable.assign(ops.copy(average.value))
         try:
             yield

@@ -7,25 +7,25 @@ import keras
 from keras import ops
 
 PAPER_MULTIPLIERS = {r"(^|/)bias$": (2.0, 0.0)}
-"""Biases learn twice as fast and do not decay."""
+"""Biases have twice the learning rate and no weight decay."""
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class CoupledSGD(keras.optimizers.Optimizer):
-    """SGD with momentum whose weight decay goes through the momentum, as in Caffe.
+    """SGD with momentum and coupled weight decay (L2 regularization), as in Caffe.
 
-    v = momentum * v + rate * (gradient + decay * w), then w = w - v, where rate and decay are those
-    of the optimizer times the multipliers of the variable. Keras's own SGD takes its decay off the
-    weights past the momentum, which at a momentum of 0.99 is a hundred times less of it. All other
+    The update is v = momentum * v + rate * (gradient + decay * w), then w = w - v, where rate and
+    decay are those of the optimizer times the multipliers of the variable. Keras's SGD decouples
+    weight decay from momentum, which at a momentum of 0.99 is a hundred times weaker. All other
     arguments are those of `keras.optimizers.Optimizer`.
 
     Args:
         learning_rate: Rate, or a `keras.optimizers.schedules.LearningRateSchedule`.
-        momentum: Share of the last step that is kept, from 0 to less than 1.
-        decay: L2 decay; 5e-4 in the paper.
+        momentum: Momentum, from 0 to less than 1.
+        decay: Weight decay; 5e-4 in the paper.
         multipliers: Dictionary from a regular expression to (factor of the rate, factor of the
-            decay). The first that is found in a variable's path, such as `fc6/bias`, counts; a
-            variable that none is found in has (1, 1).
+            decay). The first expression that matches within the path of a variable, such as
+            `fc6/bias`, applies; without a match the factors are (1, 1).
 
     Raises:
         ValueError: If `momentum`, `decay` or `multipliers` is not as described.

@@ -1,6 +1,6 @@
-"""The report of a training run: one HTML file that opens without a network.
+"""Writes the report of a training run: one self-contained HTML file, readable offline.
 
-Pictures are part of the file, as `data:` URIs, and nothing in it refers to another file.
+Pictures are embedded as `data:` URIs, and nothing in the file refers to another file.
 """
 
 import base64
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from keras_fcn.label_spaces import LabelSpace
-from keras_fcn.training.evaluate import Scores
+from keras_fcn.training.evaluate import Scores, score_title
 from keras_fcn.visualization import overlay, plot_confusion_matrix, plot_curves
 
 _PANEL_SIZE = 480
@@ -27,12 +27,12 @@ _NO_VALIDATION = "<p>Nothing to show: the run had no validation set.</p>"
 
 @dataclasses.dataclass(frozen=True)
 class ReportImage:
-    """An image of the validation set with its truth and its prediction.
+    """An image of the validation set with its ground truth and its prediction.
 
     Args:
-        name: What to call it, such as its file name.
-        pixel_accuracy: Of this image alone.
-        mean_iou: Of this image alone.
+        name: Name of the image, such as its file name.
+        pixel_accuracy: Pixel accuracy of this image.
+        mean_iou: Mean IoU of this image.
         image: RGB, (height, width, 3), uint8.
         label_map: True class ids, (height, width).
         prediction: Predicted class ids, (height, width).
@@ -63,18 +63,18 @@ def write_report(
     """Writes the report of a run as one HTML file.
 
     Args:
-        path: The file, which is written as a whole.
+        path: The file. It is not written atomically: `Run.write_report` passes a temporary path.
         title: Heading of the page.
         settings: Flat dictionary of TOML values and `None`.
         history: As from `keras_fcn.training.train`; the rows of epochs without validation
-            lack what starts with `val_`.
-        scores: `Scores` of the validation set, `None` if there was none.
-        view_scores: `Scores` of predictions averaged over scales or flips, if they were asked for.
+            lack the keys that start with `val_`.
+        scores: `Scores` of the validation set, `None` if there is none.
+        view_scores: `Scores` with test-time augmentation, `None` without.
         label_space: The `LabelSpace` of the classes.
-        best: Images predicted best, in the order to show.
-        worst: Images predicted worst, likewise.
+        best: Images with the best predictions, in the order to show.
+        worst: Images with the worst predictions, in the order to show.
         environment: As from `keras_fcn.training.environment.environment`.
-        notes: Sentences for the reader, a paragraph each.
+        notes: Paragraphs for the reader.
     """
     sections = {
         "Scores": _headline(history, scores, view_scores),
@@ -96,7 +96,7 @@ def write_report(
         if content
     )
     page = _PAGE.substitute(title=escape(title), body=body)
-    # A file's name may be no text in the system's encoding.
+    # File names may not be valid text in the encoding of the system.
     Path(path).write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
@@ -116,15 +116,19 @@ def _headline(history, scores, view_scores):
         )
     if scores is None:
         return page + _NO_VALIDATION
-    columns = {"validation": scores, "over views": view_scores, "near boundaries": scores.trimap}
+    columns = {
+        "validation": scores,
+        "test-time augmentation": view_scores,
+        "near boundaries": scores.trimap,
+    }
     columns = {title: column.as_dict() for title, column in columns.items() if column is not None}
     rows = (
-        (name.replace("_", " ").replace("iou", "IoU"), *(_score(c[name]) for c in columns.values()))
+        (score_title(name), *(_score(column[name]) for column in columns.values()))
         for name in scores.as_dict()
     )
     page += _table(("score", *columns), rows, name="headline numbers")
     if view_scores is not None:
-        page += "<p>Over views: predictions averaged over several scales or flips.</p>"
+        page += "<p>Test-time augmentation: predictions averaged over several scales or flips.</p>"
     return page
 
 
@@ -145,13 +149,16 @@ def _classes(scores, view_scores, label_space):
     columns = {
         "class": [_class_name(label_space, index) for index in range(label_space.num_classes)],
         "IoU": map(_score, scores.class_iou),
-        "IoU over views": None if view_scores is None else map(_score, view_scores.class_iou),
-        "accuracy": map(_score, _shares(np.diagonal(scores.matrix), truth)),
-        "share of the truth": map(_percent, _shares(truth, truth.sum())),
+        "IoU, test-time augmentation": None
+        if view_scores is None
+        else map(_score, view_scores.class_iou),
+        "accuracy": map(_score, _ratio(np.diagonal(scores.matrix), truth)),
+        "share of pixels": map(_percent, _ratio(truth, truth.sum())),
     }
     columns = {title: column for title, column in columns.items() if column is not None}
     return _table(columns, zip(*columns.values(), strict=True), name="numbers") + (
-        "<p>Accuracy is the share of the pixels of a class that were predicted right.</p>"
+        "<p>Accuracy is the fraction of the pixels of a class that are predicted correctly "
+        "(recall).</p>"
     )
 
 
@@ -159,8 +166,8 @@ def _confusion(scores, label_space):
     if scores is None:
         return _NO_VALIDATION
     return _plot(
-        f"Confusion matrix of {label_space.num_classes} classes; rows are the truth, columns the "
-        "prediction",
+        f"Confusion matrix of {label_space.num_classes} classes; rows are the ground truth, "
+        "columns the prediction",
         lambda file: plot_confusion_matrix(scores.matrix, label_space, file),
     )
 
@@ -205,7 +212,7 @@ def _example(example, label_space):
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]], name: str = "") -> str:
-    """A table in a box of its own, where it scrolls if need be; all texts are HTML already."""
+    """Returns a table in a scrollable box. All texts must be HTML."""
     head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     body = "".join(
         f'<tr><th scope="row">{title}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
@@ -218,7 +225,7 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[str]], name: str = "
 
 
 def _setting(value):
-    """A value as TOML writes it, but strings without quotation marks and `None` as a dash."""
+    """Returns a value as in TOML, but strings without quotation marks and `None` as a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -236,8 +243,8 @@ def _percent(share):
     return "–" if math.isnan(share) else f"{100 * share:.2f} %"
 
 
-def _shares(part, whole):
-    """`part / whole`, NaN where there is no whole."""
+def _ratio(part, whole):
+    """Returns `part / whole`, NaN where `whole` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
@@ -248,7 +255,7 @@ def _class_name(label_space, class_id):
 
 
 def _plot(alt: str, draw: Callable[[io.BytesIO], None]) -> str:
-    """A plot in a box of its own, where it scrolls if need be."""
+    """Returns a plot in a scrollable box."""
     file = io.BytesIO()
     draw(file)
     image = _embedded(file.getvalue(), escape(alt), _PLOT_PIXELS_PER_CSS_PIXEL)

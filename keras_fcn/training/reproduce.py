@@ -1,4 +1,4 @@
-"""Released models on the images that their scores were published for."""
+"""Evaluates released models on the images of their published scores."""
 
 import dataclasses
 import gc
@@ -9,21 +9,21 @@ import keras
 
 from keras_fcn.data import evaluation_batches, label_space_of, load
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
-from keras_fcn.training.evaluate import Scores, evaluate
+from keras_fcn.training.evaluate import Scores, evaluate, score_title
 from keras_fcn.training.progress import progress_bar, say
 from keras_fcn.weights import find_published
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a table of published scores is of; the scores stand beside the weights.
+    """The data and models of a table of published scores; the scores are stored with the weights.
 
     Args:
         data: Name of the data set, see `keras_fcn.data.load`.
         split: Its split.
         num_images: Number of images of the split.
-        models: By the name of each model its class and the name of its published weights.
-        source: Where the scores were published.
+        models: Class and name of the published weights of each model, by its name.
+        source: URL of the published scores.
     """
 
     data: str
@@ -44,20 +44,20 @@ EXPERIMENTS = {
             "fcn8s": (FCN8s, "pascal_voc"),
             "fcn8s_atonce": (FCN8s, "pascal_voc_atonce"),
         },
-        # Of the authors' weights; the authors' own README has mean IoU alone, to one decimal.
+        # Scores of the authors' weights. The authors' README gives only mean IoU, to one decimal.
         source="https://github.com/wkentaro/fcn",
     )
 }
-"""The tables that can be reproduced, `Experiment` by name."""
+"""The reproducible tables, `Experiment` by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
-    """Measured scores beside published ones.
+    """Measured scores compared with published ones.
 
     Args:
         experiment: The `Experiment`.
-        num_images: Number of images that were measured on.
+        num_images: Number of evaluated images.
         scores: Measured `Scores` by model.
         published: Published scores by model, fractions by name.
     """
@@ -88,23 +88,22 @@ class Reproduction:
         }
 
     def as_text(self) -> str:
-        """Returns a table in percent and what its numbers mean."""
+        """Returns a table in percent with an explanation of its numbers."""
         lines = [f"{'percent':<26} {'measured':>10} {'published':>10} {'difference':>10}"]
         for model, entry in self.as_dict()["models"].items():
             lines.append(model)
             for name, published in entry["published"].items():
-                title = name.replace("_", " ").replace("iou", "IoU")
-                # Zero, lest it be printed with a minus.
+                # Adding 0 avoids "-0.0000".
                 difference = round(100 * entry["difference"][name], 4) + 0.0
                 lines.append(
-                    f"  {title:<24} {100 * entry['scores'][name]:>10.4f} {100 * published:>10.4f} "
-                    f"{difference:>+10.4f}"
+                    f"  {score_title(name):<24} {100 * entry['scores'][name]:>10.4f} "
+                    f"{100 * published:>10.4f} {difference:>+10.4f}"
                 )
         experiment = self.experiment
         lines += [
             f"Measured: {experiment.data}, {experiment.split}, {self.num_images} images at their "
             "own size;",
-            "each score is of all pixels of the set together, void pixels left out.",
+            "each score is computed from one confusion matrix without void pixels.",
             f"Published: {experiment.source}; difference: measured minus published.",
         ]
         if self.num_images != experiment.num_images:
@@ -122,15 +121,15 @@ def reproduce(
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
 ) -> Reproduction:
-    """Scores released models on the data that their published scores are of.
+    """Evaluates released models on the data of their published scores.
 
-    All weights are fetched and loaded once, and then the data, before the first model is scored:
-    what is missing shows in minutes and not after hours. Weights and data are kept, so that a
-    second time nothing is fetched. Computes in float32, one image and one model at a time.
+    All weights and then the data are downloaded and loaded before the first evaluation, so that
+    missing files are found within minutes and not after hours. Weights and data are cached.
+    Evaluation runs in float32, with one image and one model at a time.
 
     Args:
         name: Name of a table, `"pascal_voc"`.
-        models: Some of the table's models; `None` for all.
+        models: Names of models of the table; `None` for all.
         data_dir: See `keras_fcn.data.load`.
         manual_dir: See `keras_fcn.data.load`.
 
@@ -138,7 +137,7 @@ def reproduce(
         `Reproduction`, models in the order of the table.
 
     Raises:
-        FileNotFoundError: If the data are not there and cannot be downloaded.
+        FileNotFoundError: If the data are missing and cannot be downloaded.
         OSError: If weights cannot be downloaded.
         ValueError: If there is no such table or model, or a file is damaged.
     """
@@ -147,7 +146,7 @@ def reproduce(
     with progress_bar("weights", len(chosen)) as advance:
         for model in chosen:
             _build(experiment, model)
-            gc.collect()  # A model holds itself; each is half a gigabyte.
+            gc.collect()  # A model has reference cycles and takes half a gigabyte.
             advance()
     examples = load(experiment.data, experiment.split, data_dir=data_dir, manual_dir=manual_dir)
     scores = {}
@@ -170,7 +169,7 @@ def _chosen(experiment, models):
         return tuple(experiment.models)
     if isinstance(models, str) or not models or not set(models) <= set(experiment.models):
         raise ValueError(
-            f"`models` must be some of {', '.join(experiment.models)}. Received: {models=}."
+            f"`models` must be a sequence of {', '.join(experiment.models)}. Received: {models=}."
         )
     return tuple(model for model in experiment.models if model in models)
 
@@ -181,7 +180,7 @@ def _published(experiment, model):
 
 
 def _build(experiment, model):
-    """Returns the model with its weights, which are fetched where that has not been done."""
+    """Returns the model with its weights, which are downloaded if they are not cached."""
     network, weights = experiment.models[model]
     published = _published(experiment, model)
     return network(

@@ -1,4 +1,4 @@
-"""Trained models: of runs, of files, and by name."""
+"""Opens trained models: runs, files, and published weights by name."""
 
 import dataclasses
 import os
@@ -29,19 +29,19 @@ class TrainedModel:
 
 
 def open_run(path: str | os.PathLike) -> Run:
-    """Returns the `Run` at `path`; of a staged recipe, its last stage.
+    """Returns the `Run` at `path`, or its last stage for a staged recipe.
 
     Raises:
-        FileNotFoundError: If there is none, or one without a saved model.
+        FileNotFoundError: If there is no run, or it has no saved model.
     """
     run = Run(path)
     if run.exists and (runs := run.stages()):
         run = runs[-1]
         if not run.has_model and (earlier := [str(r.path) for r in runs if r.has_model]):
             raise FileNotFoundError(
-                f"MODEL must be a run that has come to its last stage. Received: {path}, whose "
-                f"{run.path.name} holds no model yet. Go on with it (--resume), or name the run of "
-                f"a stage: {', '.join(earlier)}."
+                f"MODEL must be a run that has reached its last stage. Received: {path}, whose "
+                f"{run.path.name} has no model yet. Resume it (--resume), or pass the run of a "
+                f"stage: {', '.join(earlier)}."
             )
     if not run.has_model or not run.exists:
         raise FileNotFoundError(
@@ -58,7 +58,7 @@ def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedMode
 
     Args:
         name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
-            or the name of published weights, which stands for FCN-8s.
+            or the name of published weights, which selects FCN-8s.
         at_once: See `keras_fcn.models.from_file.model_from_file`.
 
     Raises:
@@ -70,7 +70,8 @@ def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedMode
     is_bare_file = Path(name).is_file() and not str(name).lower().endswith(".keras")
     if at_once and not is_bare_file:
         raise ValueError(
-            f"--at-once must go with a .pth or .npz file; other models tell it. Received: {name}."
+            "--at-once must be used with a .pth or .npz file; other models store it. Received: "
+            f"{name}."
         )
     if name in weights.published_names():
         published = weights.find_published(name, stride=8)

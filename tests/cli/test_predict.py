@@ -44,7 +44,7 @@ class TestBareWeights:
         model = open_model(tmp_path / "net.npz").model
         assert model.get_config()["skip_scales"] == (1.0, 1.0)
         assert main(["predict", "pascal_voc", str(tmp_path / "photo.png"), "--at-once"]) == 1
-        assert "--at-once must go with a .pth or .npz file" in error_of(capsys)
+        assert "--at-once must be used with a .pth or .npz file" in error_of(capsys)
 
     @pytest.mark.any_backend
     def test_evaluation_in_folders(self, caffemodel, tmp_path, capsys):

@@ -54,7 +54,7 @@ def test_what_is_not_finite_is_refused(tmp_path, value):
     ("others", "message"),
     [
         (([[0.0, 0.0]], [0.0], 0), r"model/000.npy of shape \(2, 2\) for \(1, 2\)"),
-        (([[0.0, 0.0], [0.0, 0.0]], 0), "3 variables for 2; model/001.npy is in one"),
+        (([[0.0, 0.0], [0.0, 0.0]], 0), "3 variables for 2; model/001.npy is only in one"),
     ],
 )
 def test_the_state_of_another_model_is_refused(path, others, message):

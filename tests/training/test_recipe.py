@@ -158,7 +158,7 @@ class TestSettings:
             ({"freeze": "head"}, "`freeze` must be one of none, backbone, block1"),
             ({"ema": 1.0}, "`ema` must be greater than 0 and less than 1"),
             ({"weights": 3}, "`weights` must be a string"),
-            ({"no_such": 3}, "'no_such' is no setting of a recipe"),
+            ({"no_such": 3}, "'no_such' is not a setting of a recipe"),
             ({"normalization": "sum", "region_loss": "dice"}, "must go with region_loss=None"),
             ({"normalization": "sum", "loss": "focal"}, "must go with loss=cross_entropy"),
         ],
@@ -178,10 +178,10 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"data": "camvid", "ignore_class": 3}, "Received: data='camvid' and ignore_class"),
-            ({"data": "camvid", "labels": "x"}, "Received: data='camvid' and labels"),
+            ({"data": "camvid", "ignore_class": 3}, "used without `ignore_class`. Received: data='camvid'"),
+            ({"data": "camvid", "labels": "x"}, "used without `labels`. Received: data='camvid', labels='x'"),
             ({"images": "x"}, "Either `data` or both `images` and `labels`"),
-            ({"images": "x", "labels": "x", "manual_dir": "y"}, "must go with a data set by name"),
+            ({"images": "x", "labels": "x", "manual_dir": "y"}, "must be used with a data set by name"),
         ],
     )
     def test_data_come_by_name_or_from_folders(self, changes, message):

@@ -192,7 +192,7 @@ class TestScores:
 
     def test_classes_have_iou_accuracy_and_share_of_the_truth(self, tmp_path):
         assert written(tmp_path).tables["Classes"] == [
-            ["class", "IoU", "accuracy", "share of the truth"],
+            ["class", "IoU", "accuracy", "share of pixels"],
             ["<b>", "0.6667", "0.7500", "57.14 %"],  # 6/9, 6/8, 8/14
             ["car & bike", "0.5000", "0.6667", "42.86 %"],  # 4/8, 4/6, 6/14
             ["tree", "–", "–", "0.00 %"],
@@ -219,9 +219,9 @@ class TestScores:
         assert page.tables["Scores"][0] == ["score", "validation", "near boundaries"]
         assert page.tables["Scores"][1] == ["pixel accuracy", "0.7143", "1.0000"]
         page = written(tmp_path, view_scores=Scores(PERFECT))
-        assert page.tables["Scores"][0] == ["score", "validation", "over views"]
+        assert page.tables["Scores"][0] == ["score", "validation", "test-time augmentation"]
         assert page.tables["Scores"][3] == ["mean IoU", "0.3889", "1.0000"]
-        assert page.tables["Classes"][0][:3] == ["class", "IoU", "IoU over views"]
+        assert page.tables["Classes"][0][:3] == ["class", "IoU", "IoU, test-time augmentation"]
         assert page.tables["Classes"][2][:3] == ["car & bike", "0.5000", "1.0000"]
         assert page.tables["Classes"][4][:3] == ["pole", "0.0000", "–"]
 
