@@ -103,23 +103,23 @@ def measuring(options):
                 self.seconds.append(ended - self.started)
             if self.profiler is not None:
                 self.profiler.stop()
-                if processes.index() == 0:
+                if processes.rank() == 0:
                     self.profiler.export_chrome_trace(options["trace"])
             if done == 0:
                 processes.gather(None)  # All are here, and nothing is on its way.
                 self.sent = sent_bytes()
             elif done == options["steps"]:
                 processes.gather(None)
-                self.sent = (sent_bytes() - self.sent) / processes.count() / options["steps"]
+                self.sent = (sent_bytes() - self.sent) / processes.world_size() / options["steps"]
 
     return Measuring()
 
 
 def watch_buckets(options):
     """Sets options of `DistributedDataParallel`; returns a list that gets the bytes it sends."""
-    from keras_fcn.distribution import torch_processes, torch_trainer
+    from keras_fcn.backends import torch_trainer
 
-    kind, send = torch_trainer.DistributedDataParallel, torch_processes.summed_gradients
+    kind, send = torch_trainer.DistributedDataParallel, torch_trainer.summed_gradients
     buckets = []
 
     def sent(dtype, bucket):
@@ -128,7 +128,7 @@ def watch_buckets(options):
             buckets.append(None)  # The end of a step.
         return send(dtype, bucket)
 
-    torch_processes.summed_gradients = sent
+    torch_trainer.summed_gradients = sent
     torch_trainer.DistributedDataParallel = lambda module, **own: kind(module, **(own | options))
     return buckets
 
@@ -148,11 +148,11 @@ def main(options, out):
     together = int(os.environ["PROCESSES"]) > 1
     with data_parallel(gradients=options["gradients"]) if together else contextlib.nullcontext():
         model = compiled_model(options)
-    data = share_of_data(options, processes.index(), processes.count())
+    data = share_of_data(options, processes.rank(), processes.world_size())
     measured = measuring(options)
     fixed = {"batch_size": options["batch_size"], "shuffle": False, "verbose": 0}
     model.fit(*data, callbacks=[measured], **fixed)
-    if processes.index() == 0:
+    if processes.rank() == 0:
         ends = [number for number, size in enumerate(buckets) if size is None]
         result = {
             "seconds": measured.seconds,

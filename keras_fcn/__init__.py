@@ -2,7 +2,7 @@
 
 import importlib
 
-from keras_fcn import _registration
+from keras_fcn import _registration as _registration
 from keras_fcn.version import __version__
 
 # Public name -> module that defines it. Names resolve on first use (PEP 562), so that importing
@@ -29,8 +29,6 @@ _SUBMODULES = (
 )
 
 __all__ = [*_EXPORTS, *_SUBMODULES, "__version__"]
-
-_registration.register_with_keras()
 
 
 def __getattr__(name):

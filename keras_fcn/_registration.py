@@ -1,15 +1,13 @@
-"""Makes `keras.saving.load_model` know this package's classes as soon as both are imported.
+"""Makes `keras.saving.load_model` find this package's classes once both packages are imported.
 
-Keras only finds custom classes that are registered, that is, whose module has been imported. To
-import them with the package would load a backend on `import keras_fcn`; so they are imported right
-away where Keras is loaded already, and else at the moment it is.
+Keras finds custom classes only when they are registered, that is, when their module has been
+imported. Importing them with the package would load a backend on `import keras_fcn`, also for
+`keras-fcn --help`. They are imported when Keras is: at once, or later.
 """
 
-import gc
 import importlib
-import importlib.abc
-import importlib.util
-import sys
+
+import wrapt
 
 _MODULES_WITH_SERIALIZABLE_CLASSES = (
     "keras_fcn.layers",
@@ -20,42 +18,7 @@ _MODULES_WITH_SERIALIZABLE_CLASSES = (
 )
 
 
-def register_with_keras():
-    """Imports the serializable classes now if Keras is loaded, else when it will be."""
-    if "keras" in sys.modules:
-        _import_serializable_classes()
-    elif not any(isinstance(finder, _AfterKerasImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterKerasImport())
-
-
-def _import_serializable_classes():
-    # A collection that comes due meanwhile goes through all that Keras and TensorFlow hold, and
-    # takes several times as long as the imports.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        for module in _MODULES_WITH_SERIALIZABLE_CLASSES:
-            importlib.import_module(module)
-    finally:
-        if collects:
-            gc.enable()
-
-
-class _AfterKerasImport(importlib.abc.MetaPathFinder):
-    """Finder that lets Keras load as usual and then imports the serializable classes, once."""
-
-    def find_spec(self, fullname, path=None, target=None):
-        if fullname != "keras":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("keras")
-        if spec is None or spec.loader is None:
-            return spec
-        run_keras = spec.loader.exec_module
-
-        def run_keras_and_register(module):
-            run_keras(module)
-            _import_serializable_classes()
-
-        spec.loader.exec_module = run_keras_and_register
-        return spec
+@wrapt.when_imported("keras")
+def _import_serializable_classes(_):
+    for module in _MODULES_WITH_SERIALIZABLE_CLASSES:
+        importlib.import_module(module)

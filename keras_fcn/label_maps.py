@@ -7,9 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-# JAX has no int64 by default, so that int32 must do. TensorFlow keeps int32 variables on the CPU,
-# where a step compiled by XLA for a GPU cannot reach them, so that int32 will not do.
-INTEGER = "int32" if keras.backend.backend() == "jax" else "int64"
+from keras_fcn.backends import backend
 
 
 def integer(argument: str, value: Any, least: int | None = None) -> int:
@@ -95,7 +93,7 @@ def read_labels(
     dtype = keras.backend.standardize_dtype(labels.dtype)
     is_float = keras.backend.is_float_dtype(dtype)
     if not is_float:
-        labels = ops.cast(labels, INTEGER)
+        labels = ops.cast(labels, backend.integer_dtype)
     elif dtype != "float64":  # bfloat16 has no 257.
         labels = ops.cast(labels, "float32")
     if not has_rank or len(labels.shape) == len(shape):
@@ -162,11 +160,11 @@ def _label_tensor(label_map):
         label_map = np.asarray(label_map)
         dtype = label_map.dtype
         # JAX keeps only the lower bits, so that 2^32 would be class 0. PyTorch has no uint64.
-        if dtype.kind in "iu" and not np.can_cast(dtype, INTEGER):
-            label_map = np.minimum(label_map, np.iinfo(INTEGER).max)
+        if dtype.kind in "iu" and not np.can_cast(dtype, backend.integer_dtype):
+            label_map = np.minimum(label_map, np.iinfo(backend.integer_dtype).max)
             if dtype.kind == "i":
-                label_map = np.maximum(label_map, np.iinfo(INTEGER).min)
-            label_map = label_map.astype(INTEGER)
+                label_map = np.maximum(label_map, np.iinfo(backend.integer_dtype).min)
+            label_map = label_map.astype(backend.integer_dtype)
     return ops.convert_to_tensor(label_map)
 
 

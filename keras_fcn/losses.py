@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.distribution.replicas import batch_concatenate, batch_sum, num_replicas, summand
+from keras_fcn.backends import backend
 from keras_fcn.label_maps import (
     integer,
     optional_integer,
@@ -66,15 +66,15 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         ids, counted, weights = _read(self, y_true, y_pred, sample_weight)
         if self.ignore_class is not None:
             ids = ops.where(counted, ids, self.ignore_class)
-        if num_replicas() == 1:
+        if backend.num_replicas() == 1:
             return super().__call__(ids, y_pred, weights)
         pixels = copy.copy(self)
         pixels.reduction = "sum"
-        loss = batch_sum(keras.losses.Loss.__call__(pixels, ids, y_pred, weights))
+        loss = backend.batch_sum(keras.losses.Loss.__call__(pixels, ids, y_pred, weights))
         if self.reduction != "sum":
             valid = ops.sum(ops.cast(counted, loss.dtype))
-            loss = ops.divide_no_nan(loss, batch_sum(valid))
-        return summand(loss)
+            loss = ops.divide_no_nan(loss, backend.batch_sum(valid))
+        return backend.summand(loss)
 
     def call(self, y_true, y_pred):
         return super().call(y_true, keras.ops.moveaxis(y_pred, self.axis, -1))
@@ -124,7 +124,7 @@ class _SegmentationLoss(keras.losses.Loss):
         class_weights = [1.0] * num_classes if self.class_weights is None else self.class_weights
         class_weights = ops.convert_to_tensor(class_weights, logits.dtype)
         loss = self._loss(logits, truth, ops.reshape(weights, (-1, 1)), counted, class_weights)
-        return summand(loss)
+        return backend.summand(loss)
 
     def get_config(self):
         config = super().get_config()
@@ -182,7 +182,8 @@ class Focal(_SegmentationLoss):
         if self.gamma:
             # At 1 - p = 0 the derivative of a power below 1 is infinite.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
-        return batch_sum(ops.sum(pixels)) / ops.maximum(batch_sum(ops.sum(counted)), 1.0)
+        num_pixels = backend.batch_sum(ops.sum(counted))
+        return backend.batch_sum(ops.sum(pixels)) / ops.maximum(num_pixels, 1.0)
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma}
@@ -215,9 +216,9 @@ class Dice(_SegmentationLoss):
 
     def _loss(self, logits, truth, weights, counted, class_weights):
         p = ops.softmax(logits, axis=-1) * weights
-        size = batch_sum(ops.sum(truth * weights, axis=0))
-        both = batch_sum(ops.sum(p * truth, axis=0))
-        dice = _ratio(2 * both, batch_sum(ops.sum(p, axis=0)) + size)
+        size = backend.batch_sum(ops.sum(truth * weights, axis=0))
+        both = backend.batch_sum(ops.sum(p * truth, axis=0))
+        dice = _ratio(2 * both, backend.batch_sum(ops.sum(p, axis=0)) + size)
         return _mean_of_present(1 - dice, size, class_weights)
 
 
@@ -247,9 +248,9 @@ class LovaszSoftmax(_SegmentationLoss):
     """
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        errors = batch_concatenate(ops.abs(truth - ops.softmax(logits, axis=-1)))
+        errors = backend.batch_concatenate(ops.abs(truth - ops.softmax(logits, axis=-1)))
         # Weights in one array: positive for pixels of the class, negative for the others.
-        signed = batch_concatenate(weights * (2 * truth - 1))
+        signed = backend.batch_concatenate(weights * (2 * truth - 1))
         order = ops.argsort(-ops.stop_gradient(errors), axis=0)
         errors = ops.take_along_axis(errors, order, axis=0)
         signed = ops.take_along_axis(signed, order, axis=0)

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.label_maps import INTEGER, integer, optional_integer, pixel_weights, read_labels
+from keras_fcn.backends import backend
+from keras_fcn.label_maps import integer, optional_integer, pixel_weights, read_labels
 
 # Dtype of sums of weights; JAX has no float64 by default.
-_FLOAT = "float32" if keras.backend.backend() == "jax" else "float64"
 # A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is so small that the sum of `low`
 # over a thousand replicas fits int32.
 _LIMB = 2**20
@@ -192,8 +192,10 @@ class _ConfusionMatrixMetric(keras.Metric):
         self.axis = integer("axis", axis)
         self._direction = "up"  # For Keras's callbacks: larger is better.
         self._num_bins = self.num_classes**2 + len(_STRAY_LABELS)
-        self._low = self.add_variable((self._num_bins,), "zeros", INTEGER, name="low")
-        self._high = self.add_variable((self._num_bins,), "zeros", INTEGER, name="high")
+        self._low = self.add_variable((self._num_bins,), "zeros", backend.integer_dtype, name="low")
+        self._high = self.add_variable(
+            (self._num_bins,), "zeros", backend.integer_dtype, name="high"
+        )
         self._fraction = self.add_variable((self._num_bins,), "zeros", "float32", name="fraction")
 
     def update_state(self, label_map, logits, sample_weight=None):
@@ -215,12 +217,14 @@ class _ConfusionMatrixMetric(keras.Metric):
         prediction = ops.argmax(logits, axis=self.axis)
         bins = ops.reshape(self._bins(labels, is_class, is_ignored, prediction), [-1])
         if sample_weight is None:
-            counts = ops.cast(_histogram(bins, self._num_bins + 1)[:-1], INTEGER)
+            counts = ops.cast(
+                backend.histogram(bins, self._num_bins + 1)[:-1], backend.integer_dtype
+            )
         else:
-            weights = pixel_weights(sample_weight, shape, self.axis, _FLOAT)
+            weights = pixel_weights(sample_weight, shape, self.axis, backend.float_dtype)
             # An invalid label is an error, also with a weight of 0.
             weights = ops.reshape(ops.where(is_class, weights, 1), [-1])
-            counts = self._whole(_weighted_histogram(bins, weights, self._num_bins + 1)[:-1])
+            counts = self._whole(backend.weighted_histogram(bins, weights, self._num_bins + 1)[:-1])
         low = self._low + ops.mod(counts, _LIMB)
         carry = ops.floor_divide(counts, _LIMB) + ops.floor_divide(low, _LIMB)
         self._high.assign(self._high + carry)
@@ -231,7 +235,7 @@ class _ConfusionMatrixMetric(keras.Metric):
         sums = sums + ops.cast(self._fraction, sums.dtype)
         whole = ops.floor(sums)
         self._fraction.assign(ops.cast(sums - whole, "float32"))
-        return ops.cast(whole, INTEGER)
+        return ops.cast(whole, backend.integer_dtype)
 
     def result(self):
         """Returns the score so far, a scalar tensor; 0 before the first pixel.
@@ -286,13 +290,13 @@ class _ConfusionMatrixMetric(keras.Metric):
 
     def _bins(self, labels, is_class, is_ignored, predictions):
         """Returns the bin of each pixel: in the matrix, in `_STRAY_LABELS`, or last if ignored."""
-        ids = ops.cast(labels, INTEGER)
+        ids = ops.cast(labels, backend.integer_dtype)
         stray = self.num_classes**2 + 1 + ops.clip(ids, -1, 256)
         if keras.backend.is_float_dtype(labels.dtype):
             stray = ops.where(labels == ops.floor(labels), stray, self._num_bins - 1)
         return ops.where(
             is_class,
-            ids * self.num_classes + ops.cast(predictions, INTEGER),
+            ids * self.num_classes + ops.cast(predictions, backend.integer_dtype),
             ops.where(is_ignored, self._num_bins, stray),
         )
 
@@ -300,28 +304,6 @@ class _ConfusionMatrixMetric(keras.Metric):
         """Returns the confusion matrix and the counts of invalid labels."""
         end, xp = self.num_classes**2, _array_module(counts)
         return xp.reshape(counts[:end], (self.num_classes, self.num_classes)), counts[end:]
-
-
-def _histogram(bins, num_bins):
-    """How often each of the integers 0 to num_bins - 1 occurs."""
-    # On PyTorch Keras's segment_sum adds in float32, where counting stops at 2^24; on the others
-    # its bincount does not compile.
-    if keras.backend.backend() == "torch":
-        return ops.bincount(bins, minlength=num_bins)
-    return ops.segment_sum(ops.ones_like(bins, dtype="int32"), bins, num_segments=num_bins)
-
-
-def _weighted_histogram(bins, weights, num_bins):
-    """The sums of the weights of each of the integers 0 to num_bins - 1."""
-    if keras.backend.backend() == "torch":
-        return ops.bincount(bins, weights=weights, minlength=num_bins)
-    if _FLOAT == "float64":
-        return ops.segment_sum(weights, bins, num_segments=num_bins)
-    # A sum of float32 goes wrong by 1 % after a million equal weights: many sums of few go better.
-    parts = max(1, min(bins.shape[0] // 1024, 2**22 // num_bins))
-    bins = bins * parts + ops.arange(bins.shape[0], dtype=bins.dtype) % parts
-    sums = ops.segment_sum(weights, bins, num_segments=num_bins * parts)
-    return ops.sum(ops.reshape(sums, (num_bins, parts)), axis=1)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")

@@ -17,6 +17,7 @@ ROOMS = (
     "spec",
     "io",
     "label_spaces",
+    "backends",
     "distribution",
     "label_maps",
     "losses",
@@ -79,17 +80,6 @@ def test_a_model_imports_no_tensorflow():
 
 @pytest.mark.gate
 @pytest.mark.any_backend
-def test_importing_after_keras_does_not_wait_for_the_garbage_of_tensorflow():
-    script = (
-        "import gc, keras\n"
-        "generations = []\n"
-        "gc.callbacks.append(lambda phase, info: generations.append(info['generation']))\n"
-        "import keras_fcn\n"
-        "print(2 in generations, gc.isenabled())"
-    )
-    assert run_python(script) == "False True"
-
-
 def test_the_backend_is_the_one_that_was_asked_for():
     assert keras.backend.backend() == os.environ.get("KERAS_BACKEND", "tensorflow")
 

@@ -18,14 +18,17 @@ from keras_fcn.training.optimizer import CoupledSGD
 PACKAGE = Path(keras_fcn.__file__).parent
 SERIALIZABLE = re.compile(r"^@keras\.saving\.register_keras_serializable\(.*\)\nclass (\w+)", re.M)
 SCRIPT = """
-import keras, keras_fcn
+import {0}
+import {1}
+import keras
 print(sorted(keras.saving.get_custom_objects()))
 print(type(keras.saving.load_model("model.keras").optimizer).__name__)
 """
 
 
 @pytest.mark.gate
-def test_a_fresh_process_knows_every_class_and_a_model_compiled_with_our_optimizer(tmp_path):
+@pytest.mark.parametrize("order", [("keras", "keras_fcn"), ("keras_fcn", "keras")])
+def test_a_fresh_process_knows_every_class_and_a_model_compiled_with_our_optimizer(order, tmp_path):
     model = keras_fcn.FCN32s(3, filters=NARROW_FILTERS, fc_units=4, padding="same")
     loss = keras_fcn.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
     metric = keras_fcn.metrics.MeanIoU(3, ignore_class=255)
@@ -34,7 +37,11 @@ def test_a_fresh_process_knows_every_class_and_a_model_compiled_with_our_optimiz
     model.save(tmp_path / "model.keras")
 
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT.format(*order)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     names, optimizer = done.stdout.splitlines()[-2:]
     written = {

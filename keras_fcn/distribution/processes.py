@@ -4,40 +4,38 @@ All of them call these functions alike, in the same order.
 """
 
 import contextlib
-import json
-import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import keras
 import numpy as np
 
+from keras_fcn.backends import backend
 from keras_fcn.distribution.watch import Watch
 
 _Value = TypeVar("_Value")
 _watch: Watch | None = None
 
 
-def count() -> int:
-    """Returns how many processes there are; 1 before `data_parallel` has joined them."""
-    return _backend_processes()[1]
+def world_size() -> int:
+    """Returns how many processes train together; 1 before `data_parallel` has joined them."""
+    return backend.world_size()
 
 
-def index() -> int:
+def rank() -> int:
     """Returns the number of this process, from 0."""
-    return _backend_processes()[0]
+    return backend.rank()
 
 
 def shard() -> tuple[int, int]:
-    """Returns (`index()`, `count()`), which names the share of the data of this process."""
-    return index(), count()
+    """Returns (`rank()`, `world_size()`), which names this process's shard of the data."""
+    return rank(), world_size()
 
 
 def check_joined() -> None:
     """Raises a ValueError if this process was started as one of several and is none of them yet."""
-    started = _started()
-    if started > 1 and count() == 1:
+    started = backend.started_processes()
+    if started > 1 and world_size() == 1:
         raise ValueError(
             "`data_parallel()` must be entered before processes share out data. Received: "
             f"{started} processes that have not joined."
@@ -50,11 +48,11 @@ def gather(value: _Value) -> list[_Value]:
     Args:
         value: What can be pickled.
     """
-    if count() == 1:
+    if world_size() == 1:
         return [value]
     own = np.frombuffer(pickle.dumps(value), "uint8")
-    lengths = _gathered(np.array([len(own)], "int64"))[:, 0]
-    parts = _gathered(np.pad(own, (0, lengths.max() - len(own))))
+    lengths = backend.gather(np.array([len(own)], "int64"))[:, 0]
+    parts = backend.gather(np.pad(own, (0, lengths.max() - len(own))))
     return [pickle.loads(part[:n].tobytes()) for part, n in zip(parts, lengths, strict=True)]
 
 
@@ -77,10 +75,13 @@ def watched(last_words: str) -> Iterator[None]:
         ConnectionError: If the processes do not find each other.
     """
     global _watch
-    if count() == 1 or _watch is not None:
+    if world_size() == 1 or _watch is not None:
         yield
         return
-    _watch, failed = Watch(index() == 0, count(), _first_host(), gather, last_words), True
+    _watch, failed = (
+        Watch(rank() == 0, world_size(), backend.first_host(), gather, last_words),
+        True,
+    )
     try:
         yield
         failed = False
@@ -98,7 +99,7 @@ def first_before_others(function: Callable[[], _Value]) -> _Value:
         ValueError: If it fails in the first process, also in the others.
     """
     result, error = None, None
-    if index() == 0:
+    if rank() == 0:
         try:
             result = function()
         except (OSError, ValueError) as failure:
@@ -110,7 +111,7 @@ def first_before_others(function: Callable[[], _Value]) -> _Value:
         raise error
     if message is not None:
         raise ValueError(f"The first process failed: {message}")
-    return result if index() == 0 else function()
+    return result if rank() == 0 else function()
 
 
 def all_or_none(function: Callable[[], _Value]) -> _Value:
@@ -150,67 +151,3 @@ def check_equal(facts: Mapping[str, Any]) -> None:
                     f"All processes must have the same {name}. Received: {first} in process 0 and "
                     f"{others[name]} in process {number}."
                 )
-
-
-def _started():
-    """How many processes the environment tells of, joined or not."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        return int(os.environ.get("WORLD_SIZE", "1"))
-    if backend == "jax":
-        return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1"))
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
-
-
-def _backend_processes():
-    """The number of this process and how many there are."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        from keras_fcn.distribution import torch_processes
-
-        return torch_processes.rank(), torch_processes.number()
-    if backend == "jax":
-        import jax
-
-        return jax.process_index(), jax.process_count()
-    from keras_fcn.distribution import tensorflow_trainer
-
-    return tensorflow_trainer.worker(), tensorflow_trainer.num_workers()
-
-
-def _first_host():
-    """Name or address of the first process's machine, as the backend was told it."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        from keras_fcn.distribution import torch_processes
-
-        return torch_processes.first_host()
-    if backend == "jax":
-        from jax._src import distributed
-
-        address = distributed.global_state.coordinator_address
-    else:
-        from keras_fcn.distribution import tensorflow_trainer
-
-        address = tensorflow_trainer.first_address()
-    return address.rpartition(":")[0].strip("[]")
-
-
-def _gathered(array):
-    """The arrays of all processes, which have the same shape, along a new first axis."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        from keras_fcn.distribution import torch_processes
-
-        return torch_processes.gathered(array)
-    if backend == "jax":
-        from jax.experimental import multihost_utils
-
-        # JAX has no int64 by default: bytes have.
-        shape, dtype = array.shape, array.dtype
-        parts = multihost_utils.process_allgather(np.frombuffer(array.tobytes(), "uint8"))
-        return np.asarray(parts).view(dtype).reshape(-1, *shape)
-    from keras_fcn.distribution import tensorflow_trainer
-
-    return tensorflow_trainer.gathered(array)

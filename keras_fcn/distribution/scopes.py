@@ -4,9 +4,7 @@ import contextlib
 import numbers
 from collections.abc import Iterator, Sequence
 
-import keras
-
-from keras_fcn.distribution import replicas
+from keras_fcn.backends import backend
 
 
 @contextlib.contextmanager
@@ -41,8 +39,8 @@ def data_parallel(
         ...     model.compile(keras.optimizers.SGD(1e-3), loss)
     """
     _check(devices)
-    _check_gradients(gradients)
-    with _SCOPES[keras.backend.backend()](devices), replicas.gradients_sent_in(gradients):
+    backend.check_gradient_dtype(gradients)
+    with backend.data_parallel(devices), _gradients_in(gradients):
         yield
 
 
@@ -63,52 +61,19 @@ def model_parallel(num_shards: int, devices: str | Sequence[str] = "all") -> Ite
     _check(devices)
     if not isinstance(num_shards, numbers.Integral) or num_shards < 1:
         raise ValueError(f"`num_shards` must be a positive integer. Received: {num_shards=}.")
-    if keras.backend.backend() != "jax":
-        backend = keras.backend.backend()
-        raise ValueError(f"Keras's backend must be JAX. Received: {backend!r}.")
-    from keras_fcn.distribution import jax_trainer
-
-    with jax_trainer.model_parallel(num_shards, devices).scope():
+    with backend.model_parallel(num_shards, devices):
         yield
+
+
+@contextlib.contextmanager
+def _gradients_in(dtype):
+    outer, backend.gradient_dtype = backend.gradient_dtype, dtype
+    try:
+        yield
+    finally:
+        backend.gradient_dtype = outer
 
 
 def _check(devices):
     if (isinstance(devices, str) and devices != "all") or not devices:
         raise ValueError(f"`devices` must be 'all' or names of devices. Received: {devices=}.")
-
-
-def _check_gradients(gradients):
-    if gradients not in (None, "bfloat16"):
-        raise ValueError(f"`gradients` must be None or 'bfloat16'. Received: {gradients=}.")
-    if gradients and keras.backend.backend() == "jax":
-        raise ValueError(
-            "`gradients` must be None on JAX, whose compiler adds them up within the step, in the "
-            f"dtype of the weights. Received: {gradients=}."
-        )
-
-
-def _tensorflow(devices):
-    from keras_fcn.distribution import tensorflow_trainer
-
-    return tensorflow_trainer.strategy(devices).scope()
-
-
-def _jax(devices):
-    from keras_fcn.distribution import jax_trainer
-
-    return jax_trainer.data_parallel(devices).scope()
-
-
-def _torch(devices):
-    from keras_fcn.distribution import torch_processes
-
-    if devices != "all":
-        raise ValueError(
-            "`devices` must be 'all' on PyTorch, where each process that torchrun starts has one "
-            f"device. Received: {devices=}."
-        )
-    torch_processes.join()
-    return contextlib.nullcontext()
-
-
-_SCOPES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

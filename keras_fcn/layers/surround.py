@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_fcn.backends import backend
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class Surround(keras.layers.Layer):
@@ -81,7 +83,7 @@ class Surround(keras.layers.Layer):
             )
 
         def part(rows, columns):
-            values = _take(_take(border, rows, axis=first), columns, axis=first + 1)
+            values = backend.take(backend.take(border, rows, axis=first), columns, axis=first + 1)
             return ops.broadcast_to(values, (batch, *ops.shape(values)[1:]))
 
         (top, middle_rows, bottom), (left, _, right) = positions[first], positions[first + 1]
@@ -129,15 +131,6 @@ class Surround(keras.layers.Layer):
     def _divided_up(self, pixels):
         # Not -(-pixels // stride): ONNX and OpenVINO round the quotient of a negative size up.
         return (pixels + self.stride - 1) // self.stride
-
-
-def _take(x, index, axis):
-    """`ops.take`, which on PyTorch makes an operation that ONNX and OpenVINO do not know."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.index_select(x, axis, index)
-    return ops.take(x, index, axis=axis)
 
 
 def _first_spatial_axis(layer):

@@ -4,6 +4,7 @@ import functools
 
 import keras
 
+from keras_fcn.backends import backend
 from keras_fcn.models.vgg16 import Trunk
 
 
@@ -62,20 +63,4 @@ class BlockByBlock:
     @functools.cached_property
     def _recomputed_parts(self):
         first, *blocks, last = self._parts
-        return [first, *((_recomputed(block[0]), *block[1:]) for block in blocks), last]
-
-
-def _recomputed(function):
-    """Returns `keras.remat` of a function of a list of tensors."""
-    recomputed = keras.remat(function)
-    if keras.backend.backend() != "torch":
-        return recomputed
-    from torch.utils.checkpoint import set_checkpoint_early_stop
-
-    def to_its_end(tensors):
-        # PyTorch would stop by an exception as soon as it has what it needs, whose traceback holds
-        # all of the block until Python collects its garbage.
-        with set_checkpoint_early_stop(False):
-            return recomputed(tensors)
-
-    return to_its_end
+        return [first, *((backend.rematerialized(block[0]), *block[1:]) for block in blocks), last]

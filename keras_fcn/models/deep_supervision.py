@@ -3,9 +3,8 @@
 import keras
 from keras import layers
 
-from keras_fcn.distribution.trainer import DistributedTrainer
+from keras_fcn.backends import backend
 from keras_fcn.models.alignment import fcn_crop_offsets
-from keras_fcn.models.any_size import AnySizeTrainer
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN, change_layout, paddings
 
@@ -50,7 +49,7 @@ def with_coarser_heads(model: FCN) -> keras.Model:
     return _WithCoarserHeads(model)
 
 
-class _WithCoarserHeads(DistributedTrainer, AnySizeTrainer, keras.Model):
+class _WithCoarserHeads(backend.trainer(), keras.Model):
     def __init__(self, fcn):
         coarser = [_head(fcn, fcn.skips[:count]) for count in reversed(range(len(fcn.skips)))]
         super().__init__(

@@ -9,12 +9,11 @@ import keras
 from keras import layers
 
 from keras_fcn import weights as weight_files
-from keras_fcn.distribution.trainer import DistributedTrainer
+from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import ConvolutionalizedDense, Dropout, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.alignment import fcn_crop_offsets
-from keras_fcn.models.any_size import AnySizeTrainer
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.exports import export_arguments
@@ -22,7 +21,7 @@ from keras_fcn.models.vgg16 import vgg16_trunk
 from keras_fcn.spec import VGG16_FILTERS
 
 
-class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
+class FCN(backend.trainer(), keras.Model):
     """A fully convolutional network on VGG-16; use `FCN32s`, `FCN16s` or `FCN8s`.
 
     The classifier's fully-connected layers slide over the image as fc6 and fc7, a 1x1 convolution
@@ -142,9 +141,8 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
         config = {name: _plain(value) for name, value in config.items()}
 
         inputs = keras.Input(config["input_shape"], dtype="float32", name="image")
-        # Each backend computes in the layout that its convolutions want; images and logits change
-        # theirs at the door.
-        layout = "channels_first" if keras.backend.backend() == "torch" else "channels_last"
+        # Each backend computes in its own layout; images and logits are permuted once.
+        layout = backend.data_format
         image = change_layout(inputs, data_format, layout, "image_layout")
         logits, trunk = self._logits(image, config, layout, dtype)
         # In float32 under every policy: losses and softmax need its range.
@@ -216,7 +214,7 @@ class FCN(DistributedTrainer, AnySizeTrainer, keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         recompute = bool(training and self.gradient_checkpointing)
-        if recompute or (keras.backend.backend() == "torch" and not training):
+        if recompute or (backend.is_eager and not training):
             return self._block_by_block(keras.ops.cast(inputs, "float32"), recompute)
         return super().call(inputs, training=training, mask=mask)
 

@@ -2,16 +2,9 @@
 
 import keras
 
-from keras_fcn.distribution.devices import computes_on_cpus
+from keras_fcn.backends import backend
 from keras_fcn.distribution.free_memory import free_memory
 
-# How many maps of block 1, at the image's size, and how many of the classes exist at the same time.
-# Slope of the peak of resident memory from 800x800 to 1200x1200 pixels, FCN-8s of VGG-16's filters,
-# bytes a pixel with padding "same" and "paper": TensorFlow 866 and 907, PyTorch 878 and 906,
-# JAX 662 and 653. From 500x500 to 900x900 with filters of 4 and 151 classes: 3087, 1956 and 1278.
-# (TensorFlow 2.21.0, PyTorch 2.13.0, JAX 0.10.2, Keras 3.15.1, float32, 2026-11-27.)
-_MAPS = {"tensorflow": 3, "torch": 3, "jax": 2}
-_SCORES = {"tensorflow": 5, "torch": 3, "jax": 2}
 # The image, as bytes, as float32 and preprocessed, and all that is smaller.
 _BYTES_OF_REST = 110
 
@@ -31,13 +24,12 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
     first = _find(model, "block1_conv1")
     if first is None:
         return None
-    backend = keras.backend.backend()
     itemsize = 2 if first.compute_dtype in ("float16", "bfloat16") else 4
     shape = model.output_shape
     classes = min(size for size in (shape[1], shape[-1]) if size is not None)
-    maps = _MAPS[backend] * itemsize * first.filters
+    maps = backend.block1_maps * itemsize * first.filters
     # Each is free before the other one is needed.
-    per_pixel = max(maps, _SCORES[backend] * 4 * classes) + _BYTES_OF_REST
+    per_pixel = max(maps, backend.score_maps * 4 * classes) + _BYTES_OF_REST
     return num_images * height * width * per_pixel
 
 
@@ -56,7 +48,7 @@ def check_prediction_memory(
     Raises:
         ValueError: If the memory is not there.
     """
-    if not computes_on_cpus():
+    if not backend.computes_on_cpu():
         return
     needed = prediction_bytes(model, num_images, round(height * scale), round(width * scale))
     free = free_memory()

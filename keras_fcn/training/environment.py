@@ -8,25 +8,24 @@ from pathlib import Path
 
 import keras
 
+from keras_fcn.backends import backend
 from keras_fcn.version import __version__
 
 
 def environment() -> dict[str, str]:
     """Returns hardware and versions, on which a run depends in addition to data and settings."""
-    backend = keras.backend.backend()
-    versions = {
-        name: importlib.import_module(name).__version__ for name in ("tensorflow", backend, "numpy")
-    }
+    versions = {name: importlib.import_module(name).__version__ for name in ("tensorflow", "numpy")}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "CPU": _cpu_model(),
         "CPU cores": str(_num_cores()),
         "memory": _memory(),
-        "GPU": ", ".join(_gpu_names(backend)) or "none",
-        "backend": f"{backend} {versions[backend]}",
+        "GPU": ", ".join(backend.gpu_names()) or "none",
+        "backend": f"{backend.name} {backend.version()}",
         "keras": keras.__version__,
         "keras_fcn": __version__,
+        backend.name: backend.version(),
         **versions,
     }
 
@@ -47,10 +46,10 @@ def slow_precision(precision: str) -> str | None:
     Args:
         precision: Precision of a recipe, such as `"mixed_bfloat16"` for mixed precision.
     """
-    flags, backend = _cpuinfo("flags"), keras.backend.backend()
+    flags = _cpuinfo("flags")
     has_units = flags is None or "avx512bw" in flags.split()
-    # JAX computes in float32 there.
-    if precision == "float32" or has_units or backend == "jax" or _gpu_names(backend):
+    is_slow = backend.bfloat16_needs_avx512 and not has_units and not backend.gpu_names()
+    if precision == "float32" or not is_slow:
         return None
     return (
         f"precision={precision} is slow on this CPU, which has no AVX-512: a step takes several "
@@ -84,16 +83,3 @@ def _memory():
     except (AttributeError, OSError, ValueError):  # Not on Windows.
         return "unknown"
     return f"{size / 2**30:.1f} GiB"
-
-
-def _gpu_names(backend):
-    module = importlib.import_module(backend)
-    if backend == "tensorflow":
-        details = module.config.experimental.get_device_details
-        gpus = module.config.list_physical_devices("GPU")
-        return [details(gpu).get("device_name", gpu.name) for gpu in gpus]
-    if backend == "jax":
-        return [gpu.device_kind for gpu in module.devices() if gpu.platform != "cpu"]
-    if backend == "torch":
-        return [module.cuda.get_device_name(gpu) for gpu in range(module.cuda.device_count())]
-    return []

@@ -29,7 +29,7 @@ def removed_if_in_vain(folder: Path, has_something: Callable[[], bool]) -> Itera
         yield
     except BaseException as error:
         # Of OSError itself, a disk that cannot be written: when it can, --resume begins anew.
-        if type(error) is not OSError and processes.index() == 0 and not has_something():
+        if type(error) is not OSError and processes.rank() == 0 and not has_something():
             shutil.rmtree(folder)
         raise
 
@@ -69,7 +69,7 @@ def one_line_for_lost_processes(path: Path) -> Iterator[None]:
 
 
 def _tells_of_a_lost_process(error):
-    if processes.count() == 1:
+    if processes.world_size() == 1:
         return False
     message = str(error)
     # A ValueError is what JAX makes of it outside of compiled functions, and of much else here.

@@ -8,6 +8,7 @@ import zlib
 import keras
 import numpy as np
 
+from keras_fcn.backends import backend
 from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
 from keras_fcn.training.environment import code_of_package
@@ -44,9 +45,9 @@ class Training:
         self.checkpoint_every, self.devices = checkpoint_every, devices
         self.data = train_split.fingerprint()
         self.shard = processes.shard()
-        _check_divides(recipe.batch_size, processes.count())
+        _check_divides(recipe.batch_size, processes.world_size())
         # All processes get equally many in an epoch.
-        self.num_examples = len(train_split) // processes.count() * processes.count()
+        self.num_examples = len(train_split) // processes.world_size() * processes.world_size()
         self.num_steps = recipe.num_steps(self.num_examples)
         self.steps_per_epoch = min(recipe.steps_per_epoch(self.num_examples), self.num_steps)
         self.num_epochs = math.ceil(self.num_steps / self.steps_per_epoch)
@@ -70,12 +71,12 @@ class Training:
             model = build_model(recipe, train_split.label_space)
             training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
             training.class_weights = weights
-            training._compile()
-        if processes.index() == 0:
+            training.compile()
+        if processes.rank() == 0:
             warn_of_bad_start(model, recipe.learning_rate)
             warn_of_slow_precision(recipe)
             print_mean_loss_rate(recipe, train_split)
-        training._check_processes(gradients)
+        training.check_processes(gradients)
         return training
 
     @classmethod
@@ -92,7 +93,7 @@ class Training:
             model = MODELS[recipe.model].from_config(facts["model"])
             training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
             training.class_weights = facts["class_weights"]
-            training._compile()
+            training.compile()
         if training.data != facts["data"]:
             raise ValueError(
                 f"{run.path} must go on with the data it began with, {facts['data']}. "
@@ -100,18 +101,18 @@ class Training:
             )
         for fact in _CHANGING_FACTS:
             setattr(training, fact, facts[fact])
-        restore_state(run.state_path, training._variables())
+        restore_state(run.state_path, training.variables())
         run.write_history(training.history)
         say(
             f"{run.path}: goes on after {training.epoch} of {training.num_epochs} epochs"
             + (f" and {training.step} steps" if training.step else "")
         )
-        training._check_processes(gradients)
+        training.check_processes(gradients)
         return training
 
-    def _check_processes(self, gradients):
+    def check_processes(self, gradients):
         """Compares code, data, settings and weights of several processes before the first step."""
-        if processes.count() == 1:
+        if processes.world_size() == 1:
             return
         weights = b"".join(np.ascontiguousarray(w).tobytes() for w in self.model.get_weights())
         processes.check_equal(
@@ -125,7 +126,7 @@ class Training:
             }
         )
 
-    def _compile(self):
+    def compile(self):
         self.trained = compiled(
             self.model,
             self.recipe,
@@ -136,7 +137,7 @@ class Training:
         if self.recipe.ema is not None:
             self.average = MovingAverage(self.trained.trainable_variables, self.recipe.ema)
 
-    def _variables(self):
+    def variables(self):
         return {
             "model": self.trained.variables,
             "optimizer": self.trained.optimizer.variables,
@@ -154,7 +155,7 @@ class Training:
         return f", {duration(left)} left"
 
     def run_to_end(self, keep_state):
-        if self.epoch < self.num_epochs and keras.backend.backend() != "torch":
+        if self.epoch < self.num_epochs and backend.compiles_each_size:
             say("The first step with each image size compiles the network and takes longer.")
         while True:
             # More than that if the run goes on with more processes, which share out fewer images.
@@ -171,7 +172,7 @@ class Training:
             self.run.remove_state()
 
     def _write_report(self):
-        if processes.index() == 0:
+        if processes.rank() == 0:
             with drawing_errors_warn("the report"):
                 write_final_report(
                     self.run, self.recipe, self.val_split, self.history, self.seconds
@@ -183,7 +184,7 @@ class Training:
         facts = {fact: getattr(self, fact) for fact in _CHANGING_FACTS}
         facts |= {"data": self.data, "model": self.model.get_config()}
         try:
-            self.run.save_state(self._variables(), facts)
+            self.run.save_state(self.variables(), facts)
         except NotFiniteError as error:
             # ReLU makes 0 of what is not a number on TensorFlow's CPUs, so that it can be found
             # in weights before it is in the loss.

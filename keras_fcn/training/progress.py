@@ -27,7 +27,7 @@ def progress_bar(title: str, total: int):
         total: Number of steps.
     """
     show = _terminal_bar if sys.stderr.isatty() else _plain_lines
-    if processes.index() > 0:
+    if processes.rank() > 0:
         show = _nothing
     with show(title, total) as advance:
         yield advance
@@ -35,7 +35,7 @@ def progress_bar(title: str, total: int):
 
 def say(text: str) -> None:
     """Writes a line to standard error, in the first of several processes."""
-    if processes.index() == 0:
+    if processes.rank() == 0:
         _write(text)
 
 

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 import tomli_w
 
+from keras_fcn.backends import backend
 from keras_fcn.distribution import processes
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
@@ -258,7 +259,7 @@ def copy_of(model: keras.Model) -> keras.Model:
 
 def _writes():
     """Of several processes that train, the first writes the run folder."""
-    return processes.index() == 0
+    return processes.rank() == 0
 
 
 def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:
@@ -288,7 +289,7 @@ def _head(name):
         "recipe": name,
         "keras_fcn": __version__,
         "keras": keras.__version__,
-        "backend": keras.backend.backend(),
+        "backend": backend.name,
     }
 
 

@@ -116,7 +116,7 @@ class Split:
                 pixels_where_present += (counts > 0) * counts.sum()
                 advance()
         pixels, pixels_where_present = processes.sum_of_all(sums)
-        if processes.index() == 0:
+        if processes.rank() == 0:
             warn_of_absent_classes(pixels, self.label_space.class_names)
         return median_frequency(pixels, pixels_where_present)
 

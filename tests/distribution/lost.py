@@ -22,7 +22,7 @@ def lose_the_second(last=None):
 
     def together():
         processes.gather("both are there")
-        if processes.index() == 1:
+        if processes.rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         processes.gather("one is there")
 

@@ -97,11 +97,10 @@ def objective(name):
 def small_model(dropout_rate):
     import keras
 
-    from keras_fcn.distribution.trainer import DistributedTrainer
+    from keras_fcn.backends import backend
     from keras_fcn.layers import ConvolutionalizedDense, Dropout
-    from keras_fcn.models.any_size import AnySizeTrainer
 
-    class Small(DistributedTrainer, AnySizeTrainer, keras.Model):
+    class Small(backend.trainer(), keras.Model):
         data_format = "channels_last"
 
     image = keras.Input((None, None, 3))

@@ -8,6 +8,7 @@ from distribution.threads import as_processes
 from helpers import write_pairs
 from training.three_layers import ThreeLayers
 
+from keras_fcn.backends import backend
 from keras_fcn.distribution import processes
 from keras_fcn.training import Recipe, loop, trainer
 from keras_fcn.training.objective import MODELS
@@ -42,7 +43,7 @@ class TestGather:
 
     def test_data_are_not_shared_out_before_the_processes_have_joined(self, monkeypatch):
         processes.check_joined()
-        monkeypatch.setattr(processes, "_started", lambda: 2)
+        monkeypatch.setattr(backend, "started_processes", lambda: 2)
         with pytest.raises(ValueError, match=r"must be entered before.*Received: 2 processes"):
             processes.check_joined()
 
@@ -52,8 +53,8 @@ class TestFirstBeforeOthers:
         order = []
 
         def build():
-            order.append(processes.index())
-            return processes.index()
+            order.append(processes.rank())
+            return processes.rank()
 
         three = as_processes(monkeypatch, 3)
         found = three.run(lambda number: processes.first_before_others(build))
@@ -64,7 +65,7 @@ class TestFirstBeforeOthers:
         called = []
 
         def fail():
-            called.append(processes.index())
+            called.append(processes.rank())
             raise FileNotFoundError("no data")
 
         first, second = two.run(lambda number: processes.first_before_others(fail))
@@ -76,7 +77,7 @@ class TestFirstBeforeOthers:
 class TestAllOrNone:
     def test_what_fails_in_one_process_fails_in_all(self, two):
         def check():
-            if processes.index() == 1:
+            if processes.rank() == 1:
                 raise ValueError("b.png is empty.")
 
         found = messages(two.run(lambda number: processes.all_or_none(check)))
@@ -130,13 +131,13 @@ class TestRefusedTraining:
         self.assert_refused(two, tmp_path, recipe, other, message)
 
     def test_other_code(self, two, recipe, tmp_path, monkeypatch):
-        monkeypatch.setattr(loop, "code_of_package", lambda: f"keras_fcn {processes.index()}")
+        monkeypatch.setattr(loop, "code_of_package", lambda: f"keras_fcn {processes.rank()}")
         message = "All processes must have the same code. Received: keras_fcn 0 in process 0"
         self.assert_refused(two, tmp_path, recipe, recipe, message)
 
     def test_other_weights(self, two, recipe, tmp_path, monkeypatch):
         def weights(model):
-            return [np.full(3, processes.index(), "float32")]
+            return [np.full(3, processes.rank(), "float32")]
 
         monkeypatch.setattr(ThreeLayers, "get_weights", weights)
         message = "All processes must have the same weights."

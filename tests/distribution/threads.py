@@ -5,7 +5,8 @@ import threading
 
 import numpy as np
 
-from keras_fcn.distribution import processes, replicas
+from keras_fcn.backends import backend
+from keras_fcn.distribution import processes
 
 
 class Threads:
@@ -63,9 +64,9 @@ def as_processes(monkeypatch, count=2):
         assert len({(part.shape, part.dtype) for part in every}) == 1
         return np.stack(every)
 
-    monkeypatch.setattr(processes, "count", lambda: count)
-    monkeypatch.setattr(processes, "index", lambda: threads.index)
-    monkeypatch.setattr(processes, "_gathered", gathered)
+    monkeypatch.setattr(processes, "world_size", lambda: count)
+    monkeypatch.setattr(processes, "rank", lambda: threads.index)
+    monkeypatch.setattr(backend, "gather", gathered)
     monkeypatch.setattr(processes, "watched", lambda last_words: contextlib.nullcontext())
     return threads
 
@@ -95,5 +96,5 @@ def as_replicas(monkeypatch, count=2):
     """Threads that `replicas` takes for TensorFlow's replicas of a model."""
     threads = Threads(count)
     context = _ReplicaContext(threads)
-    monkeypatch.setattr(replicas, "_replica_context", lambda: context)
+    monkeypatch.setattr(backend, "_replica_context", lambda: context)
     return threads

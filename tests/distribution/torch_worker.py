@@ -21,8 +21,8 @@ from helpers import NARROW_FILTERS, randomize, variables_as_numpy, write_pairs
 from PIL import Image
 
 from keras_fcn import FCN8s, FCN32s, losses, metrics
-from keras_fcn.distribution import data_parallel, processes, torch_processes
-from keras_fcn.distribution.trainer import DistributedTrainer
+from keras_fcn.backends import backend
+from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.models.deep_supervision import with_coarser_heads
 from keras_fcn.training.optimizer import CoupledSGD
 
@@ -65,7 +65,7 @@ def small_model(rank, kind=FCN32s, **options):
     return model
 
 
-class TwoConvolutions(DistributedTrainer, keras.Model):
+class TwoConvolutions(backend.trainer(), keras.Model):
     """Where it does not matter what the model is."""
 
     def __init__(self):
@@ -299,7 +299,7 @@ SCENARIOS = {
 
 if __name__ == "__main__":
     folder, *names = sys.argv[1:]
-    torch_processes.join()
+    backend.data_parallel("all")
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     for name in names:
         np.savez(Path(folder) / f"{name}-{rank}.npz", **SCENARIOS[name](rank, world))

@@ -3,7 +3,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_fcn.layers import VGGConv2D, vgg_conv2d
+from keras_fcn.layers import VGGConv2D
+
+BACKEND = keras.config.backend()
 
 
 def model(layer_class, channels, policy):
@@ -29,7 +31,8 @@ def model(layer_class, channels, policy):
 def test_equals_conv2d_with_the_same_weights(
     monkeypatch, channels, height, width, policy, positions
 ):
-    monkeypatch.setattr(vgg_conv2d, "_POSITIONS", positions)
+    if BACKEND == "jax":
+        monkeypatch.setattr("keras_fcn.backends.jax_kernels._POSITIONS", positions)
     generator = np.random.default_rng(0)
     images = generator.standard_normal((2, height, width, channels)).astype("float32")
     weights = [generator.standard_normal((3, 3, channels, 4)), generator.standard_normal(4)]
@@ -58,16 +61,16 @@ def test_equals_conv2d_with_the_same_weights(
         np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance * abs(expected).max())
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="Of XLA's convolutions")
+@pytest.mark.skipif(BACKEND != "jax", reason="Of XLA's convolutions")
 def test_the_images_convolution_has_the_same_gradient_on_gpus(monkeypatch):
+    from keras_fcn.backends import jax_kernels
+
     found = []
-    kernel_gradient = vgg_conv2d._jax_kernel_gradient
+    kernel_gradient = jax_kernels._kernel_gradient
     monkeypatch.setattr(
-        vgg_conv2d, "_jax_kernel_gradient", lambda *args: found.append(1) or kernel_gradient(*args)
+        jax_kernels, "_kernel_gradient", lambda *args: found.append(1) or kernel_gradient(*args)
     )
-    monkeypatch.setattr(vgg_conv2d, "is_one_cpu_of_jax", lambda: False)
-    monkeypatch.setattr(vgg_conv2d, "is_jax_with_gpu", lambda: True)
-    monkeypatch.setattr(vgg_conv2d, "is_jax_without_gpu", lambda: False)
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     # Several rows of many positions, which are a loop on CPUs.
     test_equals_conv2d_with_the_same_weights(monkeypatch, 3, 12, 5, "float32", positions=1)
     assert len(found) == 1

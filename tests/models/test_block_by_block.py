@@ -159,7 +159,7 @@ def _bytes_kept(model):
     if BACKEND == "jax":
         import jax
 
-        from keras_fcn.distribution.jax_trainer import _compiler_options
+        from keras_fcn.backends.jax_kernels import memory_options
 
         def compute(trainable, others):
             logits, _ = model.stateless_call(trainable, others, images, training=True)
@@ -169,7 +169,7 @@ def _bytes_kept(model):
             [variable.value for variable in variables]
             for variables in (model.trainable_variables, model.non_trainable_variables)
         ]
-        options = _compiler_options(model.gradient_checkpointing)
+        options = memory_options(model.gradient_checkpointing)
         compiled = jax.jit(jax.grad(compute)).lower(*variables).compile(options)
         return compiled.memory_analysis().temp_size_in_bytes
     import tensorflow as tf

@@ -15,7 +15,7 @@ is_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone 
 @is_jax
 class TestProgramOfEachSize:
     def test_the_last_sizes_have_a_program_and_no_others(self):
-        from keras_fcn.distribution import jax_trainer
+        from keras_fcn.backends import jax_trainer
 
         made = []
 
@@ -38,7 +38,7 @@ class TestProgramOfEachSize:
         assert [ref() is not None for ref in made[24:26]] == [True, False]
 
     def test_the_dtype_counts_too(self):
-        from keras_fcn.distribution import jax_trainer
+        from keras_fcn.backends import jax_trainer
 
         made = []
         step = jax_trainer._ProgramOfEachSize(lambda: made.append(1) or (lambda state, data: 0))

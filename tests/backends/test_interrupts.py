@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from keras_fcn.distribution.interrupts import interrupts_wait
+from keras_fcn.backends.interrupts import interrupts_wait
 
 pytestmark = pytest.mark.any_backend
 

@@ -1,42 +1,36 @@
-"""`fit` and `evaluate` of a model that several processes of torch.distributed train together."""
+"""`fit` and `evaluate` of a model that the processes of `torch.distributed` train together."""
 
 import contextlib
-import os
 import types
+import warnings
 
 import keras
 import torch
-from keras.src.backend.torch.core import get_device
-from keras.src.trainers import trainer as keras_trainer
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from keras_fcn.distribution import replicas, torch_processes
-from keras_fcn.distribution.interrupts import interrupts_wait
-from keras_fcn.distribution.one_batch import is_one_batch
-
-# oneDNN keeps the last 1024 primitives that it has compiled, each for one image size: 470 MiB after
-# 400 sizes of FCN-8s. It reads this before its first convolution. A training step of a slim FCN-8s
-# takes half as long again with 48 or fewer, and no longer with 64.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+from keras_fcn.backends import backend, keras_compat
+from keras_fcn.backends.interrupts import interrupts_wait
+from keras_fcn.backends.one_batch import is_one_batch
+from keras_fcn.backends.replicas import check_losses
 
 
 class Trainer:
-    """Mixin for a `keras.Model` on PyTorch, in front of it in the bases.
+    """Mixin for a `keras.Model` on PyTorch.
 
-    A step is one over the batches of all processes. Its loss has the value of the common batch,
-    gradients are summed by `DistributedDataParallel`.
-    The variables of the model and its optimizer are those of the first process when training
-    starts, and again when layers have been frozen or the model has been compiled.
+    In a single process training is Keras's. Predictions are copied to the host batch by batch.
 
-    Metrics are those of the own share while batches pass, and are summed over the processes when
+    In several, a step is one over the batch of all ranks: its loss is that of the whole batch, and
+    `DistributedDataParallel` sums the gradients (all-reduce). Rank 0 broadcasts the variables of
+    the model and its optimizer when training starts, and again when layers have been frozen or
+    the model has been compiled.
+
+    Metrics are those of this rank's shard while batches pass. They are summed over the ranks when
     Keras reads them at the end of an epoch or evaluation, until they are reset. `evaluate` takes
-    the loss of each process's batches by itself, so that some may have more of them than others.
+    the loss of each rank's batches separately, so that some may have more batches than others.
 
-    In a single process training is Keras's. Predictions come to the host batch by batch.
-
-    Keras 3.16 wraps a model itself as soon as there are several processes. It takes the mean of
-    their gradients, which is not that of the common batch, so this class keeps it from doing so.
+    Keras 3.16 wraps a model itself as soon as there are several processes. It averages their
+    gradients, which is not the gradient of the whole batch, so this class keeps it from doing so.
     """
 
     # Neither is a layer, a variable or a metric, so that Keras and PyTorch do not track them.
@@ -45,23 +39,17 @@ class Trainer:
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._gradients = replicas.gradients()
-
-    def __call__(self, *args, **kwargs):
-        if self._replica is not None and self._replica.is_next_call:
-            self._replica.is_next_call = False
-            return self._replica.forward(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        self._gradient_dtype = backend.gradient_dtype
 
     def _initialize_ddp(self):
         """Keras 3.16 would wrap the model here."""
 
     def get_metrics_result(self):
         # Keras 3.16 would sum once more over the processes.
-        return keras_trainer.Trainer.get_metrics_result(self)
+        return keras_compat.metrics_of_this_process(self)
 
     def make_train_function(self, force=False):
-        if torch_processes.number() > 1 and self.jit_compile:
+        if backend.world_size() > 1 and self.jit_compile:
             raise ValueError(
                 "`jit_compile` must be False where several processes train a model. "
                 f"Received: jit_compile={self.jit_compile}."
@@ -74,7 +62,7 @@ class Trainer:
         if self.predict_function is made:
             return
         step = self.predict_function
-        # Keras would leave the logits of all batches on the device until the last one is there.
+        # Keras would keep the logits of all batches on the device until the last one is there.
         self.predict_function = lambda data: keras.tree.map_structure(_on_host, step(data))
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
@@ -90,29 +78,44 @@ class Trainer:
     def train_step(self, data):
         # Keras keeps the last step's gradients until it has computed the logits.
         self.zero_grad()
-        if not torch_processes.number() > 1:
-            with interrupts_wait():
+        with interrupts_wait():
+            if backend.world_size() == 1:
                 return super().train_step(data)
+            return self._common_train_step(*keras.utils.unpack_x_y_sample_weight(data))
+
+    def _common_train_step(self, x, y, sample_weight):
+        """A step that all ranks take together, each with its shard of the batch."""
         if self._replica is None or not self._replica.is_of(self):
-            self._replica = _Replica(self)
-        with self._replica.step(), interrupts_wait():
-            return super().train_step(data)
+            self._replica = _Replica(self, self._gradient_dtype)
+        with self._replica.step():
+            logits = self._replica.forward(x, training=True)
+            loss = self.compute_loss(x, y, logits, sample_weight, training=True)
+            self._loss_tracker.update_state(loss, sample_weight=len(keras.tree.flatten(x)[0]))
+            parameters = self.trainable_weights
+            if parameters:
+                self.optimizer.scale_loss(loss).backward()
+                with torch.no_grad():
+                    gradients = [parameter.value.grad for parameter in parameters]
+                    self.optimizer.apply(gradients, parameters)
+            else:
+                warnings.warn("The model has no trainable weights.", stacklevel=2)
+            return self.compute_metrics(x, y, logits, sample_weight)
 
     def reset_metrics(self):
         super().reset_metrics()
         self._metrics_are_summed = False
 
     def _get_metrics_result_or_logs(self, logs):
-        if torch_processes.number() > 1:
+        if backend.world_size() > 1:
             if not self._metrics_are_summed:
                 _sum_metrics(self)
                 self._metrics_are_summed = True
-            # Those of a process whose share was empty.
+            # Those of a rank whose shard was empty.
             logs = logs or self.get_metrics_result()
         return super()._get_metrics_result_or_logs(logs)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
-        if torch_processes.number() > 1 and data_batch is None:
+        if backend.world_size() > 1 and data_batch is None:
             parts = (self._compile_loss, self._compile_metrics)
             if not all(part is None or part.built for part in parts):
                 data_batch = _specs_of_a_batch(iterator)
@@ -120,20 +123,19 @@ class Trainer:
 
 
 class _Replica:
-    """The model of this process among those of the others."""
+    """The model of this rank: its forward pass, whose gradients all ranks sum."""
 
-    def __init__(self, model):
-        replicas.check_losses(model)
-        self.is_next_call = False
+    def __init__(self, model, gradient_dtype):
+        check_losses(model)
         self._optimizer = model.optimizer
         self._parameters = _trainable_parameters(model)
         self.forward = model.__call__
         if self._parameters:
-            # Its constructor checks that all processes have parameters of the same shapes.
+            # Its constructor checks that all ranks have parameters of the same shapes.
             self.forward = DistributedDataParallel(
                 _Forward(model, self._parameters), gradient_as_bucket_view=True
             )
-            self.forward.register_comm_hook(model._gradients, torch_processes.summed_gradients)
+            self.forward.register_comm_hook(gradient_dtype, summed_gradients)
         for variable in (*model.variables, *model.optimizer.variables):
             distributed.broadcast(variable.value.detach(), src=0)
 
@@ -148,19 +150,17 @@ class _Replica:
 
     @contextlib.contextmanager
     def step(self):
-        # What one reads whose batches have ended, see `_sum_metrics`; nobody waits for it here.
-        told = distributed.all_reduce(torch.ones((), device=get_device()), async_op=True)
-        self.is_next_call = True
-        try:
-            with replicas.step_of_processes():
-                yield
-            told.wait()
-        finally:
-            self.is_next_call = False
+        # A rank without more batches receives this, see `_sum_metrics`; nobody waits for it here.
+        message = distributed.all_reduce(
+            torch.ones((), device=keras_compat.torch_device()), async_op=True
+        )
+        with backend.common_step():
+            yield
+        message.wait()
 
 
 class _Forward(torch.nn.Module):
-    """What `DistributedDataParallel` sees of a model: what it computes and what it learns."""
+    """What `DistributedDataParallel` sees of a model: its forward pass and its parameters."""
 
     def __init__(self, model, parameters):
         super().__init__()
@@ -171,19 +171,27 @@ class _Forward(torch.nn.Module):
         return self._call(*args, **kwargs)
 
 
+def summed_gradients(dtype: str | None, bucket: distributed.GradBucket):
+    """Hook of `DistributedDataParallel`: all-reduces the sum, not the mean, in `dtype`."""
+    gradients = bucket.buffer()
+    sent = gradients if dtype is None else gradients.to(getattr(torch, dtype))
+    future = distributed.all_reduce(sent, async_op=True).get_future()
+    return future.then(lambda done: gradients.copy_(done.value()[0]))
+
+
 def _trainable_parameters(model):
     return [variable.value for variable in model.trainable_weights]
 
 
 def _on_host(tensor):
-    # In the order that the array is read in; the layers' last is another one.
+    # In the order that the array is read in; the layers' last one is another.
     return tensor.detach().contiguous().cpu().numpy()
 
 
 def _sum_metrics(model):
-    """Replaces the state of every metric by its sum over the processes."""
-    # A process that has no more batches meets here the first message of the others' next step.
-    steps = torch.zeros((), device=get_device())
+    """Replaces the state of every metric by its sum over the ranks."""
+    # A rank without more batches receives here the first message of the others' next step.
+    steps = torch.zeros((), device=keras_compat.torch_device())
     distributed.all_reduce(steps)
     if steps:
         raise ValueError(
@@ -196,10 +204,10 @@ def _sum_metrics(model):
 
 
 def _specs_of_a_batch(iterator):
-    """Shapes and dtypes of the first batch of the first process that has one."""
-    own = next((keras.tree.map_structure(_spec, batch) for _, _, (batch,) in iterator), None)
-    every = [None] * torch_processes.number()
-    distributed.all_gather_object(every, own)
+    """Shapes and dtypes of the first batch of the first rank that has one."""
+    local = next((keras.tree.map_structure(_spec, batch) for _, _, (batch,) in iterator), None)
+    every = [None] * backend.world_size()
+    distributed.all_gather_object(every, local)
     found = [batch for batch in every if batch is not None]
     if not found:
         raise ValueError("`x` must hold a batch in one process at least. Received: none.")

@@ -1,0 +1,187 @@
+"""JAX: kernels for XLA, and Keras's distributions with batches of every size."""
+
+import contextlib
+import os
+import types
+
+import jax
+import keras
+import numpy as np
+from jax.experimental import multihost_utils
+from keras import ops
+
+from keras_fcn.backends import base, jax_kernels, keras_compat
+
+# Channels of an image, at most.
+_FEW_CHANNELS = 4
+
+
+class Backend(base.Backend):
+    """JAX."""
+
+    name = "jax"
+    # By default JAX has no 64 bits.
+    integer_dtype = "int32"
+    float_dtype = "float32"
+    # It computes in float32 where the CPU has no bfloat16.
+    bfloat16_needs_avx512 = False
+    block1_maps = 2
+    score_maps = 2
+    formats_without_export = types.MappingProxyType(
+        {
+            "openvino": "Keras needs a TensorFlow graph without XLA, which JAX no longer makes",
+            "onnx": "jax2onnx cannot slice or pad an axis of unknown size",
+            "litert": "Keras writes it on TensorFlow and PyTorch only",
+            "torch": "Keras writes it on PyTorch only",
+        }
+    )
+
+    def gpu_names(self):
+        return [gpu.device_kind for gpu in jax.devices() if gpu.platform != "cpu"]
+
+    def computes_on_cpu(self):
+        return jax.default_backend() == "cpu"
+
+    def computes_on_one_cpu(self) -> bool:
+        """Returns whether JAX computes on a single CPU."""
+        return self.computes_on_cpu() and jax.device_count() == 1
+
+    def convolve(self, default, inputs, kernel, data_format, dtype):
+        """On several CPUs the kernel's gradient is XLA's, which all-reduces it once; on GPUs, too,
+        which are fast but for the convolution of the image itself.
+        """
+        is_of_image = inputs.shape[-1] <= _FEW_CHANNELS
+        is_slow = self.computes_on_one_cpu() or (is_of_image and jax.default_backend() == "gpu")
+        if data_format != "channels_last" or not is_slow:
+            return default(inputs, kernel)
+        return jax_kernels.convolution(inputs, ops.convert_to_tensor(kernel))
+
+    def max_pool(self, default, inputs, data_format):
+        if data_format != "channels_last":
+            return default(inputs)
+        return jax_kernels.max_pool(inputs)
+
+    def upsample(self, default, inputs, kernel, data_format):
+        if data_format != "channels_last" or not self.computes_on_cpu():
+            return default(inputs)
+        return jax_kernels.upsample(inputs, ops.convert_to_tensor(kernel))
+
+    def weighted_histogram(self, bins, weights, num_bins):
+        # A sum in float32 is wrong by 1 % after a million equal weights: many partial sums of few
+        # are closer.
+        parts = max(1, min(bins.shape[0] // 1024, 2**22 // num_bins))
+        bins = bins * parts + ops.arange(bins.shape[0], dtype=bins.dtype) % parts
+        sums = ops.segment_sum(weights, bins, num_segments=num_bins * parts)
+        return ops.sum(ops.reshape(sums, (num_bins, parts)), axis=1)
+
+    def trainer(self):
+        from keras_fcn.backends.jax_trainer import Trainer
+
+        return Trainer
+
+    def export_arguments(self, format, shape, kwargs):
+        if format == "tf_saved_model":
+            # Nobody trains the file, and TensorFlow cannot save the gradients of unknown sizes.
+            options = {"with_gradient": False, **(kwargs.get("jax2tf_kwargs") or {})}
+            kwargs = {**kwargs, "jax2tf_kwargs": options}
+        return shape, kwargs
+
+    # Processes
+
+    def started_processes(self):
+        return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1"))
+
+    def rank(self):
+        return jax.process_index()
+
+    def world_size(self):
+        return jax.process_count()
+
+    def first_host(self):
+        return keras_compat.jax_coordinator_address().rpartition(":")[0].strip("[]")
+
+    def gather(self, array):
+        # JAX has no int64 by default: bytes have.
+        shape, dtype = array.shape, array.dtype
+        parts = multihost_utils.process_allgather(np.frombuffer(array.tobytes(), "uint8"))
+        return np.asarray(parts).view(dtype).reshape(-1, *shape)
+
+    # Devices
+
+    def data_parallel(self, devices):
+        return _DataParallel(devices=_devices(devices), auto_shard_dataset=False).scope()
+
+    def model_parallel(self, num_shards, devices):
+        devices = _devices(devices)
+        groups, rest = divmod(len(devices), num_shards)
+        if rest or groups % jax.process_count():
+            raise ValueError(
+                "`num_shards` must divide the number of devices of a process. Received: "
+                f"{num_shards=}, {len(devices)} devices of {jax.process_count()} processes."
+            )
+        mesh = keras.distribution.DeviceMesh((groups, num_shards), ("batch", "model"), devices)
+        layouts = keras.distribution.LayoutMap(mesh)
+        # By fc6's outputs and fc7's inputs, so that only the sums of fc7 go from device to device.
+        layouts[r"(.*/)?fc6/kernel"] = (None, None, None, "model")
+        layouts[r"(.*/)?fc6/bias"] = ("model",)
+        layouts[r"(.*/)?fc7/kernel"] = (None, None, "model", None)
+        return _ModelParallel(
+            layout_map=layouts, batch_dim_name="batch", auto_shard_dataset=False
+        ).scope()
+
+    def check_gradient_dtype(self, gradients):
+        super().check_gradient_dtype(gradients)
+        if gradients:
+            raise ValueError(
+                "`gradients` must be None on JAX, whose compiler adds them up within the step, in "
+                f"the dtype of the weights. Received: {gradients=}."
+            )
+
+
+def _devices(devices):
+    if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ and not jax.distributed.is_initialized():
+        keras.distribution.initialize()
+    return keras.distribution.list_devices() if devices == "all" else list(devices)
+
+
+class AnyBatchSize:
+    """Mixin for a `keras.distribution.Distribution`: batches need not divide by the devices."""
+
+    rows_here = slice(None)
+    """This process's examples in the batch of all processes."""
+
+    def get_data_layout(self, data_shape):
+        layout = super().get_data_layout(data_shape)
+        if data_shape[0] % self.num_shards_here == 0:
+            return layout
+        if self.has_several_processes:
+            raise ValueError(
+                "The batch of a process must divide by the shards that its devices take. Received: "
+                f"{data_shape[0]} examples for {self.num_shards_here} shards."
+            )
+        return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
+
+    @property
+    def num_shards_here(self) -> int:
+        """Number of shards of a batch on the devices of this process."""
+        return self.num_model_replicas // self._num_processes
+
+    @property
+    def has_several_processes(self) -> bool:
+        """Whether the devices belong to several processes."""
+        return self._is_multi_process
+
+    @contextlib.contextmanager
+    def scope(self):
+        from keras_fcn.backends.jax_batches import EpochIterator
+
+        with keras_compat.jax_epoch_iterator(EpochIterator), super().scope():
+            yield
+
+
+class _DataParallel(AnyBatchSize, keras.distribution.DataParallel):
+    pass
+
+
+class _ModelParallel(AnyBatchSize, keras.distribution.ModelParallel):
+    pass

@@ -1,0 +1,177 @@
+"""TensorFlow: parts of wide convolutions on CPUs, and `tf.distribute`'s replicas and workers."""
+
+import functools
+import json
+import os
+import types
+
+import tensorflow as tf
+from keras import ops
+
+from keras_fcn.backends import base, keras_compat
+
+# Channels of a part of a convolution, few enough for its kernel to stay in a core's cache, and the
+# number of parts from which on they are faster than the whole, sums included.
+_PART = 64
+_LEAST_PARTS = 4
+
+
+class Backend(base.Backend):
+    """TensorFlow."""
+
+    name = "tensorflow"
+    score_maps = 5
+    formats_without_export = types.MappingProxyType({"torch": "Keras writes it on PyTorch only"})
+
+    def gpu_names(self):
+        details = tf.config.experimental.get_device_details
+        gpus = tf.config.list_physical_devices("GPU")
+        return [details(gpu).get("device_name", gpu.name) for gpu in gpus]
+
+    def computes_on_cpu(self):
+        return not tf.config.list_logical_devices("GPU")
+
+    def convolve(self, default, inputs, kernel, data_format, dtype):
+        """On CPUs the kernel of 512 channels exceeds the cache: a sum of eight convolutions of 64
+        channels is faster.
+        """
+        parts = inputs.shape[-1] // _PART
+        # In half precision the partial sums would be rounded, too.
+        is_wide = data_format == "channels_last" and parts >= _LEAST_PARTS and dtype == "float32"
+        if not (is_wide and self.computes_on_cpu()):
+            return default(inputs, kernel)
+        # Without a custom gradient, whose graph TensorFlow would keep until the process ends, and
+        # with it the model.
+        pairs = zip(
+            ops.split(inputs, parts, axis=-1), ops.split(kernel, parts, axis=2), strict=True
+        )
+        return functools.reduce(ops.add, (default(*pair) for pair in pairs))
+
+    def trainer(self):
+        from keras_fcn.backends.tensorflow_trainer import Trainer
+
+        return Trainer
+
+    # Replicas
+
+    def num_replicas(self):
+        context = self._replica_context()
+        return 1 if context is None else context.num_replicas_in_sync
+
+    def replica_id(self):
+        context = self._replica_context()
+        return 0 if context is None else context.replica_id_in_sync_group
+
+    def batch_sum(self, part):
+        context = self._replica_context()
+        if context is None:
+            return part
+        return part + ops.stop_gradient(context.all_reduce("SUM", part) - part)
+
+    def batch_concatenate(self, part):
+        context = self._replica_context()
+        if context is None:
+            return part
+        constant = tf.stop_gradient(part)
+        length = tf.shape(part)[0]
+        lengths = context.all_gather(length[None], axis=0)
+        before = tf.reduce_sum(lengths[: context.replica_id_in_sync_group])
+        padding = [[before, tf.reduce_sum(lengths) - before - length]] + [[0, 0]] * (
+            len(part.shape) - 1
+        )
+        return context.all_gather(constant, axis=0) + tf.pad(part - constant, padding)
+
+    def summand(self, loss):
+        # Keras adds up what the replicas' losses return: to log it, it multiplies one of them by
+        # the number of replicas.
+        context = self._replica_context()
+        if context is None:
+            return loss
+        return loss - ops.stop_gradient(loss * (1 - 1 / context.num_replicas_in_sync))
+
+    def _replica_context(self):
+        context = tf.distribute.get_replica_context()
+        return None if context is None or context.num_replicas_in_sync == 1 else context
+
+    # Processes
+
+    def started_processes(self):
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
+
+    def rank(self):
+        if self.world_size() == 1:
+            return 0
+        resolver = _all_workers().cluster_resolver
+        num_chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
+        return resolver.task_id + (num_chiefs if resolver.task_type == "worker" else 0)
+
+    def world_size(self):
+        return len(_addresses()) if _all_workers.cache_info().currsize else 1
+
+    def first_host(self):
+        return _addresses()[0].rpartition(":")[0].strip("[]")
+
+    def gather(self, array):
+        strategy = _all_workers()
+        # TensorFlow sends no bytes.
+        sent = array.astype("int32") if array.dtype == "uint8" else array
+
+        def gather():
+            context = tf.distribute.get_replica_context()
+            return context.all_gather(tf.constant(sent)[None], axis=0)
+
+        local = strategy.experimental_local_results(strategy.run(tf.function(gather)))[0].numpy()
+        return local[:: _devices_per_worker(strategy)].astype(array.dtype)
+
+    # Devices
+
+    def data_parallel(self, devices):
+        return _strategy(devices).scope()
+
+
+def _strategy(devices):
+    if "TF_CONFIG" in os.environ:
+        if devices != "all":
+            raise ValueError(
+                "`devices` must be 'all' where TF_CONFIG names several workers. "
+                f"Received: {devices=}."
+            )
+        return _all_workers()
+    if devices == "all":
+        # TensorFlow's own default is one CPU, however many there are.
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        devices = [device.name for device in found]
+    return _one_worker(tuple(devices))
+
+
+# Two strategies in a process give the same numbers to their collective operations, which then meet.
+@functools.cache
+def _one_worker(devices):
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.cache
+def _all_workers():
+    return _AllWorkers()
+
+
+class _AllWorkers(tf.distribute.MultiWorkerMirroredStrategy):
+    """Every worker passes the examples of its own data set, a batch of it at every step."""
+
+    def experimental_distribute_dataset(self, dataset, options=None):
+        replicas = _devices_per_worker(self)
+        batch_size = keras_compat.static_batch_size(dataset) if replicas > 1 else -1
+        if batch_size > 0:
+            sizes = [(batch_size + i) // replicas for i in reversed(range(replicas))]
+            dataset = dataset.rebatch(sizes)
+        return self.distribute_datasets_from_function(lambda _: dataset, options)
+
+
+def _addresses():
+    cluster = _all_workers().cluster_resolver.cluster_spec().as_dict()
+    return [*cluster.get("chief", ()), *cluster.get("worker", ())]
+
+
+def _devices_per_worker(strategy):
+    return strategy.num_replicas_in_sync // len(_addresses())
