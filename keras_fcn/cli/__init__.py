@@ -1,6 +1,6 @@
 """The command `keras-fcn`: parses, calls the package, prints.
 
-Keras is imported by the commands that need it and not before, so that `--help` answers at once.
+Commands import Keras only when they run, so that `--help` is fast.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from keras_fcn.cli.parser import build_parser
 
-_CLOSED_PIPE = 141  # As a shell says of a program that SIGPIPE has ended.
+_CLOSED_PIPE = 141  # The exit code that a shell reports for SIGPIPE.
 
 
 def main(arguments=None):
     """Runs the command line and returns its exit code.
 
-    0; 1 for a failure; 2 for wrong options; 130 for Ctrl-C; 141 if nobody reads standard output.
-    Results are written there, and progress, warnings and errors to standard error.
+    0 for success, 1 for a failure, 2 for wrong options, 130 for Ctrl-C, 141 if standard output is a
+    closed pipe. Results go to standard output; progress, warnings and errors to standard error.
     """
     options = build_parser().parse_args(arguments)
     _escape_unencodable_letters()
@@ -48,7 +48,7 @@ def main(arguments=None):
 
 
 def of_this_command(message, help_text):
-    """Returns a message without the parentheses that name options of other commands."""
+    """Returns a message without the parentheses that contain options of other commands."""
 
     def kept(brackets):
         options = re.findall(_OPTION, brackets[0])
@@ -64,11 +64,11 @@ def _resume_hint(options):
     run = getattr(options, "resume", None) or getattr(options, "out", None)
     if options.command != "train" or run is None or not Path(run, "config.toml").is_file():
         return ""
-    return f"; go on with: keras-fcn train --resume {run}"
+    return f"; resume with: keras-fcn train --resume {run}"
 
 
 def _escape_unencodable_letters():
-    """Prints letters that the terminal's encoding lacks as escapes instead of raising."""
+    """Prints characters that the terminal's encoding lacks as escapes instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -97,7 +97,7 @@ def _write_to_stderr(text):
 
 @contextlib.contextmanager
 def _quiet_imports():
-    """Keeps away what TensorFlow's libraries write to standard error while they load."""
+    """Discards what TensorFlow's libraries write to standard error while they load."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept = os.dup(2)

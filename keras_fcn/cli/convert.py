@@ -9,10 +9,10 @@ from keras_fcn.spec import AT_ONCE_SKIP_SCALES
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn convert` and its options."""
     parser = shared.add_command(
-        subparsers, "convert", run, help="turn Caffe, PyTorch or npz weights into ours"
+        subparsers, "convert", run, help="convert Caffe, PyTorch or npz weights"
     )
     parser.add_argument("source", metavar="SRC", help=".caffemodel, .pth, .npz or a Keras file")
-    parser.add_argument("target", metavar="DST", help=".weights.h5 or .keras, which is made")
+    parser.add_argument("target", metavar="DST", help="new .weights.h5 or .keras file")
     shared.add_label_space(parser)
     for name in ("model", "padding", "fc_units"):
         shared.add_setting(parser, name)

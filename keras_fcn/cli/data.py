@@ -14,22 +14,22 @@ _DIR_HELP = (
 
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn data` and its options."""
-    data = subparsers.add_parser("data", help="look into a data set")
+    data = subparsers.add_parser("data", help="check or preview a data set")
     subparsers = data.add_subparsers(required=True, metavar="COMMAND")
 
     check = shared.add_command(
-        subparsers, "check", run_check, help="read every file once and report what is wrong"
+        subparsers, "check", run_check, help="read every file once and report problems"
     )
     _add_folders(check)
     shared.add_json(check)
-    check.add_argument("--chart", metavar="PNG", help="bar chart of the classes, which is written")
+    check.add_argument("--chart", metavar="PNG", help="file for a bar chart of the classes")
 
     preview = shared.add_command(
         subparsers, "preview", run_preview, help="write a sheet of images and overlays"
     )
     _add_folders(preview)
-    preview.add_argument("--count", type=int, default=8, metavar="N", help="pairs that are shown")
-    preview.add_argument("--out", default="preview.png", metavar="PNG", help="the sheet")
+    preview.add_argument("--count", type=int, default=8, metavar="N", help="number of pairs")
+    preview.add_argument("--out", default="preview.png", metavar="PNG", help="file for the sheet")
 
 
 def _add_folders(parser):

@@ -10,7 +10,9 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser = shared.add_command(
         subparsers, "demo", run, help="train FCN-32s, 16s and 8s on drawn shapes, offline"
     )
-    parser.add_argument("--out", default="keras-fcn-demo.png", metavar="PNG", help="the picture")
+    parser.add_argument(
+        "--out", default="keras-fcn-demo.png", metavar="PNG", help="file for the picture"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -28,9 +28,11 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "--trimap", type=int, metavar="N", help="score the pixels within N of a boundary, too"
     )
     shared.add_views(parser)
-    parser.add_argument("--confusion", metavar="PNG", help="confusion matrix, which is written")
     parser.add_argument(
-        "--save-predictions", metavar="DIR", help="folder of label maps, which is written"
+        "--confusion", metavar="PNG", help="file for a plot of the confusion matrix"
+    )
+    parser.add_argument(
+        "--save-predictions", metavar="DIR", help="folder for the predicted label maps"
     )
     shared.add_json(parser)
 

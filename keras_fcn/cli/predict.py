@@ -19,7 +19,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "images", nargs="+", metavar="IMAGE", help="files, or folders with all the images in them"
     )
     parser.add_argument(
-        "--out", default="predictions", metavar="DIR", help="folder that is written to"
+        "--out", default="predictions", metavar="DIR", help="folder for the results"
     )
     shared.add_views(parser)
 

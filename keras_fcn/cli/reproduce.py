@@ -13,7 +13,10 @@ _MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce")
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn reproduce` and its options."""
     parser = shared.add_command(
-        subparsers, "reproduce", run, help="score released models as published"
+        subparsers,
+        "reproduce",
+        run,
+        help="score released models and compare with their published scores",
     )
     parser.add_argument("experiment", choices=["pascal_voc"])
     parser.add_argument(

@@ -28,7 +28,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         metavar="RECIPE",
         help=f"{', '.join(RECIPES)}, or the config.toml of a run; default: folder",
     )
-    parser.add_argument("--out", metavar="RUN", help="folder that is made")
+    parser.add_argument("--out", metavar="RUN", help="new folder of the run")
     parser.add_argument(
         "--set",
         action="append",
@@ -93,13 +93,13 @@ def run(options: argparse.Namespace) -> None:
     if options.resume is not None:
         if changes or options.recipe or options.out or options.start:
             raise ValueError(
-                "--resume must stand alone, but for --checkpoint-every, --devices, --gradients and "
-                "--keep-state: a run goes on with the settings that it began with."
+                "--resume must be given alone or with --checkpoint-every, --devices, --gradients "
+                "or --keep-state: a run keeps its settings."
             )
         trained = trainer.resume(options.resume, **every)
     else:
         if options.out is None:
-            raise ValueError("--out must be given: the folder that is made.")
+            raise ValueError("--out must be given: the new folder of the run.")
         name, recipe = _recipe(options.recipe or "folder", changes)
         if options.or_resume and os.path.isdir(options.out):
             trained = trainer.resume(options.out, **every)
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _settings(options):
-    """The settings that the options change, by name."""
+    """Returns the settings that the options change, by name."""
     given = {name: value for name, value in vars(options).items() if name in SETTINGS}
     for change in options.set:
         name, equals, value = change.partition("=")
@@ -122,7 +122,7 @@ def _settings(options):
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            # A text without quotation marks.
+            # A string without quotation marks.
             parsed = None if value.lower() == "none" else value
         given[name.strip().replace("-", "_")] = parsed
     return given

@@ -1,4 +1,4 @@
-"""What a recipe trains and how: the model, its loss and its optimizer."""
+"""The model, the loss, the optimizer and the learning-rate schedule of a recipe."""
 
 import keras
 
@@ -17,13 +17,13 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
     """Returns the model of a recipe with its initial weights.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: As the models do for `weights`; also if the recipe
-            goes on from a coarser model that it was not given.
+        FileNotFoundError, OSError, ValueError: As the models for `weights`; also if the recipe
+            starts from a coarser model and none is given.
     """
     if recipe.weights in MODELS:
         raise ValueError(
-            f"`weights` must be a trained model to go on from, as this recipe starts from a "
-            f"{recipe.weights}: pass --from RUN, or --set weights=FILE. "
+            f"`weights` must be a trained {recipe.weights}, from which this recipe starts: pass "
+            "--from RUN, or --set weights=FILE. "
             f"Received: weights={recipe.weights!r}."
         )
     return MODELS[recipe.model](
@@ -52,19 +52,19 @@ def compiled(
     class_weights: list[float] | None,
     num_steps: int,
 ) -> keras.Model:
-    """Returns what `fit` trains: the model, or one around it that has the coarser heads, too.
+    """Returns the compiled model; with deep supervision, one around it with coarser heads.
 
     Args:
         model: The model of the recipe.
         recipe: The recipe.
-        ignore_class: Class id of the pixels that do not count.
+        ignore_class: Class id of the ignored pixels.
         class_weights: Weight of each class, if the recipe weights them.
-        num_steps: Number of batches of the whole run, which the schedule follows.
+        num_steps: Number of batches of the whole run, over which the schedule extends.
     """
     _freeze(model, recipe.freeze)
     trained = with_coarser_heads(model) if recipe.deep_supervision else model
     heads = len(trained.outputs)
-    # Keras takes the mean of the gradients that it accumulates, not their sum.
+    # Keras averages the accumulated gradients; the paper sums them.
     weight = recipe.accumulate if recipe.normalization == "sum" else 1
     trained.compile(
         optimizer=_optimizer(recipe, num_steps),
@@ -76,7 +76,7 @@ def compiled(
 
 
 def learning_rate(recipe: Recipe, num_steps: int, step: int) -> float:
-    """Returns the rate that a batch is learnt from with.
+    """Returns the learning rate of a batch.
 
     Args:
         recipe: The recipe.
@@ -103,11 +103,11 @@ def _freeze(model, freeze):
 def loss_of(
     recipe: Recipe, ignore_class: int | None, class_weights: list[float] | None
 ) -> keras.losses.Loss:
-    """Returns the loss of (label maps, logits) that a recipe learns by.
+    """Returns the loss of a recipe, a function of (label maps, logits).
 
     Args:
         recipe: The recipe.
-        ignore_class: Class id of the pixels that do not count.
+        ignore_class: Class id of the ignored pixels.
         class_weights: Weight of each class, if the recipe weights them.
     """
     if recipe.loss == "cross_entropy" and class_weights is None:
@@ -142,7 +142,7 @@ def _optimizer(recipe, num_steps):
 
 
 def _schedule(recipe, num_steps):
-    """Of batches, which Keras counts for the rate, also where several make one update."""
+    """Returns the schedule over batches; Keras also counts batches that only accumulate."""
     warmup = round(recipe.warmup * num_steps)
     if recipe.schedule == "constant" and not warmup:
         return recipe.learning_rate
@@ -150,7 +150,7 @@ def _schedule(recipe, num_steps):
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=recipe.learning_rate / max(1, warmup),
         decay_steps=max(1, num_steps - warmup),
-        # Where the cosine ends, in shares of the peak: 1 keeps the rate there.
+        # The final rate as a fraction of the peak: 1 keeps the rate constant.
         alpha=0.0 if recipe.schedule == "cosine" else 1.0,
         **warming,
     )

@@ -282,7 +282,7 @@ class Recipe:
         return self.test_flip or self.test_scales != (1.0,)
 
     def mean_loss_rate(self, height: int, width: int) -> float:
-        """Returns the rate of the mean loss that a summed one amounts to, at an image's size.
+        """Returns the equivalent learning rate for a mean loss, at an image's size.
 
         Examples:
             >>> recipe = Recipe(optimizer="coupled_sgd", normalization="sum", learning_rate=1e-10)
@@ -292,7 +292,7 @@ class Recipe:
         return self.learning_rate * height * width * self.batch_size * self.accumulate
 
     def num_steps(self, num_examples: int) -> int:
-        """Returns the number of batches that the run learns from."""
+        """Returns the number of batches of the run."""
         return self.steps or self.epochs * self.steps_per_epoch(num_examples)
 
     def steps_per_epoch(self, num_examples: int) -> int:
@@ -337,7 +337,7 @@ class StagedRecipe:
 
 
 def replace(recipe: Recipe | StagedRecipe, **changes: Any) -> Recipe | StagedRecipe:
-    """Returns the recipe with other settings; those of every stage of a staged one.
+    """Returns the recipe with other settings; of a staged recipe, in every stage.
 
     Raises:
         ValueError: If there is no such setting, or a value is not as `Recipe` describes.
@@ -348,7 +348,7 @@ def replace(recipe: Recipe | StagedRecipe, **changes: Any) -> Recipe | StagedRec
     if unknown := sorted(changes.keys() - SETTINGS.keys()):
         alike = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
         raise ValueError(
-            f"{unknown[0]!r} is no setting of a recipe. "
+            f"{unknown[0]!r} is not a setting of a recipe. "
             + (f"Did you mean {alike[0]!r}? " if alike else "")
             + f"The settings are {', '.join(SETTINGS)}."
         )

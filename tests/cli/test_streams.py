@@ -77,5 +77,5 @@ class TestStreams:
 
         monkeypatch.setattr(trainer, "train", interrupted)
         assert train(data) == 130
-        way = f"; go on with: keras-fcn train --resume {data / 'run'}" if has_begun else ""
+        way = f"; resume with: keras-fcn train --resume {data / 'run'}" if has_begun else ""
         assert capsys.readouterr().err == f"keras-fcn: interrupted{way}\n"

@@ -209,7 +209,7 @@ class TestResume:
     @pytest.mark.any_backend
     def test_refuses_settings_and_a_folder_without_a_run(self, tmp_path, capsys):
         assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
-        assert "--resume must stand alone" in error_of(capsys)
+        assert "--resume must be given alone" in error_of(capsys)
         assert main(["train", "--resume", str(tmp_path / "absent")]) == 1
         assert "RUN must be a folder written by" in error_of(capsys)
 
@@ -372,7 +372,7 @@ class TestStages:
         trained = open_model(tmp_path / "run")
         # What a run that was stopped in its second stage says.
         second.best_model_path.rename(tmp_path / "kept")
-        with pytest.raises(FileNotFoundError, match=r"fcn16s holds no model yet.*run/fcn32s"):
+        with pytest.raises(FileNotFoundError, match=r"fcn16s has no model yet.*run/fcn32s"):
             open_model(tmp_path / "run")
         assert (type(trained.model), trained.label_space.num_classes) == (FinerThreeLayers, 3)
 
@@ -578,7 +578,7 @@ class TestCommandLine:
         capsys.readouterr()
         for change, message in {
             "epochs": "--set must be KEY=VALUE",
-            "epoch=3": "'epoch' is no setting of a recipe",
+            "epoch=3": "'epoch' is not a setting of a recipe",
             "epochs=many": "`epochs` must be an integer. Received: epochs='many'",
         }.items():
             assert main(["train", "folder", *options, "--set", change, *out]) == 1

@@ -1,4 +1,4 @@
-"""One experiment per file: what it trains on what, how to start it, and what to expect of it."""
+"""One experiment per file: model and data, the command, the expected scores and hours."""
 
 from keras_fcn.training.recipe import Recipe, StagedRecipe
 from keras_fcn.training.recipes.camvid_fcn8s import CamvidFCN8s
@@ -31,7 +31,7 @@ __all__ = ["RECIPES", "find_recipe", *(recipe.__name__ for recipe in RECIPES.val
 
 
 def find_recipe(name: str) -> Recipe | StagedRecipe:
-    """Returns the recipe of a name, with its own settings.
+    """Returns the recipe of a name.
 
     Raises:
         ValueError: If there is none.

@@ -11,5 +11,5 @@ class Folder(Recipe):
 
         keras-fcn train folder --images images --labels labels --num-classes 3 --out runs/first
 
-    The name may be left out. Time and score are those of the data; `camvid_fcn8s` is an example.
+    The name may be omitted. Time and score depend on the data; `camvid_fcn8s` is an example.
     """

@@ -24,9 +24,9 @@ class PaperPascalContext(StagedRecipe):
         keras-fcn train paper_pascal_context --out runs/pascal_context
 
     As `paper_voc`, but 300,000 images in each stage and the mean of shelhamer/
-    fcn.berkeleyvision.org, which publishes no scores. Those expected, in turn, are a mean IoU of at
-    least 0.318, 0.348 and 0.351: those of the first paper on the validation images (version 2,
-    appendix B, table 6), whose models were trained on batches of 20, and over 59 classes; here the
+    fcn.berkeleyvision.org, which publishes no scores. The expected mean IoU of the three stages is
+    at least 0.318, 0.348 and 0.351: the scores of the first paper on the validation images (version
+    2, appendix B, table 6), whose models were trained on batches of 20, over 59 classes; here the
     background is the 60th. Not trained here; nine times the hours of `paper_voc_fcn32s`.
 
     References:

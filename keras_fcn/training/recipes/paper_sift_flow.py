@@ -26,10 +26,10 @@ class PaperSiftFlow(StagedRecipe):
 
     As `paper_voc`, but 300,000 images in each stage, FCN-8s at a rate of 1e-12, and the mean of
     shelhamer/fcn.berkeleyvision.org. Its models have a second head for 3 geometric classes on the
-    same trunk; this is the semantic one alone. Cow, desert and moon, which the test set lacks,
-    leave the mean IoU where they are not predicted either, as in the release's score.py. The
-    release publishes no scores; the first paper's FCN-16s, trained on batches of 20, has a mean IoU
-    of 0.395 and a pixel accuracy of 0.852 (table 5). Not trained here; the hours are fewer than
+    same backbone; this recipe has only the semantic head. The test set lacks cow, desert and moon;
+    the mean IoU excludes them unless they are predicted, as in the release's score.py. The release
+    publishes no scores; the first paper's FCN-16s, trained on batches of 20, has a mean IoU of
+    0.395 and a pixel accuracy of 0.852 (table 5). Not trained here; the hours are fewer than
     nine times those of `paper_voc_fcn32s`, as the images have 256x256 pixels.
 
     References:

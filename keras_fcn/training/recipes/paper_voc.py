@@ -15,8 +15,8 @@ class PaperVoc(StagedRecipe):
 
         keras-fcn train paper_voc --out runs/paper_voc
 
-    The recipes `paper_voc_fcn32s`, `paper_voc_fcn16s` and `paper_voc_fcn8s`, each from the best
-    model of the one before; the scores expected, and the hours, are theirs.
+    The recipes `paper_voc_fcn32s`, `paper_voc_fcn16s` and `paper_voc_fcn8s`, each initialized from
+    the best model of the previous one, with their expected scores and hours.
     """
 
     stages: Mapping[str, Recipe] = dataclasses.field(

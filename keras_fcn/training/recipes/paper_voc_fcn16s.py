@@ -7,7 +7,7 @@ from keras_fcn.training.recipes.paper_voc_fcn32s import PaperVocFCN32s
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaperVocFCN16s(PaperVocFCN32s):
-    """FCN-16s, from a trained FCN-32s on, as published.
+    """FCN-16s, initialized from a trained FCN-32s, as published.
 
         keras-fcn train paper_voc_fcn16s --from runs/fcn32s --out runs/fcn16s
 

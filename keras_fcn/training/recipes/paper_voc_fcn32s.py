@@ -14,8 +14,8 @@ class PaperVocFCN32s(Recipe):
     100,000 images one by one at their own size, no augmentation, summed loss. The score expected
     on seg11valid is a mean IoU of 0.636, that of the released model (shelhamer/
     fcn.berkeleyvision.org, README); wkentaro/pytorch-fcn retrained it to 0.628. Not trained here:
-    in float32 a step takes about 6 s on two cores of an Intel Xeon with AMX (2026-11-23), all of
-    them 170 hours.
+    in float32 a step takes about 6 s on two cores of an Intel Xeon with AMX (2026-11-23), all
+    steps 170 hours.
 
     References:
         - [Shelhamer et al., 2016](https://arxiv.org/abs/1605.06211), section 4

@@ -7,7 +7,7 @@ from keras_fcn.training.recipes.paper_voc_fcn16s import PaperVocFCN16s
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaperVocFCN8s(PaperVocFCN16s):
-    """FCN-8s, from a trained FCN-16s on, as published.
+    """FCN-8s, initialized from a trained FCN-16s, as published.
 
         keras-fcn train paper_voc_fcn8s --from runs/fcn16s --out runs/fcn8s
 

@@ -12,8 +12,8 @@ class PaperVocFCN8sAtOnce(PaperVocFCN32s):
 
         keras-fcn train paper_voc_fcn8s_atonce --out runs/fcn8s_atonce
 
-    As `paper_voc_fcn32s`, but 300,000 images, and pool4 and pool3 count 0.01 and 0.0001 in front of
-    their scores. The score expected on seg11valid is a mean IoU of 0.654 (shelhamer/
+    As `paper_voc_fcn32s`, but 300,000 images, and pool4 and pool3 are scaled by 0.01 and 0.0001
+    before their scores. The score expected on seg11valid is a mean IoU of 0.654 (shelhamer/
     fcn.berkeleyvision.org, README); wkentaro/pytorch-fcn retrained it to 0.647. Not trained here;
     three times the hours of FCN-32s.
 

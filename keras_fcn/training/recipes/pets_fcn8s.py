@@ -11,9 +11,9 @@ class PetsFCN8s(Recipe):
 
         keras-fcn train pets_fcn8s --out runs/pets
 
-    3,680 photos to learn from and 3,669 to be scored on. Not trained here, and no score of it is
-    published. By CamVid's steps, an epoch takes about half an hour on two cores of an Intel
-    Xeon with AMX.
+    3,680 training photos and 3,669 test photos. Not trained here, and no score of this recipe is
+    published. Extrapolated from CamVid's steps, an epoch takes about half an hour on two cores of
+    an Intel Xeon with AMX.
     """
 
     data: str | None = "oxford_iiit_pet"
