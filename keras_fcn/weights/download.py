@@ -69,10 +69,15 @@ def check(path: Path, file: PublishedFile) -> None:
     if file.size is not None and size != file.size:
         raise OSError(f"{path} must have {file.size} bytes, but has {size}")
     if file.md5 is not None:
-        with path.open("rb") as stream:
-            md5 = hashlib.file_digest(stream, "md5").hexdigest()
+        md5 = md5_of(path)
         if md5 != file.md5:
             raise OSError(f"{path} must have the MD5 checksum {file.md5}, but has {md5}")
+
+
+def md5_of(path: str | os.PathLike) -> str:
+    """Returns the MD5 checksum of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 def _from_server(url, path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_fcn.spec import output_stride, vgg16_layer_names
 from keras_fcn.weights.caffe import open_caffemodel
 from keras_fcn.weights.entries import Entries, Entry, constant
 from keras_fcn.weights.imagenet import imagenet_vgg16
@@ -34,11 +35,7 @@ _PAPER_FORMATS = {
 }
 PAPER_SUFFIXES = tuple(_PAPER_FORMATS)
 """Suffixes of weight files with the paper's names and layout."""
-_VGG16_LAYERS = frozenset(
-    f"block{block}_conv{number}"
-    for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1)
-    for number in range(1, convolutions + 1)
-)
+_VGG16_LAYERS = frozenset(vgg16_layer_names())
 _CLASSIFIER = {"fc1": "fc6", "fc2": "fc7"}
 # The classifier's last layer in Keras and Caffe, whose classes are ImageNet's.
 _IMAGENET_SCORES = ("predictions", "fc8")
@@ -155,7 +152,7 @@ def _published(model, name):
             f"weights={name!r} must be loaded into a model of this package. Received: a "
             f"{type(model).__name__}."
         )
-    published = find_published(name, stride=32 >> len(model.skips))
+    published = find_published(name, stride=output_stride(model.skips))
     kernel, wanted = tuple(model.get_layer("fc6").kernel.shape), (7, 7, 512, published.fc_units)
     if kernel != wanted:
         raise ValueError(

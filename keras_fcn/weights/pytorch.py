@@ -1,11 +1,12 @@
 """Reads PyTorch state dicts: the models of pytorch-fcn and the VGG-16 that they start from."""
 
 import contextlib
-import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
 
+from keras_fcn.spec import vgg16_layer_names
+from keras_fcn.weights.download import md5_of
 from keras_fcn.weights.entries import Entries, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"weight": "kernel", "bias": "bias"}
@@ -14,10 +15,7 @@ _TORCHVISION_NAMES = {
     f"features.{place}": name
     for place, name in zip(
         (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
-        (
-            *("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"),
-            *("conv4_1", "conv4_2", "conv4_3", "conv5_1", "conv5_2", "conv5_3"),
-        ),
+        vgg16_layer_names("conv{block}_{number}"),
         strict=True,
     )
 } | {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
@@ -74,9 +72,7 @@ def _entry(key, tensor):
 
 
 def _check_caffe_vgg16(path):
-    with open(path, "rb") as file:
-        md5 = hashlib.file_digest(file, "md5").hexdigest()
-    if md5 != CAFFE_VGG16_MD5:
+    if md5_of(path) != CAFFE_VGG16_MD5:
         raise ValueError(
             "torchvision's VGG-16 was trained on RGB divided by 255, not on BGR minus the mean; "
             "pass weights='imagenet', or pytorch-fcn's vgg16_from_caffe.pth"

@@ -5,7 +5,6 @@ check SHA-256 although the authors published MD5. TFDS only unpacks the archives
 """
 
 import dataclasses
-import hashlib
 import http.client
 import os
 import shutil
@@ -167,8 +166,7 @@ def _check_format(path, archive):
 def _warn_of_other_checksum(path, archive):
     if archive.md5 is None:
         return
-    with path.open("rb") as stream:
-        md5 = hashlib.file_digest(stream, "md5").hexdigest()
+    md5 = download.md5_of(path)
     if md5 != archive.md5:
         warnings.warn(
             f"{path} has the MD5 checksum {md5}, not the published {archive.md5}. It may be "
