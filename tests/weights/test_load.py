@@ -133,7 +133,9 @@ def test_a_failed_download_says_how_to_go_on(monkeypatch):
     monkeypatch.setenv("KERAS_HOME", "/cache")
     notop = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     reason = rf"must be downloaded from https://.*/{notop}, which failed: URL fetch.*"
-    with pytest.raises(OSError, match=reason + rf"Save the file as /cache/models/{notop}.*weights=None"):
+    with pytest.raises(
+        OSError, match=reason + rf"Save the file as /cache/models/{notop}.*weights=None"
+    ):
         FCN8s(**OF_VGG16, weights="imagenet")
 
 

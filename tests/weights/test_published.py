@@ -228,7 +228,9 @@ class TestWeightsByName:
 
     def test_a_model_that_cannot_take_them_is_refused_before_any_download(self, registry):
         server = registry(CAFFEMODEL)
-        with pytest.raises(ValueError, match=r"must have a kernel of shape \(7, 7, 512, 8\).*512, 16\)"):
+        with pytest.raises(
+            ValueError, match=r"must have a kernel of shape \(7, 7, 512, 8\).*512, 16\)"
+        ):
             FCN8s(21, fc_units=16, weights="pascal_voc")
         with pytest.raises(ValueError, match=r"must be loaded into FCN-8s\. Received: FCN-32s"):
             FCN32s(21, fc_units=FC_UNITS, weights="pascal_voc")
