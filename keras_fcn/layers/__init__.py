@@ -1,4 +1,4 @@
-"""Keras layers and initializers that FCN is built of."""
+"""Keras layers and initializers that the FCN models are built from."""
 
 from keras_fcn.layers.bilinear import Bilinear
 from keras_fcn.layers.convolutionalized_dense import ConvolutionalizedDense

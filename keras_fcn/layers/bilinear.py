@@ -6,13 +6,13 @@ import numpy as np
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class Bilinear(keras.initializers.Initializer):
-    """Kernel with which a `Conv2DTranspose` of stride s and size 2s interpolates bilinearly.
+    """Bilinear interpolation kernel of a `Conv2DTranspose` of stride s and kernel size 2s.
 
-    Every class is upsampled on its own: the interpolation weights stand on the class diagonal of
-    the kernel, zeros elsewhere. Section 3.3 of the paper.
+    Every class is upsampled independently: the interpolation weights are on the channel diagonal
+    of the kernel, zeros elsewhere. Section 3.3 of the paper.
 
     Output shape:
-        (size, size, channels, channels), as asked for by the layer.
+        (size, size, channels, channels), the shape that the layer requests.
 
     Raises:
         ValueError: If the kernel is not square or its two channel counts differ.

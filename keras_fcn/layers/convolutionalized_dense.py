@@ -1,4 +1,4 @@
-"""A classifier's fully-connected layer that slides over the image."""
+"""A classifier's fully connected layer, applied as a sliding window (convolutionalized)."""
 
 import numbers
 from collections.abc import Callable
@@ -9,16 +9,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class ConvolutionalizedDense(keras.layers.Layer):
-    """`Conv2D` of stride 1 as the fully-connected layer that it is: patches times one matrix.
+    """`Conv2D` of stride 1, computed as one matrix multiplication over image patches (im2col).
 
-    Equal to a `keras.layers.Conv2D` with the same weights, to rounding. fc6 of VGG-16 has a kernel
-    of 411 MB and sees few positions: a convolution spends most of its time on bringing the kernel
-    into its own layout, a matrix product takes it as it lies. Section 3.1 of the paper.
+    Equal to a `keras.layers.Conv2D` with the same weights, up to rounding. fc6 of VGG-16 has a
+    kernel of 411 MB and few output positions: a convolution spends most of its time converting the
+    kernel to its own memory layout, a matrix multiplication reads it as stored. Section 3.1 of the
+    paper.
 
     Args:
-        units: Number of outputs.
-        kernel_size: Height and width of the window in pixels, odd.
-        padding: `"valid"`, or `"same"` for zeros around the input.
+        units: Number of output channels.
+        kernel_size: Kernel height and width in pixels, odd.
+        padding: `"valid"`, or `"same"` for zero padding.
         activation: As in `keras.layers.Dense`.
         kernel_initializer: As in `keras.layers.Dense`.
         bias_initializer: As in `keras.layers.Dense`.
@@ -32,7 +33,7 @@ class ConvolutionalizedDense(keras.layers.Layer):
 
     Raises:
         ValueError: If `units` is not positive, `kernel_size` not odd and positive, `padding`
-            unknown, or the input smaller than the window.
+            unknown, or the input smaller than the kernel.
 
     Examples:
         >>> tuple(ConvolutionalizedDense(16, kernel_size=7)(np.zeros((1, 9, 8, 4))).shape)

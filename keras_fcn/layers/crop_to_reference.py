@@ -1,4 +1,4 @@
-"""The layer that puts two feature maps of different size in register."""
+"""The layer that aligns two feature maps of different size by cropping one."""
 
 import numbers
 
@@ -7,11 +7,11 @@ import keras
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class CropToReference(keras.layers.Layer):
-    """Crops a feature map to the height and width of a reference, from a given offset on.
+    """Crops a feature map to the height and width of a reference, starting at a given offset.
 
-    The window starts `offset` pixels from the top and from the left and is as large as the
-    reference, whatever size either has in this batch; it ends with the feature map if that ends
-    first. The reference's values are not used.
+    The crop window starts `offset` pixels from the top and left and has the reference's size,
+    which may differ from batch to batch. It is clipped at the end of the feature map. The values
+    of the reference are not used.
 
     Args:
         offset: Pixels cropped at the top and at the left; see `keras_fcn.models.alignment`.

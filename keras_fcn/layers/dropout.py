@@ -1,20 +1,21 @@
-"""Dropout on several replicas of a model."""
+"""Dropout for data-parallel replicas of a model."""
 
 import keras
 
 from keras_fcn.backends import backend
 from keras_fcn.backends.keras_compat import ReplicaSeed
 
-# A seed is (seed, step), and PyTorch adds the two: the steps of one replica must not reach the
-# seed of the next one.
+# A seed is (seed, step), and PyTorch adds the two: the steps of one replica must not run into the
+# seeds of the next one.
 _STRIDE = 1_000_003
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class Dropout(keras.layers.Dropout):
-    """`keras.layers.Dropout` with another mask on every replica.
+    """`keras.layers.Dropout` with a different mask on every replica.
 
-    Keras keeps a seed on each replica, and all of them are equal. Arguments are Keras's.
+    Keras stores one seed per replica, all with the same value, so every replica would drop the
+    same units. The arguments are those of `keras.layers.Dropout`.
     """
 
     def call(self, inputs, training=False):

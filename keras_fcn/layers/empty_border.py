@@ -1,4 +1,4 @@
-"""The border of zeros around an image, apart from the image."""
+"""Zero padding around an image, as a small tensor separate from the image."""
 
 import keras
 from keras import ops
@@ -6,20 +6,20 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class EmptyBorder(keras.layers.Layer):
-    """A small empty image with the same edges as the padded image, whatever size that has.
+    """A small all-zero image whose feature maps have the same edges as those of the padded image.
 
-    What a network makes of a wide border of zeros is the same all along each edge. It depends on
-    the image's size only by how pools round at the lower and right edge: by the remainder of the
-    padded size modulo their stride.
+    Feature maps of wide zero padding are constant along each edge. They depend on the image size
+    only through the rounding of the pools at the lower and right edge, that is, through the padded
+    size modulo the stride.
 
     Args:
-        input_padding: Pixels of zeros around the image.
-        stride: Stride up to which the edges are needed, a power of two.
-        size: Height and width of the result without that remainder, a multiple of `stride`.
+        input_padding: Zero padding around the image, in pixels.
+        stride: Largest output stride at which the edges are needed, a power of two.
+        size: Height and width of the output without that remainder, a multiple of `stride`.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
 
     Input shape:
-        (batch, height, width, channels), the image without its padding.
+        (batch, height, width, channels), the image without padding.
 
     Output shape:
         (1, size + remainder, size + remainder, channels), zeros.

@@ -1,4 +1,4 @@
-"""The transposed convolutions that upsample scores."""
+"""The transposed convolutions that upsample the class scores."""
 
 import keras
 
@@ -7,11 +7,10 @@ from keras_fcn.backends import backend
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class FCNConv2DTranspose(keras.layers.Conv2DTranspose):
-    """`keras.layers.Conv2DTranspose` that takes less time on JAX's CPU; equal to it, to rounding.
+    """`keras.layers.Conv2DTranspose`, faster with JAX on CPUs; equal to it up to rounding.
 
-    How it is computed depends on the backend, see `keras_fcn.backends`.
-
-    Arguments, shapes and errors are those of `keras.layers.Conv2DTranspose`.
+    Each backend selects the kernel, see `keras_fcn.backends`. Arguments, shapes and errors are
+    those of `keras.layers.Conv2DTranspose`.
 
     Examples:
         >>> tuple(FCNConv2DTranspose(4, 4, 2, use_bias=False)(np.zeros((1, 9, 8, 4))).shape)

@@ -1,4 +1,4 @@
-"""The layer that joins what depends on the image with the border around it."""
+"""The layer that merges feature maps of the image region with feature maps of its zero padding."""
 
 import keras
 from keras import ops
@@ -8,27 +8,28 @@ from keras_fcn.backends import backend
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class Surround(keras.layers.Layer):
-    """Puts the part of a feature map that depends on the image into the part that does not.
+    """Inserts the image-dependent part of a feature map into its constant, image-independent part.
 
-    Far from the image, a map of the padded image is that of an empty one: the same value
-    everywhere but near the outer edges. So the convolutions see the image's surroundings alone,
-    and one small empty image for the whole batch; this layer joins the two.
+    Pixels whose receptive field lies in the padding alone have the values of an all-zero image:
+    constant except near the outer edges. So the convolutions process only a window around the
+    image and, once per batch, one small all-zero image. This layer merges the two.
 
-    All positions are those in the map of the whole padded image, whose first row is 0.
+    Positions are rows and columns of the feature map of the whole padded image, from 0.
 
     Args:
-        input_padding: Pixels of zeros around the image.
-        stride: Pixels of the image per pixel of the map.
-        reach: How many pixels of the padding around the image the image has an influence on.
+        input_padding: Zero padding around the image, in pixels.
+        stride: Output stride of the feature map: image pixels per pixel of the map.
+        reach: Receptive-field reach into the padding, in pixels: how far from the image the
+            padding's features still depend on the image.
         origin: Position of the window's first row and column.
-        margin: Rows and columns wanted around those that the image has an influence on, and one
-            more at the start where its position would be odd; `None` for the whole map.
+        margin: Rows and columns kept around the image-dependent part, plus one more at the start
+            where the position would be odd; `None` for the whole map.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
 
     Input shape:
-        A list of three: the window, (batch, height, width, channels), right wherever the image has
-        an influence; the map of an `EmptyBorder`, (1, border_height, border_width, channels); and
-        the image without its padding, of which only the size is used.
+        A list of three: the window, (batch, height, width, channels), correct wherever the map
+        depends on the image; the feature map of an `EmptyBorder`, (1, border_height, border_width,
+        channels); and the image without padding, of which only the size is used.
 
     Output shape:
         (batch, new_height, new_width, channels).
@@ -54,7 +55,7 @@ class Surround(keras.layers.Layer):
 
     @property
     def start(self) -> int:
-        """Position of the result's first row and column."""
+        """Position of the output's first row and column."""
         return 0 if self.margin is None else (self._influence_start - self.margin) // 2 * 2
 
     def call(self, inputs):
@@ -67,11 +68,11 @@ class Surround(keras.layers.Layer):
             end = self._influence_end(image_size)
             inner[axis] = slice(self._influence_start - self.origin, end - self.origin)
             length = self._length(image_size)
-            # From either edge on as in the border, and its middle in between.
+            # Near either edge the border's own rows, between them its middle row repeated.
             middle = border_size // 2
             index = ops.arange(self.start, self._stop(image_size), dtype="int32")
-            # The minimum of index and middle, by a maximum with a constant: torch.export takes no
-            # unknown size for a tensor.
+            # The minimum of index and middle, written as a maximum with a constant: torch.export
+            # accepts no symbolic size where a tensor is expected.
             index = (middle - ops.maximum(middle - index, 0)) + ops.maximum(
                 index - (length - border_size + middle), 0
             )
@@ -120,7 +121,7 @@ class Surround(keras.layers.Layer):
         return self._divided_up(self.input_padding + image_size + self.reach)
 
     def _stop(self, image_size):
-        """Returns the position behind the result's last row or column."""
+        """Returns the position after the output's last row or column."""
         if self.margin is None:
             return self._length(image_size)
         return self._influence_end(image_size) + self.margin

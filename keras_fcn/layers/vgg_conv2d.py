@@ -7,10 +7,10 @@ from keras_fcn.backends import backend
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class VGGConv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` of stride 1 that takes less time; equal to it, to rounding.
+    """`keras.layers.Conv2D` of stride 1 with a faster kernel; equal to it up to rounding.
 
-    How it is computed depends on the backend, see `keras_fcn.backends`. Arguments, shapes and
-    errors are those of `keras.layers.Conv2D`; `padding` is `"same"`, and the kernel square and odd.
+    Each backend selects the kernel, see `keras_fcn.backends`. Arguments, shapes and errors are
+    those of `keras.layers.Conv2D`. `padding` is `"same"`, the kernel square and of odd size.
 
     Examples:
         >>> tuple(VGGConv2D(64, 3, padding="same")(np.zeros((1, 9, 8, 3))).shape)

@@ -1,4 +1,4 @@
-"""The pools of VGG-16's blocks."""
+"""The max pooling of VGG-16's blocks."""
 
 import keras
 
@@ -9,8 +9,8 @@ from keras_fcn.backends import backend
 class VGGMaxPooling2D(keras.layers.MaxPooling2D):
     """`keras.layers.MaxPooling2D` with a cheaper gradient on JAX; exact in exports from PyTorch.
 
-    How it is computed depends on the backend, see `keras_fcn.backends`. Arguments, shapes and
-    errors are those of `keras.layers.MaxPooling2D`.
+    Each backend selects the implementation, see `keras_fcn.backends`. Arguments, shapes and errors
+    are those of `keras.layers.MaxPooling2D`.
 
     Examples:
         >>> tuple(VGGMaxPooling2D(2, 2, padding="same")(np.zeros((1, 9, 8, 3))).shape)

@@ -1,4 +1,4 @@
-"""What VGG-16 expects of an image."""
+"""The preprocessing of VGG-16: BGR channel order and mean subtraction."""
 
 import keras
 
@@ -7,9 +7,10 @@ PASCAL_VOC_MEAN = (104.00699, 116.66877, 122.67892)
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class VGGPreprocessing(keras.layers.Layer):
-    """Turns RGB in [0, 255] into BGR minus the mean colour, as the VGG-16 of Caffe was trained.
+    """Converts RGB in [0, 255] to BGR and subtracts the mean colour, as in Caffe's VGG-16.
 
-    Computed in float32 under every dtype policy, so that half precision rounds once, at the end.
+    Computed in float32 under every dtype policy, so that mixed precision rounds only once, at the
+    end.
 
     Args:
         mean: Mean (blue, green, red) in [0, 255]; PASCAL VOC's by default.
