@@ -1,4 +1,6 @@
-"""Facts of the networks that several modules share; imports nothing."""
+"""Facts of the networks that several modules share; imports nothing of the package."""
+
+from collections.abc import Sequence
 
 MODEL_NAMES = ("fcn32s", "fcn16s", "fcn8s")
 """Short names of the models, from the coarsest output stride to the finest."""
@@ -8,3 +10,24 @@ VGG16_FILTERS = (64, 128, 256, 512, 512)
 
 AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
 """`skip_scales` of FCN-8s trained all at once instead of in three stages."""
+
+VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
+"""Convolutions in each block of VGG-16, which ends in a pool of size 2 and stride 2."""
+
+
+def vgg16_layer_names(template: str = "block{block}_conv{number}") -> list[str]:
+    """Returns the names of VGG-16's convolutions, first to last.
+
+    Args:
+        template: `"conv{block}_{number}"` for the names of the paper and Caffe; Keras's by default.
+    """
+    return [
+        template.format(block=block, number=number)
+        for block, convolutions in enumerate(VGG16_CONVOLUTIONS, start=1)
+        for number in range(1, convolutions + 1)
+    ]
+
+
+def output_stride(skips: Sequence[str]) -> int:
+    """Returns the output stride of the network with these skip connections: 32, 16 or 8 pixels."""
+    return 32 >> len(skips)

@@ -11,7 +11,6 @@ import keras
 
 from keras_fcn.backends import base
 
-__all__ = ["backend"]
 
 _NAMES = ("tensorflow", "jax", "torch")
 

@@ -1,16 +1,16 @@
-"""Where every pixel of a feature map lies in the image, and the crops that follow from it.
+"""Coordinate maps from feature maps to the image, and the crop offsets that follow from them.
 
-A layer maps its output coordinate o to the input coordinate x = scale * o + offset. Along a path
-the maps compose; two maps of the same scale that meet align when one of them is cropped by the
-difference of their offsets. The numbers 19, 27, 31, 5 and 9 of the reference release come out of
-this, and so do those of every other padding. Pure Python, without Keras.
+A layer maps its output coordinate o to the input coordinate x = scale * o + offset, the centre of
+o's receptive field. Along a path the maps compose. Two feature maps of the same scale are aligned
+when one of them is cropped by the difference of their offsets. This derives the crop offsets 19,
+27, 31, 5 and 9 of the reference release, and those of every other padding. Pure Python, without
+Keras.
 """
 
 import dataclasses
 from fractions import Fraction
 
-VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
-"""Convolutions in each block of VGG-16, which ends in a pool of size 2 and stride 2."""
+from keras_fcn.spec import VGG16_CONVOLUTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +47,11 @@ def transposed_convolution(kernel_size: int, stride: int = 1, padding: int = 0) 
 def crop_offset(upsampled: CoordinateMap, reference: CoordinateMap) -> int:
     """Returns how many pixels to crop from the start of `reference` to align it with `upsampled`.
 
-    A negative number says that `upsampled` is to be cropped instead, by its absolute value.
+    If the number is negative, crop `upsampled` by its absolute value instead.
 
     Args:
         upsampled: `CoordinateMap` of the upsampled feature map.
-        reference: `CoordinateMap` of the map that it meets: a skip, or `IMAGE`.
+        reference: `CoordinateMap` of the map to align with: a skip connection, or `IMAGE`.
 
     Raises:
         ValueError: If the two differ in scale, or by a fraction of a pixel.
@@ -74,7 +74,8 @@ def vgg16_pool_maps(input_padding: int) -> dict[str, CoordinateMap]:
     """Returns the `CoordinateMap` of each pool of VGG-16, by name `"pool1"` to `"pool5"`.
 
     Args:
-        input_padding: Pixels of zeros around the image, beside the 1 of every convolution.
+        input_padding: Zero padding around the image in pixels, in addition to the 1 pixel of
+            padding of every convolution.
     """
     path = CoordinateMap(Fraction(1), Fraction(-input_padding))
     maps = {}
@@ -89,13 +90,13 @@ def vgg16_pool_maps(input_padding: int) -> dict[str, CoordinateMap]:
 def fcn_crop_offsets(
     skips: tuple[str, ...], *, input_padding: int, fc6_kernel_size: int, fc6_padding: int
 ) -> tuple[int, ...]:
-    """Returns the crop offsets of an FCN: one for each skip, and the one of the logits.
+    """Returns the crop offsets of an FCN: one for each skip connection, then that of the logits.
 
-    Each skip meets the scores so far, upsampled by 2 with a kernel of 4; the last scores of stride
-    s are upsampled with a kernel of 2s.
+    Each skip is added to the current scores, which are upsampled by 2 with a kernel of size 4. The
+    final scores of output stride s are upsampled with a kernel of size 2s.
 
     Args:
-        skips: Names of the pools that are fused, coarsest first, e.g. `("pool4", "pool3")`.
+        skips: Names of the fused pools, coarsest first, e.g. `("pool4", "pool3")`.
         input_padding: As in `vgg16_pool_maps`.
         fc6_kernel_size: Kernel size of fc6 in pixels.
         fc6_padding: Padding of fc6 in pixels of pool5.

@@ -1,4 +1,4 @@
-"""Trains the coarser heads that an FCN contains together with its own."""
+"""Deep supervision: trains an FCN jointly with the coarser heads that it contains."""
 
 import keras
 from keras import layers
@@ -7,26 +7,27 @@ from keras_fcn.backends import backend
 from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN, change_layout, paddings
+from keras_fcn.spec import output_stride
 
 
 def with_coarser_heads(model: FCN) -> keras.Model:
     """Returns a model for training whose outputs are the logits of an FCN and of its coarser heads.
 
     An FCN-8s contains the scores of an FCN-16s and of an FCN-32s. A loss on each of them is deep
-    supervision: one run teaches all strides, instead of a stage for each. All layers and variables
-    are those of `model`; the heads add only bilinear kernels that do not learn. Train this model,
-    then use and save `model`.
+    supervision: one run trains all output strides jointly, instead of one stage for each. The model
+    shares all layers and variables with `model`; the heads add only bilinear kernels that are not
+    trainable. Train this model, then use and save `model`.
 
     Args:
         model: `FCN16s` or `FCN8s` without `classifier_activation`.
 
     Returns:
-        Model that takes the same image and gives a list of logits as `model` does: its own, then,
-        if it is an FCN-8s, those of FCN-16s, and last those of FCN-32s. As with every Keras model
-        of several outputs, `fit` takes a label map for each of them.
+        Model with the input of `model` and a list of logits as output: those of `model`, then, for
+        an FCN-8s, those of FCN-16s, and last those of FCN-32s. As with every Keras model with
+        several outputs, `fit` takes one label map per output.
 
     Raises:
-        ValueError: If `model` has no coarser head, or gives other values than logits.
+        ValueError: If `model` has no coarser head, or does not return logits.
 
     Examples:
         >>> heads = with_coarser_heads(FCN8s(num_classes=21, fc_units=16))
@@ -44,12 +45,13 @@ def with_coarser_heads(model: FCN) -> keras.Model:
     activation = model.get_config()["classifier_activation"]
     if activation is not None:
         raise ValueError(
-            f"`model` must give logits. Received: a model of classifier_activation={activation!r}."
+            "`model` must return logits (classifier_activation=None). Received: a model with "
+            f"classifier_activation={activation!r}."
         )
     return _WithCoarserHeads(model)
 
 
-class _WithCoarserHeads(backend.trainer(), keras.Model):
+class _WithCoarserHeads(backend.trainer(), keras.Model):  # type: ignore[misc]
     def __init__(self, fcn):
         coarser = [_head(fcn, fcn.skips[:count]) for count in reversed(range(len(fcn.skips)))]
         super().__init__(
@@ -62,15 +64,15 @@ class _WithCoarserHeads(backend.trainer(), keras.Model):
 
     def get_config(self):
         raise NotImplementedError(
-            f"{self.name!r} cannot be saved as a model. Save the FCN that it was made from, which "
-            "has the same weights, or `save_weights` to go on with the training."
+            f"{self.name!r} cannot be saved as a model. Save the FCN that it was built from, which "
+            "shares its weights, or call `save_weights` to resume training later."
         )
 
 
 def _head(fcn, skips):
-    """Returns the logits of the FCN of `skips` that `fcn` contains."""
+    """Returns the logits of the coarser FCN with `skips` that `fcn` contains."""
     config = fcn.get_config()
-    stride = 32 >> len(skips)
+    stride = output_stride(skips)
     input_padding, fc6_padding = paddings(config["padding"], config["fc6_kernel_size"])
     *_, crop_offset = fcn_crop_offsets(
         skips,

@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 import os
 import random
+from typing import Any
 
 import keras
 from keras import layers
@@ -18,62 +19,65 @@ from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.exports import export_arguments
 from keras_fcn.models.vgg16 import vgg16_trunk
-from keras_fcn.spec import VGG16_FILTERS
+from keras_fcn.spec import VGG16_FILTERS, output_stride
 
 
-class FCN(backend.trainer(), keras.Model):
+class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
     """A fully convolutional network on VGG-16; use `FCN32s`, `FCN16s` or `FCN8s`.
 
-    The classifier's fully-connected layers slide over the image as fc6 and fc7, a 1x1 convolution
-    scores the classes at stride 32, skips of finer stride are scored likewise and added, and
-    transposed convolutions bring the scores to the image's size. Sections 3 and 4 of the paper.
+    The classifier's fully connected layers become the convolutions fc6 and fc7. A 1x1 convolution
+    scores the classes at output stride 32. Skip connections from finer pools are scored in the same
+    way and added, and transposed convolutions upsample the scores to the image's size. Sections 3
+    and 4 of the paper.
 
     Args:
         num_classes: Number of classes, background included; at least 2.
-        weights: `None` for random values; `"imagenet"` for the VGG-16 of `keras.applications`;
-            `"pascal_voc"`, or `"pascal_voc_atonce"` for FCN-8s, for the authors' models; the path
-            of a file; or a model of coarser stride to go on from. See `keras_fcn.weights.load`.
+        weights: `None` for random initialization; `"imagenet"` for the VGG-16 of
+            `keras.applications`; `"pascal_voc"`, or `"pascal_voc_atonce"` for FCN-8s, for the
+            authors' models; the path of a weight file; or a model of coarser stride to initialize
+            from. See `keras_fcn.weights.load`.
         input_shape: (height, width, channels), or (channels, height, width) if `data_format` is
-            `"channels_first"`; `None` for an axis of any size. Other than three channels need
-            `weights=None` and `include_preprocessing=False`.
-        padding: `"paper"` pads the image by 100 pixels of zeros and fc6 by none, as published (by
-            16 more for every pixel of fc6's window beyond 7). `"same"` pads fc6 instead of the
-            image: three quarters of the arithmetic at 500x500, half at 224x224, and other values
-            near the image's border.
-        filters: Outputs of the convolutions of each of VGG-16's five blocks. Fewer make a slim
-            network to train from random values; pretrained weights need VGG-16's own.
-        fc_units: Outputs of fc6 and of fc7.
-        fc6_kernel_size: Height and width of fc6's window in pixels of pool5, odd. 1 gives the
-            simplified network that many tutorials draw.
-        dropout_rate: Share of fc6's and fc7's outputs that are dropped in training.
-        trainable_upsampling: If `False`, the transposed convolutions keep their kernels.
-        skip_scales: Factors of pool4 and of pool3 in front of their scores; `None` for those of
-            published weights, else (1, 1).
+            `"channels_first"`; `None` for an axis of any size. A number of channels other than
+            three requires `weights=None` and `include_preprocessing=False`.
+        padding: `"paper"` pads the image with 100 pixels of zeros and leaves fc6 unpadded, as
+            published (16 pixels more for every pixel of fc6's kernel beyond 7). `"same"` pads fc6
+            instead of the image: three quarters of the arithmetic at 500x500, half at 224x224, and
+            different values near the image border.
+        filters: Filters of the convolutions in each of VGG-16's five blocks. Fewer make a slimmer
+            network, trained from random initialization; pretrained weights need VGG-16's numbers.
+        fc_units: Output channels of fc6 and of fc7.
+        fc6_kernel_size: Kernel size of fc6 in pixels of pool5, odd. 1 gives the simplified network
+            that many tutorials draw.
+        dropout_rate: Fraction of fc6's and fc7's outputs that dropout sets to 0 in training.
+        trainable_upsampling: If `False`, the transposed convolutions keep their bilinear kernels.
+        skip_scales: Factors that pool4 and pool3 are multiplied by before they are scored; `None`
+            for those of published weights, else (1, 1).
         include_preprocessing: If `True`, the input is RGB in [0, 255] of any dtype. If `False`, it
-            is what VGG-16 takes: BGR minus the mean.
+            is the input of VGG-16: BGR minus the mean.
         mean: Mean (blue, green, red) that the preprocessing subtracts; `None` for that of published
             weights, else PASCAL VOC's.
         classifier_activation: Name of an activation over the classes, such as `"softmax"`.
-        label_space: `LabelSpace` of the classes, which the model carries and saves; `None` for that
-            of published weights of as many classes, else none.
+        label_space: `LabelSpace` of the classes, saved with the model; `None` for that of published
+            weights with the same number of classes, else none.
         data_format: `"channels_last"` or `"channels_first"`, of images and logits; Keras's default
             if `None`.
         dtype: dtype policy of every layer; Keras's global one if `None`.
-        gradient_checkpointing: If `True`, training keeps the inputs of VGG-16's blocks alone and
-            computes what is in them again in the backward pass: the same gradients in more time.
-            The peak of memory falls by less than what is kept, as block 1 alone holds half of it.
-            May be set on the model later, before `fit`. `with_coarser_heads` does not follow it.
+        gradient_checkpointing: If `True`, training stores only the inputs of VGG-16's blocks and
+            recomputes the activations inside the blocks in the backward pass (rematerialization):
+            the same gradients, less memory, more time. Peak memory falls by less than the stored
+            activations do, because block 1 alone accounts for half of them. The attribute may be
+            set later, before `fit`. `with_coarser_heads` ignores it.
         name: Name of the model.
 
     Input shape:
-        (batch, height, width, channels), every height and width of at least 1.
+        (batch, height, width, channels), height and width at least 1.
 
     Output shape:
         (batch, height, width, num_classes), unnormalized logits in float32.
 
     Raises:
-        ValueError: If an argument is not as described, or `weights` do not fit the model.
-        FileNotFoundError: If `weights` is the path of no file.
+        ValueError: If an argument is invalid, or `weights` do not fit the model.
+        FileNotFoundError: If `weights` is a path and no such file exists.
 
     Examples:
         >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
@@ -84,7 +88,7 @@ class FCN(backend.trainer(), keras.Model):
         - [Shelhamer et al., 2016](https://arxiv.org/abs/1605.06211)
     """
 
-    skips = ()
+    skips: tuple[str, ...] = ()
     """Names of the pools whose scores are added, coarsest first."""
 
     def __init__(
@@ -108,13 +112,13 @@ class FCN(backend.trainer(), keras.Model):
         dtype: str | keras.DTypePolicy | None = None,
         gradient_checkpointing: bool = False,
         name: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         data_format = data_format or keras.config.image_data_format()
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         if data_format == "channels_first" and tuple(input_shape) == (None, None, 3):
             input_shape = (3, None, None)
-        published = weight_files.find_published(weights, stride=32 >> len(self.skips))
+        published = weight_files.find_published(weights, stride=output_stride(self.skips))
         if published is not None:
             skip_scales = published.skip_scales if skip_scales is None else skip_scales
             mean = published.mean if mean is None else mean
@@ -137,18 +141,18 @@ class FCN(backend.trainer(), keras.Model):
             "data_format": data_format,
         }
         _check_config(config, weights)
-        # Of NumPy's integers, which JSON does not take, Python's.
+        # NumPy integers become Python integers: JSON cannot serialize NumPy's.
         config = {name: _plain(value) for name, value in config.items()}
 
         inputs = keras.Input(config["input_shape"], dtype="float32", name="image")
-        # Each backend computes in its own layout; images and logits are permuted once.
+        # Each backend computes in its preferred layout; only images and logits are transposed.
         layout = backend.data_format
         image = change_layout(inputs, data_format, layout, "image_layout")
         logits, trunk = self._logits(image, config, layout, dtype)
-        # In float32 under every policy: losses and softmax need its range.
+        # The head runs in float32 under every policy: losses and softmax need its range.
         if classifier_activation == "softmax" and layout == "channels_first":
-            # Keras's cross-entropy calls PyTorch's nll_loss, whose gradient fails for probabilities
-            # that do not lie channels first in memory.
+            # Keras's cross-entropy calls PyTorch's nll_loss. Its gradient fails for probabilities
+            # that are not stored channels first in memory.
             head = layers.Softmax(axis=1, dtype="float32", name="head")
         else:
             if classifier_activation is not None:
@@ -188,8 +192,8 @@ class FCN(backend.trainer(), keras.Model):
                 name=f"fc{number}",
                 **options,
             )(x)
-            # Without a seed of its own, dropout on PyTorch would draw from the random numbers of
-            # the process, which no checkpoint of the model's variables brings back.
+            # Without an explicit seed, dropout on PyTorch would use the global random generator,
+            # whose state no checkpoint of the model's variables restores.
             x = Dropout(
                 config["dropout_rate"],
                 seed=random.getrandbits(31),
@@ -221,23 +225,23 @@ class FCN(backend.trainer(), keras.Model):
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
     ):
-        """Writes the model in a format of other runtimes, for images of every size.
+        """Exports the model to another runtime's format, for images of every size.
 
-        As `keras.Model.export`, with the arguments that a model of unknown sizes needs. The guide
-        "Export" says what works on which backend and how to run the file.
+        Calls `keras.Model.export` with the arguments that a model of unknown sizes needs. The guide
+        "Export" lists which format works on which backend and how to run the file.
 
         Args:
             filepath: File to write, or folder for `"tf_saved_model"`: `.onnx`, `.xml` for
                 `"openvino"`, `.tflite` for `"litert"`, `.pt2` for `"torch"`.
             format: `"tf_saved_model"`, `"onnx"`, `"openvino"`, `"litert"` or `"torch"`.
-            verbose: Whether to print where the file is; Keras's default if `None`.
-            input_signature: List of one `keras.InputSpec`, of known sizes for a file of one size;
-                the model's own input if `None`.
-            **kwargs: Those of `keras.Model.export`.
+            verbose: Whether to print the path of the file; Keras's default if `None`.
+            input_signature: List of one `keras.InputSpec`, with known sizes for a file of fixed
+                image size; the model's input if `None`.
+            **kwargs: Further arguments of `keras.Model.export`.
 
         Raises:
-            ValueError: If the backend cannot write the format, or not for unknown sizes.
-            ImportError: If a package that Keras converts with is not installed.
+            ValueError: If the backend cannot export the format, or only for known sizes.
+            ImportError: If a package that Keras needs for the conversion is not installed.
         """
         input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
         super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
@@ -249,7 +253,7 @@ class FCN(backend.trainer(), keras.Model):
 
     @property
     def label_space(self) -> LabelSpace | None:
-        """What the classes mean, if the model knows it."""
+        """`LabelSpace` of the classes; `None` if the model has none."""
         config = self._config["label_space"]
         return None if config is None else LabelSpace(**config)
 
@@ -270,7 +274,7 @@ class FCN(backend.trainer(), keras.Model):
             "trainable": self.trainable,
             "gradient_checkpointing": self.gradient_checkpointing,
             **self._config,
-            # Not when the model is made, as this imports TensorFlow on every backend.
+            # Not in the constructor: this call imports TensorFlow on every backend.
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "frozen_layers": [layer.name for layer in self.layers if not layer.trainable],
             "layer_dtypes": {
@@ -282,7 +286,7 @@ class FCN(backend.trainer(), keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Returns the model of a configuration; of one without `frozen_layers`, as it is made."""
+        """Returns the model; without `frozen_layers`, `trainable` is as the constructor sets it."""
         config = dict(config)
         frozen, policies = config.pop("frozen_layers", None), config.pop("layer_dtypes", {})
         model = cls(**config)
@@ -294,17 +298,17 @@ class FCN(backend.trainer(), keras.Model):
         return model
 
     def quantize(self, mode=None, config=None, **kwargs):
-        """Refuses: Keras quantizes dense layers, and an FCN has convolutions alone."""
+        """Raises a ValueError: Keras quantizes only dense layers, and an FCN has none."""
         raise ValueError(
-            "Keras can quantize dense layers, of which an FCN has none. Received: "
-            f"{mode=}. For half the memory, make the model with dtype='mixed_bfloat16'; for int8, "
+            "Keras quantizes only dense layers, and an FCN has none. Received: "
+            f"{mode=}. For half the memory, build the model with dtype='mixed_bfloat16'. For int8, "
             "`export` it and quantize the file with the tools of its runtime."
         )
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class FCN32s(FCN):
-    """FCN-32s: the scores of stride 32, upsampled once. Arguments and shapes are those of `FCN`.
+    """FCN-32s: scores at output stride 32, upsampled once. Arguments and shapes as for `FCN`.
 
     Examples:
         >>> tuple(FCN32s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
@@ -314,7 +318,7 @@ class FCN32s(FCN):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class FCN16s(FCN):
-    """FCN-16s: FCN-32s and a skip from pool4. Arguments and shapes are those of `FCN`.
+    """FCN-16s: FCN-32s plus a skip connection from pool4. Arguments and shapes as for `FCN`.
 
     Examples:
         >>> tuple(FCN16s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
@@ -326,7 +330,7 @@ class FCN16s(FCN):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class FCN8s(FCN):
-    """FCN-8s: FCN-16s and a skip from pool3. Arguments and shapes are those of `FCN`.
+    """FCN-8s: FCN-16s plus a skip connection from pool3. Arguments and shapes as for `FCN`.
 
     Examples:
         >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
@@ -344,23 +348,23 @@ def _plain(value):
 
 
 def _label_space_config(label_space):
-    """Returns a dictionary of JSON values; in `from_config` it is one already."""
+    """Returns a JSON-serializable dictionary; `from_config` passes one already."""
     if dataclasses.is_dataclass(label_space):
         label_space = dataclasses.asdict(label_space)
     return label_space
 
 
 def paddings(padding: str, fc6_kernel_size: int) -> tuple[int, int]:
-    """Returns the pixels that the image is padded by and those that fc6 is padded by."""
+    """Returns the zero padding of the image and that of fc6, in pixels of their inputs."""
     if padding == "same":
         return 0, fc6_kernel_size // 2
-    # One less than the paper's 100: block1_conv1 pads by a pixel as well. 100 leaves 7 x 7 pixels
-    # of pool5 to an image of one pixel; a larger window takes as many more.
+    # One less than the paper's 100: block1_conv1 also pads by one pixel. With 100, an image of one
+    # pixel gives 7 x 7 pixels of pool5; every pixel of fc6's kernel beyond 7 needs 16 more.
     return 99 + 16 * max(0, fc6_kernel_size - 7), 0
 
 
 def change_layout(x: keras.KerasTensor, layout: str, wanted: str, name: str) -> keras.KerasTensor:
-    """Returns a KerasTensor of 4 axes in the data format `wanted`; `name` is the layer's."""
+    """Returns a 4D KerasTensor in the data format `wanted`; `name` is the permuting layer's."""
     if layout == wanted:
         return x
     axes = (2, 3, 1) if wanted == "channels_last" else (3, 1, 2)
@@ -384,12 +388,12 @@ def _check_config(config, weights):
     require(
         len(filters) == len(VGG16_FILTERS) and all(is_count(value, 1) for value in filters),
         "filters",
-        "five positive integers, one for each block of VGG-16",
+        "five positive integers, one per block of VGG-16",
     )
     require(
         filters == VGG16_FILTERS or weights not in ("imagenet", *weight_files.published_names()),
         "filters",
-        f"{VGG16_FILTERS}, those of VGG-16, for weights={weights!r}",
+        f"{VGG16_FILTERS}, the filters of VGG-16, for weights={weights!r}",
     )
     require(is_count(config["fc_units"], 1), "fc_units", "a positive integer")
     size = config["fc6_kernel_size"]
@@ -406,7 +410,7 @@ def _check_config(config, weights):
     require(
         label_space is None or len(label_space["class_names"]) == config["num_classes"],
         "label_space",
-        "of as many classes as `num_classes`",
+        "`None` or a label space of `num_classes` classes",
     )
     require(len(config["input_shape"]) == 3, "input_shape", "three numbers or None")
     channels = config["input_shape"][0 if config["data_format"] == "channels_first" else -1]

@@ -1,4 +1,4 @@
-"""The convolutional part of `keras.applications.VGG16`, at every image size."""
+"""The backbone: the convolutional part of `keras.applications.VGG16`, for every image size."""
 
 import dataclasses
 
@@ -6,25 +6,25 @@ import keras
 from keras import layers
 
 from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D, VGGMaxPooling2D
-from keras_fcn.models.alignment import VGG16_CONVOLUTIONS
+from keras_fcn.spec import VGG16_CONVOLUTIONS
 
-# The blocks behind which the border is no longer computed apart: in block 4 the image's influence
-# reaches almost to the outer edge.
+# Number of blocks that compute the border separately. From block 4 on, the receptive field of
+# almost all of the border includes the image.
 _BLOCKS_WITHOUT_BORDER = 3
-# Height and width of the empty image that stands for the border: 8 pixels of pool3, of which the
-# upper edge has an influence on 3, the lower one on 3, or on 4 of 9 if a pool rounds up.
+# Height and width of the all-zero image that represents the border: 8 pixels of pool3. The upper
+# edge affects 3 of them, the lower edge 3, or 4 of 9 if a pool rounds up.
 _BORDER_SIZE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Trunk:
-    """What the blocks of VGG-16 make of an image.
+    """The feature pyramid and the blocks of VGG-16.
 
     Args:
-        pools: Dictionary from `"pool3"`, `"pool4"` and `"pool5"` to KerasTensors of stride 8, 16
-            and 32.
-        blocks: Inputs and outputs of each block, two lists of KerasTensors; the outputs of one are
-            among the inputs of the next.
+        pools: Dictionary from `"pool3"`, `"pool4"` and `"pool5"` to KerasTensors of output stride
+            8, 16 and 32.
+        blocks: Inputs and outputs of each block, two lists of KerasTensors. The outputs of a block
+            are among the inputs of the next.
     """
 
     pools: dict[str, keras.KerasTensor]
@@ -41,19 +41,19 @@ def vgg16_trunk(
 ) -> Trunk:
     """Applies the five blocks of VGG-16.
 
-    The layers have the names and settings of those of `keras.applications.VGG16`; they are
-    `VGGConv2D`s and `VGGMaxPooling2D`s. The pools' output size is rounded up, as in Caffe, so that
-    no pixel is lost at odd sizes and an image of one pixel is enough.
+    The layers are `VGGConv2D`s and `VGGMaxPooling2D`s with the names and settings of those of
+    `keras.applications.VGG16`. The pools round their output size up, as in Caffe, so that no pixel
+    is lost at odd sizes and an image of one pixel is large enough.
 
-    The border that padding adds is half of the paper's arithmetic, though what it holds does not
-    depend on the image far from it. Blocks 1 to 3 therefore see the image's surroundings, and one
-    small empty image per batch from which the rest of the border is put together; the pools are
-    the same.
+    The zero padding accounts for half of the paper's arithmetic, although its features do not
+    depend on the image outside the image's receptive-field reach. Blocks 1 to 3 therefore process
+    a window around the image and, once per batch, one small all-zero image from which the rest of
+    the border is assembled. The pools have the same values.
 
     Args:
         x: KerasTensor (batch, height, width, channels), preprocessed.
-        filters: Outputs of the convolutions of each of the five blocks.
-        input_padding: Pixels of zeros around the image: 99 and a multiple of 16 more, or 0.
+        filters: Filters of the convolutions in each of the five blocks.
+        input_padding: Zero padding around the image in pixels: 99 plus a multiple of 16, or 0.
         data_format: `"channels_last"` or `"channels_first"`, of `x` and of the pools.
         dtype: The layers' `keras.DTypePolicy`.
     """
@@ -96,13 +96,13 @@ def _apply(block, x):
 
 
 def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
-    """Returns what `Trunk.blocks` does; the last output is the pool of the whole padded image."""
+    """Returns `Trunk.blocks` of these blocks; the last output is the pool of the padded image."""
     window, origin, stride, reach = image, input_padding, 1, 0
     blocks = []
     for number, block in enumerate(layers_of_blocks, start=1):
         convolutions = len(block) - 1
-        # Each convolution widens the image's influence by a pixel, and spoils one at the window's
-        # own edge; a pool may mix in one more.
+        # Each convolution extends the image-dependent region by a pixel and invalidates one at the
+        # edge of the window. A pool may mix in one more.
         margin = 2 * convolutions + 1
         if number == 1:
             inputs = [image]
@@ -113,8 +113,8 @@ def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
                 name="empty_border",
                 **options,
             )(image)
-            # Cropped again, because OpenVINO 2026.4 merges a padding with the convolution behind it
-            # and drops the convolution's own padding. What is cropped between the two prevents it.
+            # Padded by one pixel more and cropped again: OpenVINO 2026.4 merges a padding with the
+            # convolution after it and drops the convolution's padding. The crop prevents that.
             window = layers.ZeroPadding2D(margin + 1, name="input_padding", **options)(window)
             window = layers.Cropping2D(1, name="input_window", **options)(window)
             origin = input_padding - margin

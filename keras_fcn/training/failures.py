@@ -1,4 +1,4 @@
-"""What becomes of a run that fails: one line for the user, and no folder that is of no use."""
+"""Errors of a run: one line for the user, and no run folder without a checkpoint."""
 
 import contextlib
 import re
@@ -23,20 +23,20 @@ _STATUS = re.compile(r"[A-Z_]+: ")
 
 
 @contextlib.contextmanager
-def removed_if_in_vain(folder: Path, has_something: Callable[[], bool]) -> Iterator[None]:
-    """Removes a folder when the block fails with nothing in it to go on with."""
+def removed_unless_resumable(folder: Path, is_resumable: Callable[[], bool]) -> Iterator[None]:
+    """Removes a folder when the block fails before anything resumable was written."""
     try:
         yield
     except BaseException as error:
-        # Of OSError itself, a disk that cannot be written: when it can, --resume begins anew.
-        if type(error) is not OSError and processes.rank() == 0 and not has_something():
+        # An OSError itself is a disk that refused a write: --resume starts over once it does not.
+        if type(error) is not OSError and processes.rank() == 0 and not is_resumable():
             shutil.rmtree(folder)
         raise
 
 
 @contextlib.contextmanager
 def one_line_for_files() -> Iterator[None]:
-    """Makes a ValueError of what TensorFlow says of a file that was lost or damaged meanwhile."""
+    """Turns TensorFlow's error about a file that was lost or damaged into a ValueError."""
     try:
         yield
     except tf.errors.OpError as error:

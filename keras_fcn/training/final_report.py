@@ -1,5 +1,8 @@
 """Evaluates the best model of a run and writes its report."""
 
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_fcn import metrics
@@ -55,7 +58,9 @@ def write_final_report(
     )
 
 
-def _scores(model, split, title, ranked, **options) -> Scores:
+def _scores(
+    model: keras.Model, split: Split, title: str, ranked: "_Ranked | None", **options: Any
+) -> Scores:
     space = split.label_space
     batches = split.batches() if ranked is None else ranked.watching(split.batches())
     with progress_bar(title, len(split)) as advance:

@@ -1,6 +1,7 @@
 """Exponential moving average (EMA) of the weights during training."""
 
 import contextlib
+from collections.abc import Iterator
 
 import keras
 from keras import ops
@@ -39,7 +40,7 @@ class MovingAverage:
         self._num_updates.assign(self._num_updates + 1)
 
     @contextlib.contextmanager
-    def in_place(self):
+    def in_place(self) -> Iterator[None]:
         """Context manager in which the variables have the values of their averages."""
         kept = [ops.copy(variable.value) for variable in self._of]
         for variable, average in zip(self._of, self._averages, strict=True):

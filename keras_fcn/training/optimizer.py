@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -41,7 +42,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         decay: float = 5e-4,
         multipliers: Mapping[str, tuple[float, float]] = PAPER_MULTIPLIERS,
         name: str = "coupled_sgd",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         if not 0 <= momentum < 1:
@@ -50,8 +51,10 @@ class CoupledSGD(keras.optimizers.Optimizer):
             )
         if not decay >= 0:
             raise ValueError(f"`decay` must be at least 0. Received: {decay=}.")
-        multipliers = {pattern: tuple(factors) for pattern, factors in multipliers.items()}
-        for pattern, factors in multipliers.items():
+        factors_of: dict[str, tuple[float, ...]] = {
+            pattern: tuple(factors) for pattern, factors in multipliers.items()
+        }
+        for pattern, factors in factors_of.items():
             if len(factors) != 2 or not all(factor >= 0 for factor in factors):
                 raise ValueError(
                     "`multipliers` must hold pairs of numbers of at least 0. "
@@ -59,7 +62,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
                 )
         self.momentum = float(momentum)
         self.decay = float(decay)
-        self.multipliers = multipliers
+        self.multipliers = factors_of
 
     def build(self, variables):
         if self.built:

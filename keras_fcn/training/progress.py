@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +20,7 @@ _PLAIN_LINES = 4
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int):
+def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Yields a function `advance(steps=1, note="")`.
 
     Args:

@@ -293,7 +293,7 @@ class Recipe:
 
     def num_steps(self, num_examples: int) -> int:
         """Returns the number of batches of the run."""
-        return self.steps or self.epochs * self.steps_per_epoch(num_examples)
+        return self.steps or self.epochs * self.steps_per_epoch(num_examples)  # type: ignore[operator]
 
     def steps_per_epoch(self, num_examples: int) -> int:
         """Returns the number of batches of an epoch, the last of which may be smaller."""
@@ -315,7 +315,9 @@ SETTINGS: Mapping[str, Setting] = settings_of(Recipe)
 """The declared settings by name."""
 PATHS = tuple(name for name, declared in SETTINGS.items() if declared.is_folder)
 """The settings that are paths of folders."""
-Recipe.__doc__ = Recipe.__doc__.replace("    Raises:", f"{as_arguments(Recipe)}\n\n    Raises:")
+Recipe.__doc__ = str(Recipe.__doc__).replace(
+    "    Raises:", f"{as_arguments(Recipe)}\n\n    Raises:"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -343,7 +345,7 @@ def replace(recipe: Recipe | StagedRecipe, **changes: Any) -> Recipe | StagedRec
         ValueError: If there is no such setting, or a value is not as `Recipe` describes.
     """
     if isinstance(recipe, StagedRecipe):
-        stages = {name: replace(stage, **changes) for name, stage in recipe.stages.items()}
+        stages: Any = {name: replace(stage, **changes) for name, stage in recipe.stages.items()}
         return dataclasses.replace(recipe, stages=stages)
     if unknown := sorted(changes.keys() - SETTINGS.keys()):
         alike = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
@@ -372,4 +374,4 @@ def from_settings(settings: Mapping[str, Any]) -> Recipe:
         ValueError: If there is no such setting, or a value is not as `Recipe` describes.
     """
     absent = {name: None for name, declared in SETTINGS.items() if declared.is_optional}
-    return replace(Recipe(), **(absent | dict(settings)))
+    return replace(Recipe(), **(absent | dict(settings)))  # type: ignore[return-value]

@@ -9,6 +9,7 @@ import keras
 
 from keras_fcn.data import evaluation_batches, label_space_of, load
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn.spec import output_stride
 from keras_fcn.training.evaluate import Scores, evaluate, score_title
 from keras_fcn.training.progress import progress_bar, say
 from keras_fcn.weights import find_published
@@ -176,7 +177,7 @@ def _chosen(experiment, models):
 
 def _published(experiment, model):
     network, weights = experiment.models[model]
-    return find_published(weights, stride=32 >> len(network.skips))
+    return find_published(weights, stride=output_stride(network.skips))
 
 
 def _build(experiment, model):

@@ -10,7 +10,7 @@ import shutil
 import tomllib
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -186,7 +186,7 @@ class Run:
         """Returns this run alone; `Stages` are several."""
         return [self]
 
-    def write_report(self, write) -> None:
+    def write_report(self, write: Callable[[Path], None]) -> None:
         """Calls `write` with the path of the report."""
         with _replacing(self.path / _REPORT) as temporary:
             write(temporary)
@@ -222,7 +222,7 @@ class Stages:
 
     def recipe(self) -> tuple[str, StagedRecipe]:
         """Returns the name of the recipe and the recipe."""
-        return read_config(self.path / CONFIG)
+        return read_config(self.path / CONFIG)  # type: ignore[return-value]
 
     def run(self, stage: str) -> Run:
         """Returns the `Run` of a stage."""

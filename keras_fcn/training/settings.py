@@ -120,7 +120,7 @@ class Setting:
             allowed = [*(["none"] if self.is_optional else []), *self.choices]
             raise self.error(f"one of {', '.join(allowed)}", value)
         if not self.is_tuple:
-            items = [value]
+            items: Any = [value]
         elif isinstance(value, list | tuple) and len(value) == (self.length or max(1, len(value))):
             items = value
         else:

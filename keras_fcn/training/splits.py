@@ -3,6 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -121,7 +122,7 @@ class Split:
         return median_frequency(pixels, pixels_where_present)
 
     @property
-    def classes(self) -> dict[str, int | None]:
+    def classes(self) -> dict[str, Any]:
         """Arguments `num_classes` and `ignore_class` of batches and checks."""
         space = self.label_space
         return {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
@@ -149,7 +150,7 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
     return open_them(recipe, label_space)
 
 
-def check_files(splits: Sequence[Split | None], recipe: Recipe) -> None:
+def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
     """Reads every pair of files once; with several processes, each reads its shard.
 
     All processes must call this. Data sets by name were checked when they were built.

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from keras_fcn import weights
 from keras_fcn.label_spaces import LabelSpace, generic
@@ -74,7 +75,7 @@ def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedMode
             f"{name}."
         )
     if name in weights.published_names():
-        published = weights.find_published(name, stride=8)
+        published: Any = weights.find_published(name, stride=8)
         model = FCN8s(
             published.label_space.num_classes,
             weights=name,

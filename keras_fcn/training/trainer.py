@@ -1,4 +1,4 @@
-"""Trains by a recipe, stage by stage where it has stages, and goes on with what was interrupted."""
+"""Trains a recipe, stage by stage where it has stages, and resumes interrupted runs."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from keras_fcn.distribution import processes
 from keras_fcn.training.failures import (
     one_line_for_files,
     one_line_for_lost_processes,
-    removed_if_in_vain,
+    removed_unless_resumable,
 )
 from keras_fcn.training.loop import Training, scope
 from keras_fcn.training.progress import say
@@ -30,24 +30,25 @@ def train(
     gradients: str | None = None,
     keep_state: bool = False,
 ) -> Run | Stages:
-    """Trains by a recipe and leaves a run folder behind.
+    """Trains a recipe and writes a run folder.
 
-    Every file is read and checked, and the weights are loaded, before the folder is made. The
-    folder goes again if the run fails before its first checkpoint, unless the disk refused it: then
-    `resume` begins anew.
+    Every file is read and checked, and the weights are loaded, before the folder is created. The
+    folder is removed if the run fails before its first checkpoint, unless the disk refused that
+    checkpoint: then `resume` starts over.
 
     Args:
         recipe: A `Recipe`, a `StagedRecipe`, or the name of one of `keras_fcn.training.recipes`.
-        out: Folder that is made; it must not exist.
-        name: What the recipe is called, if it has no name among those.
-        start: Run folder whose best model is what the first stage goes on from, instead of the
-            recipe's `weights`: the hand-over from 32s to 16s to 8s.
-        checkpoint_every: Steps between two checkpoints, beside those at the end of each epoch.
-        devices: What shares each batch, see `keras_fcn.distribution.data_parallel`; `None` for the
-            one device of the backend. Several processes must call this alike, with a common `out`,
-            which the first one writes. When one of them ends, the others are ended with code 1.
-        gradients: `"bfloat16"` sends the gradients among the `devices` at half the size and
-            rounded; `None` sends them as they are. See `keras_fcn.distribution.data_parallel`.
+        out: Folder to create; it must not exist.
+        name: Name of the recipe, if it has none among those.
+        start: Run folder whose best model initializes the first stage, instead of the recipe's
+            `weights`: stage-wise training from 32s to 16s to 8s.
+        checkpoint_every: Steps between two checkpoints, in addition to one at each epoch's end.
+        devices: Devices that each batch is split among, see
+            `keras_fcn.distribution.data_parallel`; `None` for the backend's single device. Several
+            processes must make the same call, with a common `out`, which rank 0 writes. When one of
+            them ends, the others end with exit code 1.
+        gradients: `"bfloat16"` all-reduces the gradients at half the size, rounded; `None` in their
+            own dtype. See `keras_fcn.distribution.data_parallel`.
         keep_state: Whether to keep the last checkpoint, with the optimizer's state, after the run
             is finished.
 
@@ -77,7 +78,15 @@ def train(
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(out)):
-        return _begin(recipe, out, name, start, options)
+        processes.first_before_others(lambda: _check_absent(out))
+        if start is not None:
+            recipe = _starting_from(open_run(start), recipe)
+        if not isinstance(recipe, StagedRecipe):
+            return _begin_run(Run(out), recipe, name, options)
+        stages = Stages(out)
+        processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))  # type: ignore[func-returns-value]
+        with removed_unless_resumable(stages.path, lambda: any(r.exists for r in stages.runs())):
+            return _train_stages(stages, options)
 
 
 def resume(
@@ -88,7 +97,7 @@ def resume(
     gradients: str | None = None,
     keep_state: bool = False,
 ) -> Run | Stages:
-    """Goes on with an interrupted run from its last checkpoint, as if it had not been interrupted.
+    """Resumes an interrupted run from its last checkpoint, as if it had not been interrupted.
 
     Args:
         path: The run folder, of one recipe or of a staged one.
@@ -114,10 +123,44 @@ def resume(
     with one_line_for_lost_processes(Path(path)):
         if Stages(path).exists:
             return _train_stages(Stages(path), options)
-        return _go_on(Run(path), options)
+        return _resume_run(Run(path), options)
 
 
-def _go_on(run, options):
+def _train_stages(stages, options):
+    """Trains the stages one after the other, each from the best model of the one before."""
+    name, staged = stages.recipe()
+    coarser = None
+    for stage, recipe in staged.stages.items():
+        run = stages.run(stage)
+        # As rank 0 finds it: other ranks may look after rank 0 has changed it.
+        exists, is_finished = processes.gather((run.exists, run.is_finished))[0]
+        if not is_finished:
+            say(f"stage {stage}")
+            if exists:
+                _resume_run(run, options)
+            else:
+                processes.first_before_others(lambda path=run.path: _check_absent(path))
+                if coarser is not None:
+                    recipe = _starting_from(coarser, recipe)
+                _begin_run(run, recipe, f"{name}/{stage}", options)
+        coarser = run
+    return stages
+
+
+def _begin_run(run, recipe, name, options):
+    options = dict(options)
+    keep_state = options.pop("keep_state")
+    recipe = recipe.with_absolute_paths()
+    with one_line_for_files():
+        training = Training.begin(run, recipe, **options)
+        run.create(name, recipe, training.train_split.label_space)
+        with removed_unless_resumable(run.path, lambda: run.has_state or run.has_model):
+            training.run_to_end(keep_state)
+    return run
+
+
+def _resume_run(run, options):
+    options = dict(options)
     keep_state = options.pop("keep_state")
     if processes.gather(run.is_finished and not run.has_state)[0]:
         say(f"{run.path} is finished.")
@@ -127,27 +170,8 @@ def _go_on(run, options):
     return run
 
 
-def _begin(recipe, out, name, start, options):
-    processes.first_before_others(lambda: _check_absent(out))
-    if start is not None:
-        recipe = _starting_from(open_run(start), recipe)
-    if isinstance(recipe, StagedRecipe):
-        stages = Stages(out)
-        processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))
-        with removed_if_in_vain(stages.path, lambda: any(run.exists for run in stages.runs())):
-            return _train_stages(stages, options)
-    run, keep_state = Run(out), options.pop("keep_state")
-    recipe = recipe.with_absolute_paths()
-    with one_line_for_files():
-        training = Training.begin(run, recipe, **options)
-        run.create(name, recipe, training.train_split.label_space)
-        with removed_if_in_vain(run.path, lambda: run.has_state or run.has_model):
-            training.run_to_end(keep_state)
-    return run
-
-
 def _join_processes(devices, gradients):
-    """Before anything is done that only one of them may do."""
+    """Joins the processes before anything is done that only one of them may do."""
     with scope(devices, gradients):
         pass
 
@@ -156,7 +180,7 @@ def _check_absent(out):
     if Path(out).exists():
         raise FileExistsError(
             f"`out` must not exist yet, so that no run is overwritten. Received: {out}. Remove it, "
-            "name another one, or go on with it (--resume)."
+            "name another one, or resume it (--resume)."
         )
 
 
@@ -167,20 +191,3 @@ def _starting_from(run, recipe):
     first, *_ = recipe.stages
     stages = {**recipe.stages, first: _starting_from(run, recipe.stages[first])}
     return dataclasses.replace(recipe, stages=stages)
-
-
-def _train_stages(stages, options):
-    name, staged = stages.recipe()
-    coarser = None
-    for stage, recipe in staged.stages.items():
-        run = stages.run(stage)
-        # As the first process finds it: others may look when it has gone on.
-        exists, is_finished = processes.gather((run.exists, run.is_finished))[0]
-        if not is_finished:
-            say(f"stage {stage}")
-            if exists:
-                resume(run.path, **options)
-            else:
-                train(recipe, run.path, name=f"{name}/{stage}", start=coarser, **options)
-        coarser = run.path
-    return stages

@@ -44,7 +44,7 @@ def _keras_layout(layer, variable, entry):
     )
 
 
-def _as_kernel(entry, size) -> Entry:
+def _as_kernel(entry: Entry, size: int) -> Entry:
     outputs, inputs = entry.shape
     if inputs % size**2:
         return entry

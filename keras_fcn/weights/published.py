@@ -164,7 +164,9 @@ def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], Non
     if target.is_file():
         return target
     placed = [(folder / file.name, file) for file in published.files]
-    candidates = [(path, file) for path, file in placed if path.is_file()]
+    candidates: list[tuple[Path | None, PublishedFile]] = [
+        (path, file) for path, file in placed if path.is_file()
+    ]
     candidates += [(None, file) for file in published.files]
     failures = []
     folder.mkdir(parents=True, exist_ok=True)

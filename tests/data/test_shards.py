@@ -113,8 +113,8 @@ class TestShares:
 class TestAuto:
     @pytest.fixture
     def second_of_three(self, monkeypatch):
-        monkeypatch.setattr(processes, "index", lambda: 1)
-        monkeypatch.setattr(processes, "count", lambda: 3)
+        monkeypatch.setattr(processes, "rank", lambda: 1)
+        monkeypatch.setattr(processes, "world_size", lambda: 3)
 
     def test_is_the_share_of_this_process(self, folder, camvid, second_of_three):
         assert numbers(load(folder, shard="auto")) == numbers(load(folder, shard=(1, 3)))

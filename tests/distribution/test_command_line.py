@@ -104,7 +104,7 @@ def test_killed_processes_started_again_go_on(settings, unbroken, tmp_path, kill
     again = [*options, "--devices=all", "--out", str(out), "--or-resume"]
     with TwoProcesses(tmp_path / "again", again) as two:
         assert two.end() == [0, 0], two.told()
-    assert re.search(r"goes on after \d of 2 epochs", two.errors(0))
+    assert re.search(r"resumes after \d of 2 epochs", two.errors(0))
     assert_same_run(out, unbroken, atol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_torchrun_starts_killed_processes_again(settings, unbroken, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 0, errors
-    assert re.search(r"goes on after \d of 2 epochs", errors)
+    assert re.search(r"resumes after \d of 2 epochs", errors)
     assert_same_run(out, unbroken, atol=1e-6)
 
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.any_backend
 
 @pytest.fixture(autouse=True)
 def one_of_two(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 2)
-    monkeypatch.setattr(processes, "watched", lambda last_words: contextlib.nullcontext())
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
+    monkeypatch.setattr(processes, "watched", lambda final_message: contextlib.nullcontext())
     monkeypatch.setattr(failures, "SECONDS_TO_FAIL", 0)
 
 
@@ -49,7 +49,7 @@ def test_a_failed_download_is_not_a_lost_process():
 
 
 def test_a_single_process_loses_none(monkeypatch):
-    monkeypatch.setattr(processes, "count", lambda: 1)
+    monkeypatch.setattr(processes, "world_size", lambda: 1)
     error = RuntimeError("Connection reset by peer")
     ends_in_one_line = one_line_for_lost_processes(Path("run"))
     with pytest.raises(RuntimeError, match="reset") as raised, ends_in_one_line:

@@ -67,7 +67,7 @@ def as_processes(monkeypatch, count=2):
     monkeypatch.setattr(processes, "world_size", lambda: count)
     monkeypatch.setattr(processes, "rank", lambda: threads.index)
     monkeypatch.setattr(backend, "gather", gathered)
-    monkeypatch.setattr(processes, "watched", lambda last_words: contextlib.nullcontext())
+    monkeypatch.setattr(processes, "watched", lambda final_message: contextlib.nullcontext())
     return threads
 
 

@@ -178,10 +178,19 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"data": "camvid", "ignore_class": 3}, "used without `ignore_class`. Received: data='camvid'"),
-            ({"data": "camvid", "labels": "x"}, "used without `labels`. Received: data='camvid', labels='x'"),
+            (
+                {"data": "camvid", "ignore_class": 3},
+                "used without `ignore_class`. Received: data='camvid'",
+            ),
+            (
+                {"data": "camvid", "labels": "x"},
+                "used without `labels`. Received: data='camvid', labels='x'",
+            ),
             ({"images": "x"}, "Either `data` or both `images` and `labels`"),
-            ({"images": "x", "labels": "x", "manual_dir": "y"}, "must be used with a data set by name"),
+            (
+                {"images": "x", "labels": "x", "manual_dir": "y"},
+                "must be used with a data set by name",
+            ),
         ],
     )
     def test_data_come_by_name_or_from_folders(self, changes, message):

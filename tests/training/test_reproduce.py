@@ -330,7 +330,9 @@ class TestWhatIsMissing:
         with pytest.raises(ValueError, match="`name` must be one of pascal_voc"):
             reproduce("camvid", data_dir=tmp_path)
         for models in ("fcn8s", [], ["fcn8s", "fcn4s"]):
-            with pytest.raises(ValueError, match="`models` must be a sequence of fcn32s, fcn16s, fcn8s,"):
+            with pytest.raises(
+                ValueError, match="`models` must be a sequence of fcn32s, fcn16s, fcn8s,"
+            ):
                 reproduce("pascal_voc", models=models, data_dir=tmp_path)
         with pytest.raises(SystemExit) as exit_:
             main(["reproduce", "pascal_voc", "--models", "fcn4s"])

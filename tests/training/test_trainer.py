@@ -168,7 +168,7 @@ class TestResume:
         config = config.replace(recipe.images, str(images)).replace(recipe.labels, str(labels))
         (run.path / "config.toml").write_text(config)
         assert main(["train", "--resume", str(run.path)]) == 1
-        assert "must go on with the data it began with, 3 training images" in error_of(capsys)
+        assert "must resume with the data it was trained on, 3 training images" in error_of(capsys)
 
         shutil.copy(expected.path / "config.toml", run.path)
         state = bytearray((run.path / "last.npz").read_bytes())
@@ -247,7 +247,7 @@ class TestMisfortune:
     def test_a_loss_that_is_not_a_number_before_the_first_checkpoint(self, recipe, tmp_path):
         # The first step makes weights whose products overflow in the second.
         recipe = replace(recipe, learning_rate=1e30)
-        with pytest.raises(ValueError, match="goes, as it had no checkpoint yet") as caught:
+        with pytest.raises(ValueError, match="is removed, as it had no checkpoint yet") as caught:
             train(recipe, tmp_path / "run")
         # In the loss, or in the weights where ReLU makes 0 of what is not a number.
         assert "must stay finite" in str(caught.value)
@@ -631,11 +631,12 @@ class TestTheEnd:
 @pytest.mark.any_backend
 def test_the_time_left_is_that_of_all_steps_at_the_pace_after_the_first(monkeypatch):
     training = object.__new__(loop.Training)
-    vars(training).update(epoch=0, steps_per_epoch=10, num_steps=20, _first_end=None)
+    training.state = loop.State()
+    vars(training).update(steps_per_epoch=10, num_steps=20, _first_end=None)
     clock = iter((100.0, 103.0, 124.0))
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
     told = []
-    for training.epoch, training.step in ((0, 1), (0, 2), (1, 3)):
+    for training.state.epoch, training.state.step in ((0, 1), (0, 2), (1, 3)):
         told.append(training.time_left())
     # 3 s a step and 18 steps; 24 s for 12 steps and 7 steps.
     assert told == ["", ", 54 s left", ", 14 s left"]

@@ -1,4 +1,4 @@
-"""What a training says before its first step."""
+"""Warnings before the first training step: learning rate, precision, weights."""
 
 import warnings
 
@@ -12,7 +12,7 @@ from keras_fcn.weights.diagnose import check_rate, diagnose
 
 
 def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
-    """Prints to standard error the rate of a mean loss that the recipe's summed one amounts to."""
+    """Prints the learning rate of a mean loss equivalent to the recipe's summed loss, to stderr."""
     # AdamW's steps do not depend on the scale of the loss.
     if recipe.normalization != "sum" or recipe.optimizer != "coupled_sgd":
         return
@@ -25,13 +25,13 @@ def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
 
 
 def warn_of_slow_precision(recipe: Recipe) -> None:
-    """Says in one line if this machine computes the recipe's precision many times slower."""
+    """Warns in one line if this machine computes many times slower in the recipe's precision."""
     if sentence := slow_precision(recipe.precision):
         warnings.warn(sentence, stacklevel=3)
 
 
 def warn_of_bad_start(model: keras.Model, learning_rate: float) -> None:
-    """Says in one line what keeps the model from learning; scores are zero at every start.
+    """Warns in one line of what keeps the model from learning. Scores may be zero at the start.
 
     Args:
         model: The model before its first step.
