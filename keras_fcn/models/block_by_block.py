@@ -1,4 +1,4 @@
-"""Runs a model a block at a time, so that what is in a block is free behind it."""
+"""Runs a model block by block and frees the activations of each block after it."""
 
 import functools
 
@@ -9,14 +9,14 @@ from keras_fcn.models.vgg16 import Trunk
 
 
 class BlockByBlock:
-    """A functional model whose blocks leave nothing but their outputs.
+    """Runs a functional model block by block; activations are freed after each block.
 
-    Where the backend runs layer after layer, as PyTorch does, Keras's functional models hold the
-    outputs of all layers until the last one has run.
+    In eager backends such as PyTorch, a functional model keeps every intermediate output alive
+    until the forward pass ends.
 
     Args:
-        model: Model of one input and one output.
-        trunk: `Trunk` of its blocks.
+        model: Model with one input and one output.
+        trunk: The model's `Trunk`, which lists its blocks.
 
     References:
         - [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
@@ -27,12 +27,12 @@ class BlockByBlock:
         self._trunk = trunk
 
     def __call__(self, image, recompute: bool = False):
-        """Returns the logits of an image, both tensors of the backend.
+        """Returns the logits of an image, both as backend tensors.
 
         Args:
             image: The model's input.
-            recompute: Whether the backward pass computes the feature maps of a block again, from
-                the block's inputs, instead of keeping them.
+            recompute: Whether to use gradient checkpointing (rematerialization): the backward pass
+                recomputes a block's feature maps from the block's inputs instead of storing them.
         """
         values = {id(self._image): image}
         for function, inputs, outputs, wanted_later in (
@@ -45,9 +45,7 @@ class BlockByBlock:
 
     @functools.cached_property
     def _parts(self):
-        """The functions that follow each other, with their inputs and outputs in the model, and
-        what is wanted behind each.
-        """
+        """List of (function, inputs, outputs, ids of the tensors that later parts still need)."""
         image, preprocessed = [self._image], self._trunk.blocks[0][0]
         ends = [
             (image, preprocessed),

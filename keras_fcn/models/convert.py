@@ -1,4 +1,4 @@
-"""Turns a weight file of any format into a file of this package."""
+"""Converts a weight file of any supported format to a Keras file."""
 
 import os
 from pathlib import Path
@@ -10,17 +10,17 @@ from keras_fcn.io.atomic import atomic_write, remove_leftovers
 
 
 def convert(source: str | os.PathLike, target: str | os.PathLike, model: keras.Model) -> None:
-    """Loads a weight file into a model, all of it or nothing, and saves the model.
+    """Loads a complete weight file into a model and saves the model, written atomically.
 
     Args:
-        source: As in `keras_fcn.weights.load`; it must set every variable of `model`.
-        target: Path of a `.weights.h5` file, or of a `.keras` file, that does not exist yet.
-        model: The FCN that the weights are for.
+        source: As in `keras_fcn.weights.load`. The file must set every variable of `model`.
+        target: Path of a new `.weights.h5` or `.keras` file.
+        model: The FCN to load the weights into.
 
     Raises:
         FileExistsError: If `target` exists.
         FileNotFoundError: If `source`, or the folder of `target`, does not exist.
-        ValueError: If `source` is damaged or does not fit `model`, or `target` ends otherwise.
+        ValueError: If `source` is damaged or does not fit `model`, or `target` has another suffix.
     """
     target = Path(target)
     if not target.name.endswith((".weights.h5", ".keras")):

@@ -1,4 +1,4 @@
-"""From scores at stride 32 and the pools to logits at the image's own size."""
+"""The decoder: from fc7's features and the skip connections to logits at the image's size."""
 
 import dataclasses
 
@@ -7,19 +7,19 @@ from keras import layers
 
 from keras_fcn.layers import Bilinear, CropToReference, FCNConv2DTranspose
 
-# Upsampled scores end inside their skip, unless fc6's window has 3 pixels: then the offset is 1,
-# and they may end up to 2 pixels after pool3.
+# Upsampled scores end inside their skip, unless fc6's kernel size is 3: then the crop offset is 1,
+# and the scores may extend up to 2 pixels beyond pool3.
 _OFFSET_THAT_MAY_NOT_FIT = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """The layers behind fc7, as in figure 3 of the paper: score, upsample, crop, add.
+    """The layers after fc7, as in figure 3 of the paper: score, upsample, crop, add.
 
     Args:
         num_classes: Number of classes.
-        trainable_upsampling: Whether the transposed convolutions learn.
-        data_format: Layout of all feature maps.
+        trainable_upsampling: Whether the transposed convolutions are trainable.
+        data_format: Data format of all feature maps.
         dtype: The layers' `keras.DTypePolicy`.
     """
 
@@ -35,12 +35,12 @@ class Decoder:
         image: keras.KerasTensor,
         crop_offsets: tuple[int, ...],
     ) -> keras.KerasTensor:
-        """Returns the logits, (batch, height, width, num_classes) as high and wide as `image`.
+        """Returns the logits, (batch, height, width, num_classes), with the image's size.
 
         Args:
-            fc7: KerasTensor of stride 32.
-            skips: Dictionary from the names of the fused pools, coarsest first, to KerasTensors,
-                each of half the stride of the one before.
+            fc7: KerasTensor of output stride 32.
+            skips: Dictionary from the names of the fused pools, coarsest first, to KerasTensors.
+                Each has half the output stride of the one before.
             image: KerasTensor of the image, without input padding.
             crop_offsets: One for each skip and one for the logits; see `fcn_crop_offsets`.
         """
@@ -68,14 +68,14 @@ class Decoder:
         crop_offset: int,
         crop_name: str | None = None,
     ) -> keras.KerasTensor:
-        """Returns scores upsampled at once and cropped, as high and wide as `image`.
+        """Returns the scores, upsampled in one step and cropped to the height and width of `image`.
 
         Args:
             scores: KerasTensor of the scores.
             image: As in `logits`.
-            stride: Pixels of the image per pixel of `scores`.
+            stride: Output stride of `scores`: image pixels per pixel of `scores`.
             crop_offset: The last of `fcn_crop_offsets`.
-            crop_name: Name of the cropping layer; `None` for one after the upsampling layer's.
+            crop_name: Name of the cropping layer; `None` derives it from the upsampling layer's.
         """
         upsampling = "upscore" if stride == 32 else f"upscore{stride}"
         x = self._upsample(scores, stride, upsampling)

@@ -1,4 +1,4 @@
-"""What `keras.Model.export` must be told for a model of unknown height and width."""
+"""Arguments that `keras.Model.export` needs for a model of unknown height and width."""
 
 import keras
 
@@ -15,11 +15,11 @@ def export_arguments(model, format, input_signature, kwargs) -> tuple[list, dict
     Args:
         model: The model.
         format: As in `keras.Model.export`.
-        input_signature: The caller's, or `None`.
-        kwargs: The caller's further arguments.
+        input_signature: As passed to `FCN.export`, or `None`.
+        kwargs: Further keyword arguments passed to `FCN.export`.
 
     Raises:
-        ValueError: If the backend cannot write the format, or not for unknown sizes.
+        ValueError: If the backend cannot export the format, or only for known sizes.
     """
     shape = model.input_shape
     if input_signature is not None:
@@ -27,7 +27,7 @@ def export_arguments(model, format, input_signature, kwargs) -> tuple[list, dict
     _check(format, shape)
     traced, kwargs = backend.export_arguments(format, shape, dict(kwargs))
     if input_signature is None:
-        # Without a signature, Keras writes ONNX only of models that were called before.
+        # Without a signature, Keras exports to ONNX only models that have been called before.
         input_signature = [keras.InputSpec(dtype="float32", shape=traced, name="image")]
     return input_signature, kwargs
 

@@ -1,4 +1,4 @@
-"""The network that a bare weight file holds, read off its layers."""
+"""Builds the model of a weight file without configuration, inferred from names and shapes."""
 
 import os
 
@@ -13,30 +13,31 @@ from keras_fcn.weights.load import PAPER_SUFFIXES, open_file
 def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
     """Returns the FCN of a `.caffemodel`, `.pth` or `.npz` file, with its weights.
 
-    Stride, number of classes and size of fc6 follow from the names and shapes in the file; the
-    padding is the paper's and the mean PASCAL VOC's, by which those files were trained. 21 classes
-    are PASCAL VOC's.
+    Output stride, number of classes and size of fc6 are inferred from the names and shapes in the
+    file. Such files were trained with the paper's padding and PASCAL VOC's mean, so these are used.
+    A file with 21 classes gets PASCAL VOC's label space.
 
     Args:
-        path: The file. Those of Keras do not tell the padding: they are refused.
-        at_once: Whether it is an FCN-8s trained at once, which only a `.caffemodel` tells itself.
+        path: The file. Keras's weight files do not store the padding and raise a ValueError.
+        at_once: Whether the file is an FCN-8s trained all at once. Only a `.caffemodel` stores
+            this itself.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ImportError: If it is a `.pth` file and PyTorch is not installed.
-        ValueError: If it is damaged, of another format, or holds no FCN.
+        ValueError: If the file is damaged, has another format, or contains no FCN.
     """
     if not str(path).lower().endswith(PAPER_SUFFIXES):
         raise ValueError(
-            f"MODEL must be a .keras file or end in one of {', '.join(PAPER_SUFFIXES)}, which tell "
-            f"the network. Received: {path}."
+            f"MODEL must be a .keras file or end in one of {', '.join(PAPER_SUFFIXES)}. Other "
+            f"weight files do not define the network. Received: {path}."
         )
     with open_file(path) as entries:
         layers = {layer for layer, _ in entries}
         score, fc6 = (entries.get((layer, "kernel")) for layer in ("score_fr", "fc6"))
         if score is None or fc6 is None or len(score.shape) != 4 or len(fc6.shape) != 4:
             raise ValueError(
-                f"MODEL must hold an FCN, with fc6 and score_fr. Received: {path}, with "
+                f"MODEL must contain an FCN, with layers fc6 and score_fr. Received: {path}, with "
                 f"{', '.join(sorted(layers))}."
             )
         num_classes, (size, _, _, fc_units) = score.shape[-1], fc6.shape
@@ -58,7 +59,7 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
 
 
 def _filters(entries):
-    """Outputs of each block's convolutions; VGG-16's where the file does not hold the block."""
+    """Filters of each block's convolutions; VGG-16's number for blocks that the file lacks."""
     kernels = [entries.get((f"block{n}_conv1", "kernel")) for n in range(1, 6)]
     return tuple(
         usual if kernel is None or len(kernel.shape) != 4 else kernel.shape[-1]

@@ -1,22 +1,22 @@
-"""The memory that a prediction needs, and whether that much is free."""
+"""Estimates the peak memory of a prediction and compares it with the free memory."""
 
 import keras
 
 from keras_fcn.backends import backend
 from keras_fcn.distribution.free_memory import free_memory
 
-# The image, as bytes, as float32 and preprocessed, and all that is smaller.
+# Per pixel: the image as bytes, as float32 and preprocessed, and all smaller tensors.
 _BYTES_OF_REST = 110
 
 
 def prediction_bytes(model: keras.Model, num_images: int, height: int, width: int) -> int | None:
-    """Returns about how many bytes a prediction takes at its peak, beyond the weights.
+    """Returns the approximate peak memory of a prediction in bytes, without the weights.
 
     Args:
         model: An FCN, or a model of its layers.
         num_images: Images in the batch.
-        height: Of an image, in pixels.
-        width: Of an image, in pixels.
+        height: Image height in pixels.
+        width: Image width in pixels.
 
     Returns:
         Bytes; `None` for a model without VGG-16's first convolution.
@@ -28,7 +28,7 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
     shape = model.output_shape
     classes = min(size for size in (shape[1], shape[-1]) if size is not None)
     maps = backend.block1_maps * itemsize * first.filters
-    # Each is free before the other one is needed.
+    # The maps of block 1 are freed before the scores are computed, so only the larger counts.
     per_pixel = max(maps, backend.score_maps * 4 * classes) + _BYTES_OF_REST
     return num_images * height * width * per_pixel
 
@@ -36,17 +36,17 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
 def check_prediction_memory(
     model: keras.Model, height: int, width: int, *, num_images: int = 1, scale: float = 1.0
 ) -> None:
-    """Raises if a prediction on CPUs needs more memory than is free; on GPUs it does nothing.
+    """Raises if a prediction on CPUs needs more memory than is free; does nothing on GPUs.
 
     Args:
         model: As in `prediction_bytes`.
-        height: Of an image, in pixels.
-        width: Of an image, in pixels.
+        height: Image height in pixels.
+        width: Image width in pixels.
         num_images: Images in the batch.
         scale: The largest factor by which the images are resized.
 
     Raises:
-        ValueError: If the memory is not there.
+        ValueError: If the free memory is too small.
     """
     if not backend.computes_on_cpu():
         return
@@ -56,9 +56,9 @@ def check_prediction_memory(
         return
     raise ValueError(
         f"A prediction must fit in the free memory. Received: {num_images} image(s) of "
-        f"{height}x{width} pixels at scale {scale:g}, which need about {needed / 2**30:.1f} GiB, "
-        f"of which {free / 2**30:.1f} GiB are free. Resize the image, cut it into parts, or "
-        "predict at scales below 1 (`scales`, or --test-scales on the command line)."
+        f"{height}x{width} pixels at scale {scale:g}, which need about {needed / 2**30:.1f} GiB; "
+        f"{free / 2**30:.1f} GiB are free. Resize the image, split it into tiles, or predict at "
+        "scales below 1 (`scales`, or --test-scales on the command line)."
     )
 
 

@@ -72,7 +72,7 @@ class TestBareWeights:
         np.savez(tmp_path / "vgg.npz", **{k: v for k, v in arrays.items() if "score" not in k})
         for name, reason in {
             "net.weights.h5": "MODEL must be a .keras file or end in one of .caffemodel",
-            "vgg.npz": "MODEL must hold an FCN, with fc6 and score_fr",
+            "vgg.npz": "MODEL must contain an FCN, with layers fc6 and score_fr",
             "photo.png": "MODEL must be a .keras file",
         }.items():
             assert main(["predict", str(tmp_path / name), str(tmp_path / "photo.png")]) == 1

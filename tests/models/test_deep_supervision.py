@@ -192,8 +192,8 @@ class TestTraining:
 
 
 class TestFiles:
-    def test_saving_names_the_way_out(self, tmp_path):
-        with pytest.raises(NotImplementedError, match="Save the FCN that it was made from"):
+    def test_the_error_of_saving_names_the_remedy(self, tmp_path):
+        with pytest.raises(NotImplementedError, match="Save the FCN that it was built from"):
             with_coarser_heads(small()).save(tmp_path / "model.keras")
 
     def test_weights_come_back_into_the_inner_model(self, tmp_path):
@@ -221,7 +221,7 @@ class TestRefusals:
     def test_models_that_give_probabilities(self):
         model = small(classifier_activation="softmax")
         with pytest.raises(
-            ValueError, match=r"must give logits\..*classifier_activation='softmax'"
+            ValueError, match=r"must return logits.*classifier_activation='softmax'"
         ):
             with_coarser_heads(model)
 
