@@ -1,4 +1,4 @@
-"""Steps of a training that Ctrl-C does not cut in two."""
+"""Delays Ctrl-C until a training step is complete."""
 
 import contextlib
 import signal
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Context manager at whose end a Ctrl-C of meanwhile raises its KeyboardInterrupt.
+    """Context manager that defers the KeyboardInterrupt of a Ctrl-C to the end of the block.
 
-    Python would raise it as soon as a compiled step returns, before anything has taken the new
-    weights, whose old memory the step has used up.
+    Python would raise it as soon as a compiled step returns, before the new weights are assigned.
+    The old weights would be lost as well: the step reuses their memory (buffer donation).
     """
     handler = signal.getsignal(signal.SIGINT)
-    # Signals reach the main thread alone; without a handler in Python none raises anything.
+    # Only the main thread receives signals, and only a Python handler raises an exception.
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return

@@ -1,4 +1,4 @@
-"""Predictions of a single batch, whose logits need not be put together."""
+"""Predictions of a single batch, whose logits need no concatenation."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ _KERAS_BATCH_SIZE = 32
 
 
 def is_one_batch(x, batch_size, verbose, steps, callbacks) -> bool:
-    """Returns whether `predict` has one batch to predict, and nobody to tell about it.
+    """Returns whether `predict` has one batch to predict, without callbacks or a progress bar.
 
-    Keras's `predict` copies the logits of a single batch, too, when it concatenates the batches.
+    Keras's `predict` concatenates the logits of all batches, which copies those of a single batch.
 
     Args:
-        x: As in `keras.Model.predict`, like the others.
+        x: As in `keras.Model.predict`, like the other arguments.
         batch_size: Number of images, or `None`.
-        verbose: 0 if nothing is to be printed.
+        verbose: 0 if nothing is printed.
         steps: Number of batches, or `None`.
         callbacks: Callbacks, or `None`.
     """

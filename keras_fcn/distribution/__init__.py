@@ -1,4 +1,4 @@
-"""One model on several devices and machines."""
+"""Data and model parallelism: one model on several devices and machines."""
 
 from keras_fcn.distribution.scopes import data_parallel, model_parallel
 

@@ -1,4 +1,4 @@
-"""Memory of the host: what is free, and what the process gives back."""
+"""Host memory: how much is free, and how to return freed memory to the system."""
 
 import ctypes
 import functools
@@ -9,10 +9,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def return_freed_memory() -> None:
-    """Returns the memory to the system that the process has freed; does nothing but on glibc.
+    """Returns freed memory of the process to the operating system; has an effect only on glibc.
 
-    Of feature maps whose size changes from image to image, the C library keeps what does not fit
-    the next one. So the resident memory would grow with the number of sizes.
+    When the sizes of feature maps change from image to image, the C library keeps freed blocks that
+    do not fit the next image, so resident memory would grow with the number of sizes.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -27,7 +27,7 @@ def _malloc_trim():
 
 
 def free_memory() -> int | None:
-    """Returns the bytes that the process may still take, or `None` if that is not known."""
+    """Returns how many bytes the process can still allocate, or `None` if that is unknown."""
     try:
         import psutil
     except ImportError:
@@ -35,6 +35,6 @@ def free_memory() -> int | None:
     free = psutil.virtual_memory().available
     try:
         limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-    except (OSError, ValueError):  # No cgroup of version 2, or one whose limit is "max".
+    except (OSError, ValueError):  # No version 2 cgroup, or its limit is "max".
         return free
     return min(free, max(0, limit - used))

@@ -1,6 +1,6 @@
-"""What the processes of one training tell each other, on every backend.
+"""Communication between the processes of one training, on every backend.
 
-All of them call these functions alike, in the same order.
+These functions are collective operations: all processes must call them in the same order.
 """
 
 import contextlib
@@ -18,35 +18,35 @@ _watch: Watch | None = None
 
 
 def world_size() -> int:
-    """Returns how many processes train together; 1 before `data_parallel` has joined them."""
+    """Returns the number of processes that train together; 1 before `data_parallel` joins them."""
     return backend.world_size()
 
 
 def rank() -> int:
-    """Returns the number of this process, from 0."""
+    """Returns the rank of this process, from 0."""
     return backend.rank()
 
 
 def shard() -> tuple[int, int]:
-    """Returns (`rank()`, `world_size()`), which names this process's shard of the data."""
+    """Returns (`rank()`, `world_size()`), the shard of the data that this rank reads."""
     return rank(), world_size()
 
 
 def check_joined() -> None:
-    """Raises a ValueError if this process was started as one of several and is none of them yet."""
+    """Raises a ValueError if this process was started as one of several but has not joined them."""
     started = backend.started_processes()
     if started > 1 and world_size() == 1:
         raise ValueError(
-            "`data_parallel()` must be entered before processes share out data. Received: "
+            "`data_parallel()` must be entered before data is sharded across processes. Received: "
             f"{started} processes that have not joined."
         )
 
 
 def gather(value: _Value) -> list[_Value]:
-    """Returns the values of all processes, in their order.
+    """Returns the values of all processes, ordered by rank (all-gather).
 
     Args:
-        value: What can be pickled.
+        value: Any object that can be pickled.
     """
     if world_size() == 1:
         return [value]
@@ -57,29 +57,29 @@ def gather(value: _Value) -> list[_Value]:
 
 
 def sum_of_all(array: np.ndarray) -> np.ndarray:
-    """Returns the sum of the arrays of all processes; exact for integers."""
+    """Returns the sum of the arrays of all processes (all-reduce); exact for integers."""
     return np.sum(gather(array), axis=0, dtype=array.dtype)
 
 
 @contextlib.contextmanager
-def watched(last_words: str) -> Iterator[None]:
-    """Ends this process when another one ends within the block, instead of waiting for it for ever.
+def watched(final_message: str) -> Iterator[None]:
+    """Ends this process when another one ends within the block, instead of waiting forever.
 
-    A process that fails with an error of its own gives the others a few seconds to fail with it,
-    as they do where all find the same.
+    When one process raises an error, the others get a few seconds to raise theirs: often all of
+    them find the same error.
 
     Args:
-        last_words: What is then written to standard error, in a line.
+        final_message: Line written to standard error before this process ends.
 
     Raises:
-        ConnectionError: If the processes do not find each other.
+        ConnectionError: If the processes cannot connect to each other.
     """
     global _watch
     if world_size() == 1 or _watch is not None:
         yield
         return
     _watch, failed = (
-        Watch(rank() == 0, world_size(), backend.first_host(), gather, last_words),
+        Watch(rank() == 0, world_size(), backend.first_host(), gather, final_message),
         True,
     )
     try:
@@ -91,12 +91,12 @@ def watched(last_words: str) -> Iterator[None]:
 
 
 def first_before_others(function: Callable[[], _Value]) -> _Value:
-    """Calls a function in the first process, then in the others: one builds, the others find it.
+    """Calls a function in process 0, then in the others: one builds, the others find the result.
 
-    Where the processes are `watched`, the first one may take as long as it likes.
+    If the processes are `watched`, process 0 may take any length of time.
 
     Raises:
-        ValueError: If it fails in the first process, also in the others.
+        ValueError: In every process, if the function fails in process 0.
     """
     result, error = None, None
     if rank() == 0:
@@ -115,10 +115,10 @@ def first_before_others(function: Callable[[], _Value]) -> _Value:
 
 
 def all_or_none(function: Callable[[], _Value]) -> _Value:
-    """Calls a function in all processes at once.
+    """Calls a function in all processes in parallel.
 
     Raises:
-        ValueError: If it fails in one of them, also in the others.
+        ValueError: In every process, if the function fails in one of them.
     """
     result, error = None, None
     try:
@@ -134,16 +134,16 @@ def all_or_none(function: Callable[[], _Value]) -> _Value:
     return result
 
 
-def check_equal(facts: Mapping[str, Any]) -> None:
-    """Compares what all processes must have alike.
+def check_equal(values: Mapping[str, Any]) -> None:
+    """Checks that all processes have the same values.
 
     Args:
-        facts: Values by what they are called.
+        values: Dictionary from a name, for the error message, to the value.
 
     Raises:
-        ValueError: If one of them differs, in every process.
+        ValueError: In every process, if a value differs.
     """
-    every = gather(dict(facts))
+    every = gather(dict(values))
     for name, first in every[0].items():
         for number, others in enumerate(every):
             if others[name] != first:

@@ -1,4 +1,4 @@
-"""Where a model is made that is then trained on several devices."""
+"""Scopes in which a model is built for training on several devices."""
 
 import contextlib
 import numbers
@@ -11,25 +11,27 @@ from keras_fcn.backends import backend
 def data_parallel(
     devices: str | Sequence[str] = "all", gradients: str | None = None
 ) -> Iterator[None]:
-    """Lets the models made and compiled in its block share each batch among several devices.
+    """Data parallelism: models built and compiled in the block shard each batch over the devices.
 
-    What is trained is what one device would train on the whole batch, with this package's losses,
-    to the accuracy of float32; its metrics count every example once. `fit`, `evaluate` and
-    `predict` may be called outside of the block. A batch may have any size.
+    With this package's losses, training is equal to training on one device with the whole batch,
+    up to float32 rounding, and the metrics count every example once. `fit`, `evaluate` and
+    `predict` may be called outside the block. A batch may have any size.
 
-    Several processes, each with its devices: on TensorFlow they read `TF_CONFIG`; on JAX the
-    variables `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `..._NUM_PROCESSES` and `..._PROCESS_ID`; on
-    PyTorch, where each process has one device, what `torchrun` sets. Each passes its own share of
-    the data, in as many batches as the others, and predicts for its own.
+    Several processes may each use their own devices. TensorFlow reads them from `TF_CONFIG`, JAX
+    from the variables `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `..._NUM_PROCESSES` and
+    `..._PROCESS_ID`, PyTorch, with one device per process, from the variables that `torchrun` sets.
+    Each process passes its own shard of the data, with as many batches as the others, and predicts
+    for that shard.
 
     Args:
-        devices: `"all"` for all GPUs, or else all CPUs; or names as the backend gives them.
-        gradients: `"bfloat16"` sends the gradients from device to device at half the size, and
-            rounds them and their sum to three digits; `None` sends them as they are. On TensorFlow
-            and PyTorch; weights and the optimizer's state keep their dtype.
+        devices: `"all"` for all GPUs, or all CPUs if there is no GPU; or device names of the
+            backend.
+        gradients: `"bfloat16"` halves the size of the gradients in the all-reduce and rounds them
+            and their sum to three digits; `None` sends them unrounded. For TensorFlow and PyTorch.
+            Weights and the optimizer's state keep their dtype.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is invalid.
 
     Examples:
         >>> from keras_fcn import losses
@@ -46,17 +48,19 @@ def data_parallel(
 
 @contextlib.contextmanager
 def model_parallel(num_shards: int, devices: str | Sequence[str] = "all") -> Iterator[None]:
-    """Like `data_parallel`, with the kernels of fc6 and fc7 split among the devices; JAX only.
+    """Like `data_parallel`, with the kernels of fc6 and fc7 sharded over the devices; JAX only.
 
-    These two hold nine tenths of an FCN's weights. Every `num_shards` devices hold them together,
-    with their part of the optimizer's state, and share their part of the batch.
+    The two kernels contain nine tenths of an FCN's weights. Each group of `num_shards` devices
+    holds one copy of them, sharded together with the optimizer's state, and processes one shard of
+    the batch.
 
     Args:
-        num_shards: Devices that a kernel is split among; divides `fc_units` and the devices.
+        num_shards: Number of devices that a kernel is sharded over. It must divide `fc_units` and
+            the number of devices.
         devices: As for `data_parallel`.
 
     Raises:
-        ValueError: If an argument is not as described, or the backend is another one.
+        ValueError: If an argument is invalid, or the backend is not JAX.
     """
     _check(devices)
     if not isinstance(num_shards, numbers.Integral) or num_shards < 1:

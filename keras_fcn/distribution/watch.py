@@ -1,9 +1,9 @@
-"""Notices at once that another process of a training has ended, on every backend.
+"""Detects immediately that another process of a training has ended, on every backend.
 
-The backends notice it late, some by ending the process in C++ with a log of their own, and wait
-for a first process that builds a data set no longer than their collective operations take. Here
-every process holds a TCP connection with the first one, which the operating system closes however
-a process ends, and tests when a machine falls silent.
+The backends detect it late, and some then end the process in C++ with a log of their own. While
+process 0 builds a dataset, they wait no longer than the timeout of their collective operations.
+Here every process keeps a TCP connection to process 0. The operating system closes it however a
+process ends, and TCP keepalive detects a machine that no longer answers.
 """
 
 import atexit
@@ -18,77 +18,77 @@ from collections.abc import Callable
 from typing import Any
 
 SECONDS_TO_FAIL = 5
-"""What a process has to fail by itself after another one has told that it fails."""
+"""Grace period for a process to raise its own error after another process has reported one."""
 
 _SECONDS_TO_CONNECT = 60
-_MAY_GO_ON, _IS_DONE, _FAILS = b"p", b".", b"!"
-# A silent machine is found after 10 s and four tests of 5 s.
+_CONTINUE, _DONE, _FAILED = b"p", b".", b"!"
+# A machine that no longer answers is detected after 10 s and four probes of 5 s.
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
 
 class Watch:
-    """The connections of this process with the first one, or of the first one with the others.
+    """Connections of this process to process 0, or of process 0 to all others.
 
     Args:
-        is_first: Whether this is the first process.
-        count: How many there are.
-        host: Name or address of the first process's machine.
-        gather: Function that gives the values of all processes, see `processes.gather`.
-        last_words: What is written to standard error when another process has ended.
+        is_first: Whether this is process 0.
+        world_size: Number of processes.
+        host: Name or address of the machine of process 0.
+        gather: Function that returns the values of all processes, see `processes.gather`.
+        final_message: Line written to standard error when another process has ended.
 
     Raises:
-        ConnectionError: If the processes do not find each other.
+        ConnectionError: If the processes cannot connect to each other.
     """
 
     def __init__(
         self,
         is_first: bool,
-        count: int,
+        world_size: int,
         host: str,
         gather: Callable[[Any], list],
-        last_words: str,
+        final_message: str,
     ):
-        self._is_first, self._last_words = is_first, last_words
+        self._is_first, self._final_message = is_first, final_message
         self._turns, self._is_over = threading.Semaphore(0), threading.Event()
         server = _server() if is_first else None
-        # Whoever else finds the port does not know the password.
-        told = (server.getsockname()[1], secrets.token_bytes(16)) if server else None
-        port, password = gather(told)[0]
+        # The password keeps out any other program that connects to the port.
+        address = (server.getsockname()[1], secrets.token_bytes(16)) if server else None
+        port, password = gather(address)[0]
         try:
             if server:
-                self._peers = _accepted(server, count - 1, password)
+                self._connections = _accept(server, world_size - 1, password)
             else:
-                self._peers = [_connected(host, port, password)]
+                self._connections = [_connect(host, port, password)]
         except OSError as error:
             raise ConnectionError(
-                f"The processes of a training must reach the first one on any port. Received: "
-                f"{error}, at {host}:{port}."
+                f"All processes of a training must be able to connect to process 0 on any port. "
+                f"Received: {error}, at {host}:{port}."
             ) from error
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
         self._thread.start()
 
     def wait_for_first(self) -> None:
-        """Returns when the first process has called this, too; it does not wait."""
+        """Blocks until process 0 has called this, too; process 0 itself does not wait."""
         if self._is_first:
-            self._tell(_MAY_GO_ON)
+            self._send(_CONTINUE)
         else:
             self._turns.acquire()
 
     def end(self, failed: bool) -> None:
-        """Takes leave of the other processes; after a failure they fail, too."""
+        """Ends the watch; if `failed`, the other processes fail, too."""
         self._is_over.set()
-        self._tell(_FAILS if failed else _IS_DONE)
+        self._send(_FAILED if failed else _DONE)
         if failed:
-            # The last to be registered is the first to be called: JAX would wait for the others
-            # there, and write a log over the message if the first process has ended before.
+            # Exit handlers run in reverse order of registration, so this one precedes JAX's, which
+            # would wait for the others and log over the message if process 0 had already ended.
             atexit.register(self._end_process)
             return
-        for peer in self._peers:
-            _quietly(peer.shutdown, socket.SHUT_WR)
+        for connection in self._connections:
+            _ignore_errors(connection.shutdown, socket.SHUT_WR)
 
-    def _tell(self, byte):
-        for peer in self._peers:
-            _quietly(peer.sendall, byte)
+    def _send(self, byte):
+        for connection in self._connections:
+            _ignore_errors(connection.sendall, byte)
 
     def _end_process(self):
         if self._is_first:
@@ -99,18 +99,18 @@ class Watch:
 
     def _listen(self):
         with selectors.DefaultSelector() as selector:
-            for peer in self._peers:
-                selector.register(peer, selectors.EVENT_READ)
+            for connection in self._connections:
+                selector.register(connection, selectors.EVENT_READ)
             done = set()
             while selector.get_map():
                 for key, _ in selector.select():
-                    byte = _received(key.fileobj)
-                    if byte == _MAY_GO_ON:
+                    byte = _receive(key.fileobj)
+                    if byte == _CONTINUE:
                         self._turns.release()
-                    elif byte == _IS_DONE:
+                    elif byte == _DONE:
                         done.add(key.fileobj)
-                    elif byte == _FAILS:
-                        # Its error may be one that this process finds, too.
+                    elif byte == _FAILED:
+                        # This process may be about to raise the same error itself.
                         self._is_over.wait(SECONDS_TO_FAIL)
                         self._end_unless_over()
                     else:
@@ -120,15 +120,15 @@ class Watch:
                         key.fileobj.close()
 
     def _end_unless_over(self):
-        """Ends the process: its main thread may wait for the other one in C++ for ever."""
+        """Ends the process: its main thread may wait in C++ for the other process forever."""
         if not self._is_over.is_set():
-            _say_last(f"keras-fcn: error: {self._last_words}\n")
+            _write_final_message(f"keras-fcn: error: {self._final_message}\n")
             os._exit(1)
 
 
-def _say_last(text):
-    """Writes to standard error what no log of a backend's threads is to follow."""
-    # Not by sys.stderr, whose lock another thread may hold.
+def _write_final_message(text):
+    """Writes to standard error and then silences it, so that no backend log follows the text."""
+    # Not with sys.stderr: another thread may hold its lock.
     standard_error = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.write(standard_error, text.encode())
@@ -140,42 +140,43 @@ def _server():
     return socket.create_server(("", 0))
 
 
-def _accepted(server, count, password):
-    """Connections with all others."""
-    peers, until = [], time.monotonic() + _SECONDS_TO_CONNECT
+def _accept(server, count, password):
+    """Returns the connections of `count` processes that send the password."""
+    connections, until = [], time.monotonic() + _SECONDS_TO_CONNECT
     with server:
-        while len(peers) < count:
+        while len(connections) < count:
             server.settimeout(max(until - time.monotonic(), 0.01))
-            peer, _ = server.accept()
-            peer.settimeout(5)
-            if _quietly(peer.recv, len(password), socket.MSG_WAITALL) == password:
-                peers.append(_kept_alive(peer))
+            connection, _ = server.accept()
+            connection.settimeout(5)
+            received = _ignore_errors(connection.recv, len(password), socket.MSG_WAITALL)
+            if received == password:
+                connections.append(_keep_alive(connection))
             else:
-                peer.close()
-    return peers
+                connection.close()
+    return connections
 
 
-def _connected(host, port, password):
-    peer = socket.create_connection((host, port), _SECONDS_TO_CONNECT)
-    peer.sendall(password)
-    return _kept_alive(peer)
+def _connect(host, port, password):
+    connection = socket.create_connection((host, port), _SECONDS_TO_CONNECT)
+    connection.sendall(password)
+    return _keep_alive(connection)
 
 
-def _kept_alive(peer):
-    peer.settimeout(None)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+def _keep_alive(connection):
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):  # Not on every system.
-            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return peer
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return connection
 
 
-def _received(peer):
-    return _quietly(peer.recv, 1) or b""
+def _receive(connection):
+    return _ignore_errors(connection.recv, 1) or b""
 
 
-def _quietly(function, *arguments):
-    """What a function returns, or `None` if the other side has gone."""
+def _ignore_errors(function, *arguments):
+    """Returns the function's result, or `None` if the other side has closed the connection."""
     try:
         return function(*arguments)
     except OSError:
