@@ -83,7 +83,7 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         return {**super().get_config(), "axis": self.axis}
 
     @property
-    def is_exact_on_replicas(self):
+    def is_exact_on_replicas(self) -> bool:
         """Whether the replicas of a sharded batch compute the loss of the whole batch."""
         return self.reduction in ("sum", "sum_over_batch_size", "mean")
 
@@ -317,7 +317,7 @@ class WeightedSum(keras.losses.Loss):
         )
 
     @property
-    def is_exact_on_replicas(self):
+    def is_exact_on_replicas(self) -> bool:
         """As in `SparseCategoricalCrossentropy`."""
         return all(getattr(loss, "is_exact_on_replicas", False) for loss in self.losses)
 

@@ -6,6 +6,8 @@ its columns the prediction. Each score is a function of this matrix; each Keras 
 matrix and calls that function.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -129,7 +131,8 @@ def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
     for axis in (-2, -1):
         # Number of pixels of the band so far within width - 1 along this axis.
         counts = np.cumsum(np.insert(band.astype("int64"), 0, 0, axis=axis), axis=axis)
-        places, size = np.arange(band.shape[axis]), band.shape[axis]
+        size: int = band.shape[axis]
+        places = np.arange(size)
         after = np.take(counts, np.minimum(places + width, size), axis=axis)
         band = after > np.take(counts, np.maximum(places - width + 1, 0), axis=axis)
     return band
@@ -176,7 +179,7 @@ class _ConfusionMatrixMetric(keras.Metric):
     The state is a sum over pixels, so that the states of replicas or processes can be added.
     """
 
-    _score = None  # One of the functions above, whose name is the metric's default name.
+    _score: Any = None  # One of the functions above, whose name is the metric's default name.
 
     def __init__(
         self,

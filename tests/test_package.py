@@ -23,6 +23,7 @@ ROOMS = (
     "losses",
     "metrics",
     "layers",
+    "alignment",
     "weights",
     "models",
     "data",
@@ -112,7 +113,7 @@ def imported_rooms(tree):
 
 def test_every_room_is_named_in_the_order():
     rooms = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
-    rooms -= {"__init__", "__main__", "__pycache__", "version", "_registration"}
+    rooms -= {"__init__", "__main__", "__pycache__", "version", "_registration", "py.typed"}
     assert rooms <= set(ROOMS)
 
 

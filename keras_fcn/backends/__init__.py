@@ -11,7 +11,6 @@ import keras
 
 from keras_fcn.backends import base
 
-
 _NAMES = ("tensorflow", "jax", "torch")
 
 

@@ -164,12 +164,12 @@ class AnyBatchSize:
     @property
     def num_shards_here(self) -> int:
         """Number of shards of a batch on the devices of this process."""
-        return self.num_model_replicas // self._num_processes
+        return self.num_model_replicas // self._num_processes  # type: ignore[attr-defined]
 
     @property
     def has_several_processes(self) -> bool:
         """Whether the devices belong to several processes."""
-        return self._is_multi_process
+        return self._is_multi_process  # type: ignore[attr-defined]
 
     @contextlib.contextmanager
     def scope(self):

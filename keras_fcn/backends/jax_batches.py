@@ -1,5 +1,7 @@
 """Batches of several processes on JAX, of different sizes."""
 
+from typing import Any
+
 import jax
 import keras
 import numpy as np
@@ -8,13 +10,13 @@ from jax.experimental import multihost_utils
 from keras_fcn.backends import keras_compat
 
 
-class EpochIterator(keras_compat.jax_epoch_iterator_class()):
+class EpochIterator(keras_compat.jax_epoch_iterator_class()):  # type: ignore[misc]
     """Lays out every batch separately, and allows processes batches of different sizes.
 
     Keras lays out every batch like the first one, and raises on a smaller last one.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._agree_on_num_batches()
 

@@ -152,7 +152,7 @@ def memory_options(rematerializes: bool) -> dict:
     Args:
         rematerializes: Whether the function uses gradient checkpointing.
     """
-    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    options: dict[str, bool | str] = {"xla_cpu_copy_insertion_use_region_analysis": True}
     if rematerializes:
         options["xla_disable_hlo_passes"] = "cse_barrier_expander"
     else:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import functools
 import threading
+from typing import Any
 
 import jax
 import keras
@@ -55,7 +56,7 @@ class Trainer:
 
     _jax_state = None
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         # Keras's `predict` stores its progress in attributes of the model.
         self._predict_lock = threading.RLock()

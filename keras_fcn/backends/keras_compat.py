@@ -7,7 +7,7 @@ tests/backends/test_seam.py enforces it.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -115,7 +115,9 @@ def python_logs(logs: Any) -> Any:
 # Keras on TensorFlow
 
 
-def py_dataset_of_changing_sizes(dataset: keras.utils.PyDataset, any_size, **options) -> Any:
+def py_dataset_of_changing_sizes(
+    dataset: keras.utils.PyDataset, any_size: Callable[[Any], Any], **options: Any
+) -> Any:
     """Returns Keras's adapter of a `PyDataset`, whose tensors are declared as `any_size` says.
 
     Keras infers static sizes from the first two batches. Public way tried:
@@ -157,7 +159,7 @@ def arrays_without_autotuning(x: Any, batch_size: int | None, steps: int | None)
     return Untuned(x, batch_size=batch_size, steps=steps)
 
 
-def distributed_batches(strategy, **data) -> tuple[Any, Any]:
+def distributed_batches(strategy: Any, **data: Any) -> tuple[Any, Any]:
     """Returns Keras's iterator of data under a strategy, and its distributed dataset.
 
     `train_on_batch` gives every replica the whole batch. Public way tried:
@@ -174,7 +176,7 @@ def distributed_batches(strategy, **data) -> tuple[Any, Any]:
     return iterator, iterator._distributed_dataset
 
 
-def spec_of_first_replica(iterator) -> Any:
+def spec_of_first_replica(iterator: Any) -> Any:
     """Returns the structure of `tf.TensorSpec` of one replica's batch of Keras's iterator.
 
     Public way tried: `element_spec` of a distributed dataset is a `PerReplicaSpec`, which has no
@@ -184,7 +186,7 @@ def spec_of_first_replica(iterator) -> Any:
     return keras.tree.map_structure(lambda spec: getattr(spec, "_value_specs", (spec,))[0], spec)
 
 
-def static_batch_size(dataset) -> int:
+def static_batch_size(dataset: Any) -> int:
     """Returns the batch size of a `tf.data.Dataset`; -1 if it is not constant.
 
     Public way tried: `element_spec` has no batch size unless remainders are dropped.
@@ -195,7 +197,7 @@ def static_batch_size(dataset) -> int:
     return int(distribute.compute_batch_size(dataset))
 
 
-def replace_gradient_sum(optimizer, replace) -> None:
+def replace_gradient_sum(optimizer: Any, replace: Callable[[Callable], Callable]) -> None:
     """Replaces the optimizer's all-reduce of gradients.
 
     Args:
@@ -291,7 +293,7 @@ def metrics_of_this_process(model: keras.Model) -> dict:
 # TensorFlow Datasets
 
 
-def manual_folder(dl_manager) -> Any:
+def manual_folder(dl_manager: Any) -> Any:
     """Returns the folder of files that the user fetched, also where it does not exist.
 
     Public way tried: `manual_dir` raises where the folder is missing or empty. TFDS 4.9.9.

@@ -1,11 +1,15 @@
 """Predictions of a single batch, whose logits need no concatenation."""
 
+from typing import Any
+
 import numpy as np
 
 _KERAS_BATCH_SIZE = 32
 
 
-def is_one_batch(x, batch_size, verbose, steps, callbacks) -> bool:
+def is_one_batch(
+    x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any
+) -> bool:
     """Returns whether `predict` has one batch to predict, without callbacks or a progress bar.
 
     Keras's `predict` concatenates the logits of all batches, which copies those of a single batch.

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import sys
 import types
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -55,7 +56,7 @@ class Trainer:
     evaluate = _accepts_any_size(keras.Model.evaluate)
     _predict_any_size = _accepts_any_size(keras.Model.predict)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._gradient_dtype = backend.gradient_dtype
 

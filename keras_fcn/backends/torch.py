@@ -3,6 +3,7 @@
 import contextlib
 import os
 import types
+from collections.abc import Iterator
 
 import keras
 import torch
@@ -94,7 +95,7 @@ class Backend(base.Backend):
     # Replicas: the processes, during a step that they run together
 
     @contextlib.contextmanager
-    def common_step(self):
+    def common_step(self) -> Iterator[None]:
         """Context manager of a step that all processes run together, each on its shard."""
         self._in_common_step = True
         try:

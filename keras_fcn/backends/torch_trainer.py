@@ -3,6 +3,7 @@
 import contextlib
 import types
 import warnings
+from typing import Any
 
 import keras
 import torch
@@ -37,7 +38,7 @@ class Trainer:
     _replica = None
     _metrics_are_summed = False
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._gradient_dtype = backend.gradient_dtype
 
@@ -171,7 +172,7 @@ class _Forward(torch.nn.Module):
         return self._call(*args, **kwargs)
 
 
-def summed_gradients(dtype: str | None, bucket: distributed.GradBucket):
+def summed_gradients(dtype: str | None, bucket: distributed.GradBucket) -> Any:
     """Hook of `DistributedDataParallel`: all-reduces the sum, not the mean, in `dtype`."""
     gradients = bucket.buffer()
     sent = gradients if dtype is None else gradients.to(getattr(torch, dtype))

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_fcn.cli.parser import build_parser
@@ -15,7 +16,7 @@ from keras_fcn.cli.parser import build_parser
 _CLOSED_PIPE = 141  # The exit code that a shell reports for SIGPIPE.
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     0 for success, 1 for a failure, 2 for wrong options, 130 for Ctrl-C, 141 if standard output is a
@@ -47,7 +48,7 @@ def main(arguments=None):
         return 130
 
 
-def of_this_command(message, help_text):
+def of_this_command(message: str, help_text: str) -> str:
     """Returns a message without the parentheses that contain options of other commands."""
 
     def kept(brackets):

@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class Report:
 
     def as_dict(self) -> dict:
         """Returns everything as JSON values."""
-        weights = median_frequency(self.pixels, self.pixels_where_present)
+        weights: Any = median_frequency(self.pixels, self.pixels_where_present)
         weights = [
             float(weight) if pixels else None
             for weight, pixels in zip(weights, self.pixels, strict=True)
@@ -203,7 +204,8 @@ def check_data(
         ignored_pixels=0,
         problems=[],
     )
-    sizes, owners = collections.Counter(), collections.defaultdict(list)
+    sizes: collections.Counter = collections.Counter()
+    owners: collections.defaultdict = collections.defaultdict(list)
     pixels_of = {name: np.zeros(label_space.num_classes, "int64") for name in splits}
     complete = True
     jobs = [(split, pair) for split, pairs in splits.items() for pair in map(Pair.of, pairs)]
@@ -357,9 +359,9 @@ def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
         if len(image_files[name]) + len(label_files[name]) == 2:
             pairs.append(Pair(image_files[name][0], label_files[name][0]))
         else:
-            files = tuple(map(str, (*image_files[name], *label_files[name])))
-            message = f"A name must have one image and one label map. Received: {', '.join(files)}."
-            problems.append(Problem("unmatched", files, message))
+            paths = tuple(map(str, (*image_files[name], *label_files[name])))
+            message = f"A name must have one image and one label map. Received: {', '.join(paths)}."
+            problems.append(Problem("unmatched", paths, message))
     return unlinked(pairs), problems
 
 

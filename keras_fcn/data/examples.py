@@ -315,7 +315,7 @@ def check_pairs(
     def size(pair):
         return read_example(pair, num_classes, ignore_class, palette, channels)["label_map"].shape
 
-    sizes = collections.Counter()
+    sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     with concurrent.futures.ThreadPoolExecutor() as threads:
         for done, image_size in enumerate(threads.map(size, pairs), start=1):
             sizes[image_size] += 1

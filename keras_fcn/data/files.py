@@ -8,6 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 # Lossless formats only: JPEG compression changes class ids.
@@ -30,7 +31,7 @@ class Pair:
     label_map: Path
 
     @classmethod
-    def of(cls, paths) -> "Pair":
+    def of(cls, paths: Any) -> "Pair":
         """Returns the pair of two paths, such as those in a tuple.
 
         Raises:
@@ -126,7 +127,7 @@ def split_folders(folder: Path, split: str | None) -> tuple[Path, Path] | None:
 
 def unlinked(pairs: Iterable[Pair]) -> list[Pair]:
     """Returns the pairs without those that symbolic links repeat under another name."""
-    first = {}
+    first: dict[tuple[str, str], Pair] = {}
     for pair in pairs:
         first.setdefault((os.path.realpath(pair.image), os.path.realpath(pair.label_map)), pair)
     return list(first.values())
@@ -155,7 +156,8 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be a text file in UTF-8. Received: {error}.") from None
-    pairs, line_of = [], {}
+    pairs: list[Pair] = []
+    line_of: dict = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -217,7 +219,7 @@ def files_by_name(
         suffixes: Suffixes of the files to return, in lower case.
         recursive: Whether to search subfolders.
     """
-    found = {}
+    found: dict[str, list[Path]] = {}
     for path in visible_files(folder, recursive=recursive):
         if path.suffix.lower() in suffixes:
             name = _relative(path.with_name(path.stem), folder)

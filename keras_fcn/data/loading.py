@@ -191,8 +191,8 @@ def from_pairs(
         palette = label_space.palette
     reader = Reader(
         pairs,
-        num_classes=label_space and label_space.num_classes,
-        ignore_class=label_space and label_space.ignore_class,
+        num_classes=None if label_space is None else label_space.num_classes,
+        ignore_class=None if label_space is None else label_space.ignore_class,
         palette=palette,
         channels=channels,
         on_error=on_error,

@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_fcn import label_spaces
 from keras_fcn.data.shards import Shard, check_enough, checked_shard
@@ -120,7 +120,7 @@ def example_names(
     """
     known = _builder(_data_set(name), data_dir).info.features
     feature = next((feature for feature in _NAMES if feature in known), None)
-    options = {"data_dir": data_dir, "manual_dir": manual_dir}
+    options: Any = {"data_dir": data_dir, "manual_dir": manual_dir}
     if feature is None:
         return [f"{number:06d}" for number in range(len(load_named(name, split, **options)))]
     from keras_fcn.data.unread import parts

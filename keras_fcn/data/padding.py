@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -23,9 +24,9 @@ def check_pad_to(pad_to: PadTo, ignore_class: int | None) -> PadTo:
             f"`pad_to` must be None without an `ignore_class` for the padding. Received: {pad_to=}."
         )
     if isinstance(pad_to, numbers.Integral):
-        valid, result = pad_to >= 1, int(pad_to)
+        valid, result = pad_to >= 1, cast("PadTo", int(pad_to))
     else:
-        sizes = [pad_to] if _is_size(pad_to) else list(pad_to)
+        sizes: list[Any] = [pad_to] if _is_size(pad_to) else list(cast("Any", pad_to))
         valid = bool(sizes) and all(_is_size(size) for size in sizes)
         result = sorted(map(tuple, sizes), key=np.prod) if valid else None
     if not valid:

@@ -52,7 +52,7 @@ class Reader:
         self._pairs = [Pair.of(pair) for pair in pairs]
         self._skip = on_error == "skip"
         self._iterations = itertools.count(1)
-        self._errors = {}
+        self._errors: dict = {}
         self._channels = channels
         rules = (num_classes, ignore_class, palette, channels)
 

@@ -1,6 +1,7 @@
 """Sharding: the examples that one of several processes takes."""
 
 import numbers
+from typing import cast
 
 Shard = tuple[int, int] | str | None
 """(rank, world_size): the shard of process `rank`, from 0, of `world_size` processes; `"auto"`: the
@@ -22,7 +23,7 @@ def checked_shard(shard: Shard) -> tuple[int, int]:
         processes.check_joined()
         return processes.shard()
     try:
-        rank, world_size = shard
+        rank, world_size = cast("tuple[int, int]", shard)
         are_integers = all(isinstance(number, numbers.Integral) for number in shard)
         valid = are_integers and 0 <= rank < world_size
     except (TypeError, ValueError):

@@ -59,7 +59,7 @@ class PairsSource:
         order = tf.numpy_function(permutation, [epoch], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [self.num_examples]))
 
-    def check_equal_sizes(self):
+    def check_equal_sizes(self) -> None:
         """Raises a ValueError if the label maps differ in size; `read` compares the images."""
         first, size = None, None
         for pair in self._pairs:

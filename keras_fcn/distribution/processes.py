@@ -98,7 +98,8 @@ def first_before_others(function: Callable[[], _Value]) -> _Value:
     Raises:
         ValueError: In every process, if the function fails in process 0.
     """
-    result, error = None, None
+    result: Any = None
+    error = None
     if rank() == 0:
         try:
             result = function()
@@ -120,7 +121,8 @@ def all_or_none(function: Callable[[], _Value]) -> _Value:
     Raises:
         ValueError: In every process, if the function fails in one of them.
     """
-    result, error = None, None
+    result: Any = None
+    error = None
     try:
         result = function()
     except (OSError, ValueError) as failure:

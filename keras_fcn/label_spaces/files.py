@@ -4,6 +4,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from keras_fcn.label_spaces.label_space import LabelSpace, voc_palette
 
@@ -42,7 +43,8 @@ def from_file(path: str | os.PathLike) -> LabelSpace:
         raise ValueError(
             f"{path} must hold `class_names`, a list of strings. Received: {sorted(content)}."
         )
-    class_names, palette = content["class_names"], content.get("palette")
+    class_names: Any = content["class_names"]
+    palette: Any = content.get("palette")
     if not isinstance(class_names, list):
         raise ValueError(f"{path}: `class_names` must be a list. Received: {class_names!r}.")
     if palette is None:
@@ -53,7 +55,7 @@ def from_file(path: str | os.PathLike) -> LabelSpace:
             f"Received: {palette!r}."
         )
     try:
-        return LabelSpace(class_names, palette, content.get("ignore_class"))
+        return LabelSpace(class_names, palette, content.get("ignore_class"))  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -68,7 +68,7 @@ def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
         ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     """
     return tuple(
-        tuple(
+        tuple(  # type: ignore[misc]
             sum((class_id >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
             for channel in range(3)
         )

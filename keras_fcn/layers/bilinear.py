@@ -1,5 +1,8 @@
 """The bilinear kernel of a transposed convolution."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -25,7 +28,7 @@ class Bilinear(keras.initializers.Initializer):
         - [Long et al., 2015](https://arxiv.org/abs/1411.4038)
     """
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Any:
         height, width, outputs, inputs = shape
         if height != width or outputs != inputs:
             raise ValueError(

@@ -1,6 +1,7 @@
 """The layer that aligns two feature maps of different size by cropping one."""
 
 import numbers
+from typing import Any
 
 import keras
 
@@ -14,7 +15,7 @@ class CropToReference(keras.layers.Layer):
     of the reference are not used.
 
     Args:
-        offset: Pixels cropped at the top and at the left; see `keras_fcn.models.alignment`.
+        offset: Pixels cropped at the top and at the left; see `keras_fcn.alignment`.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
 
     Input shape:
@@ -33,7 +34,7 @@ class CropToReference(keras.layers.Layer):
         (1, 18, 18, 21)
     """
 
-    def __init__(self, offset: int, data_format: str | None = None, **kwargs):
+    def __init__(self, offset: int, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if not isinstance(offset, numbers.Integral) or offset < 0:
             raise ValueError(f"`offset` must be an integer of at least 0. Received: {offset=}.")

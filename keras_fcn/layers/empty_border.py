@@ -1,5 +1,7 @@
 """Zero padding around an image, as a small tensor separate from the image."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -35,7 +37,7 @@ class EmptyBorder(keras.layers.Layer):
         stride: int,
         size: int,
         data_format: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.input_padding = input_padding

@@ -1,5 +1,7 @@
 """The layer that merges feature maps of the image region with feature maps of its zero padding."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -43,7 +45,7 @@ class Surround(keras.layers.Layer):
         origin: int,
         margin: int | None = None,
         data_format: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.input_padding = input_padding

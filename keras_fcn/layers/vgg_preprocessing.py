@@ -1,5 +1,7 @@
 """The preprocessing of VGG-16: BGR channel order and mean subtraction."""
 
+from typing import Any
+
 import keras
 
 PASCAL_VOC_MEAN = (104.00699, 116.66877, 122.67892)
@@ -34,7 +36,7 @@ class VGGPreprocessing(keras.layers.Layer):
         self,
         mean: tuple[float, float, float] = PASCAL_VOC_MEAN,
         data_format: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.mean = tuple(float(value) for value in mean)

@@ -1,6 +1,7 @@
 """Runs a model block by block and frees the activations of each block after it."""
 
 import functools
+from typing import Any
 
 import keras
 
@@ -26,7 +27,7 @@ class BlockByBlock:
         self._image, self._logits = model.inputs[0], model.outputs[0]
         self._trunk = trunk
 
-    def __call__(self, image, recompute: bool = False):
+    def __call__(self, image: Any, recompute: bool = False) -> Any:
         """Returns the logits of an image, both as backend tensors.
 
         Args:

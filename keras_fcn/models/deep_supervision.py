@@ -3,8 +3,8 @@
 import keras
 from keras import layers
 
+from keras_fcn.alignment import fcn_crop_offsets
 from keras_fcn.backends import backend
-from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN, change_layout, paddings
 from keras_fcn.spec import output_stride

@@ -1,5 +1,7 @@
 """Arguments that `keras.Model.export` needs for a model of unknown height and width."""
 
+from typing import Any
+
 import keras
 
 from keras_fcn.backends import backend
@@ -9,7 +11,9 @@ _TENSORFLOW_INSTEAD = (
 )
 
 
-def export_arguments(model, format, input_signature, kwargs) -> tuple[list, dict]:
+def export_arguments(
+    model: keras.Model, format: str, input_signature: Any, kwargs: dict[str, Any]
+) -> tuple[list, dict[str, Any]]:
     """Returns `input_signature` and `kwargs` for `keras.Model.export`.
 
     Args:

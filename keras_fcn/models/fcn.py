@@ -10,11 +10,11 @@ import keras
 from keras import layers
 
 from keras_fcn import weights as weight_files
+from keras_fcn.alignment import fcn_crop_offsets
 from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import ConvolutionalizedDense, Dropout, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
-from keras_fcn.models.alignment import fcn_crop_offsets
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.exports import export_arguments

@@ -1,6 +1,7 @@
 """Builds the model of a weight file without configuration, inferred from names and shapes."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,9 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
             )
         num_classes, (size, _, _, fc_units) = score.shape[-1], fc6.shape
         filters = _filters(entries)
-        scales = [entries.get((f"scale_{pool}", "kernel")) for pool in ("pool4", "pool3")]
+        scales: list[Any] = [
+            entries.get((f"scale_{pool}", "kernel")) for pool in ("pool4", "pool3")
+        ]
         if None not in scales:
             at_once = np.allclose([s.read().mean() for s in scales], AT_ONCE_SKIP_SCALES, rtol=1e-3)
     network = FCN8s if "score_pool3" in layers else FCN16s if "score_pool4" in layers else FCN32s

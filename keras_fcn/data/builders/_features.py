@@ -1,5 +1,7 @@
 """Features of the examples of every builder."""
 
+from typing import Any
+
 import tensorflow_datasets as tfds
 
 
@@ -8,7 +10,7 @@ def label_map_feature() -> tfds.features.Image:
     return tfds.features.Image(shape=(None, None, 1), encoding_format="png")
 
 
-def segmentation_features(image_format: str, **more) -> tfds.features.FeaturesDict:
+def segmentation_features(image_format: str, **more: Any) -> tfds.features.FeaturesDict:
     """Returns the features `image`, `label_map` and `file_name`, and further ones.
 
     Args:
