@@ -15,6 +15,7 @@ _EXPORTS = {
     "diagnose": "keras_fcn.weights.diagnose",
 }
 _SUBMODULES = (
+    "alignment",
     "data",
     "distribution",
     "inference",

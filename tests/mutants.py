@@ -48,17 +48,17 @@ MUTANTS = (
     # Alignment and layers
     Mutant(
         "crop offsets are one pixel too large",
-        "models/alignment.py",
+        "alignment.py",
         "return (*offsets, -crop_offset(logits, IMAGE))",
         "return (*offsets, 1 - crop_offset(logits, IMAGE))",
-        "models/test_alignment.py",
+        "test_alignment.py",
     ),
     Mutant(
         "a skip's crop is one pixel too large",
-        "models/alignment.py",
+        "alignment.py",
         "        offsets.append(offset)",
         "        offsets.append(offset + 1)",
-        "models/test_alignment.py",
+        "test_alignment.py",
     ),
     Mutant(
         "the crop begins a column late",

@@ -1,5 +1,5 @@
 // The size of every layer of an FCN and every crop, for any image. The numbers follow from the
-// layers' kernels, strides and paddings as in keras_fcn/models/alignment.py; all offsets are
+// layers' kernels, strides and paddings as in keras_fcn/alignment.py; all offsets are
 // multiples of a half, which floating point holds exactly.
 (() => {
   const { element, table, words } = window.fcnFigure;

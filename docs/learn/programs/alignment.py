@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from keras_fcn.models.alignment import (
+from keras_fcn.alignment import (
     CoordinateMap,
     convolution,
     crop_offset,

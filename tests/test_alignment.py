@@ -3,8 +3,8 @@ import pytest
 from helpers import NARROW_FILTERS
 
 import keras_fcn
-from keras_fcn.models import alignment
-from keras_fcn.models.alignment import fcn_crop_offsets
+from keras_fcn.alignment import fcn_crop_offsets
+from keras_fcn import alignment
 
 pytestmark = pytest.mark.any_backend
 SKIPS = {"FCN32s": (), "FCN16s": ("pool4",), "FCN8s": ("pool4", "pool3")}

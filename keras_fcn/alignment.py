@@ -1,0 +1,120 @@
+"""Coordinate maps from feature maps to the image, and the crop offsets that follow from them.
+
+A layer maps its output coordinate o to the input coordinate x = scale * o + offset, the centre of
+o's receptive field. Along a path the maps compose. Two feature maps of the same scale are aligned
+when one of them is cropped by the difference of their offsets. This derives the crop offsets 19,
+27, 31, 5 and 9 of the reference release, and those of every other padding. Pure Python, without
+Keras.
+"""
+
+import dataclasses
+from fractions import Fraction
+
+from keras_fcn.spec import VGG16_CONVOLUTIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class CoordinateMap:
+    """The affine map from a layer's (or a path's) output coordinates to its input coordinates.
+
+    Args:
+        scale: Input pixels per output pixel; the stride of a convolution.
+        offset: Input coordinate of output pixel 0.
+    """
+
+    scale: Fraction
+    offset: Fraction
+
+    def then(self, layer: "CoordinateMap") -> "CoordinateMap":
+        """Returns the map of this path followed by `layer`, another `CoordinateMap`."""
+        return CoordinateMap(self.scale * layer.scale, self.scale * layer.offset + self.offset)
+
+
+IMAGE = CoordinateMap(Fraction(1), Fraction(0))
+
+
+def convolution(kernel_size: int, stride: int = 1, padding: int = 0) -> CoordinateMap:
+    """Returns the `CoordinateMap` of a convolution or pool, sizes in pixels along one axis."""
+    return CoordinateMap(Fraction(stride), Fraction(kernel_size - 1, 2) - padding)
+
+
+def transposed_convolution(kernel_size: int, stride: int = 1, padding: int = 0) -> CoordinateMap:
+    """Returns the `CoordinateMap` of a transposed convolution: the inverse of `convolution`."""
+    inverse = convolution(kernel_size, stride, padding)
+    return CoordinateMap(1 / inverse.scale, -inverse.offset / inverse.scale)
+
+
+def crop_offset(upsampled: CoordinateMap, reference: CoordinateMap) -> int:
+    """Returns how many pixels to crop from the start of `reference` to align it with `upsampled`.
+
+    If the number is negative, crop `upsampled` by its absolute value instead.
+
+    Args:
+        upsampled: `CoordinateMap` of the upsampled feature map.
+        reference: `CoordinateMap` of the map to align with: a skip connection, or `IMAGE`.
+
+    Raises:
+        ValueError: If the two differ in scale, or by a fraction of a pixel.
+    """
+    if upsampled.scale != reference.scale:
+        raise ValueError(
+            "`upsampled` and `reference` must have the same scale. "
+            f"Received: {upsampled.scale} and {reference.scale}."
+        )
+    offset = (upsampled.offset - reference.offset) / reference.scale
+    if offset.denominator != 1:
+        raise ValueError(
+            "`upsampled` and `reference` must lie a whole number of pixels apart. "
+            f"Received: {float(offset)} pixels."
+        )
+    return int(offset)
+
+
+def vgg16_pool_maps(input_padding: int) -> dict[str, CoordinateMap]:
+    """Returns the `CoordinateMap` of each pool of VGG-16, by name `"pool1"` to `"pool5"`.
+
+    Args:
+        input_padding: Zero padding around the image in pixels, in addition to the 1 pixel of
+            padding of every convolution.
+    """
+    path = CoordinateMap(Fraction(1), Fraction(-input_padding))
+    maps = {}
+    for block, convolutions in enumerate(VGG16_CONVOLUTIONS, start=1):
+        for _ in range(convolutions):
+            path = path.then(convolution(3, padding=1))
+        path = path.then(convolution(2, stride=2))
+        maps[f"pool{block}"] = path
+    return maps
+
+
+def fcn_crop_offsets(
+    skips: tuple[str, ...], *, input_padding: int, fc6_kernel_size: int, fc6_padding: int
+) -> tuple[int, ...]:
+    """Returns the crop offsets of an FCN: one for each skip connection, then that of the logits.
+
+    Each skip is added to the current scores, which are upsampled by 2 with a kernel of size 4. The
+    final scores of output stride s are upsampled with a kernel of size 2s.
+
+    Args:
+        skips: Names of the fused pools, coarsest first, e.g. `("pool4", "pool3")`.
+        input_padding: As in `vgg16_pool_maps`.
+        fc6_kernel_size: Kernel size of fc6 in pixels.
+        fc6_padding: Padding of fc6 in pixels of pool5.
+
+    Examples:
+        >>> fcn_crop_offsets(
+        ...     ("pool4", "pool3"), input_padding=99, fc6_kernel_size=7, fc6_padding=0
+        ... )
+        (5, 9, 31)
+    """
+    pools = vgg16_pool_maps(input_padding)
+    scores = pools["pool5"].then(convolution(fc6_kernel_size, padding=fc6_padding))
+    offsets = []
+    for skip in skips:
+        upsampled = scores.then(transposed_convolution(4, stride=2))
+        offset = crop_offset(upsampled, pools[skip])
+        scores = upsampled if offset >= 0 else pools[skip]
+        offsets.append(offset)
+    stride = int(scores.scale)
+    logits = scores.then(transposed_convolution(2 * stride, stride=stride))
+    return (*offsets, -crop_offset(logits, IMAGE))
