@@ -1,10 +1,10 @@
-"""Everything that is measured beside plain PyTorch, by one command that goes on where it stopped.
+"""All benchmarks against a plain PyTorch baseline; an interrupted run can be resumed.
 
     python -m benchmarks --quick --out quick.json   # FCN-8s at 500x500, minutes
     python -m benchmarks --out speed.json           # the full grid, many hours
-    python -m benchmarks --out speed.json --table   # what FILE holds, as Markdown
+    python -m benchmarks --out speed.json --table   # the results in FILE, as Markdown
 
-Each result is written as soon as it is there; a second call measures only what is missing.
+Each result is written as soon as it is measured. A second call measures only the missing results.
 """
 
 import argparse
@@ -33,12 +33,12 @@ PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
 def installed() -> list[str]:
-    """Returns Keras's backends that are here."""
+    """Returns the Keras backends that are installed."""
     return [name for name in BACKENDS if importlib.util.find_spec(name)]
 
 
 def grid(quick: bool) -> list[speed.Case]:
-    """Returns the cases, those of `quick` first, of the backends that are installed."""
+    """Returns the cases of all installed backends, those of `quick` first."""
     backends = installed()
     if devices.gpu() is not None:
         return _grid_on_gpu(backends, quick)
@@ -49,7 +49,7 @@ def grid(quick: bool) -> list[speed.Case]:
     ]
     if quick:
         return first
-    # Beside the peer in the same precision, and bfloat16 beside its float32 as well.
+    # Each precision against the baseline in the same precision, bfloat16 also against float32.
     precisions = (("float32", None), ("bfloat16", None), ("bfloat16", "float32"))
     rest = [
         speed.Case(task, backend, precision, padding, model, size, peer_precision)
@@ -67,7 +67,7 @@ def grid(quick: bool) -> list[speed.Case]:
 
 
 def _grid_on_gpu(backends, quick):
-    """Precisions and batches matter there; FCN-8s at 500x500 is all of `quick`."""
+    """On GPUs, the grid varies precision and batch size; `quick` has only FCN-8s at 500x500."""
     sizes, paddings, models = (
         (SIZES, PADDINGS, MODELS) if not quick else (SIZES[:1], PADDINGS[:1], MODELS[:1])
     )
@@ -104,7 +104,7 @@ def read_photos() -> dict:
 
 
 def machine() -> dict:
-    """Returns what the results hold for."""
+    """Returns the hardware and the package versions that the results are valid for."""
     processor = platform.processor()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -121,23 +121,25 @@ def machine() -> dict:
 
 
 def load(file: Path) -> dict:
-    """Returns what `file` holds.
+    """Returns the content of `file`.
 
     Raises:
-        SystemExit: If it is not there, or is no file of this command.
+        SystemExit: If it does not exist or was not written by this command.
     """
     try:
         kept = json.loads(file.read_text())
         kept["machine"], kept["results"]
     except OSError as error:
-        sys.exit(f"`--out` must be a file of this command. Received: {file}, {error.strerror}")
+        sys.exit(
+            f"`--out` must be a file written by this command. Received: {file}, {error.strerror}"
+        )
     except (ValueError, KeyError, TypeError):
-        sys.exit(f"`--out` must be a new file or one of this command. Received: {file}")
+        sys.exit(f"`--out` must be a new file or one written by this command. Received: {file}")
     return kept
 
 
 def read(file: Path) -> dict:
-    """Returns what `file` holds, or a beginning.
+    """Returns the content of `file`, or an empty result if it does not exist.
 
     Raises:
         SystemExit: As in `load`, or if it was measured on another machine or with other versions.
@@ -154,14 +156,14 @@ def read(file: Path) -> dict:
     ]
     if differences:
         sys.exit(
-            f"`--out` must hold results of this machine and these versions; give another file. "
-            f"Received: {file}, with {'; '.join(differences)}"
+            f"`--out` must contain results of this machine and these versions. Received: {file}, "
+            f"with {'; '.join(differences)}. Choose another file."
         )
     return kept
 
 
 def write(file: Path, kept: dict) -> None:
-    """Puts the results in the place of the old ones at once."""
+    """Replaces the results atomically: temporary file, then rename."""
     unfinished = file.with_name(f".{file.name}.unfinished")
     unfinished.write_text(json.dumps(kept, indent=1))
     unfinished.replace(file)
@@ -184,17 +186,17 @@ def tables(kept: dict) -> str:
 
 
 def main() -> None:
-    """Measures what is missing, and prints the tables."""
+    """Measures the missing results and prints the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="FCN-8s at 500x500 in float32 alone")
+    parser.add_argument("--quick", action="store_true", help="only FCN-8s at 500x500 in float32")
     parser.add_argument("--out", type=Path, required=True, help="JSON file of the results")
-    parser.add_argument("--runs", type=int, default=5, help="of each case; default: %(default)s")
-    parser.add_argument("--only", default="", help="only cases whose name holds this")
-    parser.add_argument("--table", action="store_true", help="print what the file holds, no more")
+    parser.add_argument("--runs", type=int, default=5, help="per case; default: %(default)s")
+    parser.add_argument("--only", default="", help="only cases whose name contains this text")
+    parser.add_argument("--table", action="store_true", help="only print the results in the file")
     options = parser.parse_args()
     if options.table:
         print(tables(load(options.out)))
@@ -205,7 +207,7 @@ def main() -> None:
         case.name: lambda case=case: speed.measure(case, options.runs)
         for case in grid(options.quick)
     }
-    if "tensorflow" in installed():  # It is what reads the photos.
+    if "tensorflow" in installed():  # The pipeline reads images with TensorFlow.
         tasks = {PIPELINE: read_photos, **tasks}
     startups = {STARTUP: lambda: {"seconds": startup.measure(options.runs, installed())}}
     tasks = {**startups, **tasks}
@@ -215,7 +217,7 @@ def main() -> None:
         print(f"{number} of {len(missing)}: {name}", file=sys.stderr, flush=True)
         try:
             result = tasks[name]()
-        except RuntimeError as error:  # The others go on; the next call tries it again.
+        except RuntimeError as error:  # Continue with the others; the next call retries this one.
             failed.append(f"{name}: {error}")
             print(failed[-1], file=sys.stderr, flush=True)
             continue

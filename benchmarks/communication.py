@@ -1,12 +1,12 @@
-"""What several processes that train one FCN-8s send each other, and what it costs.
+"""Communication volume and cost of data-parallel training of FCN-8s with several processes.
 
-    python -m benchmarks.communication bytes       # sent, beside the ring's minimum
-    python -m benchmarks.communication overlap     # a profile: how much hides behind the backward
-    python -m benchmarks.communication efficiency  # two processes with a core each, beside one
-    python -m benchmarks.communication curve       # the loss with bfloat16 gradients
+    python -m benchmarks.communication bytes       # bytes sent, compared with a ring's minimum
+    python -m benchmarks.communication overlap     # profile: overlap with the backward pass
+    python -m benchmarks.communication efficiency  # two processes, one core each, against one
+    python -m benchmarks.communication curve       # the loss curve with bfloat16 gradients
 
-The processes run in a network namespace of their own (`unshare` and `ip` of Linux), so that the
-counters of its loopback are theirs alone, and so that `tc` can make it a link of a given speed.
+The processes run in a separate network namespace (`unshare` and `ip` of Linux), so that its
+loopback counters count only their traffic and `tc` can limit the loopback to a given bandwidth.
 """
 
 import argparse
@@ -27,14 +27,14 @@ TIMEOUT = 900
 
 
 def start(options, *, processes=2, backend="torch", cores=None, apart=False):
-    """Runs the processes of one training; returns what the first one measured.
+    """Runs the processes of one training; returns the measurements of process 0.
 
     Args:
         options: See `communication_worker.OPTIONS`.
-        processes: How many processes there are.
+        processes: Number of processes.
         backend: Keras's backend.
-        cores: The core that each process keeps to; any if `None`.
-        apart: If they know nothing of one another.
+        cores: The core that each process is pinned to; not pinned if `None`.
+        apart: Whether the processes train independently, without communication.
     """
     with tempfile.TemporaryDirectory() as folder:
         running = []
@@ -62,7 +62,7 @@ def start(options, *, processes=2, backend="torch", cores=None, apart=False):
 
 
 def _environment(backend, number, processes):
-    """What torchrun would set, and TensorFlow and JAX read."""
+    """Environment variables as set by torchrun, or as TensorFlow and JAX read them."""
     environment = {
         "KERAS_BACKEND": backend,
         "PROCESSES": str(processes),
@@ -88,11 +88,11 @@ def _environment(backend, number, processes):
 
 @contextlib.contextmanager
 def link(gigabits, processes):
-    """Makes the loopback a link of that speed for each of the processes; of its own if `None`."""
+    """Limits the loopback to this bandwidth per process; `None` leaves it unlimited."""
     if gigabits is None:
         yield
         return
-    # All of them share the loopback.
+    # All processes share the loopback.
     rate = f"{gigabits * processes}gbit"
     limit = ["rate", rate, "burst", "4mb", "latency", "100ms"]
     subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", *limit], check=True)
@@ -103,7 +103,7 @@ def link(gigabits, processes):
 
 
 def count_bytes(options):
-    """Prints bytes sent by a process in a step, beside the minimum of 2 (N - 1) / N gradients."""
+    """Prints bytes sent per process and step, and the minimum, 2 (N - 1) / N gradients."""
     kinds = [("torch", n, g) for n in options.processes for g in (None, "bfloat16")]
     for backend in options.other_backends:
         kinds += [(backend, 2, None)] + ([(backend, 2, "bfloat16")] if backend != "jax" else [])
@@ -122,9 +122,9 @@ def count_bytes(options):
 
 
 def show_overlap(options):
-    """Prints what part of the communication hides behind the backward pass, and draws a step."""
+    """Prints how much communication overlaps with the backward pass, and plots one step."""
     variants = {
-        "as it is": {},
+        "default": {},
         "one bucket": {"ddp": {"bucket_cap_mb": 10_000}},
         "bfloat16": {"gradients": "bfloat16"},
     }
@@ -135,8 +135,8 @@ def show_overlap(options):
             "gradient_as_bucket_view=False": {"ddp": {"gradient_as_bucket_view": False}},
             "static_graph=True": {"ddp": {"static_graph": True}},
         }
-    print(f"a link of {options.gigabits} Gbit/s for each of two processes, with a core each")
-    print(f"{'':<30}seconds of a step    backward  sent, of which hidden  buckets (MB)")
+    print(f"two processes with one core and a link of {options.gigabits} Gbit/s each")
+    print(f"{'':<30}seconds per step     backward  all-reduce, overlapped  buckets (MB)")
     seconds, lines = {name: [] for name in variants}, {}
     with tempfile.TemporaryDirectory() as folder, link(options.gigabits, 2):
         for _ in range(options.rounds):
@@ -150,16 +150,16 @@ def show_overlap(options):
         sizes = " ".join(f"{bucket / 1e6:.0f}" for bucket in buckets)
         print(
             f"{name:<30}{spread(seconds[name])}  {length(step['backward']):>7.2f}s  "
-            f"{length(*step['sent']):>4.2f}s  {hidden_share(step):>13.0%}  {sizes}"
+            f"{length(*step['sent']):>9.2f}s  {overlap_fraction(step):>10.0%}  {sizes}"
         )
     if options.picture:
-        draw({name: lines[name] for name in ("as it is", "one bucket")}, options.picture)
+        draw({name: lines[name] for name in ("default", "one bucket")}, options.picture)
 
 
 def step_of(trace):
     """Returns (start, end) in seconds of the parts of a profiled step, from a Chrome trace.
 
-    Its backward pass is that of autograd's nodes; what is sent are gloo's sums in its threads.
+    The backward pass spans autograd's nodes. Communication spans the all-reduces in gloo's threads.
     """
     events = json.loads(trace.read_text())["traceEvents"]
     events = [event for event in events if event.get("ph") == "X"]
@@ -188,18 +188,18 @@ def length(*spans):
     return total
 
 
-def hidden_share(step):
-    """Returns the share of the time of sending that lies within the backward pass."""
+def overlap_fraction(step):
+    """Returns the fraction of the communication time that overlaps with the backward pass."""
     first, last = step["backward"]
     within = [(max(s, first), min(e, last)) for s, e in step["sent"] if s < last]
     return length(*within) / length(*step["sent"])
 
 
 def measure_efficiency(options):
-    """Prints step times of two processes with a core each beside those of one."""
-    titles = ("one process", "one, two images", "two apart", "two together")
+    """Prints step times of two processes with one core each and of one process, for comparison."""
+    titles = ("one process", "one, two images", "two independent", "two data-parallel")
     print(
-        "seconds of a step: median (smallest to largest), one image per process\nfc_units ", end=""
+        "seconds per step: median (smallest to largest), one image per process\nfc_units ", end=""
     )
     print("".join(f"{title:<24}" for title in titles))
     for fc_units in options.fc_units:
@@ -224,7 +224,7 @@ def measure_efficiency(options):
 
 
 def compare_curves(options):
-    """Prints the loss of a short training with gradients in float32 and in bfloat16."""
+    """Prints the loss curves of a short training with float32 and with bfloat16 gradients."""
     common = {"fc_units": 64, "batch_size": 2, "weights": str(options.weights.absolute())}
     common |= {"warmup": 0, "steps": options.steps}
     kinds = {
@@ -234,14 +234,14 @@ def compare_curves(options):
     }
     losses = {kind: start({**common, **changes})["losses"] for kind, changes in kinds.items()}
     means = {kind: _means_of_ten(values) for kind, values in losses.items()}
-    print("mean loss of ten steps, until step\n" + " " * 6 + "  ".join(means))
+    print("mean loss of ten steps, by last step\n" + " " * 6 + "  ".join(means))
     for number, row in enumerate(zip(*means.values(), strict=True)):
         values = zip(means, row, strict=True)
         print(f"{10 * number + 10:<6}" + "  ".join(f"{x:>{len(kind)}.4f}" for kind, x in values))
     exact, *others = means.values()
     for kind, other in zip(list(means)[1:], others, strict=True):
         apart = [abs(b - a) / a for a, b in zip(exact, other, strict=True)]
-        print(f"{kind}: off by up to {max(apart):.2%} of float32's, {apart[-1]:.2%} in the end")
+        print(f"{kind}: within {max(apart):.2%} of float32's loss, {apart[-1]:.2%} at the end")
     if options.picture:
         _draw_curves(losses, options.picture)
 
@@ -251,12 +251,12 @@ def _means_of_ten(values):
 
 
 def spread(values):
-    """Returns a median with its smallest and largest value, as text."""
+    """Returns the median with the smallest and largest value, as text."""
     return f"{statistics.median(values):5.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def draw(lines, path):
-    """Draws profiled steps below one another."""
+    """Plots profiled steps, one below the other."""
     from matplotlib import pyplot
 
     figure, plots = pyplot.subplots(len(lines), sharex=True, figsize=(9, 1.2 + 1.5 * len(lines)))
@@ -267,7 +267,7 @@ def draw(lines, path):
         for (part, (first, last)), colour in zip(parts.items(), _COLOURS, strict=False):
             plot.barh(1, last - first, left=first, color=colour, edgecolor="white")
             plot.text((first + last) / 2, 1, part, ha="center", va="center", fontsize=8)
-        # The sums of gradients begin in the order of the buckets; gloo has two threads for them.
+        # The all-reduces start in the order of the buckets; gloo runs them in two threads.
         until = [0.0, 0.0]
         for (first, last), size in zip(step["sent"][-len(buckets) :], buckets, strict=True):
             lane = int(until[0] > first)
@@ -279,7 +279,7 @@ def draw(lines, path):
                 plot.text((first + last) / 2, row, text, ha="center", va="center", fontsize=8)
         plot.axvline(step["backward"][1], color="grey", linestyle=":")
         plot.set_yticks([0, 1], ["all-reduce", "compute"])
-        plot.set_title({"as it is": "DDP's buckets", "one bucket": "one bucket"}[name], fontsize=9)
+        plot.set_title({"default": "DDP's buckets", "one bucket": "one bucket"}[name], fontsize=9)
     plots[-1].set_xlabel("seconds")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -301,10 +301,12 @@ def _draw_curves(losses, path):
 
 
 def _enter_own_network():
-    """Goes on with this program where there is a loopback and nothing else."""
+    """Restarts this program in a network namespace that has only a loopback device."""
     missing = [name for name in ("unshare", "ip", "tc", "taskset") if shutil.which(name) is None]
     if missing:
-        raise SystemExit(f"Linux's unshare, ip, tc and taskset must be there. Missing: {missing}.")
+        raise SystemExit(
+            f"unshare, ip, tc and taskset must be installed (Linux only). Missing: {missing}."
+        )
     script = 'ip link set lo up && exec "$@"'
     command = [sys.executable, "-m", "benchmarks.communication", *sys.argv[1:]]
     os.environ[INSIDE] = "1"
@@ -319,7 +321,7 @@ def _print_machine():
 
 
 def main():
-    """Parses, goes into a network of its own, and measures."""
+    """Parses the arguments, enters a separate network namespace, and measures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     sent = commands.add_parser("bytes")
@@ -330,8 +332,8 @@ def main():
     sent.add_argument("--steps", type=int, default=2)
     overlap = commands.add_parser("overlap")
     overlap.set_defaults(run=show_overlap)
-    overlap.add_argument("--gigabits", type=float, default=4, help="speed of each process's link")
-    overlap.add_argument("--variants", action="store_true", help="with other options of DDP")
+    overlap.add_argument("--gigabits", type=float, default=4, help="Gbit/s of each process's link")
+    overlap.add_argument("--variants", action="store_true", help="also try other options of DDP")
     overlap.add_argument("--fc-units", type=int, default=4096)
     efficiency = commands.add_parser("efficiency")
     efficiency.set_defaults(run=measure_efficiency)
@@ -342,10 +344,10 @@ def main():
         command.add_argument("--rounds", type=int, default=2)
     curve = commands.add_parser("curve")
     curve.set_defaults(run=compare_curves)
-    curve.add_argument("--weights", type=Path, required=True, help="a file of VGG-16's weights")
+    curve.add_argument("--weights", type=Path, required=True, help="weight file of VGG-16")
     curve.add_argument("--steps", type=int, default=120)
     for command in (overlap, curve):
-        command.add_argument("--picture", metavar="FILE", help="PNG file that is drawn")
+        command.add_argument("--picture", metavar="FILE", help="write a plot to this PNG file")
     options = parser.parse_args()
     if INSIDE not in os.environ:
         _enter_own_network()

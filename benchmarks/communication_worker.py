@@ -1,6 +1,6 @@
-"""Trains FCN-8s for some steps and reports times, bytes and losses; one of several processes.
+"""One process of a data-parallel training of FCN-8s: reports step times, bytes sent and losses.
 
-Arguments: `OPTIONS` in JSON with other values, and the file that the first process writes.
+Arguments: JSON that overrides values of `OPTIONS`, and the output file of process 0.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from pathlib import Path
 OPTIONS = {
     "fc_units": 4096,
     "size": 64,  # Height and width of the images in pixels.
-    "batch_size": 1,  # Of a process.
+    "batch_size": 1,  # Per process.
     "gradients": None,
-    "weights": None,  # A file of VGG-16's, to learn to tell drawn shapes; `None`: random numbers.
+    "weights": None,  # VGG-16 weight file, to train on drawn shapes; `None`: random data.
     "seed": 0,
-    "warmup": 2,  # Steps before those that are measured; DDP orders its buckets after the first.
+    "warmup": 2,  # Steps before the measured ones; DDP rebuilds its buckets after the first step.
     "steps": 4,
     "ddp": {},  # Options of `DistributedDataParallel`.
     "trace": None,  # File for a profile of the last step.
@@ -27,13 +27,13 @@ RANDOM_CLASSES, LEARNING_RATE = 21, 1e-4
 
 
 def sent_bytes():
-    """Returns what has gone through the loopback of this network namespace."""
+    """Returns the bytes sent over the loopback of this network namespace so far."""
     (line,) = (line for line in Path("/proc/net/dev").read_text().splitlines() if "lo:" in line)
     return int(line.split(":")[1].split()[8])
 
 
 def compiled_model(options):
-    """Returns the model, to be called where its processes are joined."""
+    """Returns the compiled model; call it inside `data_parallel` if there are several processes."""
     import keras
 
     from keras_fcn import FCN8s, losses
@@ -57,8 +57,8 @@ def compiled_model(options):
     return model
 
 
-def share_of_data(options, process, processes):
-    """Returns the images and label maps of a process."""
+def shard_of_data(options, process, processes):
+    """Returns the images and label maps of one process's shard."""
     import numpy as np
 
     from keras_fcn.data.drawn_shapes import draw_shapes
@@ -74,7 +74,7 @@ def share_of_data(options, process, processes):
 
 
 def measuring(options):
-    """Returns the callback that measures; its class is Keras's, which is imported late."""
+    """Returns the measuring callback; its class is defined here because Keras is imported late."""
     import keras
 
     from keras_fcn.distribution import processes
@@ -95,7 +95,7 @@ def measuring(options):
             self.started = time.perf_counter()
 
         def on_train_batch_end(self, batch, logs=None):
-            total = float(logs["loss"]) * (batch + 1)  # Keras gives the mean until here.
+            total = float(logs["loss"]) * (batch + 1)  # Keras logs the running mean.
             ended, done = time.perf_counter(), batch + 1 - options["warmup"]
             self.losses.append(total - self.total_loss)
             self.total_loss = total
@@ -106,7 +106,7 @@ def measuring(options):
                 if processes.rank() == 0:
                     self.profiler.export_chrome_trace(options["trace"])
             if done == 0:
-                processes.gather(None)  # All are here, and nothing is on its way.
+                processes.gather(None)  # Barrier: no message is in flight after it.
                 self.sent = sent_bytes()
             elif done == options["steps"]:
                 processes.gather(None)
@@ -116,7 +116,7 @@ def measuring(options):
 
 
 def watch_buckets(options):
-    """Sets options of `DistributedDataParallel`; returns a list that gets the bytes it sends."""
+    """Sets options of `DistributedDataParallel`; returns a list that records bytes per bucket."""
     from keras_fcn.backends import torch_trainer
 
     kind, send = torch_trainer.DistributedDataParallel, torch_trainer.summed_gradients
@@ -134,7 +134,7 @@ def watch_buckets(options):
 
 
 def main(options, out):
-    """Trains, and writes what was measured."""
+    """Trains and writes the measurements."""
     options = {**OPTIONS, **options}
     backend, buckets = os.environ["KERAS_BACKEND"], []
     if backend == "jax":
@@ -148,7 +148,7 @@ def main(options, out):
     together = int(os.environ["PROCESSES"]) > 1
     with data_parallel(gradients=options["gradients"]) if together else contextlib.nullcontext():
         model = compiled_model(options)
-    data = share_of_data(options, processes.rank(), processes.world_size())
+    data = shard_of_data(options, processes.rank(), processes.world_size())
     measured = measuring(options)
     fixed = {"batch_size": options["batch_size"], "shuffle": False, "verbose": 0}
     model.fit(*data, callbacks=[measured], **fixed)

@@ -1,7 +1,7 @@
-"""One of the sides of a comparison, in a process of its own.
+"""One side of a comparison, keras_fcn or the baseline, in a separate process.
 
-Reads a line from standard input for every run and answers each with a line of JSON; see
-`benchmarks.speed`, which starts it.
+For every line on standard input it runs the task once and prints one line of JSON.
+`benchmarks.speed` starts it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ IGNORE_CLASS = 255
 
 
 def main() -> None:
-    """Answers until its standard input ends."""
+    """Runs the task once per line of standard input, until it ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=["ours", "peer", "compiled peer"])
     parser.add_argument("--task", choices=["forward", "step", "metrics"], required=True)
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--outputs", help="file for the logits, or the confusion matrix")
     options = parser.parse_args()
-    # What libraries print must not come between the answers.
+    # Output of libraries must not mix with the answers: it is redirected to standard error.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -54,7 +54,7 @@ def main() -> None:
         compared = "forward" if options.task == "step" else options.task
         np.save(options.outputs, contestant[compared](*arguments[compared]))
     product = matrix_product(contestant["product"])
-    # From here on the highest memory is that of the task.
+    # From here on, peak memory is that of the task.
     devices.reset_peak(library)
     print(json.dumps({"product": product}), file=answers, flush=True)
     for _ in sys.stdin:
@@ -170,7 +170,7 @@ def _peer_metric():
 
 
 def our_product(precision):
-    """Returns a function of a size that returns a matrix product by Keras's backend."""
+    """Returns a function from a size to a function that runs one matmul in Keras's backend."""
     import keras
 
     def product(size):
@@ -200,7 +200,7 @@ def _dtype(precision):
 
 
 def matrix_product(product):
-    """Returns the best of several matrix products in FLOP/s."""
+    """Returns the peak throughput of several matrix multiplications in FLOP/s."""
     size = 2048 if devices.gpu() is None else 8192
     run = product(size)
     seconds = []

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16", "float16")
-"""`"tensorfloat32"` is float32 whose products round their inputs to 10 bits, on GPUs alone."""
+"""`"tensorfloat32"` is float32 whose matmul inputs are rounded to 10 mantissa bits; GPUs only."""
 
 
 @functools.cache
@@ -19,11 +19,11 @@ def gpu() -> str | None:
 
 
 def set_float32_products(library: str, precision: str) -> None:
-    """Lets a library compute float32 products as `precision` says, which defaults do not.
+    """Sets the precision of a library's float32 matmuls; the libraries' defaults differ.
 
     Args:
         library: `"tensorflow"`, `"jax"` or `"torch"`.
-        precision: One of `PRECISIONS`; all but `"tensorfloat32"` mean whole float32.
+        precision: One of `PRECISIONS`; all except `"tensorfloat32"` mean full float32.
     """
     rounds = precision == "tensorfloat32"
     if library == "tensorflow":
@@ -42,7 +42,7 @@ def set_float32_products(library: str, precision: str) -> None:
 
 
 def reset_peak(library: str) -> None:
-    """Forgets the highest memory so far; JAX cannot, and counts from its start."""
+    """Resets the peak memory; JAX cannot, so its peak counts from the start of the process."""
     if gpu() is None:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -57,7 +57,7 @@ def reset_peak(library: str) -> None:
 
 
 def peak(library: str) -> int:
-    """Returns the highest memory of this process in bytes: on the GPU, or resident without one."""
+    """Returns the peak memory of this process in bytes: GPU memory, or resident without a GPU."""
     if gpu() is None:
         with open("/proc/self/status") as file:
             line = next(line for line in file if line.startswith("VmHWM"))

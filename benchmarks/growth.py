@@ -1,12 +1,12 @@
-"""Time and memory of FCN-8s over the image's side and over the batch; the largest image that fits.
+"""Time and memory of FCN-8s by image size and by batch size; the largest image that fits.
 
     python -m benchmarks.growth --backend torch --task forward --json FILE.json
     python -m benchmarks.growth --picture FILE.png FILE.json...
     python -m benchmarks.growth --backend torch --task step --largest 8
 
-Each size runs in a process of its own, twice, of which the second counts; once for `--largest`. A
-size that would take more than `--limit` GiB, by the one before it, is not tried, and what FILE.json
-holds is not measured again.
+Each size runs twice in a separate process and the second run counts; once for `--largest`. A size
+is skipped if extrapolation from the previous one exceeds `--limit` GiB. Results already in
+FILE.json are not measured again.
 """
 
 import argparse
@@ -22,19 +22,19 @@ SIDES = (128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16)
 BATCH_SIDE = 224
 GIB = 2**30
-# In the place of a backend: the same network in plain PyTorch.
+# Used as a backend's name: the baseline, the same network in plain PyTorch.
 PEER = "peer"
-# Sides of the search for the largest image are multiples of the stride.
+# The search for the largest image tries sides that are multiples of the output stride.
 STRIDE = 32
 
 
 def measure(case: Case, runs: int = 2) -> dict:
-    """Returns pixels, seconds, and the peak memory in bytes beside that before the first run.
+    """Returns pixels, seconds, and memory in bytes: the peak and that before the first run.
 
-    Of several runs the last one counts.
+    Of several runs, the last one counts.
 
     Raises:
-        RuntimeError: If the process ends early, as when memory runs out.
+        RuntimeError: If the process ends early, for example when memory runs out.
     """
     process = start(case, "peer" if case.backend == PEER else "ours")
     try:
@@ -57,7 +57,7 @@ def measure(case: Case, runs: int = 2) -> dict:
 
 
 def growth(make_case, limit: float, known: list[dict]) -> Iterator[dict]:
-    """Yields what each side and each batch took, up to `limit` bytes; `known` is not run again."""
+    """Yields the measurement of each side and batch up to `limit` bytes; skips those in `known`."""
     known = {(result["side"], result["batch_size"]): result for result in known}
     series = [
         [(side, 1) for side in SIDES],
@@ -72,7 +72,7 @@ def growth(make_case, limit: float, known: list[dict]) -> Iterator[dict]:
                 and last["before"] + (last["peak"] - last["before"]) * pixels / last["pixels"]
                 > limit
             ):
-                print(f"{side}x{side}, batch {batch_size}: not tried, beyond the limit")
+                print(f"{side}x{side}, batch {batch_size}: skipped, beyond the limit")
                 break
             last = known.get((side, batch_size)) or measure(make_case(side, batch_size))
             print(row(last), flush=True)
@@ -80,9 +80,9 @@ def growth(make_case, limit: float, known: list[dict]) -> Iterator[dict]:
 
 
 def largest(make_case, limit: float) -> dict:
-    """Returns the measurement of the largest square image whose peak stays below `limit` bytes.
+    """Returns the measurement of the largest square image whose peak memory fits `limit` bytes.
 
-    The next side up, 32 pixels more, was measured to go beyond it.
+    The next larger side, 32 pixels more, was measured to exceed the limit.
     """
     fits, fails = None, math.inf
     side = 512
@@ -103,10 +103,10 @@ def largest(make_case, limit: float) -> dict:
 
 
 def _next_side(fits, fails, limit):
-    """Returns the side to try between one that fits and one that does not."""
-    # Memory grows with the pixels, but what a small image adds may be next to nothing.
-    share = (limit - fits["before"]) / max(1, fits["peak"] - fits["before"])
-    side = min(int(fits["side"] * math.sqrt(share)), 2 * fits["side"])
+    """Returns the next side to try, between one that fits and one that does not."""
+    # Memory is proportional to pixels, but a small image may add almost nothing.
+    factor = (limit - fits["before"]) / max(1, fits["peak"] - fits["before"])
+    side = min(int(fits["side"] * math.sqrt(factor)), 2 * fits["side"])
     if side >= fails:
         side = (fits["side"] + fails) // 2
     return max(side // STRIDE * STRIDE, fits["side"] + STRIDE)
@@ -122,7 +122,7 @@ def row(result: dict) -> str:
 
 
 def draw(files: list[str], picture: str) -> None:
-    """Draws time and memory over the pixels, of every file a line."""
+    """Plots time and memory against image and batch size, one line per file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -143,7 +143,7 @@ def draw(files: list[str], picture: str) -> None:
                 axes = all_axes[line, column]
                 values = [result[key] / scale for result in results]
                 axes.plot([result[x] for result in results], values, **style)
-    names = ("side of the image, pixels", f"images of {BATCH_SIDE}×{BATCH_SIDE} in a batch")
+    names = ("image side, pixels", f"batch size, images of {BATCH_SIDE}×{BATCH_SIDE}")
     for line, name in enumerate(names):
         for column, quantity in enumerate(("seconds", "peak memory, GiB")):
             axes = all_axes[line, column]
@@ -161,16 +161,18 @@ def draw(files: list[str], picture: str) -> None:
 
 
 def main() -> None:
-    """Measures, or draws what was measured."""
+    """Measures, or plots measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", help="measurements to draw")
-    parser.add_argument("--picture", help="draw the files into this one and measure nothing")
+    parser.add_argument("files", nargs="*", help="measurements to plot")
+    parser.add_argument("--picture", help="plot FILES into this file and measure nothing")
     parser.add_argument("--task", choices=["forward", "step"], default="forward")
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch", PEER], default="torch")
     parser.add_argument("--padding", choices=["paper", "same"], default="paper")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--limit", type=float, default=16, help="GiB; default: %(default)s")
-    parser.add_argument("--largest", type=float, metavar="GIB", help="search the largest image")
+    parser.add_argument(
+        "--largest", type=float, metavar="GIB", help="search the largest image that fits"
+    )
     parser.add_argument("--json", help="file for the measurements")
     options = parser.parse_args()
     if options.picture:
@@ -201,9 +203,11 @@ def main() -> None:
             kept = json.loads(file.read_text())
             there = ", ".join(map(str, kept["case"].values()))
         except (ValueError, KeyError, TypeError, AttributeError):
-            parser.error(f"`--json` must be a new file or one of this command. Received: {file}")
+            parser.error(
+                f"`--json` must be a new file or one written by this command. Received: {file}"
+            )
     if kept["case"] != case:
-        parser.error(f"`--json` must hold the same case. Received: {file}, with {there}")
+        parser.error(f"`--json` must contain the same case. Received: {file}, with {there}")
     for result in growth(make_case, options.limit * GIB, kept["results"]):
         if result not in kept["results"]:
             kept["results"].append(result)

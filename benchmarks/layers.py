@@ -1,10 +1,11 @@
-"""Speed of each of FCN's convolutions, plain and transposed, beside Keras's.
+"""Throughput of FCN's convolutions and transposed convolutions, compared with Keras's.
 
     KERAS_BACKEND=jax python -m benchmarks.layers
 
-On the maps of an image of 500x500 with the paper's padding: forward, and both gradients for a given
-one of the output: `VGGConv2D` and Keras's `Conv2D`, `FCNConv2DTranspose` and Keras's
-`Conv2DTranspose` take turns. Beside them, a matrix product of 2048x2048. PyTorch runs Keras's.
+Feature maps are those of a 500x500 image with the paper's padding. Measures the forward pass, and
+the gradients of input and kernel for a given output gradient. `VGGConv2D` alternates with Keras's
+`Conv2D`, `FCNConv2DTranspose` with Keras's `Conv2DTranspose`. For comparison, a matrix
+multiplication of 2048x2048. On PyTorch, the layers run Keras's own kernels.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import numpy as np
 from benchmarks.contestant import matrix_product, our_product
 from keras_fcn.layers import FCNConv2DTranspose, VGGConv2D
 
-# Side of the map, inputs, outputs, and how often that is in the network.
+# Side of the feature map, input channels, output channels, occurrences in the network.
 CONVOLUTIONS = (
     (510, 3, 64, 1),
     (510, 64, 64, 1),
@@ -29,7 +30,7 @@ CONVOLUTIONS = (
     (88, 512, 512, 2),
     (44, 512, 512, 3),
 )
-# Side of the scores and stride of the last upsampling of FCN-8s, FCN-16s and FCN-32s.
+# Side of the scores and stride of the last transposed convolution: FCN-8s, FCN-16s and FCN-32s.
 UPSAMPLINGS = ((70, 8), (34, 16), (16, 32))
 CLASSES = 21
 CHANNELS_LAST = {"data_format": "channels_last"}
@@ -51,7 +52,7 @@ def main() -> None:
 def convolutions(runs, precision) -> None:
     """Prints GFLOP/s of VGG-16's convolutions."""
     print(f"GFLOP/s on {keras.backend.backend()} in {precision}, best of {runs}\n")
-    print("| map, channels | forward | Conv2D's | gradients | Conv2D's | matrix product |")
+    print("| feature map, channels | forward | Conv2D's | gradients | Conv2D's | matrix product |")
     print("|---|---|---|---|---|---|")
     totals = np.zeros(4)
     for side, inputs, outputs, times in CONVOLUTIONS:
@@ -77,7 +78,7 @@ def convolutions(runs, precision) -> None:
         totals += times * np.array(seconds)
     forward, gradients, their_forward, their_gradients = totals
     print(
-        f"\nall 13 of them: forward {forward:.2f} s, Conv2D's {their_forward:.2f} s; "
+        f"\nall 13 convolutions: forward {forward:.2f} s, Conv2D's {their_forward:.2f} s; "
         f"gradients {gradients:.2f} s, Conv2D's {their_gradients:.2f} s"
     )
 
@@ -111,7 +112,7 @@ def upsamplings(runs, precision) -> None:
 
 
 def compiled(convolve):
-    """Returns two functions of (image, kernel, gradient): forward, and gradients alone.
+    """Returns two functions of (image, kernel, gradient): forward pass, and gradients only.
 
     Args:
         convolve: Function of (image, kernel).
@@ -139,7 +140,7 @@ def compiled(convolve):
 
 
 def best(functions, shapes, runs, precision):
-    """Returns the least seconds of each function of tensors of these shapes."""
+    """Returns the shortest time of each function in seconds, on tensors of these shapes."""
     random = np.random.default_rng(0)
     tensors = [
         keras.ops.convert_to_tensor(random.standard_normal(shape), precision) for shape in shapes
@@ -152,7 +153,7 @@ def best(functions, shapes, runs, precision):
             for result in keras.tree.flatten(results):
                 keras.ops.convert_to_numpy(result[0, 0])
             seconds.append(time.perf_counter() - start)
-    # The first turn compiles.
+    # The first run compiles.
     return np.reshape(seconds, (runs + 1, -1))[1:].min(axis=0)
 
 

@@ -1,8 +1,9 @@
-"""Images per second of the training pipeline, and of the training that it feeds.
+"""Throughput of the training pipeline in images per second, and of the training that consumes it.
 
-Decodes, scales, crops to 352x480 and mirrors the images of two folders, in batches of 4, from
-disk; then trains FCN-8s on batches of that size. Each part runs in a process of its own, so that
-its memory is its own. With `--processes N` it only reads, in N processes at once, each its share.
+Reads the images of two folders from disk, decodes, scales, crops to 352x480 and flips them, in
+batches of 4; then trains FCN-8s on batches of that size. Each part runs in a separate process, so
+that its memory can be measured. With `--processes N` it only reads, in N parallel processes, each
+one shard.
 """
 
 import argparse
@@ -19,9 +20,9 @@ EPOCHS, STEPS = 4, 4
 
 
 def pipeline(options, shard=(0, 1), barrier=None):
-    """Returns images per second of each epoch but the first, and the peak memory in MiB.
+    """Returns images per second of each epoch except the first, and the peak memory in MiB.
 
-    Processes that share out the images wait for each other at `barrier` before every epoch.
+    Processes that read different shards synchronize at `barrier` before every epoch.
     """
     from keras_fcn.data import find_pairs, training_batches
     from keras_fcn.data.transforms import random_crop, random_flip, random_scale
@@ -48,7 +49,7 @@ def pipeline(options, shard=(0, 1), barrier=None):
 
 
 def training(options):
-    """Returns images per second of each step of FCN-8s but the first."""
+    """Returns images per second of each training step of FCN-8s except the first."""
     import keras
     import numpy as np
 
@@ -75,7 +76,7 @@ def training(options):
 
 
 def main():
-    """Prints both, their ratio, and the pipeline's peak memory."""
+    """Prints both throughputs, their ratio, and the pipeline's peak memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", required=True)
     parser.add_argument("--labels", required=True)
@@ -84,7 +85,7 @@ def main():
     parser.add_argument("--fc-units", type=int, default=1024)
     parser.add_argument("--precision", default="mixed_bfloat16")
     parser.add_argument(
-        "--processes", type=int, default=None, help="only read, in so many processes at once"
+        "--processes", type=int, default=None, help="only read, in this many parallel processes"
     )
     parser.add_argument("--json", action="store_true", help="print every measurement")
     options = parser.parse_args()
@@ -113,7 +114,7 @@ def print_processes(options):
         context.Manager() as manager,
         concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as processes,
     ):
-        # Broken, not waited for, where a process has failed.
+        # A timeout breaks the barrier if a process has failed.
         barrier = manager.Barrier(count, timeout=600)
         parts = [
             processes.submit(pipeline, options, (index, count), barrier) for index in range(count)
@@ -128,13 +129,13 @@ def print_processes(options):
         medians.append(statistics.median(rates))
         print(
             f"process {index} {medians[-1]:8.2f} images/s ({min(rates):.2f} to {max(rates):.2f}), "
-            f"{result['peak_mib']:.0f} MiB at its peak"
+            f"peak {result['peak_mib']:.0f} MiB"
         )
     print(f"sum       {sum(medians):8.2f} images/s")
 
 
 def in_own_process(function, options):
-    """Returns what the function returns in a process that runs nothing else."""
+    """Runs the function in a separate process and returns its result."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(function, options).result()

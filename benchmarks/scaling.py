@@ -1,10 +1,11 @@
-"""Predicted time of a step of FCN-8s on many GPUs, from published speeds; none is measured.
+"""Predicted step time of FCN-8s on many GPUs, from published hardware speeds; nothing is measured.
 
     python -m benchmarks.scaling
 
-A step ends when the last bucket of gradients has been summed and the optimizer has run. A bucket is
-sent when the backward pass has got to it and the one before is through, as in PyTorch's
-DistributedDataParallel. docs/results/scaling.md tells the model and what it assumes.
+A step ends when the all-reduce of the last gradient bucket and the optimizer have finished. The
+all-reduce of a bucket starts when the backward pass has computed it and the previous bucket is
+done, as in PyTorch's DistributedDataParallel. docs/results/scaling.md describes the model and its
+assumptions.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 # Published: NVIDIA's H100 SXM, dense, in FLOP/s and byte/s; links in byte/s in one direction.
-PEAK = {"float32": 494.7e12, "mixed_bfloat16": 989.4e12}  # float32's products in TF32.
+PEAK = {"float32": 494.7e12, "mixed_bfloat16": 989.4e12}  # float32 matmuls in TF32.
 MEMORY = 3.35e12
 NVLINK = 900e9 / 2
 NETWORKS = {  # For each of a node's 8 GPUs.
@@ -23,11 +24,11 @@ NETWORKS = {  # For each of a node's 8 GPUs.
 }
 GPUS_PER_NODE = 8
 # Assumed.
-UTILISATION = 0.4  # Of the peak.
-LINK_SHARE = 0.8  # Of the links' and the memory's speed.
-NVLINK_DELAY, NETWORK_DELAY = 2e-6, 5e-6  # Seconds of a message however small.
+UTILISATION = 0.4  # Fraction of the peak FLOP/s.
+LINK_SHARE = 0.8  # Fraction of the links' and the memory's bandwidth.
+NVLINK_DELAY, NETWORK_DELAY = 2e-6, 5e-6  # Latency of a message in seconds.
 OPTIMIZER_BYTES = 20  # Per weight: momentum reads gradient, weight and velocity and writes two.
-# PyTorch's.
+# PyTorch's bucket sizes in bytes.
 FIRST_BUCKET, BUCKET = 1024**2, 25 * 1024**2
 
 
@@ -37,7 +38,7 @@ class Layer:
 
     name: str
     weights: int
-    flops: float  # Of the forward pass of one image.
+    flops: float  # Forward pass of one image.
     learns: bool
     is_first: bool = False
 
@@ -53,12 +54,12 @@ class Setting:
     gpus: int
     network: str
     gradients: str = "float32"
-    batch_size: int = 1  # Of a GPU.
+    batch_size: int = 1  # Per GPU.
     precision: str = "mixed_bfloat16"
     utilisation: float = UTILISATION
-    accumulate: int = 1  # Batches whose gradients are added up before they are sent.
-    tree: bool = True  # Between nodes; else a ring.
-    split: bool = False  # fc6 and fc7 lie in parts on the GPUs of a node.
+    accumulate: int = 1  # Gradient accumulation: batches per all-reduce.
+    tree: bool = True  # Tree all-reduce between nodes; otherwise a ring.
+    split: bool = False  # fc6 and fc7 are sharded over the GPUs of a node.
 
 
 def fcn8s(fc_units=4096, size=500):
@@ -70,7 +71,7 @@ def fcn8s(fc_units=4096, size=500):
     for layer in model.layers:
         if not layer.weights:
             continue
-        # A transposed convolution does its work at each pixel of its input.
+        # A transposed convolution computes once per input pixel.
         pixels = layer.input if "upscore" in layer.name else layer.output
         axes = slice(2, 4) if layer.data_format == "channels_first" else slice(1, 3)
         flops = 2 * math.prod(layer.kernel.shape) * math.prod(pixels.shape[axes])
@@ -81,12 +82,12 @@ def fcn8s(fc_units=4096, size=500):
 
 
 def _backward_flops(layer):
-    """As much again for the gradient of the inputs, but for the first layer's, and of weights."""
+    """FLOP of the backward pass: input gradient (except the first layer's) and weight gradient."""
     return layer.flops * ((not layer.is_first) + layer.learns)
 
 
 def buckets(layers):
-    """Returns lists of layers whose gradients are sent together, in the order of the backward."""
+    """Returns the buckets, lists of layers, in the order of the backward pass."""
     found, size, limit = [[]], 0, FIRST_BUCKET
     for layer in reversed([layer for layer in layers if layer.learns]):
         found[-1].append(layer)
@@ -97,7 +98,7 @@ def buckets(layers):
 
 
 def all_reduce_seconds(size, setting):
-    """Returns seconds until `size` bytes are summed: within each node, between nodes, and back."""
+    """Returns the seconds of a hierarchical all-reduce of `size` bytes, within and across nodes."""
     local = min(setting.gpus, GPUS_PER_NODE)
     nodes = setting.gpus // local
     seconds = 2 * (local - 1) * (size / local / (NVLINK * LINK_SHARE) + NVLINK_DELAY)
@@ -109,12 +110,12 @@ def all_reduce_seconds(size, setting):
 
 
 def flat_ring_delay(gpus):
-    """Returns seconds that the messages of one ring over all GPUs take however small they are."""
+    """Returns the total latency in seconds of the messages of one ring over all GPUs."""
     return 2 * (gpus - 1) * NETWORK_DELAY
 
 
 def step_seconds(layers, setting):
-    """Returns (seconds of a step, those of the same GPU alone, seconds of sending)."""
+    """Returns seconds: (of a step, of a step on a single GPU, of communication)."""
     speed = PEAK[setting.precision] * setting.utilisation
     forward = [layer.flops * setting.batch_size / speed for layer in layers]
     backward = [_backward_flops(layer) * setting.batch_size / speed for layer in layers]
@@ -148,16 +149,16 @@ def _bucket_seconds(bucket, bytes_of_one, setting):
     parts = sum(layer.weights for layer in bucket if layer.is_classifier) * bytes_of_one
     seconds = all_reduce_seconds(whole - parts, setting) if whole > parts else 0.0
     if parts and setting.gpus > GPUS_PER_NODE:
-        # A part is that of one GPU of each node, and they send it over their own links.
+        # Each GPU of a node all-reduces its shard with its counterparts, over its own link.
         within = all_reduce_seconds(parts, replace(setting, gpus=GPUS_PER_NODE))
         seconds += all_reduce_seconds(parts, setting) - within
     return seconds
 
 
 def _split_seconds(layers, setting):
-    """fc6's inputs go to all GPUs of the node, fc7's outputs are summed; likewise backward."""
+    """All-gather of fc6's inputs, all-reduce of fc7's outputs within a node, and the backward's."""
     fc7 = next(layer for layer in layers if layer.name == "fc7")
-    units = math.isqrt(fc7.weights)  # Of (n + 1) n weights.
+    units = math.isqrt(fc7.weights)  # fc7 has (n + 1) n weights.
     pixels = fc7.flops / 2 / units**2
     inputs = (math.sqrt(pixels) + 6) ** 2 * 512  # pool5.
     size = (inputs + pixels * units) * setting.batch_size * 2  # In bfloat16.
@@ -166,12 +167,12 @@ def _split_seconds(layers, setting):
 
 
 def rounding_error(count, *, agreement, groups):
-    """Returns the error of a sum of gradients in bfloat16, relative to the sum.
+    """Returns the relative rounding error of a bfloat16 sum of gradients.
 
     Args:
-        count: How many GPUs send a gradient.
+        count: Number of GPUs, each with one gradient.
         agreement: Mean of the gradients' entries in units of their standard deviation.
-        groups: GPUs of a ring, then how many of those sums form the next, and so on.
+        groups: Group sizes of the hierarchical sum: GPUs per ring, then rings per next level, etc.
     """
     from ml_dtypes import bfloat16
 
@@ -191,14 +192,14 @@ def rounding_error(count, *, agreement, groups):
 
 
 def print_model(layers):
-    """Prints size and arithmetic of the model, and its buckets."""
+    """Prints the model's gradient size, FLOP and buckets."""
     gradients = sum(4 * layer.weights for layer in layers if layer.learns)
     forward = sum(layer.flops for layer in layers)
     backward = sum(_backward_flops(layer) for layer in layers)
     print(f"FCN-8s, padding='paper', 500x500: {gradients / 1e6:.1f} MB of gradients in float32")
     print(f"forward {forward / 1e9:.0f} GFLOP per image, forward and backward "
           f"{(forward + backward) / 1e9:.0f} GFLOP")  # fmt: skip
-    print("buckets in the order of the backward pass, with the backward FLOP until their end:")
+    print("buckets in the order of the backward pass, with the backward FLOP done when ready:")
     order = list(reversed(layers))
     for bucket in buckets(layers):
         until = order.index(bucket[-1]) + 1
@@ -208,16 +209,16 @@ def print_model(layers):
 
 
 def print_predictions(layers):
-    """Prints steps on 8, 64 and 1024 GPUs."""
-    print("\nmilliseconds of a step, efficiency beside one GPU with the same batch")
+    """Prints step times on 8, 64 and 1024 GPUs."""
+    print("\nmilliseconds per step, efficiency relative to one GPU with the same batch")
     kinds = [(batch, gradients) for batch in (1, 4) for gradients in ("float32", "bfloat16")]
     for precision in PEAK:
         alone = [
             1e3 * step_seconds(layers, Setting(1, "", batch_size=b, precision=precision))[1]
             for b in (1, 4)
         ]
-        print(f"\ncomputed in {precision}; one GPU alone: {alone[0]:.1f} for a batch of 1, "
-              f"{alone[1]:.1f} of 4")  # fmt: skip
+        print(f"\ncomputed in {precision}; single GPU: {alone[0]:.1f} for a batch of 1, "
+              f"{alone[1]:.1f} for a batch of 4")  # fmt: skip
         title = "  ".join(f"{f'{batch} image(s), {kind}':>20}" for batch, kind in kinds)
         print(f"{'GPUs':>4}  {'between nodes':<36}{title}")
         for gpus, network in [(8, "")] + [(n, net) for net in NETWORKS for n in (64, 1024)]:
@@ -229,8 +230,8 @@ def print_predictions(layers):
 
 
 def print_changes(layers):
-    """Prints what one change at a time does to a step."""
-    print("\nwhat changes it: 1 image per GPU, mixed_bfloat16, gradients in float32")
+    """Prints the effect of one change at a time on the step time."""
+    print("\nsensitivity: 1 image per GPU, mixed_bfloat16, gradients in float32")
     networks = list(NETWORKS)
     small = fcn8s(fc_units=1024)
     changes = {
@@ -238,7 +239,7 @@ def print_changes(layers):
         "gradients in bfloat16": (layers, {"gradients": "bfloat16"}),
         "4 images per GPU": (layers, {"batch_size": 4}),
         "8 batches accumulated": (layers, {"accumulate": 8}),
-        "fc6 and fc7 split within a node": (layers, {"split": True}),
+        "fc6 and fc7 sharded within a node": (layers, {"split": True}),
         "fc_units=1024": (small, {}),
         "ring of nodes instead of a tree": (layers, {"tree": False}),
         "utilisation 20 %": (layers, {"utilisation": 0.2}),
@@ -251,7 +252,7 @@ def print_changes(layers):
         cells = [_cell(of, Setting(gpus, network, **change)) for gpus, network in places]
         print(f"{name:<34}" + "".join(f"{cell:>22}" for cell in cells))
     delay, number = 1e3 * flat_ring_delay(1024), len(buckets(layers))
-    print(f"one ring over 1024 GPUs: {delay:.1f} ms of delays for each of the {number} buckets")
+    print(f"one ring over 1024 GPUs: {delay:.1f} ms of latency for each of the {number} buckets")
 
 
 def _cell(layers, setting):
@@ -260,8 +261,8 @@ def _cell(layers, setting):
 
 
 def print_rounding():
-    """Prints what is lost where partial sums are rounded, for gradients that agree or do not."""
-    print("\nerror of the sum of bfloat16 gradients, relative to its size")
+    """Prints the rounding error of partial sums, for independent and for correlated gradients."""
+    print("\nrelative rounding error of the sum of bfloat16 gradients")
     columns = {
         "one ring, independent": {"agreement": 0, "groups": (1024,)},
         "one ring, agreeing": {"agreement": 1, "groups": (1024,)},
@@ -275,10 +276,10 @@ def print_rounding():
 
 
 def print_rates():
-    """Prints what the paper's optimizer, made for one image, becomes for a batch of many."""
+    """Prints the paper's optimizer settings, tuned for one image, converted to larger batches."""
     momentum, images = 0.99, 100_000
-    print("\nmomentum 0.99 and the summed loss: what keeps an image's effect as it is")
-    print("images  horizon of 0.99 in images  momentum  rate by it  steps of 100000 images")
+    print("\nmomentum 0.99 and the summed loss: settings that preserve the effect of one image")
+    print(" batch  horizon of 0.99 in images  momentum   lr factor  steps of 100000 images")
     for batch in (1, 8, 64, 1024):
         kept = momentum**batch
         print(
@@ -288,7 +289,7 @@ def print_rates():
 
 
 def main():
-    """Prints the model, the predictions, what changes them, rounding, and learning rates."""
+    """Prints model, predictions, sensitivities, rounding errors and learning rates."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     layers = fcn8s()
     print_model(layers)

@@ -1,4 +1,4 @@
-"""FCN beside plain PyTorch: prediction and training step, interleaved, outputs compared first."""
+"""Speed of keras_fcn and a plain PyTorch baseline: interleaved runs, outputs compared first."""
 
 import argparse
 import atexit
@@ -19,25 +19,25 @@ from benchmarks import devices
 from benchmarks.contestant import NUM_CLASSES
 from benchmarks.peers.weights import SKIPS, multiplications
 
-# Largest difference of logits that may be, over the largest logit.
+# Largest accepted difference of logits, relative to the largest logit.
 TOLERANCE = {"float32": 1e-4, "tensorfloat32": 1e-2, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is compared: a task on one backend against the peer's.
+    """One comparison: a task on one backend against the baseline.
 
     Args:
         task: `"forward"`, a whole `predict` from NumPy to NumPy; `"step"`, `train_on_batch`; or
             `"metrics"`, the mean IoU of logits of that size.
         backend: Keras's backend.
-        precision: One of `devices.PRECISIONS` (weights in float32), of both.
+        precision: One of `devices.PRECISIONS` (weights in float32), of both sides.
         padding: `"paper"` or `"same"`.
         model: `"FCN32s"`, `"FCN16s"` or `"FCN8s"`.
         size: (height, width) in pixels.
-        peer_precision: Precision of the peer, if it is another one.
+        peer_precision: Precision of the baseline, if it differs.
         batch_size: Number of images.
-        checkpointing: Whether ours recomputes its blocks instead of keeping what they hold.
+        checkpointing: Whether keras_fcn uses gradient checkpointing.
     """
 
     task: str
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The case in words, the key of its result."""
+        """Readable name of the case, the key of its result."""
         words = [self.task, self.backend, self.precision, self.padding, self.model]
         words.append("x".join(map(str, self.size)))
         words += [f"batch {self.batch_size}"] if self.batch_size > 1 else []
@@ -62,13 +62,14 @@ class Case:
 
 
 def measure(case: Case, runs: int) -> dict:
-    """Returns the seconds of every run, peak memories and matrix products in FLOP/s of all sides.
+    """Returns seconds of every run, peak memory and matmul throughput in FLOP/s of all sides.
 
-    There are ours and the peer, and on a GPU the peer compiled by `torch.compile`. Their processes
-    live at once; they take turns, ours first, after one turn that does not count.
+    The sides are keras_fcn (`"ours"`) and the baseline (`"peer"`), on a GPU also the baseline with
+    `torch.compile`. Their processes run concurrently and alternate, keras_fcn first, after one
+    warm-up run each.
 
     Raises:
-        RuntimeError: If a process fails, or the outputs of the two differ.
+        RuntimeError: If a process fails, or the outputs differ.
     """
     is_on_gpu = devices.gpu() is not None
     names = ["ours", "peer"]
@@ -82,13 +83,13 @@ def measure(case: Case, runs: int) -> dict:
         try:
             product = {name: answer(process)["product"] for name, process in processes.items()}
             outputs = {name: np.load(file) for name, file in files.items()}
-            # NumPy's maximum keeps what is not a number.
+            # NumPy's maximum propagates NaN.
             difference = float(np.max([_difference(outputs, name) for name in names[1:]]))
             precisions = {case.precision, case.peer_precision or case.precision}
             tolerance = max(TOLERANCE[precision] for precision in precisions)
             if not difference <= (0 if case.task == "metrics" else tolerance):
                 raise RuntimeError(
-                    f"The outputs must be those of the peer. Received: a relative difference of "
+                    f"The outputs must equal the baseline's. Received: a relative difference of "
                     f"{difference:.1e} in {case.name}."
                 )
             seconds, peak = {name: [] for name in names}, {}
@@ -119,9 +120,7 @@ def _difference(outputs, name):
 
 
 def _compile(case):
-    """Leaves what XLA compiles in JAX's cache, as trying what is fastest takes memory of its own,
-    which JAX would count in the peak.
-    """
+    """Fills JAX's compilation cache: XLA's autotuning allocates memory that would count as peak."""
     process = start(case, "ours")
     try:
         answer(process)
@@ -132,7 +131,7 @@ def _compile(case):
 
 
 def start(case, name, outputs=None):
-    """Starts the process of one side; its first `answer` says that it is ready."""
+    """Starts the process of one side; its first `answer` arrives when it is ready."""
     command = [sys.executable, "-m", "benchmarks.contestant", name, "--task", case.task]
     command += ["--model", case.model, "--padding", case.padding, "--size", *map(str, case.size)]
     precision = case.precision if name == "ours" else case.peer_precision or case.precision
@@ -157,17 +156,17 @@ def _jax_cache():
 
 
 def run(process):
-    """Returns seconds and peak memory in bytes of one run more."""
+    """Runs the task once; returns its seconds and the peak memory in bytes."""
     process.stdin.write("run\n")
     process.stdin.flush()
     return answer(process)
 
 
 def answer(process):
-    """Returns what the process has to say next.
+    """Returns the next answer of the process.
 
     Raises:
-        RuntimeError: If it has ended.
+        RuntimeError: If the process has ended.
     """
     line = process.stdout.readline()
     if not line:
@@ -176,7 +175,7 @@ def answer(process):
 
 
 def ratio(result: dict, peer: str = "peer") -> tuple[float, float, float]:
-    """Returns how many times as fast as a peer: median, and the least and most of the turns."""
+    """Returns the speed-up over a baseline: of the medians, then the smallest and largest run."""
     turns = [
         theirs / ours
         for ours, theirs in zip(result["seconds"]["ours"], result["seconds"][peer], strict=True)
@@ -188,10 +187,11 @@ def ratio(result: dict, peer: str = "peer") -> tuple[float, float, float]:
 
 
 def table(results: list[dict]) -> str:
-    """Returns the results as a Markdown table, a row for each peer."""
+    """Returns the results as a Markdown table, one row per baseline."""
     lines = [
-        "| task | backend | precision | padding | model | size | ours s | peer s | peer / ours "
-        "| of the product | product ours, peer GFLOP/s | peak ours, peer GB |",
+        "| task | backend | precision | padding | model | size | keras_fcn s | baseline s "
+        "| speed-up | % of peak matmul throughput | matmul GFLOP/s, keras_fcn and baseline "
+        "| peak GB, keras_fcn and baseline |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -204,20 +204,20 @@ def _row(result, name):
     median, least, most = ratio(result, name)
     task = result["task"] + (", checkpointing" if result["checkpointing"] else "")
     precision, peer_precision = result["precision"], result["peer_precision"]
-    precision += f", peer {peer_precision}" if peer_precision else ""
-    precision += ", peer compiled" if name == "compiled peer" else ""
+    precision += f", baseline {peer_precision}" if peer_precision else ""
+    precision += ", compiled baseline" if name == "compiled peer" else ""
     size = "×".join(map(str, result["size"]))
     size += f", batch {result['batch_size']}" if result["batch_size"] > 1 else ""
     product, peak = (
         [result[key][side] / 1e9 for side in ("ours", name)] for key in ("product", "peak")
     )
     best_product = max(result["product"].values()) / 1e9
-    share = f"{result['flop'] / 1e9 / ours / best_product:.0%}" if result["flop"] else ""
+    fraction = f"{result['flop'] / 1e9 / ours / best_product:.0%}" if result["flop"] else ""
     return (
         f"| {task} | {result['backend']} | {precision} | {result['padding']} "
         f"| {result['model']} | {size} | {ours:.3g} | {peer:.3g} "
         f"| **{median:.2f}** ({least:.2f} to {most:.2f}) "
-        f"| {share} | {product[0]:.0f}, {product[1]:.0f} | {peak[0]:.2f}, {peak[1]:.2f} |"
+        f"| {fraction} | {product[0]:.0f}, {product[1]:.0f} | {peak[0]:.2f}, {peak[1]:.2f} |"
     )
 
 
@@ -227,7 +227,9 @@ def main() -> None:
     parser.add_argument("--task", choices=["forward", "step", "metrics"], default="forward")
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], default="tensorflow")
     parser.add_argument("--precision", choices=list(TOLERANCE), default="float32")
-    parser.add_argument("--peer-precision", choices=list(TOLERANCE))
+    parser.add_argument(
+        "--peer-precision", choices=list(TOLERANCE), help="of the baseline, if it differs"
+    )
     parser.add_argument("--padding", choices=["paper", "same"], default="paper")
     parser.add_argument("--model", choices=list(SKIPS), default="FCN8s")
     parser.add_argument("--size", type=int, nargs=2, default=(500, 500), metavar=("H", "W"))
@@ -236,7 +238,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = vars(parser.parse_args())
     if "tensorfloat32" in (options["precision"], options["peer_precision"]) and not devices.gpu():
-        parser.error("without a GPU, precisions must not be tensorfloat32. Received: tensorfloat32")
+        parser.error("`--precision` must not be tensorfloat32 without a GPU.")
     runs = options.pop("runs")
     print(table([measure(Case(**options | {"size": tuple(options["size"])}), runs)]))
 

@@ -1,9 +1,9 @@
-"""How long an import, and an answer of the command line, take in a fresh process.
+"""Start-up time of an import and of the command line in a fresh process.
 
     python -m benchmarks.startup
 
-The target is 0.15 s that `import keras_fcn` adds to `import keras`, and 0.5 s for `--help` or a
-wrong option.
+Targets: `import keras_fcn` adds at most 0.15 s to `import keras`; `--help` and the error for an
+unknown option take at most 0.5 s.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
 COMMAND = str(Path(sys.executable).with_name("keras-fcn"))
-# What a process prints counts instead of its own seconds: those vary more than the package takes.
+# The process prints the seconds itself: the time of a whole process varies by more than the
+# import of this package takes.
 AFTER_KERAS = """
 import time
 import keras
@@ -36,7 +37,7 @@ COMMANDS = {
 
 
 def measure(runs: int, backends=BACKENDS) -> dict[str, list[float]]:
-    """Returns the seconds of every run of each process, all of them taking turns."""
+    """Returns the seconds of every run of each process; the processes run in alternation."""
     processes = {
         f"{name} ({backend})": ([sys.executable, "-c", statement], backend)
         for backend in backends
@@ -55,14 +56,14 @@ def measure(runs: int, backends=BACKENDS) -> dict[str, list[float]]:
                 raise RuntimeError(
                     f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
                 )
-            if turn:  # The first one reads the files from disk.
+            if turn:  # The first run is not counted: it reads the files from disk.
                 seconds[name].append(float(done.stdout) if AFTER_KERAS in command else taken)
     return seconds
 
 
 def table(seconds: dict[str, list[float]]) -> str:
     """Returns medians as a Markdown table."""
-    lines = ["| process | seconds | least and most |", "|---|---|---|"]
+    lines = ["| process | seconds | smallest to largest |", "|---|---|---|"]
     for name, values in seconds.items():
         median = statistics.median(values)
         lines.append(f"| `{name}` | {median:.3f} | {min(values):.3f} to {max(values):.3f} |")

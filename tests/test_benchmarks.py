@@ -1,4 +1,4 @@
-"""The benchmarks count right, and a run of many hours goes on where it stopped."""
+"""The benchmarks compute FLOP and ratios correctly, and an interrupted run can be resumed."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ import pytest
 pytestmark = [
     pytest.mark.gate,
     pytest.mark.any_backend,
-    pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="The peer is PyTorch"),
+    pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="The baseline is PyTorch"),
 ]
 # The benchmarks are not installed; last, since the package that is tested is.
 sys.path.append(str(Path(__file__).parents[1]))
@@ -30,7 +30,7 @@ RESULT = {
 
 @pytest.mark.parametrize("model", ["FCN32s", "FCN16s", "FCN8s"])
 @pytest.mark.parametrize("padding", ["paper", "same"])
-def test_multiplications_are_those_that_pytorch_counts_of_the_peer(model, padding):
+def test_multiplications_are_those_that_pytorch_counts_in_the_baseline(model, padding):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,14 +44,14 @@ def test_multiplications_are_those_that_pytorch_counts_of_the_peer(model, paddin
     assert 2 * multiplications(model, 21, 90, 133, padding) == counter.get_total_flops()
 
 
-def test_the_ratio_is_that_of_the_medians():
+def test_the_speed_up_is_the_ratio_of_the_medians():
     assert speed.ratio(RESULT) == (1.5, 1.25, 3.0)
     assert "| 2 | 3 | **1.50** (1.25 to 3.00) | 50% | 100, 50 | 2.00, 1.00 |" in speed.table(
         [RESULT]
     )
 
 
-def test_a_compiled_peer_has_a_row_of_its_own():
+def test_a_compiled_baseline_has_a_separate_row():
     compiled = {
         key: {**RESULT[key], "compiled peer": value}
         for key, value in (("seconds", [1.0, 1.0, 1.0]), ("peak", 3e9), ("product", 2e11))
@@ -59,11 +59,11 @@ def test_a_compiled_peer_has_a_row_of_its_own():
     plain, row = speed.table([RESULT | compiled]).splitlines()[2:]
     assert "| float32 |" in plain
     assert "**1.50** (1.25 to 3.00)" in plain
-    assert "| float32, peer compiled |" in row
+    assert "| float32, compiled baseline |" in row
     assert "| 2 | 1 | **0.50** (0.25 to 1.00) | 25% | 100, 200 | 2.00, 3.00 |" in row
 
 
-def test_on_a_gpu_the_grid_holds_its_precisions_and_batches(monkeypatch):
+def test_on_a_gpu_the_grid_contains_its_precisions_and_batch_sizes(monkeypatch):
     monkeypatch.setattr(devices, "gpu", lambda: "NVIDIA H200")
     quick, full = command.grid(True), command.grid(False)
     assert full[: len(quick)] == quick
@@ -81,7 +81,7 @@ def test_backends_that_are_not_installed_are_left_out(monkeypatch):
     assert "jax" not in command.machine()
 
 
-def test_the_full_grid_holds_the_quick_one_and_no_case_twice():
+def test_the_full_grid_contains_the_quick_one_and_no_case_twice():
     quick, full = ([case.name for case in command.grid(quick)] for quick in (True, False))
     assert full[: len(quick)] == quick
     assert len(set(full)) == len(full)
@@ -116,8 +116,8 @@ class TestResume:
         assert capsys.readouterr().out.count("**1.50**") == 4
         assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
 
-    def test_the_table_of_a_file_that_is_not_there_says_so(self, monkeypatch, tmp_path):
-        with pytest.raises(SystemExit, match=r"must be a file of this command.*No such file"):
+    def test_the_table_of_a_missing_file_is_an_error(self, monkeypatch, tmp_path):
+        with pytest.raises(SystemExit, match=r"must be a file written by this command.*No such"):
             self.call(monkeypatch, "--table", "--out", tmp_path / "speed.json")
 
     def test_results_of_another_machine_are_not_mixed_with_these(self, monkeypatch, tmp_path):
@@ -128,22 +128,22 @@ class TestResume:
             self.call(monkeypatch, "--out", file)
 
     @pytest.mark.parametrize("content", ["no JSON", "[]", "{}"])
-    def test_another_file_is_not_written_over(self, monkeypatch, tmp_path, content):
+    def test_another_file_is_not_overwritten(self, monkeypatch, tmp_path, content):
         file = tmp_path / "speed.json"
         file.write_text(content)
-        with pytest.raises(SystemExit, match="must be a new file or one of this command"):
+        with pytest.raises(SystemExit, match="must be a new file or one written by this command"):
             self.call(monkeypatch, "--out", file)
         assert file.read_text() == content
 
 
 @pytest.mark.parametrize("content", ["no JSON", "[]", "{}", '{"case": 1}'])
-def test_growth_does_not_write_over_another_file(monkeypatch, tmp_path, capsys, content):
+def test_growth_does_not_overwrite_another_file(monkeypatch, tmp_path, capsys, content):
     file = tmp_path / "growth.json"
     file.write_text(content)
     monkeypatch.setattr(sys, "argv", ["growth", "--json", str(file)])
     with pytest.raises(SystemExit):
         growth.main()
-    assert "must be a new file or one of this command" in capsys.readouterr().err
+    assert "must be a new file or one written by this command" in capsys.readouterr().err
     assert file.read_text() == content
 
 
@@ -156,7 +156,7 @@ def test_the_largest_image_is_found_without_trying_far_larger_ones(
 
     def measure(side, runs):
         tried.append(side)
-        # Small images take no more than what was there and is free again.
+        # Small images fit in memory that was allocated before and has been freed.
         peak = max(2 * growth.GIB, 2 * growth.GIB - unseen + bytes_per_pixel * side**2)
         return {"side": side, "before": 2 * growth.GIB, "peak": peak}
 

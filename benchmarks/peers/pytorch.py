@@ -1,7 +1,7 @@
-"""FCN-32s, FCN-16s and FCN-8s in plain PyTorch: one `nn.Conv2d` after the other.
+"""The baseline: FCN-32s, FCN-16s and FCN-8s in plain PyTorch, as a sequence of `nn.Conv2d`.
 
-What most people would write, and what the widely used pytorch-fcn does: fc6 as a convolution of
-7x7, transposed convolutions with the whole kernel, and crops at the offsets of the Caffe release.
+The straightforward implementation, as in the widely used pytorch-fcn: fc6 as a 7x7 convolution,
+transposed convolutions with dense kernels, and the crop offsets of the Caffe release.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from benchmarks.peers.weights import SKIPS, WIDTHS
 
-# Offsets of the skips' crops and of the logits', without and with the image's padding.
+# Crop offsets of the skips, then of the logits, with and without padding of the image.
 OFFSETS = {
     ("FCN32s", "paper"): (19,),
     ("FCN16s", "paper"): (5, 27),

@@ -1,4 +1,4 @@
-"""The same weights for every contestant, made from a layer's name."""
+"""The same weights for every side of a comparison, seeded by the layer's name."""
 
 import zlib
 
@@ -9,8 +9,8 @@ SKIPS = {"FCN32s": (), "FCN16s": ("pool4",), "FCN8s": ("pool4", "pool3")}
 
 
 def kernel_shapes(model: str, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Returns the kernel of each layer, (height, width, inputs, outputs); outputs before inputs
-    for the transposed convolutions.
+    """Returns the kernel shape of each layer: (height, width, inputs, outputs), or, for transposed
+    convolutions, (height, width, outputs, inputs).
     """
     shapes, channels = {}, 3
     for block, widths in enumerate(WIDTHS, start=1):
@@ -30,8 +30,8 @@ def kernel_shapes(model: str, num_classes: int) -> dict[str, tuple[int, ...]]:
 
 
 def arrays(model: str, num_classes: int):
-    """Yields the name and the array of every variable: normal values that keep the deviation of
-    what passes through, and bilinear kernels.
+    """Yields the name and the array of every variable: normal values that preserve the standard
+    deviation of activations (He initialization), and bilinear kernels.
     """
     for layer, shape in kernel_shapes(model, num_classes).items():
         if layer.startswith("upscore"):
@@ -54,7 +54,7 @@ def _bilinear(shape):
 
 
 def multiplications(model: str, num_classes: int, height: int, width: int, padding: str) -> int:
-    """Returns the multiplications of the whole network on one image, the padding's included."""
+    """Returns the number of multiplications of the network on one image, including padding."""
     border = 198 if padding == "paper" else 0
     height, width = height + border, width + border
     total = 0
@@ -81,5 +81,5 @@ def multiplications(model: str, num_classes: int, height: int, width: int, paddi
 
 
 def _added_to(pool, pools, height, width, padding):
-    """Size after an upsampling by 2 and the skip: the larger of both is cropped."""
+    """Size after upsampling by 2 and adding the skip; the larger of the two is cropped."""
     return (2 * height + 2, 2 * width + 2) if padding == "paper" else pools[pool]
