@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.distribution.free_memory import return_freed_memory
+from keras_fcn.backends.host_memory import return_freed_memory
 from keras_fcn.models.prediction_memory import check_prediction_memory
 
 

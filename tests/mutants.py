@@ -344,7 +344,7 @@ MUTANTS = (
     ),
     Mutant(
         "a class that never occurs has the largest weight",
-        "data/check.py",
+        "data/class_weights.py",
         "weights, occurs = np.zeros(len(pixels)), np.asarray(pixels) > 0",
         "weights, occurs = np.full(len(pixels), 9.0), np.asarray(pixels) > 0",
         "test_sample_weight.py data/test_check.py",
@@ -376,7 +376,7 @@ MUTANTS = (
     ),
     Mutant(
         "a checksum is not compared",
-        "weights/download.py",
+        "io/download.py",
         "        if md5 != file.md5:",
         "        if False:",
         "weights/test_published.py",
@@ -679,7 +679,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a container has taken already counts as free",
-        "distribution/free_memory.py",
+        "backends/host_memory.py",
         "max(0, limit - used)",
         "limit",
         "models/test_prediction_memory.py",

@@ -102,7 +102,7 @@ class TestModelsAroundAnFCN:
 
     def test_an_output_that_is_no_map_is_refused(self, model):
         around = keras.Model(model.input, model.get_layer("fc7").output)
-        with pytest.raises(ValueError, match="must return one map of logits of the height and width"):
+        with pytest.raises(ValueError, match="must return one map of logits of the height"):
             predict_label_map(around, IMAGE)
 
 

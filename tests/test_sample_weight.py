@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_fcn.data.check import median_frequency
+from keras_fcn.data.class_weights import median_frequency
 from keras_fcn.data.files import find_pairs
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.losses import (
@@ -351,6 +351,6 @@ class TestClassWeights:
             Image.fromarray(array).save(tmp_path / folder / "a.png")
         pairs = find_pairs(tmp_path / "images", tmp_path / "labels")
         space = LabelSpace(("road", "tree", "car"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), 255)
-        with pytest.warns(UserWarning, match="No pixel shows tree: the median frequency weight .* is 0"):
+        with pytest.warns(UserWarning, match="No pixel shows tree: the median frequency"):
             weights = Split(pairs, space).class_weights()
         np.testing.assert_allclose(weights, [5 / 8, 0, 5 / 2])

@@ -34,6 +34,7 @@ def data_parallel(
         ValueError: If an argument is invalid.
 
     Examples:
+        >>> import keras
         >>> from keras_fcn import losses
         >>> with data_parallel():
         ...     model = FCN8s(num_classes=21, fc_units=16)

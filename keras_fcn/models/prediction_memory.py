@@ -3,7 +3,7 @@
 import keras
 
 from keras_fcn.backends import backend
-from keras_fcn.distribution.free_memory import free_memory
+from keras_fcn.backends.host_memory import free_memory
 
 # Per pixel: the image as bytes, as float32 and preprocessed, and all smaller tensors.
 _BYTES_OF_REST = 110

@@ -17,10 +17,11 @@ from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.final_report import write_final_report
 from keras_fcn.training.moving_average import MovingAverage
-from keras_fcn.training.objective import MODELS, build_model, compiled, learning_rate, loss_of
+from keras_fcn.training.objective import MODELS, build_model, compiled, loss_of
 from keras_fcn.training.progress import duration, progress_bar, say
 from keras_fcn.training.recipe import PATHS, Recipe, as_settings
 from keras_fcn.training.run import Run, copy_of, drawing_errors_warn
+from keras_fcn.training.schedule import learning_rate
 from keras_fcn.training.splits import Split, check_files, open_splits
 from keras_fcn.training.start_checks import (
     print_mean_loss_rate,

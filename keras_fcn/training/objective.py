@@ -1,4 +1,4 @@
-"""The model, the loss, the optimizer and the learning-rate schedule of a recipe."""
+"""The model, the loss and the optimizer of a recipe."""
 
 import keras
 
@@ -8,6 +8,7 @@ from keras_fcn.models.deep_supervision import with_coarser_heads
 from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
 from keras_fcn.training.optimizer import CoupledSGD
 from keras_fcn.training.recipe import Recipe
+from keras_fcn.training.schedule import schedule
 
 MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s}
 _REGION_LOSSES = {"dice": losses.Dice, "lovasz_softmax": losses.LovaszSoftmax}
@@ -75,18 +76,6 @@ def compiled(
     return trained
 
 
-def learning_rate(recipe: Recipe, num_steps: int, step: int) -> float:
-    """Returns the learning rate of a batch.
-
-    Args:
-        recipe: The recipe.
-        num_steps: As in `compiled`.
-        step: Number of the batch, from 0.
-    """
-    schedule = _schedule(recipe, num_steps)
-    return float(schedule(step) if callable(schedule) else schedule)
-
-
 def _freeze(model, freeze):
     if freeze is None:
         return
@@ -131,7 +120,7 @@ def loss_of(
 
 def _optimizer(recipe, num_steps):
     options = {
-        "learning_rate": _schedule(recipe, num_steps),
+        "learning_rate": schedule(recipe, num_steps),
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
     if recipe.optimizer == "coupled_sgd":
@@ -139,18 +128,3 @@ def _optimizer(recipe, num_steps):
     optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer
-
-
-def _schedule(recipe, num_steps):
-    """Returns the schedule over batches; Keras also counts batches that only accumulate."""
-    warmup = round(recipe.warmup * num_steps)
-    if recipe.schedule == "constant" and not warmup:
-        return recipe.learning_rate
-    warming = {"warmup_target": recipe.learning_rate, "warmup_steps": warmup} if warmup else {}
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=recipe.learning_rate / max(1, warmup),
-        decay_steps=max(1, num_steps - warmup),
-        # The final rate as a fraction of the peak: 1 keeps the rate constant.
-        alpha=0.0 if recipe.schedule == "cosine" else 1.0,
-        **warming,
-    )

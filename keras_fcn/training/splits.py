@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fcn.data import batches
-from keras_fcn.data.check import median_frequency, warn_of_absent_classes
+from keras_fcn.data.class_weights import median_frequency, warn_of_absent_classes
 from keras_fcn.data.examples import Palette, check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_fcn.weights.download import keras_home
+from keras_fcn.io.download import keras_home
 
 _FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16"
 _FILES = {

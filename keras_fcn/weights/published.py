@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
-from keras_fcn.label_spaces import PASCAL_VOC, LabelSpace
-from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
-from keras_fcn.weights.download import (
+from keras_fcn.io.download import (
     PublishedFile,
     check,
     download,
     keras_home,
 )
+from keras_fcn.label_spaces import PASCAL_VOC, LabelSpace
+from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.weights.entries import Entries, constant
 
 

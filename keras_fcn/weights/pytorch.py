@@ -5,8 +5,8 @@ import os
 import zipfile
 from collections.abc import Iterator
 
+from keras_fcn.io.download import md5_of
 from keras_fcn.spec import vgg16_layer_names
-from keras_fcn.weights.download import md5_of
 from keras_fcn.weights.entries import Entries, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"weight": "kernel", "bias": "bias"}

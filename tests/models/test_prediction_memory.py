@@ -6,7 +6,7 @@ import pytest
 from helpers import NARROW_FILTERS
 
 from keras_fcn import FCN8s
-from keras_fcn.distribution import free_memory as memory
+from keras_fcn.backends import host_memory as memory
 from keras_fcn.inference import predict_label_map
 from keras_fcn.models import prediction_memory
 from keras_fcn.models.prediction_memory import prediction_bytes

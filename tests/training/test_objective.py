@@ -7,8 +7,9 @@ from helpers import NARROW_FILTERS
 
 from keras_fcn.label_spaces import generic
 from keras_fcn.training import Recipe
-from keras_fcn.training.objective import build_model, compiled, learning_rate
+from keras_fcn.training.objective import build_model, compiled
 from keras_fcn.training.recipe import replace
+from keras_fcn.training.schedule import learning_rate
 
 IGNORED = 255
 # Rows of one image each: three classes, of which the last column does not count.

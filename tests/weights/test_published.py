@@ -22,9 +22,9 @@ from PIL import Image
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN32s, weights
 from keras_fcn.cli import main
 from keras_fcn.inference import predict_label_map
+from keras_fcn.io.download import PublishedFile, download
 from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.weights import PUBLISHED_WEIGHTS, published
-from keras_fcn.weights.download import PublishedFile, download
 
 pytestmark = pytest.mark.any_backend
 
@@ -264,7 +264,7 @@ class TestRegistry:
 
 class TestDownload:
     def test_google_drive_is_read_by_gdown(self, released, tmp_path, monkeypatch):
-        monkeypatch.setattr("keras_fcn.weights.download._GOOGLE_DRIVE", "127.0.0.1")
+        monkeypatch.setattr("keras_fcn.io.download._GOOGLE_DRIVE", "127.0.0.1")
         with serve(released[1]) as server:
             file = PublishedFile("fcn8s.npz", f"{server.address}/whole/fcn8s.npz")
             path = download(file, tmp_path)
@@ -281,7 +281,7 @@ class TestDownload:
         script = (
             "import sys; from pathlib import Path\n"
             "from keras_fcn.io.atomic import atomic_write\n"
-            "from keras_fcn.weights.download import *\n"
+            "from keras_fcn.io.download import *\n"
             "file = PublishedFile('fcn8s.caffemodel', sys.argv[1])\n"
             "with atomic_write(Path(sys.argv[2], file.name)) as temporary:\n"
             "    download(file, temporary.parent)\n"

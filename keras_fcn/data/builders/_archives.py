@@ -16,8 +16,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from keras_fcn.io import download
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
-from keras_fcn.weights import download
 
 _EXTRACT_METHODS = {
     ".tar": tfds.download.ExtractMethod.TAR,
