@@ -22,17 +22,32 @@ def softmax(logits):
     return exponents / exponents.sum(-1, keepdims=True)
 
 
-def test_softmax_trains_with_cross_entropy_whose_value_is_worked_by_hand():
+def step_of_sgd(model, label_maps, from_logits=True):
+    """Loss and gradients of a training step, the latter read off the step of SGD."""
+    rate = 1e3
+    before = [keras.ops.convert_to_numpy(v.value) for v in model.trainable_variables]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+    model.compile(keras.optimizers.SGD(rate), loss)
+    value = model.train_on_batch(IMAGES, label_maps)
+    after = [keras.ops.convert_to_numpy(v.value) for v in model.trainable_variables]
+    return value, [(old - new) / rate for old, new in zip(before, after, strict=True)]
+
+
+def assert_same_step(one, other):
+    """Of an FCN whose gradients `test_fcn_reference` compares with the oracle's."""
+    assert one[0] == pytest.approx(other[0], rel=1e-4)
+    for ours, expected in zip(one[1], other[1], strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-3 * abs(expected).max())
+
+
+def test_softmax_trains_with_cross_entropy_like_the_logits():
     model = fcn(classifier_activation="softmax", dropout_rate=0)
-    logits = fcn().predict(IMAGES, verbose=0)
-    probabilities = softmax(logits)
+    probabilities = softmax(fcn().predict(IMAGES, verbose=0))
     np.testing.assert_allclose(model.predict(IMAGES, verbose=0), probabilities, atol=1e-5)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy())
-    loss = model.train_on_batch(IMAGES, LABEL_MAPS)
+    step = step_of_sgd(model, LABEL_MAPS, from_logits=False)
     of_truth = np.take_along_axis(probabilities, LABEL_MAPS[..., None], axis=-1)
-    np.testing.assert_allclose(loss, -np.log(of_truth).mean(), rtol=1e-4)
-    after = model.predict(IMAGES, verbose=0)
-    assert np.abs(after - probabilities).max() > 1e-6
+    np.testing.assert_allclose(step[0], -np.log(of_truth).mean(), rtol=1e-4)
+    assert_same_step(step, step_of_sgd(fcn(dropout_rate=0), LABEL_MAPS))
 
 
 @pytest.mark.parametrize("name", ["drop7", "block5_pool"])
@@ -42,14 +57,23 @@ def test_outputs_inside_have_the_layout_of_the_guide(name):
     assert output.shape[1 if keras.backend.backend() == "torch" else -1] == channels
 
 
-def test_a_head_on_drop7_and_a_model_around_an_fcn_train():
+def test_a_head_on_drop7_has_the_gradients_worked_by_hand():
     inner = fcn(dropout_rate=0)
     features = inner.get_layer("drop7").output
     if keras.backend.backend() == "torch":
         features = keras.layers.Permute((2, 3, 1))(features)
-    head = keras.Model(inner.input, keras.layers.Dense(3)(features))
+    head = keras.layers.Dense(3, kernel_initializer=keras.initializers.RandomNormal(seed=0))
+    model = keras.Model(inner.input, head(features))
+    x = keras.Model(inner.input, features).predict(IMAGES, verbose=0).reshape(-1, 4)
+    labels = LABEL_MAPS[:, :1, :1]
+    errors = softmax(x @ head.get_weights()[0]) - np.eye(3)[labels.ravel()]
+    _, gradients = step_of_sgd(model, labels)
+    np.testing.assert_allclose(gradients[-2], x.T @ errors / len(x), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(gradients[-1], errors.mean(0), rtol=1e-3, atol=1e-6)
+    assert all(abs(gradient).max() > 0 for gradient in gradients[:2])
+
+
+def test_a_model_around_an_fcn_trains_like_the_fcn():
     inputs = keras.Input((None, None, 3))
-    around = keras.Model(inputs, inner(inputs))
-    for model, label_maps in ((head, LABEL_MAPS[:, :1, :1]), (around, LABEL_MAPS)):
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        assert np.isfinite(model.train_on_batch(IMAGES, label_maps))
+    around = keras.Model(inputs, fcn(dropout_rate=0)(inputs))
+    assert_same_step(step_of_sgd(around, LABEL_MAPS), step_of_sgd(fcn(dropout_rate=0), LABEL_MAPS))
