@@ -1,6 +1,6 @@
-// The size of every layer of an FCN and every crop, for any image. The numbers follow from the
-// layers' kernels, strides and paddings as in keras_fcn/alignment.py; all offsets are
-// multiples of a half, which floating point holds exactly.
+// The output size of every layer of an FCN and every crop, for any image size. The numbers follow
+// from the layers' kernels, strides and paddings as in keras_fcn/alignment.py. All offsets are
+// multiples of 0.5, which floating point represents exactly.
 (() => {
   const { element, table, words } = window.fcnFigure;
 
@@ -14,61 +14,61 @@
       height: "Image height",
       width: "Image width",
       padding: "Padding",
-      paper: "paper: 100 around the image",
-      same: "same: 3 around pool5",
+      paper: "paper: pad the image by 100",
+      same: "same: pad pool5 by 3",
       model: "Model",
       invalid: `Height and width must be whole numbers from 1 to ${LARGEST}.`,
       summary: (model, height, width, offsets) =>
         `${model}, image ${height} × ${width}: crop offsets ${offsets.join(", ")}.`,
-      layers: "Size of every layer",
-      layerHeads: ["layer", "height × width", "stride", "pixel 0 lies at", "what it does"],
-      crops: "Every crop",
-      cropHeads: ["where two maps meet", "crop offset", "cropped is", "before", "after"],
+      layers: "Output size of every layer",
+      layerHeads: ["layer", "height × width", "output stride", "image coordinate of pixel 0", "operation"],
+      crops: "Crops",
+      cropHeads: ["feature maps to align", "crop offset", "cropped layer", "size before", "size after"],
       at: { fuse_pool4: "skip from pool4", fuse_pool3: "skip from pool3", logits: "logits and image" },
       drawing:
-        "Every map where its pixels lie along the image's height. Dark is what is kept, pale is " +
-        "what a crop cuts off, dashed are the image's edges.",
+        "Position of each feature map along the image's height. Dark: kept pixels. Pale: cropped " +
+        "pixels. Dashed lines: image edges.",
       image: "the image",
-      pad: (n) => `${n} pixels of zeros on each side`,
+      pad: (n) => `zero padding of ${n} pixels on each side`,
       convolutions: (n) => `${n} convolutions 3×3, padding 1`,
-      pool: "largest of 2×2, rounded up",
+      pool: "max pooling 2×2, size rounded up",
       convolution: (k, p) => `convolution ${k}×${k}, padding ${p}`,
       upsample: (k, s) => `transposed convolution ${k}×${k}, stride ${s}`,
       score: "convolution 1×1: one score per class",
-      crop: (n) => `${n} pixels cut off at the top and left, the rest at the bottom and right`,
+      crop: (n) => `crop ${n} pixels at the top and left, the rest at the bottom and right`,
       add: "sum of the two",
     },
     ko: {
       height: "이미지 높이",
       width: "이미지 너비",
       padding: "패딩",
-      paper: "paper: 이미지 둘레에 100",
-      same: "same: pool5 둘레에 3",
+      paper: "paper: 이미지에 패딩 100",
+      same: "same: pool5에 패딩 3",
       model: "모델",
       invalid: `높이와 너비는 1부터 ${LARGEST}까지의 정수여야 합니다.`,
       summary: (model, height, width, offsets) =>
         `${model}, 이미지 ${height} × ${width}: 자르기 오프셋(crop offset) ${offsets.join(", ")}.`,
-      layers: "모든 층의 크기",
-      layerHeads: ["층", "높이 × 너비", "스트라이드", "픽셀 0의 위치", "하는 일"],
-      crops: "모든 자르기",
-      cropHeads: ["두 맵이 만나는 곳", "자르기 오프셋", "잘리는 맵", "자르기 전", "자른 뒤"],
-      at: { fuse_pool4: "pool4의 스킵", fuse_pool3: "pool3의 스킵", logits: "로짓과 이미지" },
+      layers: "모든 층의 출력 크기",
+      layerHeads: ["층", "높이 × 너비", "출력 스트라이드", "픽셀 0의 이미지 좌표", "연산"],
+      crops: "자르기",
+      cropHeads: ["정렬할 두 특징 맵", "자르기 오프셋", "잘리는 층", "자르기 전 크기", "자른 뒤 크기"],
+      at: { fuse_pool4: "pool4의 스킵 연결", fuse_pool3: "pool3의 스킵 연결", logits: "로짓과 이미지" },
       drawing:
-        "각 맵의 픽셀이 이미지의 높이 방향에서 놓이는 자리입니다. 진한 부분은 남고 옅은 부분은 " +
-        "잘려 나가며, 점선은 이미지의 가장자리입니다.",
+        "이미지의 높이 방향에서 본 각 특징 맵의 위치입니다. 진한 부분은 남는 픽셀, 옅은 부분은 " +
+        "잘려 나가는 픽셀, 점선은 이미지의 가장자리입니다.",
       image: "이미지",
-      pad: (n) => `네 변에 0을 ${n}픽셀씩`,
+      pad: (n) => `네 변에 제로 패딩 ${n}픽셀`,
       convolutions: (n) => `3×3 합성곱 ${n}개, 패딩 1`,
-      pool: "2×2의 최댓값, 크기는 올림",
+      pool: "2×2 최대 풀링, 크기는 올림",
       convolution: (k, p) => `${k}×${k} 합성곱, 패딩 ${p}`,
       upsample: (k, s) => `${k}×${k} 전치 합성곱, 스트라이드 ${s}`,
       score: "1×1 합성곱: 클래스마다 점수 하나",
-      crop: (n) => `위와 왼쪽에서 ${n}픽셀을, 나머지는 아래와 오른쪽에서 잘라 냄`,
+      crop: (n) => `위와 왼쪽에서 ${n}픽셀을, 아래와 오른쪽에서 나머지를 잘라 냄`,
       add: "둘의 합",
     },
   });
 
-  // Output coordinate o of a layer lies at scale * o + offset of its input.
+  // Output coordinate o of a layer maps to input coordinate scale * o + offset.
   const convolution = (kernel, stride, padding) => ({
     scale: stride,
     offset: (kernel - 1) / 2 - padding,
@@ -88,7 +88,7 @@
       layers.push(layer);
       return layer;
     };
-    // Negative offsets crop the upsampled map in place of its reference.
+    // A negative offset crops the upsampled map instead of its reference.
     const crop = (at, cropped, reference, offset, name) => {
       const start = Math.abs(offset);
       const map = then(cropped.map, { scale: 1, offset: start });
@@ -101,7 +101,7 @@
     const image = add("image", text.image, size, { scale: 1, offset: 0 });
     let x = image;
     if (padding === "paper") {
-      // The paper's 100 is 99 here and the 1 of block1_conv1.
+      // The paper's 100 is 99 here plus the 1 of block1_conv1.
       x = add("input_padding", text.pad(99), size + 198, { scale: 1, offset: -99 });
     }
     const pools = {};
@@ -140,7 +140,7 @@
     return { layers, crops };
   }
 
-  // Bars along the image's height for the maps that meet, and the part of each that is kept.
+  // Bars along the image's height for the aligned feature maps, with the kept part of each.
   function draw(layers, size) {
     const wanted = ["image", "input_padding", "block5_pool", "score_fr"];
     const rows = layers.filter(

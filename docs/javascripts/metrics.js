@@ -1,4 +1,4 @@
-// The paper's four scores of a confusion matrix that can be edited, as in keras_fcn/metrics.py.
+// The paper's four metrics, computed from an editable confusion matrix as in keras_fcn/metrics.py.
 (() => {
   const { element, table, words } = window.fcnFigure;
 
@@ -6,17 +6,17 @@
 
   const text = words({
     en: {
-      matrix: "Confusion matrix: pixels of the class in the row that were predicted as the class in the column",
+      matrix: "Confusion matrix: rows are the ground truth, columns the prediction, in pixels",
       cell: (truth, prediction) => `pixels of ${truth} predicted as ${prediction}`,
-      truth: "truth",
+      truth: "ground truth",
       predicted: (name) => `predicted ${name}`,
-      ignored: "Pixels of ignore_class",
-      ignoredNote: "These have no true class. They are in no row, and no score changes with them.",
-      invalid: "Every number of pixels must be a whole number from 0 on.",
-      scores: "The four scores",
-      scoreHeads: ["score", "value", "worked out"],
-      classes: "Each class",
-      classHeads: ["class", "pixels of the truth", "accuracy", "IoU"],
+      ignored: "Pixels labelled ignore_class",
+      ignoredNote: "Ignored pixels have no ground truth class. They are in no row and change no metric.",
+      invalid: "Every number of pixels must be an integer of at least 0.",
+      scores: "The four metrics",
+      scoreHeads: ["metric", "value", "calculation"],
+      classes: "Per class",
+      classHeads: ["class", "ground truth pixels", "accuracy (recall)", "IoU"],
       names: {
         pixel_accuracy: "pixel accuracy",
         mean_accuracy: "mean accuracy",
@@ -25,17 +25,17 @@
       },
     },
     ko: {
-      matrix: "혼동 행렬(confusion matrix): 행의 클래스에 속하는 픽셀 가운데 열의 클래스로 예측된 픽셀 수",
+      matrix: "혼동 행렬(confusion matrix): 행은 정답, 열은 예측, 단위는 픽셀",
       cell: (truth, prediction) => `${prediction}(으)로 예측된 ${truth} 픽셀 수`,
       truth: "정답",
       predicted: (name) => `예측: ${name}`,
-      ignored: "ignore_class인 픽셀",
-      ignoredNote: "정답 클래스가 없는 픽셀입니다. 어느 행에도 들어가지 않으며 어떤 점수도 바꾸지 않습니다.",
+      ignored: "ignore_class로 표시된 픽셀",
+      ignoredNote: "정답 클래스가 없는 픽셀입니다. 어느 행에도 들어가지 않으며 어떤 지표도 바꾸지 않습니다.",
       invalid: "픽셀 수는 모두 0 이상의 정수여야 합니다.",
-      scores: "네 가지 점수",
-      scoreHeads: ["점수", "값", "계산"],
+      scores: "네 가지 평가 지표",
+      scoreHeads: ["지표", "값", "계산"],
       classes: "클래스별",
-      classHeads: ["클래스", "정답 픽셀 수", "정확도", "IoU"],
+      classHeads: ["클래스", "정답 픽셀 수", "정확도(재현율)", "IoU"],
       names: {
         pixel_accuracy: "픽셀 정확도(pixel accuracy)",
         mean_accuracy: "평균 정확도(mean accuracy)",

@@ -21,7 +21,7 @@ MODELS = {"fcn32s": (), "fcn16s": ("pool4",), "fcn8s": ("pool4", "pool3")}
 @pytest.mark.parametrize("model_name", MODELS)
 def test_the_alignment_figure_has_the_sizes_and_offsets_of_the_model(model_name, padding, tab):
     import keras_fcn
-    from keras_fcn.models import alignment
+    from keras_fcn import alignment
 
     input_padding, fc6_padding = (99, 0) if padding == "paper" else (0, 3)
     skips = MODELS[model_name]
@@ -145,7 +145,7 @@ def test_the_metrics_figure_has_the_scores_of_the_metrics(tab):
             assert value == pytest.approx(float(getattr(metrics, name)(matrix)), abs=1e-12), matrix
         said = page.locator(".fcn-metrics output").inner_text()
         assert f"mean IoU {metrics.mean_iou(matrix):.4f}" in said
-    page.get_by_label("Pixels of ignore_class").fill("77")
+    page.get_by_label("Pixels labelled ignore_class").fill("77")
     assert scores(page) == shown
     cells.nth(4).fill("-1")
     assert scores(page) == {}

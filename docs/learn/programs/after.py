@@ -1,4 +1,4 @@
-"""What one output pixel sees: three 3x3 convolutions, plain, with strides, and dilated."""
+"""The receptive field of one output pixel: three 3x3 convolutions, plain, strided and dilated."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ for axes, (name, layers) in zip(figure.subplots(1, 3), stacks.items(), strict=Tr
             1, 3, padding="same", kernel_initializer="ones", data_format="channels_last", **options
         )
         model.add(convolution)
-    # Light one input pixel after the other, and note which ones reach the middle output.
+    # Set one input pixel at a time to 1 and record which ones change the middle output.
     inputs = np.eye(SIZE * SIZE, dtype="float32").reshape(-1, SIZE, SIZE, 1)
     outputs = keras.ops.convert_to_numpy(model(inputs))
     rows = outputs.shape[1]
@@ -26,7 +26,7 @@ for axes, (name, layers) in zip(figure.subplots(1, 3), stacks.items(), strict=Tr
     side = int(seen.any(axis=0).sum())
     print(f"{name}: sees {side}x{side} pixels, gives {rows}x{rows} outputs for {SIZE}x{SIZE}")
     axes.imshow(seen, cmap="Blues", vmax=1.4)
-    places = np.linspace(0, SIZE - 1, rows)  # of the outputs
+    places = np.linspace(0, SIZE - 1, rows)  # Positions of the output pixels.
     axes.plot(*(grid.ravel() for grid in np.meshgrid(places, places)), "k.", ms=1.5)
     axes.set(title=f"{name}\nsees {side}×{side}, gives {rows}×{rows}", xticks=[], yticks=[])
 figure.savefig("after.png", dpi=90)

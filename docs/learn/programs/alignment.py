@@ -1,4 +1,4 @@
-"""Where the crops of FCN-8s come from, layer by layer, with the paper's padding."""
+"""How the crop offsets of FCN-8s follow from its layers, with the paper's padding."""
 
 from matplotlib.figure import Figure
 
@@ -10,7 +10,7 @@ from keras_fcn.alignment import (
     vgg16_pool_maps,
 )
 
-# 99 here and 1 in conv1_1 itself: the paper's 100.
+# The paper's 100 is 99 here plus the 1 of conv1_1.
 pools = vgg16_pool_maps(input_padding=99)
 rows = {"image": CoordinateMap(1, 0), **pools}
 rows["fc6, fc7, score_fr"] = fr = pools["pool5"].then(convolution(7))

@@ -1,4 +1,4 @@
-"""A classifier with a Dense layer becomes a network that gives a map of scores for any image."""
+"""A classifier with a Dense layer becomes a network that returns a score map for any image size."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ here = Path(__file__).parent
 street = np.asarray(Image.open(here / "street.jpg"), "float32") / 255
 truth = np.asarray(Image.open(here / "street.png")).astype(int)
 
-# A classifier of windows of 56x56 pixels: mean colours of 7x7 cells -> Flatten -> Dense(11).
+# A classifier of 56x56 windows: mean colours of 7x7 cells -> Flatten -> Dense(11).
 pool = keras.layers.AveragePooling2D(8, data_format="channels_last")
 dense = keras.layers.Dense(11)
 classifier = keras.Sequential([keras.Input((56, 56, 3)), pool, keras.layers.Flatten(), dense])
 
-# Its weights by least squares, from 2,000 windows of the street, whose class is the middle's.
+# Fit its weights with least squares on 2,000 windows; the label is the class of the centre pixel.
 generator = np.random.default_rng(0)
 corners = np.transpose([generator.integers(0, 360 - 56, 4000), generator.integers(0, 424, 4000)])
 corners = [(r, c) for r, c in corners if truth[r + 28, c + 28] != CAMVID.ignore_class][:2000]
@@ -32,7 +32,7 @@ features = np.hstack([features, np.ones((2000, 1))])
 solution = np.linalg.solve(features.T @ features + 0.1 * np.eye(148), features.T @ answers)
 dense.set_weights([solution[:-1], solution[-1]])
 
-# The same numbers as a 7x7 kernel: the Dense matrix (7*7*3, 11) reshaped to (7, 7, 3, 11).
+# The same weights as a 7x7 kernel: the Dense matrix (7*7*3, 11), reshaped to (7, 7, 3, 11).
 fc6 = ConvolutionalizedDense(11, kernel_size=7, data_format="channels_last")
 convolutional = keras.Sequential([keras.Input((None, None, 3)), pool, fc6])
 fc6.set_weights([solution[:-1].reshape(7, 7, 3, 11), solution[-1]])

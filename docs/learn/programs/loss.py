@@ -1,4 +1,4 @@
-"""The rate 1e-10 with the loss summed over the pixels, and with their mean."""
+"""The learning rate 1e-10 with the loss summed over pixels and with the mean over pixels."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ RATE, MOMENTUM, STEPS = 1e-10, 0.99, 25
 
 
 def train(rate, reduction):
-    """The mean loss per pixel after each step of the smallest network: one 1x1 convolution."""
+    """Returns the loss per pixel after each training step of a single 1x1 convolution."""
     score = keras.layers.Conv2D(11, 1, kernel_initializer="zeros", data_format="channels_last")
     model = keras.Sequential([keras.Input(image.shape[1:]), score])
     loss = keras.losses.SparseCategoricalCrossentropy(

@@ -1,4 +1,4 @@
-"""The paper's four scores of a confusion matrix that can be counted by hand."""
+"""The paper's four metrics, from a confusion matrix small enough to check by hand."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from keras_fcn import metrics
 
 CLASSES = ("road", "car", "pole")
-# Rows are the truth, columns the prediction: 10 car pixels were taken for road.
+# Rows are the ground truth, columns the prediction: 10 car pixels were predicted as road.
 matrix = np.array([[90, 8, 2], [10, 30, 0], [6, 0, 4]])
 
 right, truth, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -18,7 +18,7 @@ print("mean accuracy         ", round(float(metrics.mean_accuracy(matrix)), 4))
 print("mean IoU              ", round(float(metrics.mean_iou(matrix)), 4))
 print("frequency-weighted IoU", round(float(metrics.frequency_weighted_iou(matrix)), 4))
 
-# The whole set in one matrix, not a mean over images: two images, the second almost without cars.
+# One matrix for the whole dataset is not the mean over images: the second image has few car pixels.
 first = np.array([[50, 0, 0], [10, 30, 0], [0, 0, 0]])
 second = np.array([[95, 4, 0], [1, 0, 0], [0, 0, 0]])
 together = metrics.mean_iou(first + second)

@@ -1,4 +1,4 @@
-"""What scores at stride 32, 16 and 8 can draw: each skip adds what the coarser ones left over."""
+"""The detail that output stride 32, 16 and 8 can represent: each skip adds the residual scores."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from keras_fcn.visualization import colorize
 
 truth = np.asarray(Image.open(Path(__file__).parent / "street.png")).astype(int)[:352]
 valid = truth != CAMVID.ignore_class
-# What perfect logits would be: 1 for the true class, 0 for the others.
+# Perfect logits: 1 for the true class, 0 for all others.
 wanted = np.eye(12, dtype="float32")[truth][..., :11]
 last = {"data_format": "channels_last"}
 
 
 def upsample(x, factor, crop):
-    """The upsampling of FCN-8s, with padding="same": a bilinear kernel, and a crop."""
+    """The upsampling of FCN-8s with padding="same": bilinear transposed convolution, then crop."""
     bilinear = {"use_bias": False, "kernel_initializer": Bilinear()}
     x = keras.layers.Conv2DTranspose(11, 2 * factor, strides=factor, **bilinear, **last)(x)
     return keras.layers.Cropping2D(crop, **last)(x)
@@ -34,7 +34,7 @@ decoder = keras.Model(scores, upsample(fused, 8, crop=4))
 
 
 def cell_means(values, stride):
-    """The mean of every stride x stride cell: the score that a cell is to have."""
+    """Returns the mean of every stride x stride cell, the target score of that cell."""
     height, width, classes = values.shape
     return values.reshape(height // stride, stride, width // stride, stride, classes).mean((1, 3))
 
@@ -42,7 +42,7 @@ def cell_means(values, stride):
 panels, given = {"truth": truth}, [np.zeros((352 // s, 480 // s, 11)) for s in (32, 16, 8)]
 logits = 0.0
 for index, stride in enumerate((32, 16, 8)):
-    given[index] = cell_means(wanted - logits, stride)  # What is missing so far.
+    given[index] = cell_means(wanted - logits, stride)  # The residual so far.
     logits = decoder.predict([s[None] for s in given], verbose=0)[0]
     label_map = logits.argmax(-1)
     score = mean_iou(confusion_matrix(truth, label_map, 11, ignore_class=11))

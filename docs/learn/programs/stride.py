@@ -1,4 +1,4 @@
-"""How good a label map can be that is decided on a grid: the upper bound by stride.
+"""Upper bound of the mean IoU by output stride: every grid cell predicts a single class.
 
 python stride.py [FOLDER OF LABEL MAPS [NUM_CLASSES [IGNORE_CLASS]]]
 """
@@ -20,7 +20,7 @@ num_classes, ignore_class = (int(n) for n in (*sys.argv[2:4], 11, 11)[:2])
 
 
 def best_on_grid(label_map, stride):
-    """The commonest class of every stride x stride cell, drawn back at full size."""
+    """Returns the most frequent class of every stride x stride cell, upsampled to full size."""
     height, width = label_map.shape
     rows, columns = -(-height // stride), -(-width // stride)
     counts = np.zeros((num_classes, rows, columns), int)
