@@ -8,6 +8,9 @@ MODEL_NAMES = ("fcn32s", "fcn16s", "fcn8s")
 VGG16_FILTERS = (64, 128, 256, 512, 512)
 """Filters of the convolutions in each of VGG-16's five blocks."""
 
+SKIPS = ("pool4", "pool3")
+"""Pools that the skip connections of FCN-8s start from; FCN-16s has the first one only."""
+
 AT_ONCE_SKIP_SCALES = (0.01, 0.0001)
 """`skip_scales` of FCN-8s trained all at once instead of in three stages."""
 

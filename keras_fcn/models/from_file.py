@@ -1,13 +1,12 @@
 """Builds the model of a weight file without configuration, inferred from names and shapes."""
 
 import os
-from typing import Any
 
 import numpy as np
 
 from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
-from keras_fcn.spec import AT_ONCE_SKIP_SCALES, VGG16_FILTERS
+from keras_fcn.spec import AT_ONCE_SKIP_SCALES, SKIPS, VGG16_FILTERS
 from keras_fcn.weights.load import PAPER_SUFFIXES, open_file
 
 
@@ -33,7 +32,8 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
             f"MODEL must be a .keras file or end in one of {', '.join(PAPER_SUFFIXES)}. Other "
             f"weight files do not define the network. Received: {path}."
         )
-    with open_file(path) as entries:
+    with open_file(path) as contents:
+        entries, scales = contents.entries, contents.skip_scales
         layers = {layer for layer, _ in entries}
         score, fc6 = (entries.get((layer, "kernel")) for layer in ("score_fr", "fc6"))
         if score is None or fc6 is None or len(score.shape) != 4 or len(fc6.shape) != 4:
@@ -43,11 +43,9 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
             )
         num_classes, (size, _, _, fc_units) = score.shape[-1], fc6.shape
         filters = _filters(entries)
-        scales: list[Any] = [
-            entries.get((f"scale_{pool}", "kernel")) for pool in ("pool4", "pool3")
-        ]
-        if None not in scales:
-            at_once = np.allclose([s.read().mean() for s in scales], AT_ONCE_SKIP_SCALES, rtol=1e-3)
+        if all(scales.get(pool) for pool in SKIPS):
+            means = [np.mean(scales[pool]) for pool in SKIPS]
+            at_once = np.allclose(means, AT_ONCE_SKIP_SCALES, rtol=1e-3)
     network = FCN8s if "score_pool3" in layers else FCN16s if "score_pool4" in layers else FCN32s
     return network(
         num_classes,

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from keras_fcn.weights.entries import Entries, Entry, constant, damaged_file
+from keras_fcn.spec import SKIPS
+from keras_fcn.weights.entries import Contents, Entry, damaged_file
 
 # Fields of NetParameter: layers of the old format (V1) and of the current one.
 _LAYERS_V1, _LAYERS = 2, 100
@@ -23,15 +24,17 @@ _LAYERS_V1, _LAYERS = 2, 100
 _MAX_FIELDS = 100_000
 _MAX_LAYER_BYTES = 2**31 - 4096
 _MAX_AXES = 32
+_MAX_SCALES = 2**16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 @contextlib.contextmanager
-def open_caffemodel(path: str | os.PathLike) -> Iterator[Entries]:
-    """Yields the entries of a `.caffemodel`, in Caffe's names and layout.
+def open_caffemodel(path: str | os.PathLike) -> Iterator[Contents]:
+    """Yields the contents of a `.caffemodel`, in Caffe's names and layout.
 
     Layers without blobs are skipped. Blobs of the legacy shape (num, channels, height, width) lose
-    the leading axes of length 1 that pad a matrix or vector.
+    the leading axes of length 1 that pad a matrix or vector. The `Scale` layers `scale_pool4` and
+    `scale_pool3` become the scales of the skips; a skip without one has the scale 1.
 
     Args:
         path: A file written by any version of Caffe.
@@ -43,11 +46,11 @@ def open_caffemodel(path: str | os.PathLike) -> Iterator[Entries]:
     with contextlib.ExitStack() as stack:
         with damaged_file(path, ".caffemodel file of Caffe"):
             file = stack.enter_context(open(path, "rb"))
-            entries = _entries(file)
-        yield entries
+            contents = _contents(file)
+        yield contents
 
 
-def _entries(file):
+def _contents(file):
     entries = {}
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
         budget = iter(range(_MAX_FIELDS))
@@ -72,13 +75,23 @@ def _entries(file):
                 raise ValueError(f"it holds layer {name!r} twice")
             shape = _shape(blob, name)
             entries[name, variable] = Entry(shape, _reader(file, number, start, size, index, shape))
+    skip_scales = {}
+    for pool in SKIPS:
+        scale = entries.pop((f"scale_{pool}", "kernel"), None)
+        if scale is not None:
+            skip_scales[pool] = _distinct(scale, f"scale_{pool}")
+        elif (f"score_{pool}", "kernel") in entries:
+            skip_scales[pool] = (1.0,)
     if not entries:
         raise ValueError("none of its layers holds weights")
-    for pool in ("pool4", "pool3"):
-        if (f"score_{pool}", "kernel") in entries:
-            # A network without a Scale layer does not scale its skip.
-            entries.setdefault((f"scale_{pool}", "kernel"), constant(1.0))
-    return entries
+    return Contents(entries, skip_scales)
+
+
+def _distinct(entry, name):
+    """Returns the distinct values of an entry, which must be a number or one per channel."""
+    if math.prod(entry.shape) > _MAX_SCALES:
+        raise ValueError(f"layer {name!r} holds {math.prod(entry.shape)} scales")
+    return tuple(np.unique(entry.read()).tolist())
 
 
 def _reader(file, number, start, size, index, shape):

@@ -1,9 +1,9 @@
-"""Arrays of a weight file, whose shapes are known before their values are read."""
+"""Contents of a weight file; the shapes of its arrays are known before their values are read."""
 
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,23 @@ class Entry:
 
 
 Entries = dict[tuple[str, str], Entry]
-"""Dictionary from (layer name, `"kernel"` or `"bias"`) to its `Entry`.
+"""Dictionary from (layer name, `"kernel"` or `"bias"`) to its `Entry`."""
 
-It also holds the metadata of a source: the scales of its skips as `scale_pool4` and `scale_pool3`,
-and the mean that it subtracts as ("preprocessing", "mean").
-"""
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Contents of a weight file or model: its arrays, and the metadata that it defines.
+
+    Args:
+        entries: The arrays.
+        skip_scales: Dictionary from `"pool4"` and `"pool3"` to the scale of the skip. Caffe scales
+            each channel; more than one value means that the scales of the channels differ.
+        mean: Mean (blue, green, red) that the network subtracts from images, if defined.
+    """
+
+    entries: Entries
+    skip_scales: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    mean: tuple[float, float, float] | None = None
 
 
 def by_name(named_entries: Iterable[tuple[tuple[str, str], Entry]]) -> Entries:
@@ -53,11 +65,6 @@ def by_name(named_entries: Iterable[tuple[tuple[str, str], Entry]]) -> Entries:
             raise ValueError(f"it holds {'/'.join(key)} twice")
         entries[key] = entry
     return entries
-
-
-def constant(*values: float) -> Entry:
-    """Returns the entry of a constant vector."""
-    return Entry((len(values),), lambda: np.array(values, "float32"))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import h5py
 
-from keras_fcn.weights.entries import Entries, Entry, by_name, constant, damaged_file
+from keras_fcn.spec import SKIPS
+from keras_fcn.weights.entries import Contents, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = ("kernel", "bias")
 _MAX_LAYERS = 10_000
@@ -20,8 +21,8 @@ _MAX_EXPANSION = 20
 
 
 @contextlib.contextmanager
-def open_keras_file(path: str | os.PathLike) -> Iterator[Entries]:
-    """Yields the entries of a Keras file.
+def open_keras_file(path: str | os.PathLike) -> Iterator[Contents]:
+    """Yields the contents of a Keras file.
 
     Args:
         path: A `.weights.h5` or `.keras` file of Keras 3, or an `.h5` file of an earlier Keras.
@@ -43,9 +44,8 @@ def open_keras_file(path: str | os.PathLike) -> Iterator[Entries]:
                 for layer, datasets in read_layers(file)
                 for index, dataset in enumerate(datasets)
             )
-            if archive is not None:
-                entries |= _metadata(archive)
-        yield entries
+            metadata = {} if archive is None else _metadata(archive)
+        yield Contents(entries, **metadata)
 
 
 def _weights_of(archive, path):
@@ -60,13 +60,12 @@ def _metadata(archive):
     config = json.loads(archive.read("config.json"))["config"]
     if "skip_scales" not in config:
         return {}
-    metadata = {
-        (f"scale_{pool}", "kernel"): constant(float(scale))
-        for pool, scale in zip(("pool4", "pool3"), config["skip_scales"], strict=True)
-    }
+    scales = zip(SKIPS, config["skip_scales"], strict=True)
+    mean = None
     if config["include_preprocessing"]:
-        metadata["preprocessing", "mean"] = constant(*map(float, config["mean"]))
-    return metadata
+        blue, green, red = map(float, config["mean"])
+        mean = blue, green, red
+    return {"skip_scales": {pool: (float(scale),) for pool, scale in scales}, "mean": mean}
 
 
 def _variable_name(index):

@@ -1,6 +1,7 @@
 """Loads weights from any source: files of any format, models, and names."""
 
 import contextlib
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
@@ -9,20 +10,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_fcn.spec import output_stride, vgg16_layer_names
+from keras_fcn.spec import SKIPS, output_stride, vgg16_layer_names
 from keras_fcn.weights.caffe import open_caffemodel
-from keras_fcn.weights.entries import Entries, Entry, constant
+from keras_fcn.weights.entries import Contents, Entry
 from keras_fcn.weights.imagenet import imagenet_vgg16
 from keras_fcn.weights.keras_files import open_keras_file
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
 from keras_fcn.weights.port import port
-from keras_fcn.weights.published import (
-    cached_file,
-    find_published,
-    published_metadata,
-    published_names,
-)
+from keras_fcn.weights.published import cached_file, find_published, published_names
 from keras_fcn.weights.pytorch import open_pytorch_file
 
 _KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -45,8 +41,6 @@ _COARSER_MODELS = (
     frozenset({"score_fr", "upscore"}),
     frozenset({"score_fr", "score_pool4", "upscore2", "upscore16"}),
 )
-# Metadata among the entries of a source.
-_METADATA = (("scale_pool4", "kernel"), ("scale_pool3", "kernel"), ("preprocessing", "mean"))
 
 
 def load(
@@ -75,24 +69,25 @@ def load(
             both shapes, and the model is unchanged.
     """
     if isinstance(source, keras.Model):
-        _port(model, _entries_of(source), f"Model {source.name!r}", partial)
+        _port(model, _contents_of(source), f"Model {source.name!r}", partial)
     elif source == "imagenet":
         vgg16 = imagenet_vgg16(include_top=_takes_classifier(model))
-        _port(model, _entries_of(vgg16), "VGG-16 of keras.applications", partial)
+        _port(model, _contents_of(vgg16), "VGG-16 of keras.applications", partial)
     elif source in published_names():
         published = _published(model, source)
         path = cached_file(published, lambda file, target: _convert(model, published, file, target))
-        with _remedy(f"Delete {path} to download it again."), open_file(path) as entries:
-            entries |= published_metadata(published)
-            _port(model, entries, f"weights={source!r}", partial)
+        with _remedy(f"Delete {path} to download it again."), open_file(path) as contents:
+            scales = _scales(published.skip_scales)
+            contents = dataclasses.replace(contents, skip_scales=scales, mean=published.mean)
+            _port(model, contents, f"weights={source!r}", partial)
     else:
-        with open_file(source) as entries:
-            _port(model, entries, str(source), partial)
+        with open_file(source) as contents:
+            _port(model, contents, str(source), partial)
 
 
 @contextlib.contextmanager
-def open_file(path: str | os.PathLike) -> Iterator[Entries]:
-    """Yields the entries of a weight file in Keras's names and layout; the suffix sets the format.
+def open_file(path: str | os.PathLike) -> Iterator[Contents]:
+    """Yields the contents of a weight file in Keras's names and layout; the suffix sets the format.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -106,43 +101,50 @@ def open_file(path: str | os.PathLike) -> Iterator[Entries]:
             f"{', '.join(published_names())}. Received: {path}."
         )
     if name.endswith(_KERAS_SUFFIXES):
-        with open_keras_file(path) as entries:
-            yield entries
+        with open_keras_file(path) as contents:
+            yield contents
         return
     for suffix, open_paper_format in _PAPER_FORMATS.items():
         if name.endswith(suffix):
-            with open_paper_format(path) as entries:
-                yield from_paper(entries)
+            with open_paper_format(path) as contents:
+                yield dataclasses.replace(contents, entries=from_paper(contents.entries))
             return
     suffixes = ", ".join((*_KERAS_SUFFIXES, *_PAPER_FORMATS))
     raise ValueError(f"`weights` must be a file that ends in one of {suffixes}. Received: {path}.")
 
 
-def _entries_of(model):
+def _contents_of(model):
     entries = {
         (layer.name, variable.name): Entry(tuple(variable.shape), _reader(variable))
         for layer in model.layers
         for variable in layer.weights
         if variable.name in ("kernel", "bias")
     }
-    return entries | _metadata_of(model)
+    return Contents(entries, _skip_scales_of(model), _mean_of(model))
 
 
 def _reader(variable):
     return lambda: keras.ops.convert_to_numpy(variable).astype("float32")
 
 
-def _metadata_of(model):
-    """Returns the scales of a model's skips and the mean that it subtracts."""
-    metadata = {}
+def _scales(skip_scales):
+    return {pool: (scale,) for pool, scale in zip(SKIPS, skip_scales, strict=True)}
+
+
+def _skip_scales_of(model):
+    layers = {layer.name: layer for layer in model.layers}
+    return {
+        pool: (getattr(layers.get(f"scale_{pool}"), "scale", 1.0),)
+        for pool in SKIPS
+        if f"score_{pool}" in layers
+    }
+
+
+def _mean_of(model):
     for layer in model.layers:
-        if layer.name.startswith("score_pool"):
-            metadata.setdefault((layer.name.replace("score", "scale"), "kernel"), constant(1.0))
-        elif layer.name.startswith("scale_pool"):
-            metadata[layer.name, "kernel"] = constant(layer.scale)
-        elif layer.name == "preprocessing":
-            metadata["preprocessing", "mean"] = constant(*layer.mean)
-    return metadata
+        if layer.name == "preprocessing":
+            return tuple(map(float, layer.mean))
+    return None
 
 
 def _published(model, name):
@@ -160,7 +162,7 @@ def _published(model, name):
             "Leave out `fc_units` and `fc6_kernel_size`."
         )
     if _num_classes(model) == published.label_space.num_classes:
-        _check_skip_scales(model, published_metadata(published), f"weights={name!r}")
+        _check_skip_scales(model, _scales(published.skip_scales), f"weights={name!r}")
     return published
 
 
@@ -188,13 +190,11 @@ def _takes_classifier(model):
     return tuple(model.get_layer("fc6").kernel.shape) == (7, 7, 512, 4096)
 
 
-def _port(model, entries, name, partial):
-    metadata = {key: entries[key] for key in _METADATA if key in entries}
-    entries = {key: entry for key, entry in entries.items() if key not in metadata}
-    if any(layer.startswith(_CLASS_LAYERS) for layer, _ in entries):
-        _port_fcn(model, entries, metadata, name, partial)
+def _port(model, contents, name, partial):
+    if any(layer.startswith(_CLASS_LAYERS) for layer, _ in contents.entries):
+        _port_fcn(model, contents, name, partial)
     else:
-        _port_vgg16(model, entries, name, partial)
+        _port_vgg16(model, contents.entries, name, partial)
 
 
 def _port_vgg16(model, entries, name, partial):
@@ -231,8 +231,8 @@ def _dense_as_kernel(kernel, shape):
     return kernel.map(lambda array: array.reshape(shape), shape)
 
 
-def _port_fcn(model, entries, metadata, name, partial):
-    num_classes = _num_classes(model)
+def _port_fcn(model, contents, name, partial):
+    entries, num_classes = contents.entries, _num_classes(model)
     score = entries.get(("score_fr", "kernel"))
     found = num_classes if score is None or len(score.shape) != 4 else score.shape[-1]
     kept, unused = set(), set()
@@ -242,7 +242,7 @@ def _port_fcn(model, entries, metadata, name, partial):
     else:
         if partial:
             kept, unused = _stage_wise(model, entries)
-        _check_skip_scales(model, metadata, name)
+        _check_skip_scales(model, contents.skip_scales, name)
     entries = {key: entry for key, entry in entries.items() if key[0] not in unused}
     port(model, entries, source=name, kept=kept)
     if "score_fr" in kept:
@@ -250,7 +250,7 @@ def _port_fcn(model, entries, metadata, name, partial):
             f"The score layers keep their values, which are zero in a new model: {name} has "
             f"{found} classes, the model {num_classes}."
         )
-    _check_mean(model, metadata, name)
+    _check_mean(model, contents.mean, name)
 
 
 def _num_classes(model):
@@ -271,20 +271,18 @@ def _stage_wise(model, entries):
     return layers - sources, sources - layers
 
 
-def _check_skip_scales(model, metadata, name):
+def _check_skip_scales(model, skip_scales, name):
     """Compares the scales of the skips of a source with those of the model.
 
     Raises:
         ValueError: If they differ.
     """
-    wanted = _metadata_of(model)
-    for pool in ("pool4", "pool3"):
-        key = (f"scale_{pool}", "kernel")
-        if key not in metadata or key not in wanted:
+    for pool, (factor,) in _skip_scales_of(model).items():
+        scales = skip_scales.get(pool)
+        if scales is None:
             continue
-        scales, factor = metadata[key].read().ravel(), wanted[key].read()[0]
-        if not scales.size or not np.allclose(scales, factor, rtol=1e-4):
-            numbers = ", ".join(f"{scale:g}" for scale in np.unique(scales)[:3])
+        if not scales or not np.allclose(scales, factor, rtol=1e-4):
+            numbers = ", ".join(f"{scale:g}" for scale in scales[:3])
             raise ValueError(
                 f"`skip_scales` must be those of {name}, which scales {pool} by {numbers}. "
                 f"Received: {factor:g}. The at-once models need "
@@ -292,16 +290,14 @@ def _check_skip_scales(model, metadata, name):
             )
 
 
-def _check_mean(model, metadata, name):
-    key = ("preprocessing", "mean")
-    wanted = _metadata_of(model).get(key)
-    if key not in metadata or wanted is None:
+def _check_mean(model, theirs, name):
+    ours = _mean_of(model)
+    if theirs is None or ours is None:
         return
-    theirs, ours = metadata[key].read(), wanted.read()
     if not np.allclose(theirs, ours, atol=0.01):
         _warn(
-            f"{name} was trained with the mean {theirs.tolist()}, and the model subtracts "
-            f"{ours.tolist()}. Pass `mean`, unless you retrain the model."
+            f"{name} was trained with the mean {list(theirs)}, and the model subtracts "
+            f"{list(ours)}. Pass `mean`, unless you retrain the model."
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_fcn.weights.entries import Entries, Entry, by_name, damaged_file
+from keras_fcn.weights.entries import Contents, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"W": "kernel", "b": "bias"}
 _MAX_ARRAYS = 10_000
@@ -15,8 +15,8 @@ _MAX_HEADER_BYTES = 10_000
 
 
 @contextlib.contextmanager
-def open_npz(path: str | os.PathLike) -> Iterator[Entries]:
-    """Yields the entries of an `.npz` file, by the paper's layer names, in PyTorch's layout.
+def open_npz(path: str | os.PathLike) -> Iterator[Contents]:
+    """Yields the contents of an `.npz` file, by the paper's layer names, in PyTorch's layout.
 
     Only the headers of the arrays are read at first; nothing is unpickled.
 
@@ -34,7 +34,7 @@ def open_npz(path: str | os.PathLike) -> Iterator[Entries]:
             if len(members) > _MAX_ARRAYS:
                 raise ValueError(f"it holds {len(members)} arrays")
             entries = by_name(_entry(archive, member) for member in members)
-        yield entries
+        yield Contents(entries)
 
 
 def _entry(archive, member):

@@ -14,7 +14,6 @@ from keras_fcn.io.download import (
 )
 from keras_fcn.label_spaces import PASCAL_VOC, LabelSpace
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
-from keras_fcn.weights.entries import Entries, constant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +135,6 @@ def find_published(name: object, stride: int) -> PublishedWeights | None:
             return published
     models = ", ".join(f"FCN-{published.stride}s" for published in of_name)
     raise ValueError(f"weights={name!r} must be loaded into {models}. Received: FCN-{stride}s.")
-
-
-def published_metadata(published: PublishedWeights) -> Entries:
-    """Returns the metadata of published weights as entries: scales of the skips, and mean."""
-    scales = zip(("scale_pool4", "scale_pool3"), published.skip_scales, strict=True)
-    metadata = {(name, "kernel"): constant(scale) for name, scale in scales}
-    return {**metadata, ("preprocessing", "mean"): constant(*published.mean)}
 
 
 def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], None]) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from keras_fcn.io.download import md5_of
 from keras_fcn.spec import vgg16_layer_names
-from keras_fcn.weights.entries import Entries, Entry, by_name, damaged_file
+from keras_fcn.weights.entries import Contents, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"weight": "kernel", "bias": "bias"}
 # Indices of VGG-16's layers in torchvision's `features` and `classifier`.
@@ -24,8 +24,8 @@ CAFFE_VGG16_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
 
 
 @contextlib.contextmanager
-def open_pytorch_file(path: str | os.PathLike) -> Iterator[Entries]:
-    """Yields the entries of a `.pth` file, by the paper's layer names, in PyTorch's layout.
+def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
+    """Yields the contents of a `.pth` file, by the paper's layer names, in PyTorch's layout.
 
     `torch.load(..., weights_only=True)` reads it, which runs no code of the file.
 
@@ -57,7 +57,7 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Entries]:
                 (_TORCHVISION_NAMES.get(layer, layer), name): entry
                 for (layer, name), entry in entries.items()
             }
-    yield entries
+    yield Contents(entries)
 
 
 def _entry(key, tensor):

@@ -142,6 +142,35 @@ class TestSkipScales:
         with pytest.raises(ValueError, match=r"`skip_scales` must be those of .*CAFFEMODEL"):
             weights.load(small_fcn8s, path)
 
+    def test_scales_are_a_field_and_no_array(self, small_fcn8s, tmp_path):
+        write_caffemodel(tmp_path / "once.caffemodel", layers_of(small_fcn8s, at_once=True))
+        write_caffemodel(tmp_path / "stages.caffemodel", layers_of(small_fcn8s))
+        with (
+            open_file(tmp_path / "once.caffemodel") as once,
+            open_file(tmp_path / "stages.caffemodel") as stages,
+        ):
+            assert once.entries.keys() == stages.entries.keys()
+            assert once.skip_scales == {
+                pool: pytest.approx((scale,))
+                for pool, scale in zip(("pool4", "pool3"), AT_ONCE_SKIP_SCALES, strict=True)
+            }
+            assert stages.skip_scales == {"pool4": (1,), "pool3": (1,)}
+
+    def test_one_channel_of_another_scale_is_refused(self, small_fcn8s, tmp_path):
+        scales = np.ones(16)
+        scales[5] = 0.5
+        write_caffemodel(
+            tmp_path / "net.caffemodel", {**layers_of(small_fcn8s), "scale_pool4": [scales]}
+        )
+        with pytest.raises(ValueError, match=r"scales pool4 by 0\.5, 1\. Received: 1"):
+            weights.load(small_fcn8s, tmp_path / "net.caffemodel")
+
+    def test_more_scales_than_channels_of_any_network_are_not_read(self, small_fcn8s, tmp_path):
+        layers = {**layers_of(small_fcn8s), "scale_pool4": [np.ones(2**16 + 1)]}
+        write_caffemodel(tmp_path / "net.caffemodel", layers)
+        with pytest.raises(ValueError, match="'scale_pool4' holds 65537 scales"):
+            weights.load(small_fcn8s, tmp_path / "net.caffemodel")
+
 
 class TestAllOrNothing:
     @pytest.mark.parametrize(
@@ -239,6 +268,7 @@ def test_unknown_fields_and_other_forms_of_them_are_passed_over(tmp_path):
     path = tmp_path / "net.caffemodel"
     fields = number_field(9, 300) + varint(10 << 3 | 5) + b"1234" + varint(11 << 3 | 1) + b"8" * 8
     path.write_bytes(fields + GOOD + fields)
-    with open_file(path) as entries:
-        assert entries["block1_conv1", "kernel"].read().tolist() == np.ones((2, 3)).tolist()
-        assert entries["block1_conv1", "bias"].shape == (2,)
+    with open_file(path) as contents:
+        kernel, bias = (contents.entries["block1_conv1", name] for name in ("kernel", "bias"))
+        assert kernel.read().tolist() == np.ones((2, 3)).tolist()
+        assert bias.shape == (2,)

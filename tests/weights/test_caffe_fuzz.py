@@ -68,7 +68,8 @@ def read(content, path):
     """Returns whether the reader took the content for a file."""
     path.write_bytes(content)
     try:
-        with open_file(path) as entries:
+        with open_file(path) as contents:
+            entries = contents.entries
             arrays = {key: entry.read() for key, entry in entries.items()}
     except ValueError:
         return False

@@ -39,15 +39,23 @@ class TestNpz:
         save(tmp_path / "fcn8s.npz", **arrays)
         assert_equal_weights(FCN8s(**SMALL, weights=tmp_path / "fcn8s.npz"), source)
 
-    def test_a_bomb_is_refused_by_its_shape_before_it_unpacks(self, source, tmp_path):
+    @pytest.mark.parametrize("layer", ["score_fr", "scale_pool4"])
+    def test_a_bomb_is_refused_by_its_shape_before_it_unpacks(self, source, layer, tmp_path):
         path = tmp_path / "bomb.npz"
+        arrays = {
+            f"{name}/{variable}": array
+            for name, values in paper_layers(variables_as_numpy(source)).items()
+            for variable, array in zip("Wb", values, strict=False)
+        }
+        arrays.pop(f"{layer}/W", None)
+        np.savez(path, **arrays)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(
             header, {"descr": "<f4", "fortran_order": False, "shape": (10**9,)}
         )
         with (
-            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-            archive.open("score_fr/W.npy", "w", force_zip64=True) as member,
+            zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+            archive.open(f"{layer}/W.npy", "w", force_zip64=True) as member,
         ):
             member.write(header.getvalue())
             for _ in range(4):
