@@ -26,26 +26,26 @@ INSIDE = "KERAS_FCN_OWN_NETWORK"
 TIMEOUT = 900
 
 
-def start(options, *, processes=2, backend="torch", cores=None, apart=False):
+def start(options, *, world_size=2, backend="torch", cores=None, apart=False):
     """Runs the processes of one training; returns the measurements of process 0.
 
     Args:
         options: See `communication_worker.OPTIONS`.
-        processes: Number of processes.
+        world_size: Number of processes.
         backend: Keras's backend.
         cores: The core that each process is pinned to; not pinned if `None`.
         apart: Whether the processes train independently, without communication.
     """
     with tempfile.TemporaryDirectory() as folder:
         running = []
-        for number in range(processes):
-            out = Path(folder) / f"{number}.json"
+        for rank in range(world_size):
+            out = Path(folder) / f"{rank}.json"
             command = [sys.executable, "-m", "benchmarks.communication_worker"]
             command += [json.dumps(options), str(out)]
             if cores is not None:
-                command = ["taskset", "-c", str(cores[number]), *command]
-            environment = _environment(backend, number, 1 if apart else processes)
-            errors = (Path(folder) / f"{number}.txt").open("w")
+                command = ["taskset", "-c", str(cores[rank]), *command]
+            environment = _environment(backend, rank, 1 if apart else world_size)
+            errors = (Path(folder) / f"{rank}.txt").open("w")
             running.append(
                 subprocess.Popen(
                     command, env={**os.environ, **environment}, stdout=errors, stderr=errors
@@ -61,39 +61,39 @@ def start(options, *, processes=2, backend="torch", cores=None, apart=False):
         return json.loads((Path(folder) / "0.json").read_text())
 
 
-def _environment(backend, number, processes):
+def _environment(backend, rank, world_size):
     """Environment variables as set by torchrun, or as TensorFlow and JAX read them."""
     environment = {
         "KERAS_BACKEND": backend,
-        "PROCESSES": str(processes),
+        "PROCESSES": str(world_size),
         "OMP_NUM_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    if processes == 1:
+    if world_size == 1:
         return environment
     if backend == "torch":
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-        environment |= {"RANK": str(number), "LOCAL_RANK": str(number)}
-        environment |= {"WORLD_SIZE": str(processes), "GLOO_SOCKET_IFNAME": "lo"}
+        environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        environment |= {"WORLD_SIZE": str(world_size), "GLOO_SOCKET_IFNAME": "lo"}
     elif backend == "tensorflow":
-        workers = [f"127.0.0.1:{29500 + worker}" for worker in range(processes)]
-        place = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": number}}
+        workers = [f"127.0.0.1:{29500 + port}" for port in range(world_size)]
+        place = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
         environment["TF_CONFIG"] = json.dumps(place)
     else:
         environment["KERAS_DISTRIBUTION_JOB_ADDRESSES"] = "127.0.0.1:29500"
-        environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(processes)
-        environment["KERAS_DISTRIBUTION_PROCESS_ID"] = str(number)
+        environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = str(world_size)
+        environment["KERAS_DISTRIBUTION_PROCESS_ID"] = str(rank)
     return environment
 
 
 @contextlib.contextmanager
-def link(gigabits, processes):
+def link(gigabits, world_size):
     """Limits the loopback to this bandwidth per process; `None` leaves it unlimited."""
     if gigabits is None:
         yield
         return
     # All processes share the loopback.
-    rate = f"{gigabits * processes}gbit"
+    rate = f"{gigabits * world_size}gbit"
     limit = ["rate", rate, "burst", "4mb", "latency", "100ms"]
     subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", *limit], check=True)
     try:
@@ -108,13 +108,13 @@ def count_bytes(options):
     for backend in options.other_backends:
         kinds += [(backend, 2, None)] + ([(backend, 2, "bfloat16")] if backend != "jax" else [])
     print(f"{'backend':<11}processes  gradients  MB of them  minimum MB  sent MB  sent / minimum")
-    for backend, processes, gradients in kinds:
+    for backend, world_size, gradients in kinds:
         steps = {"gradients": gradients, "steps": options.steps, "fc_units": options.fc_units}
-        found = start(steps, processes=processes, backend=backend)
+        found = start(steps, world_size=world_size, backend=backend)
         size = found["gradients"] / (1 if gradients is None else 2)
-        minimum = 2 * (processes - 1) / processes * size
+        minimum = 2 * (world_size - 1) / world_size * size
         print(
-            f"{backend:<11}{processes:>9}  {gradients or 'float32':<9}  {size / 1e6:>10.1f}  "
+            f"{backend:<11}{world_size:>9}  {gradients or 'float32':<9}  {size / 1e6:>10.1f}  "
             f"{minimum / 1e6:>10.1f}  {found['bytes'] / 1e6:>7.1f}  "
             f"{found['bytes'] / minimum:>14.4f}",
             flush=True,
@@ -205,10 +205,10 @@ def measure_efficiency(options):
     for fc_units in options.fc_units:
         common = {"fc_units": fc_units, "size": options.size, "steps": options.steps}
         kinds = {
-            "one": ({"batch_size": 1}, {"processes": 1, "cores": (0,)}),
-            "of two": ({"batch_size": 2}, {"processes": 1, "cores": (0,)}),
-            "apart": ({"batch_size": 1}, {"processes": 2, "cores": (0, 1), "apart": True}),
-            "together": ({"batch_size": 1}, {"processes": 2, "cores": (0, 1)}),
+            "one": ({"batch_size": 1}, {"world_size": 1, "cores": (0,)}),
+            "of two": ({"batch_size": 2}, {"world_size": 1, "cores": (0,)}),
+            "apart": ({"batch_size": 1}, {"world_size": 2, "cores": (0, 1), "apart": True}),
+            "together": ({"batch_size": 1}, {"world_size": 2, "cores": (0, 1)}),
         }
         seconds = {kind: [] for kind in kinds}
         for _ in range(options.rounds):

@@ -57,7 +57,7 @@ def compiled_model(options):
     return model
 
 
-def shard_of_data(options, process, processes):
+def shard_of_data(options, rank, world_size):
     """Returns the images and label maps of one process's shard."""
     import numpy as np
 
@@ -65,9 +65,9 @@ def shard_of_data(options, process, processes):
 
     count = (options["warmup"] + options["steps"]) * options["batch_size"]
     if options["weights"] is not None:
-        drawn = draw_shapes(count * processes, options["size"], options["seed"])
-        return [array[process::processes] for array in drawn]
-    generator = np.random.default_rng(process)
+        drawn = draw_shapes(count * world_size, options["size"], options["seed"])
+        return [array[rank::world_size] for array in drawn]
+    generator = np.random.default_rng(rank)
     images = generator.integers(0, 256, (count, options["size"], options["size"], 3))
     label_maps = generator.integers(0, RANDOM_CLASSES, images.shape[:3])
     return images.astype("uint8"), label_maps.astype("int32")

@@ -108,27 +108,28 @@ def main():
 
 def print_processes(options):
     """Prints the images per second of each of several processes, and their sum."""
-    count = options.processes
+    world_size = options.processes
     context = multiprocessing.get_context("spawn")
     with (
         context.Manager() as manager,
-        concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as processes,
+        concurrent.futures.ProcessPoolExecutor(world_size, mp_context=context) as processes,
     ):
         # A timeout breaks the barrier if a process has failed.
-        barrier = manager.Barrier(count, timeout=600)
+        barrier = manager.Barrier(world_size, timeout=600)
         parts = [
-            processes.submit(pipeline, options, (index, count), barrier) for index in range(count)
+            processes.submit(pipeline, options, (rank, world_size), barrier)
+            for rank in range(world_size)
         ]
         results = [part.result() for part in parts]
     if options.json:
         print(json.dumps(results, indent=2))
         return
     medians = []
-    for index, result in enumerate(results):
+    for rank, result in enumerate(results):
         rates = result["images_per_second"]
         medians.append(statistics.median(rates))
         print(
-            f"process {index} {medians[-1]:8.2f} images/s ({min(rates):.2f} to {max(rates):.2f}), "
+            f"process {rank} {medians[-1]:8.2f} images/s ({min(rates):.2f} to {max(rates):.2f}), "
             f"peak {result['peak_mib']:.0f} MiB"
         )
     print(f"sum       {sum(medians):8.2f} images/s")

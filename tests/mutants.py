@@ -886,8 +886,8 @@ MUTANTS = (
     Mutant(
         "what fails in one process passes in the others",
         "distribution/processes.py",
-        '        if message is not None:\n            raise ValueError(f"Process {number} failed',
-        '        if False:\n            raise ValueError(f"Process {number} failed',
+        '        if message is not None:\n            raise ValueError(f"Process {rank} failed',
+        '        if False:\n            raise ValueError(f"Process {rank} failed',
         "distribution/test_processes.py",
     ),
     Mutant(

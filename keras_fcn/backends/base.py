@@ -152,7 +152,7 @@ class Backend:
         return 1
 
     def replica_id(self) -> Any:
-        """Returns the number of this replica, from 0, as an integer or a tensor."""
+        """Returns the rank of this replica, from 0, as an integer or a tensor."""
         return 0
 
     def batch_sum(self, part: Any) -> Any:
@@ -182,7 +182,7 @@ class Backend:
         raise NotImplementedError
 
     def rank(self) -> int:
-        """Returns the number of this process, from 0."""
+        """Returns the rank of this process, from 0."""
         raise NotImplementedError
 
     def world_size(self) -> int:

@@ -130,9 +130,9 @@ def all_or_none(function: Callable[[], _Value]) -> _Value:
     messages = gather(None if error is None else str(error))
     if error is not None:
         raise error
-    for number, message in enumerate(messages):
+    for rank, message in enumerate(messages):
         if message is not None:
-            raise ValueError(f"Process {number} failed: {message}")
+            raise ValueError(f"Process {rank} failed: {message}")
     return result
 
 
@@ -147,9 +147,9 @@ def check_equal(values: Mapping[str, Any]) -> None:
     """
     every = gather(dict(values))
     for name, first in every[0].items():
-        for number, others in enumerate(every):
+        for rank, others in enumerate(every):
             if others[name] != first:
                 raise ValueError(
                     f"All processes must have the same {name}. Received: {first} in process 0 and "
-                    f"{others[name]} in process {number}."
+                    f"{others[name]} in process {rank}."
                 )

@@ -56,7 +56,7 @@ class Watch:
         port, password = gather(address)[0]
         try:
             if server:
-                self._connections = _accept(server, world_size - 1, password)
+                self._connections = _accept(server, world_size, password)
             else:
                 self._connections = [_connect(host, port, password)]
         except OSError as error:
@@ -140,11 +140,11 @@ def _server():
     return socket.create_server(("", 0))
 
 
-def _accept(server, count, password):
-    """Returns the connections of `count` processes that send the password."""
+def _accept(server, world_size, password):
+    """Returns the connections of all other processes, which send the password."""
     connections, until = [], time.monotonic() + _SECONDS_TO_CONNECT
     with server:
-        while len(connections) < count:
+        while len(connections) < world_size - 1:
             server.settimeout(max(until - time.monotonic(), 0.01))
             connection, _ = server.accept()
             connection.settimeout(5)

@@ -358,10 +358,10 @@ class Steps(keras.callbacks.Callback):
             training.save_state()
 
 
-def _check_divides(batch_size, num_processes):
-    if batch_size % num_processes:
+def _check_divides(batch_size, world_size):
+    if batch_size % world_size:
         raise ValueError(
-            f"`batch_size` must divide by the number of processes, {num_processes}, which share "
+            f"`batch_size` must divide by the number of processes, {world_size}, which share "
             f"each batch. Received: batch_size={batch_size}."
         )
 

@@ -67,13 +67,13 @@ def assert_shared_out(shares, wanted):
 
 
 class TestShares:
-    @pytest.mark.parametrize("count", [2, 3])
-    def test_of_a_folder_are_the_whole_and_disjoint(self, folder, count):
-        shares = [load(folder, shard=(index, count)) for index in range(count)]
+    @pytest.mark.parametrize("world_size", [2, 3])
+    def test_of_a_folder_are_the_whole_and_disjoint(self, folder, world_size):
+        shares = [load(folder, shard=(rank, world_size)) for rank in range(world_size)]
         assert_shared_out(shares, [0, 1, 2, 3, 4])
 
     @pytest.mark.parametrize(
-        ("split", "wanted", "count"),
+        ("split", "wanted", "world_size"),
         [
             ("train", [0, 1, 2, 3, 4], 3),
             # Halves of each would be 3 + 2 and 2 + 1.
@@ -81,19 +81,23 @@ class TestShares:
             ("train[1:]+validation[:2]", None, 3),
         ],
     )
-    def test_of_a_data_set_by_name_are_the_whole_and_disjoint(self, camvid, split, wanted, count):
+    def test_of_a_data_set_by_name_are_the_whole_and_disjoint(
+        self, camvid, split, wanted, world_size
+    ):
         options = {"data_dir": camvid, "download": False}
         wanted = wanted or sorted(numbers(load("camvid", split, **options)))
-        shares = [load("camvid", split, shard=(index, count), **options) for index in range(count)]
+        shares = [
+            load("camvid", split, shard=(rank, world_size), **options) for rank in range(world_size)
+        ]
         assert_shared_out(shares, wanted)
 
-    @pytest.mark.parametrize("index", [0, 5])
-    def test_more_processes_than_examples_are_refused_by_all(self, folder, camvid, index):
+    @pytest.mark.parametrize("rank", [0, 5])
+    def test_more_processes_than_examples_are_refused_by_all(self, folder, camvid, rank):
         message = r"at most the number of examples\. Received: 5 examples, shard="
         with pytest.raises(ValueError, match=message):
-            load(folder, shard=(index, 6))
+            load(folder, shard=(rank, 6))
         with pytest.raises(ValueError, match=message):
-            load("camvid", "train", data_dir=camvid, download=False, shard=(index, 6))
+            load("camvid", "train", data_dir=camvid, download=False, shard=(rank, 6))
 
     @pytest.mark.parametrize("shard", [(2, 2), (-1, 2), 2, (0, 0), ("0", "2"), "all", (0, 1, 2)])
     def test_other_values_are_refused_in_one_sentence(self, folder, shard):
@@ -184,8 +188,8 @@ class TestOnlyTheOwnIsRead:
     def test_in_an_epoch_of_training(self, source):
         make, spoil = source
 
-        def share(index, **changes):
-            options = {**OPTIONS, "batch_size": 1, "seed": 3, "shard": (index, 2), **changes}
+        def share(rank, **changes):
+            options = {**OPTIONS, "batch_size": 1, "seed": 3, "shard": (rank, 2), **changes}
             return numbers(training_batches(make(), **options))
 
         own, others = share(0), share(1)
@@ -202,8 +206,8 @@ class TestOnlyTheOwnIsRead:
     def test_in_an_evaluation(self, source):
         make, spoil = source
 
-        def share(index):
-            return numbers(evaluation_batches(make(), **OPTIONS, shard=(index, 2)))
+        def share(rank):
+            return numbers(evaluation_batches(make(), **OPTIONS, shard=(rank, 2)))
 
         own, others = share(0), share(1)
         assert sorted(own + others) == [0, 1, 2, 3, 4]
@@ -222,8 +226,8 @@ class TestCheckOfFiles:
         pairs[1].image.write_bytes(b"")
         return Split(pairs[:3], space), Split(pairs[3:], space)
 
-    def check(self, monkeypatch, splits, index, told=None):
-        monkeypatch.setattr(processes, "shard", lambda: (index, 2))
+    def check(self, monkeypatch, splits, rank, told=None):
+        monkeypatch.setattr(processes, "shard", lambda: (rank, 2))
         monkeypatch.setattr(processes, "gather", lambda value: [value, told])
         check_files(splits, Recipe(num_classes=11, ignore_class=255))
 
