@@ -29,7 +29,7 @@ def once(name):
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.parametrize("name", map(once, MODULES))
+@pytest.mark.parametrize("name", [once(name) for name in MODULES])
 def test_examples_print_what_they_say(name):
     module = importlib.import_module(name)
     failed, _ = doctest.testmod(module, extraglobs={"np": np, **narrow_models()})

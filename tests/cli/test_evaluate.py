@@ -14,7 +14,8 @@ class TestEvaluate:
     """Scores of a model that predicts class 0 everywhere, known by counting."""
 
     @pytest.fixture(scope="class")
-    def model(self, tmp_path_factory):
+    @classmethod
+    def model(cls, tmp_path_factory):
         """Its score layer is zero but for the bias of class 0."""
         model = FCN32s(11, **NARROW, padding="same", data_format="channels_last")
         model.get_layer("score_fr").bias.assign([1.0] + [0.0] * 10)

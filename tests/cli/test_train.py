@@ -19,13 +19,15 @@ from keras_fcn.training.run import Run
 
 class TestMainJob:
     @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
+    @classmethod
+    def folder(cls, tmp_path_factory):
         folder = tmp_path_factory.mktemp("job")
         write_pairs(folder)
         return folder
 
     @pytest.fixture(scope="class")
-    def trained(self, folder):
+    @classmethod
+    def trained(cls, folder):
         """What `train` wrote to standard output and standard error."""
         validation = ["--val-images", str(folder / "images"), "--val-labels"]
         out, err = io.StringIO(), io.StringIO()
@@ -35,7 +37,8 @@ class TestMainJob:
         return out.getvalue(), err.getvalue()
 
     @pytest.fixture(scope="class")
-    def best(self, folder, trained):
+    @classmethod
+    def best(cls, folder, trained):
         with (folder / "run" / "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [row["epoch"] for row in rows] == ["1", "2"]

@@ -312,7 +312,7 @@ class TestTransforms:
 
     def test_seeds_depend_on_neither_batches_nor_shards(self, pairs, source):
         whole = seeds_of(source(pairs), batch_size=7)
-        halves = [seeds_of(source(pairs), shard=(index, 2)) for index in range(2)]
+        halves = [seeds_of(source(pairs), shard=(rank, 2)) for rank in range(2)]
         assert [len(half) for half in halves] == [15, 15]
         assert halves[0] | halves[1] == whole
 
@@ -428,7 +428,7 @@ class TestPadTo:
 @any_backend
 class TestShards:
     def test_training_is_disjoint_with_equally_many_steps(self, pairs, source):
-        shards = [train(source(pairs), shard=(index, 4), batch_size=3) for index in range(4)]
+        shards = [train(source(pairs), shard=(rank, 4), batch_size=3) for rank in range(4)]
         for _ in range(2):
             parts = [indices(epoch(shard)) for shard in shards]
             assert [len(part) for part in parts] == [7] * 4
@@ -436,16 +436,16 @@ class TestShards:
         assert {int(shard.cardinality()) for shard in shards} == {3}
 
     def test_what_one_epoch_leaves_out_another_holds(self, pairs):
-        shards = [train(pairs[:3], shard=(index, 2)) for index in range(2)]
+        shards = [train(pairs[:3], shard=(rank, 2)) for rank in range(2)]
         seen = {index for _ in range(4) for shard in shards for index in indices(epoch(shard))}
         assert seen == {0, 1, 2}
 
-    @pytest.mark.parametrize(("number", "count"), [(30, 4), (2, 3)])
-    def test_evaluation_sees_each_example_exactly_once(self, pairs, source, number, count):
+    @pytest.mark.parametrize(("number", "world_size"), [(30, 4), (2, 3)])
+    def test_evaluation_sees_each_example_exactly_once(self, pairs, source, number, world_size):
         options = {"num_classes": 3, "ignore_class": 255, "batch_size": 2}
         seen = []
-        for index in range(count):
-            shard = {"shard": (index, count)}
+        for rank in range(world_size):
+            shard = {"shard": (rank, world_size)}
             seen += indices(epoch(evaluation_batches(source(pairs[:number]), **shard, **options)))
         assert sorted(seen) == list(range(number))
 
@@ -716,6 +716,8 @@ class TestInFit:
         ):
             tiny_model().fit(train(pairs), shuffle=False, verbose=0)
 
+    # Keras counted the broken files as examples.
+    @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
     def test_fit_goes_on_without_broken_files(self, broken):
         with pytest.warns(UserWarning, match="left out 3 of 6"):
             history = tiny_model().fit(

@@ -132,9 +132,9 @@ class TestReadImage:
     def test_alpha_is_dropped_and_what_it_hid_shows(self, tmp_path, suffix):
         image = pixels(5, 7, channels=4)
         image[..., 3] = 0
-        np.testing.assert_array_equal(
-            read_image(save(image, tmp_path / f"a{suffix}")), image[..., :3]
-        )
+        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+            result = read_image(save(image, tmp_path / f"a{suffix}"))
+        np.testing.assert_array_equal(result, image[..., :3])
 
     def test_grey_goes_to_all_channels(self, tmp_path):
         grey = pixels(5, 7, channels=1)[..., 0]
@@ -143,7 +143,8 @@ class TestReadImage:
 
     def test_grey_with_alpha_goes_to_all_channels(self, tmp_path):
         grey_and_alpha = pixels(5, 7, channels=2)
-        result = read_image(save(grey_and_alpha, tmp_path / "a.png"))
+        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+            result = read_image(save(grey_and_alpha, tmp_path / "a.png"))
         np.testing.assert_array_equal(result, np.stack([grey_and_alpha[..., 0]] * 3, axis=-1))
 
     def test_black_and_white_is_0_and_255(self, tmp_path):

@@ -103,7 +103,7 @@ class TestShippedRecipes:
 
 @pytest.mark.any_backend
 class TestSettings:
-    @pytest.mark.parametrize(("name", "recipe"), recipes())
+    @pytest.mark.parametrize(("name", "recipe"), list(recipes()))
     def test_survive_toml(self, name, recipe):
         settings = {name: v for name, v in as_settings(recipe).items() if v is not None}
         written = tomllib.loads(tomli_w.dumps(settings))

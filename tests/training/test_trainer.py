@@ -105,7 +105,8 @@ def interrupted_at(monkeypatch, owner, name, call):
 @of_three_layers
 class TestResume:
     @pytest.fixture(scope="class")
-    def unbroken(self, three_layers, blank_plots, tmp_path_factory):
+    @classmethod
+    def unbroken(cls, three_layers, blank_plots, tmp_path_factory):
         """The recipe, which is that of every test here, and a run that nothing interrupted."""
         folder = tmp_path_factory.mktemp("unbroken")
         # Steps large enough that the losses of the two batches differ.
@@ -476,7 +477,8 @@ class TestHowItLearns:
 @pytest.mark.usefixtures("three_layers")
 class TestWhatARunLeaves:
     @pytest.fixture(scope="class")
-    def run(self, three_layers, tmp_path_factory):
+    @classmethod
+    def run(cls, three_layers, tmp_path_factory):
         folder = tmp_path_factory.mktemp("leaves")
         recipe = replace(small_recipe(folder), test_scales=(1.0, 1.5), test_flip=True)
         # Large steps, so that not all images are predicted alike.
