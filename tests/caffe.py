@@ -49,6 +49,15 @@ def layer(name, kind, arrays, *, v1=False, **options):
     return bytes_field(100, head + b"".join(bytes_field(7, value) for value in blobs))
 
 
+def npz_arrays(layers):
+    """The arrays of an `.npz` file of wkentaro/fcn, from `layers` as in `write_caffemodel`."""
+    return {
+        f"{layer}/{name}": array
+        for layer, values in layers.items()
+        for name, array in zip("Wb", values, strict=False)
+    }
+
+
 def write_caffemodel(path, layers, *, v1=False, legacy=False, double=False):
     """`layers` is a dictionary from a layer's name to its arrays, in Caffe's layout."""
     with open(path, "wb") as file:

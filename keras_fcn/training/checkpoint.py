@@ -67,9 +67,9 @@ def restore_state(path: str | os.PathLike, variables: Variables) -> None:
         names = set(archive.namelist()) - {_FACTS}
         if names != named.keys():
             different = sorted(names ^ named.keys())
-            raise ValueError(
-                f"{path} must be the state of this model and optimizer. Received: "
-                f"{len(names)} variables for {len(named)}; {different[0]} is only in one of them."
+            raise _other_model(
+                path,
+                f"{len(names)} variables for {len(named)}; {different[0]} is only in one of them",
             )
         for name, variable in named.items():
             with archive.open(name) as entry:
@@ -77,11 +77,15 @@ def restore_state(path: str | os.PathLike, variables: Variables) -> None:
                 # zipfile checks the checksum only at the end of the entry.
                 entry.read()
             if value.shape != tuple(variable.shape):
-                raise ValueError(
-                    f"{path} must be the state of this model and optimizer. Received: {name} of "
-                    f"shape {value.shape} for {tuple(variable.shape)}."
-                )
+                shapes = f"shape {value.shape} for {tuple(variable.shape)}"
+                raise _other_model(path, f"{name} of {shapes}")
             variable.assign(value)
+
+
+def _other_model(path, received):
+    return ValueError(
+        f"{path} must be the state of this model and optimizer. Received: {received}."
+    )
 
 
 @contextlib.contextmanager

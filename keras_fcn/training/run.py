@@ -29,6 +29,7 @@ from keras_fcn.visualization import plot_curves
 
 CONFIG = "config.toml"
 MODEL = "best.keras"
+_HISTORY = "metrics.csv"
 _STATE = "last.npz"
 _REPORT = "report.html"
 _EVENTS = "tensorboard"
@@ -144,7 +145,7 @@ class Run:
             return
         columns = list(dict.fromkeys(column for row in history for column in row))
         with (
-            _replacing(self.path / "metrics.csv") as temporary,
+            _replacing(self.path / _HISTORY) as temporary,
             temporary.open("w", encoding="utf-8", errors=_ANY_LETTER, newline="") as file,
         ):
             writer = csv.DictWriter(file, columns, restval="")
@@ -166,7 +167,7 @@ class Run:
 
     def history(self) -> list[dict]:
         """Returns a dictionary for each epoch, without what was not measured in it."""
-        path = self.path / "metrics.csv"
+        path = self.path / _HISTORY
         if not path.is_file():
             return []
         with path.open(encoding="utf-8", errors=_ANY_LETTER, newline="") as file:

@@ -2,8 +2,8 @@
 
 import re
 
+import caffe
 import numpy as np
-from caffe import paper_layers
 from helpers import NARROW_FILTERS, variables_as_numpy
 from PIL import Image
 
@@ -37,12 +37,7 @@ def error_of(capsys):
 
 def npz_arrays(model):
     """Arrays of a model under the keys of wkentaro/fcn's files."""
-    layers = paper_layers(variables_as_numpy(model))
-    return {
-        f"{layer}/{variable}": array
-        for layer, arrays in layers.items()
-        for variable, array in zip("Wb", arrays, strict=False)
-    }
+    return caffe.npz_arrays(caffe.paper_layers(variables_as_numpy(model)))
 
 
 def without_duplicates(data):

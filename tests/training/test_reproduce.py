@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from caffe import paper_layers
+from caffe import npz_arrays, paper_layers
 from data.builders.fakes import pack, save_image, save_palette_png, served, write_names
 from helpers import randomize, variables_as_numpy
 from reference import fcn_logits
@@ -142,12 +142,7 @@ def world(tmp_path_factory):
 def npz(variables):
     """The bytes of a file as wkentaro/fcn's."""
     file = io.BytesIO()
-    arrays = {
-        f"{layer}/{name}": array
-        for layer, values in paper_layers(variables).items()
-        for name, array in zip("Wb", values, strict=False)
-    }
-    np.savez(file, **arrays)
+    np.savez(file, **npz_arrays(paper_layers(variables)))
     return file.getvalue()
 
 

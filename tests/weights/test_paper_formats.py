@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from caffe import paper_layers
+from caffe import npz_arrays, paper_layers
 from helpers import NARROW_FILTERS, assert_equal_weights, randomize, variables_as_numpy
 
 from keras_fcn import FCN8s, weights
@@ -30,23 +30,14 @@ def source():
 class TestNpz:
     @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
     def test_every_array_is_read(self, source, save, tmp_path):
-        layers = paper_layers(variables_as_numpy(source))
-        arrays = {
-            f"{layer}/{name}": array
-            for layer, values in layers.items()
-            for name, array in zip("Wb", values, strict=False)
-        }
+        arrays = npz_arrays(paper_layers(variables_as_numpy(source)))
         save(tmp_path / "fcn8s.npz", **arrays)
         assert_equal_weights(FCN8s(**SMALL, weights=tmp_path / "fcn8s.npz"), source)
 
     @pytest.mark.parametrize("layer", ["score_fr", "scale_pool4"])
     def test_a_bomb_is_refused_by_its_shape_before_it_unpacks(self, source, layer, tmp_path):
         path = tmp_path / "bomb.npz"
-        arrays = {
-            f"{name}/{variable}": array
-            for name, values in paper_layers(variables_as_numpy(source)).items()
-            for variable, array in zip("Wb", values, strict=False)
-        }
+        arrays = npz_arrays(paper_layers(variables_as_numpy(source)))
         arrays.pop(f"{layer}/W", None)
         np.savez(path, **arrays)
         header = io.BytesIO()
@@ -65,11 +56,7 @@ class TestNpz:
 
     def test_an_array_that_ends_early_leaves_the_model_untouched(self, source, tmp_path):
         path = tmp_path / "damaged.npz"
-        arrays = {
-            f"{layer}/{name}": array
-            for layer, values in paper_layers(variables_as_numpy(source)).items()
-            for name, array in zip("Wb", values, strict=False)
-        }
+        arrays = npz_arrays(paper_layers(variables_as_numpy(source)))
         np.savez(path, **arrays)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF  # The archive's checksums show it, and nothing else.
@@ -98,9 +85,7 @@ class TestNpz:
             pass
 
     def test_values_that_are_no_numbers_are_refused_unread(self, source, tmp_path):
-        layers = paper_layers(variables_as_numpy(source))
-        arrays = {f"{layer}/W": values[0] for layer, values in layers.items()}
-        arrays |= {f"{layer}/b": values[1] for layer, values in layers.items() if len(values) > 1}
+        arrays = npz_arrays(paper_layers(variables_as_numpy(source)))
         arrays["conv1_1/b"] = np.full(8, "x" * 50)
         np.savez(tmp_path / "text.npz", **arrays)
         with pytest.raises(ValueError, match="block1_conv1/bias: holds <U50 in the file"):

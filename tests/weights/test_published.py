@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from caffe import paper_layers, write_caffemodel
+from caffe import npz_arrays, paper_layers, write_caffemodel
 from helpers import assert_equal_weights, randomize, variables_as_numpy
 from PIL import Image
 
@@ -78,12 +78,7 @@ def released(tmp_path_factory):
     folder = tmp_path_factory.mktemp("released")
     layers = paper_layers(variables_as_numpy(model))
     write_caffemodel(folder / "fcn8s.caffemodel", layers)
-    arrays = {
-        f"{layer}/{name}": array
-        for layer, values in layers.items()
-        for name, array in zip("Wb", values, strict=False)
-    }
-    np.savez(folder / "fcn8s.npz", **arrays)
+    np.savez(folder / "fcn8s.npz", **npz_arrays(layers))
     return model, folder
 
 

@@ -1,7 +1,7 @@
 """Reads and checks the files of data sets: lists of images, MATLAB files and label maps."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,24 @@ def check_files(paths: Iterable[Path], listed_in: str) -> None:
             + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
             + ". Replace the data with a complete copy."
         )
+
+
+def check_splits(
+    names: Mapping[str, Iterable[str]], files_of: Callable[[str], Iterable[Path]], data_set: str
+) -> None:
+    """Checks that the files of all images exist before the first one is read.
+
+    Args:
+        names: Dictionary from a split to the names of its images.
+        files_of: Function from the name of an image to its files.
+        data_set: Name of the data set, for the message.
+
+    Raises:
+        FileNotFoundError: As `check_files`.
+    """
+    for split, found in names.items():
+        paths = (path for name in found for path in files_of(name))
+        check_files(paths, f"{data_set}'s list of its split {split}")
 
 
 def read_mat(path: Path, *keys: str) -> np.ndarray:

@@ -9,8 +9,8 @@ from PIL import Image
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 from keras_fcn.data.builders._features import segmentation_features
 from keras_fcn.data.builders._files import (
-    check_files,
     check_size,
+    check_splits,
     read_mat,
     read_names,
     shifted_class_ids,
@@ -54,9 +54,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         (root,) = find_or_download([ARCHIVE], self.name, dl_manager)
         lists = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
         names = {split: read_names(Path(__file__).with_name(file)) for split, file in lists.items()}
-        for split, found in names.items():
-            paths = (path for name in found for path in _files(root, name).values())
-            check_files(paths, f"{self.name}'s list of its split {split}")
+        check_splits(names, lambda name: _files(root, name).values(), self.name)
         return {split: self._generate_examples(root, found) for split, found in names.items()}
 
     def _generate_examples(self, root, names):

@@ -7,8 +7,8 @@ import tensorflow_datasets as tfds
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 from keras_fcn.data.builders._features import label_map_feature, segmentation_features
 from keras_fcn.data.builders._files import (
-    check_files,
     check_size,
+    check_splits,
     read_mat,
     read_names,
     shifted_class_ids,
@@ -48,9 +48,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         (root,) = find_or_download([ARCHIVE], self.name, dl_manager)
         lists = {"train": "trainval.txt", "test": "test.txt"}
         names = {split: read_names(Path(__file__).with_name(file)) for split, file in lists.items()}
-        for split, found in names.items():
-            paths = (path for name in found for path in _files(root, name))
-            check_files(paths, f"{self.name}'s list of its split {split}")
+        check_splits(names, lambda name: _files(root, name), self.name)
         return {split: self._generate_examples(root, found) for split, found in names.items()}
 
     def _generate_examples(self, root, names):
