@@ -1,4 +1,4 @@
-"""What several tests need of a model: random weights, variables, gradients, and Keras 2's files."""
+"""Helpers of several tests: random weights, variables, gradients, Keras 2's files, small images."""
 
 import zlib
 
@@ -9,14 +9,14 @@ from keras import ops
 from PIL import Image
 
 NARROW_FILTERS = (8, 8, 8, 16, 16)
-"""The models' `filters` for tests of everything but VGG-16's own width."""
+"""`filters` of small models, for tests that do not depend on VGG-16's width."""
 
 
 def randomize(model, seed):
     """Draws non-zero weights for every layer; equal names, shapes and seed give equal weights.
 
-    Activations keep their size through the layers (He et al., arXiv 1502.01852); the score layers
-    bring pixel values in the hundreds down to logits near one, so that no softmax saturates.
+    Activations keep their scale through the layers (He et al., arXiv 1502.01852). The score layers
+    scale values in the hundreds down to logits near one, so that no softmax saturates.
     """
     for name, (layer, variable) in _variables(model).items():
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -39,7 +39,7 @@ def variables_as_numpy(model):
 
 
 def assert_equal_weights(model, source):
-    """The weights of `source`, bit for bit; seeds are no weights."""
+    """Asserts that the weights of both models are bitwise equal; seeds are not compared."""
     ours, theirs = variables_as_numpy(model), variables_as_numpy(source)
     assert len(theirs) >= 26  # Kernels and biases of VGG-16's convolutions.
     for name, value in theirs.items():
@@ -48,7 +48,7 @@ def assert_equal_weights(model, source):
 
 
 def write_legacy_h5(path, model):
-    """The layout of Keras 2's weight files, as `keras.applications` still publishes them."""
+    """Writes a weight file in Keras 2's layout, which `keras.applications` still publishes."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
         for layer in model.layers:
@@ -62,7 +62,7 @@ def write_legacy_h5(path, model):
 def gradients(model, images, label_map, ignore_class=255, axis=-1):
     """Gradient of the summed cross-entropy by each trainable variable, "layer/variable" to NumPy.
 
-    Of the inference graph, without dropout. `axis` is the logits' axis of classes.
+    The model runs in inference mode, without dropout. `axis` is the class axis of the logits.
     """
     names = {id(variable): name for name, (_, variable) in _variables(model).items()}
 
@@ -103,7 +103,7 @@ def _standard_deviation(layer_name, shape):
     if len(shape) == 1:
         return 0.1
     if layer_name.startswith("upscore"):
-        # A kernel twice as wide as the stride lets every output pixel see 2x2 input pixels.
+        # With a kernel of twice the stride, every output pixel depends on 2x2 input pixels.
         return 1 / np.sqrt(2 * 2 * shape[-1])
     gain = 0.01 if layer_name.startswith("score") else 1.0
     return gain * np.sqrt(2 / np.prod(shape[:-1]))
@@ -126,7 +126,7 @@ def _by_jax(model, images, loss_of):
         logits, _ = model.stateless_call(trainable, non_trainable, images, training=False)
         return loss_of(logits)
 
-    # Not compiled, JAX would compile each of some hundred operations by itself.
+    # Without jit, JAX would compile each of some hundred operations separately.
     gradient = jax.jit(jax.grad(loss_of_variables))
     return gradient([v.value for v in model.trainable_variables])
 
@@ -139,7 +139,7 @@ def _by_torch(model, images, loss_of):
 
 
 def write_pairs(folder, names="abcd", size=(36, 40), seed=0):
-    """Folders `images` and `labels` of small PNGs of 3 classes, with 255 in a corner."""
+    """Writes folders `images` and `labels` of small PNGs with 3 classes and 255 in a corner."""
     images, labels = folder / "images", folder / "labels"
     images.mkdir(parents=True)
     labels.mkdir()

@@ -1,7 +1,7 @@
 """Independent oracle of FCN-32s, FCN-16s and FCN-8s in bare TensorFlow and NumPy.
 
 Written from the tables of the paper's networks (Long et al., arXiv 1411.4038, and the authors'
-Caffe `net.py`); imports neither keras_fcn nor Keras, and runs beside every Keras backend.
+Caffe `net.py`); imports neither keras_fcn nor Keras, and runs with every Keras backend.
 
 Images are NHWC, RGB in [0, 255]; logits are NHWC. Variables are a dictionary of arrays named
 `layer/kernel` and `layer/bias`; convolution kernels are (height, width, in, out), upsampling
@@ -19,10 +19,10 @@ CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 
 INPUT_PADDING = {"paper": 100, "same": 0}
 
-# Offsets of the crops, one row per variant: what is cropped, and by how much at the top and left.
-# The paper crops the skips; the maps that come out too large on their own are cropped instead
-# where a negative offset would be needed. The rows for a 1x1 fc6 follow from the coordinate maps:
-# without the 7x7 kernel's 3 cells the stride-32 map begins 96 pixels further up.
+# Crop offsets, one row per variant: the cropped layer, and the pixels cropped at the top and left.
+# The paper crops the skips. Where that would need a negative offset, the upsampled map is cropped
+# instead. The rows for a 1x1 fc6 follow from the coordinate maps: without the 3 cells of the 7x7
+# kernel's radius, the stride-32 map starts 96 pixels further up.
 CROP_OFFSETS = {
     ("paper", 7): {
         "FCN32s": {"upscore": 19},
@@ -119,12 +119,13 @@ def logits_and_gradients(variables, image, label_map, *args, ignore_class=255, *
 
 
 def clear_of_kinks(variables, image, padding, fc6_kernel_size=7, mean=PASCAL_VOC_MEAN_BGR):
-    """The variables, changed a little so that rounding decides no ReLU and no pool on `image`.
+    """Returns slightly changed variables for which rounding decides no ReLU and no max pooling.
 
-    A gradient jumps where a ReLU's input crosses zero or the largest two of a pool's inputs change
-    places. Of millions of activations some always come within float32's rounding of that, and two
-    correct programs then differ by thousandths. So each bias moves to the middle of the widest gap
-    between activations nearby, and channels with accidentally equal pool inputs are drawn anew.
+    A gradient is discontinuous where a ReLU's input crosses zero or where the two largest inputs of
+    a pool swap. Among millions of activations some are always within float32 rounding of such a
+    point, and two correct programs then differ by thousandths. So each bias is moved to the middle
+    of the widest gap between nearby activations, and channels with accidentally equal pool inputs
+    are redrawn.
     """
     variables = {name: np.array(value) for name, value in variables.items()}
     generator = np.random.default_rng(0)
@@ -153,7 +154,7 @@ def clear_of_kinks(variables, image, padding, fc6_kernel_size=7, mean=PASCAL_VOC
 
 
 def bilinear_kernel(size, classes):
-    """Bilinear upsampling kernel (size, size, classes, classes), one class never seeing another."""
+    """Bilinear upsampling kernel (size, size, classes, classes), diagonal over the classes."""
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 == 1 else factor - 0.5
     kernel = np.zeros((size, size, classes, classes))
@@ -236,10 +237,10 @@ def _biases_in_gaps(without_bias, biases):
 
 
 def _accidentally_equal_pool_inputs(linear):
-    """Whether rounding may decide, anywhere in a channel, which input of a pool is the largest.
+    """Returns per channel whether rounding can decide which input of a pool is the largest.
 
-    Where all channels together hardly tell two inputs apart, as in the constant border around the
-    image, these see equal patches, and either choice has the same gradient.
+    Two inputs that are nearly equal in all channels, as in the constant border around the image,
+    come from equal patches; either choice has the same gradient, so they are not counted.
     """
     _, height, width, channels = linear.shape
     odd = [(0, 0), (0, height % 2), (0, width % 2), (0, 0)]
@@ -247,7 +248,7 @@ def _accidentally_equal_pool_inputs(linear):
     inputs = [padded[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
     largest = np.maximum.reduce(inputs)
     scale = np.sqrt(np.mean(linear**2))
-    # The distance that most channels keep anywhere at the first draw; float32 needs about 1e-6.
+    # Most channels keep this distance everywhere at the first draw; float32 needs about 1e-6.
     close = min(1e-5, 0.2 / largest[..., 0].size) * scale
     accidental = np.zeros(channels, dtype=bool)
     for first, second in itertools.combinations(inputs, 2):

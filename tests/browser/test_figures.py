@@ -49,7 +49,7 @@ def test_the_alignment_figure_has_the_sizes_and_offsets_of_the_model(model_name,
         assert shown == expected_sizes(model, f"{height} × {width}")
         for pool, path in pools.items():
             cells = rows[f"block{pool[-1]}_pool"]
-            assert [number(cell) for cell in cells[1:3]] == [path.scale, path.offset]
+            assert [number(cell) for cell in cells[1:3]] == [path.stride, path.offset]
         crops = table_rows(page, "crop")
         assert list(crops) == [*(f"fuse_{skip}" for skip in skips), "logits"]
         assert tuple(number(cells[0]) for cells in crops.values()) == offsets
@@ -149,7 +149,7 @@ def test_the_metrics_figure_has_the_scores_of_the_metrics(tab):
     assert scores(page) == shown
     cells.nth(4).fill("-1")
     assert scores(page) == {}
-    assert "must be a whole number" in page.locator(".fcn-metrics output").inner_text()
+    assert "must be an integer" in page.locator(".fcn-metrics output").inner_text()
 
 
 def scores(page):

@@ -1,4 +1,4 @@
-"""Loses one of two processes, and lets the backend of the other one be the first to notice."""
+"""Kills one of two processes and lets the other one's backend, not the watch, detect the loss."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ NOTICED = 3
 
 
 def lose_the_second(last=None):
-    """Ends both processes.
+    """Ends both processes; the second is killed, the first reports the loss.
 
-    The first process is left, as JAX ends the second one in C++ when the first is lost.
+    It cannot be the other way round: JAX ends the second process in C++ when the first is lost.
 
     Args:
         last: Function that both call and that waits for the other one; `None` gathers a value.

@@ -1,7 +1,7 @@
-"""Trains small models, on one device or several, and writes what came out; run as a process.
+"""Trains small models on one device or several and writes the results; run as a process.
 
-Arguments: a folder to write to, and `DEFAULTS` in JSON with other values. Each scenario gives a
-file `SCENARIO-PROCESS.npz`; of several processes, the second one then ends.
+Arguments: an output folder, and JSON that overrides values of `DEFAULTS`. Each scenario writes a
+file `SCENARIO-RANK.npz`. If there are several processes, the second one then ends.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ import numpy as np
 DEFAULTS = {
     "backend": "tensorflow",
     "devices": 1,
-    "process": 0,
-    "processes": 1,
+    "rank": 0,
+    "world_size": 1,
     "scenarios": [],
 }
 SCENARIOS = {
@@ -38,7 +38,7 @@ SCENARIOS = {
 DEFAULT_SCENARIO = {
     "loss": "mean",
     "examples": 24,
-    "batch_size": 8,  # Divides by all devices: JAX does not split one that does not.
+    "batch_size": 8,  # Divisible by the number of devices: JAX cannot shard other batches.
     "dropout_rate": 0,
     "generator": False,
     "batch_by_batch": False,
@@ -51,7 +51,7 @@ NUM_CLASSES, IGNORED = 3, 255
 
 
 def examples(count):
-    """Images and label maps; the examples ignore very different numbers of pixels."""
+    """Images and label maps; the number of ignored pixels differs widely between examples."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (count, 32, 32, 3)).astype("uint8")
     label_maps = generator.integers(0, NUM_CLASSES, (count, 32, 32)).astype("int32")
@@ -60,10 +60,10 @@ def examples(count):
     return images, label_maps
 
 
-def share(arrays, batch_size, process, processes):
-    """What a process reads: of each of the global batches its part."""
+def shard(arrays, batch_size, rank, world_size):
+    """The shard of one process: its part of each global batch."""
     rows = batches([np.arange(len(arrays[0]))], batch_size)
-    mine = np.concatenate([np.array_split(batch, processes)[process] for (batch,) in rows])
+    mine = np.concatenate([np.array_split(batch, world_size)[rank] for (batch,) in rows])
     return [array[mine] for array in arrays]
 
 
@@ -90,7 +90,7 @@ def objective(name):
         "lovasz": losses.LovaszSoftmax(**options),
         "weighted sum": losses.WeightedSum([cross_entropy, losses.Dice(**options)], [1, 0.5]),
     }[name]
-    # Adam divides by the gradient's size: with its own epsilon it would blow up rounding errors.
+    # Adam divides by the gradient's magnitude: its default epsilon would amplify rounding errors.
     return keras.optimizers.AdamW(1e-2, epsilon=1e-3), loss
 
 
@@ -119,19 +119,19 @@ def fcn(dropout_rate):
 
     options = {"filters": NARROW_FILTERS, "fc_units": 16, "padding": "same"}
     model = FCN32s(NUM_CLASSES, **options, dropout_rate=dropout_rate)
-    layer = model.get_layer("score_fr")  # Its zeros would keep gradients from all before it.
+    layer = model.get_layer("score_fr")  # With zeros, no earlier layer would get a gradient.
     layer.kernel.assign(np.random.default_rng(1).normal(0, 1e-2, layer.kernel.shape))
     return model
 
 
-def run(scenario, process=0, processes=1, on_several=False):
-    """Returns a dictionary of arrays; on one device alone unless `on_several`."""
+def run(scenario, rank=0, world_size=1, on_several=False):
+    """Returns a dictionary of arrays; runs on a single device unless `on_several`."""
     import keras
 
     from keras_fcn.metrics import MeanIoU
 
     options = {**DEFAULT_SCENARIO, **SCENARIOS[scenario]}
-    batch_size = -(-options["batch_size"] // processes)
+    batch_size = -(-options["batch_size"] // world_size)
     keras.utils.set_random_seed(7)
     context = context_of(options) if on_several else contextlib.nullcontext
     with context():
@@ -141,7 +141,7 @@ def run(scenario, process=0, processes=1, on_several=False):
         model.compile(optimizer, loss, metrics=[metric])
     start = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.trainable_variables}
 
-    data = share(examples(options["examples"]), options["batch_size"], process, processes)
+    data = shard(examples(options["examples"]), options["batch_size"], rank, world_size)
     if options["batch_by_batch"]:
         losses = [model.train_on_batch(*batch)[0] for batch in batches(data, batch_size)]
     elif options["generator"]:
@@ -151,12 +151,12 @@ def run(scenario, process=0, processes=1, on_several=False):
 
     result = {}
     if options["batch_by_batch"]:
-        images, label_maps = share(examples(8), 8, process, processes)
+        images, label_maps = shard(examples(8), 8, rank, world_size)
         losses.append(model.test_on_batch(images, label_maps)[0])
         result["prediction"] = model.predict_on_batch(images)
     elif options["evaluated"]:
-        # Of the last batch, a single example, most replicas and processes get none.
-        images, label_maps = share(examples(17), options["batch_size"], process, processes)
+        # The last batch has a single example, so most replicas and processes get none.
+        images, label_maps = shard(examples(17), options["batch_size"], rank, world_size)
         if options["generator"]:
             losses.append(model.evaluate(batches((images, label_maps), batch_size), verbose=0)[0])
         else:
@@ -172,10 +172,10 @@ def run(scenario, process=0, processes=1, on_several=False):
     elif options["dropout_rate"]:
         with context():
             result["masks"] = masks()
-    if processes > 1:
+    if world_size > 1:
         from keras_fcn.distribution.processes import gather
 
-        result["told"] = gather("first" if process == 0 else "the second")
+        result["told"] = gather("first" if rank == 0 else "the second")
     return result
 
 
@@ -188,7 +188,7 @@ def context_of(options):
 
 
 def masks():
-    """What one layer drops on the replicas of this process."""
+    """The dropout masks of one layer on the replicas of this process."""
     import tensorflow as tf
 
     from keras_fcn.layers import Dropout
@@ -207,18 +207,18 @@ def main(folder, arguments):
         cpu = tf.config.list_physical_devices("CPU")[0]
         logical = [tf.config.LogicalDeviceConfiguration()] * arguments["devices"]
         tf.config.set_logical_device_configuration(cpu, logical)
-    elif arguments["processes"] > 1:
+    elif arguments["world_size"] > 1:
         import jax
 
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     import keras
 
     for scenario in arguments["scenarios"]:
-        result = run(scenario, arguments["process"], arguments["processes"], on_several=True)
+        result = run(scenario, arguments["rank"], arguments["world_size"], on_several=True)
         assert keras.distribution.distribution() is None, "the global distribution has changed"
-        np.savez(Path(folder) / f"{scenario}-{arguments['process']}.npz", **result)
+        np.savez(Path(folder) / f"{scenario}-{arguments['rank']}.npz", **result)
         print(scenario, flush=True)
-    if arguments["processes"] > 1:
+    if arguments["world_size"] > 1:
         from distribution.lost import lose_the_second
 
         lose_the_second()

@@ -1,4 +1,4 @@
-"""`keras-fcn train` in two processes: the run of one, and what becomes of it when one is lost."""
+"""`keras-fcn train` in two processes gives the run of one process, also when a process is lost."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def arguments_of(folder, names):
     settings = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 16}
     settings |= {"filters": list(NARROW_FILTERS)}
     settings |= {"model": "fcn32s", "freeze": "block4", "dropout_rate": 0.0, "steps": 4}
-    # Adam divides by the gradient's size, which blows up rounding errors.
+    # Adam divides by the gradient's magnitude, which amplifies rounding errors.
     settings |= {"batch_size": 2, "optimizer": "coupled_sgd", "learning_rate": 0.1}
     return [
         *("--images", str(images), "--labels", str(labels)),
@@ -43,13 +43,13 @@ def arguments_of(folder, names):
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """Of five images, each process gets two in an epoch."""
+    """Five images: each process gets two per epoch."""
     return arguments_of(tmp_path_factory.mktemp("data"), "abcde")
 
 
 @pytest.fixture(scope="module")
 def unbroken(settings, tmp_path_factory):
-    """The run folder of two processes that nothing interrupted."""
+    """The run folder of two processes without interruption."""
     folder = tmp_path_factory.mktemp("unbroken")
     out = folder / "run"
     with TwoProcesses(folder, [*settings, "--devices=all", "--out", str(out)]) as two:
@@ -72,7 +72,7 @@ def assert_same_run(folder, wanted, atol):
 
 
 @gate_on_torch
-def test_two_processes_leave_the_run_of_one(settings, unbroken, tmp_path, monkeypatch):
+def test_two_processes_write_the_same_run_as_one(settings, unbroken, tmp_path, monkeypatch):
     # A single process would take the fifth image, too.
     read = Split.__len__
     monkeypatch.setattr(Split, "__len__", lambda split: read(split) // 2 * 2)
@@ -81,7 +81,7 @@ def test_two_processes_leave_the_run_of_one(settings, unbroken, tmp_path, monkey
 
 
 def kill_one_of_two(options, killed, folder, out):
-    """Kills a process when there is a checkpoint, and checks how the other one ends."""
+    """Kills a process after the first checkpoint and checks how the other one ends."""
     with TwoProcesses(folder, [*options, "--devices=all", "--out", str(out)]) as two:
         two.wait_for(out / "last.npz")
         two.processes[killed].kill()
@@ -97,7 +97,7 @@ def kill_one_of_two(options, killed, folder, out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1], ids=["first", "second"])
-def test_killed_processes_started_again_go_on(settings, unbroken, tmp_path, killed):
+def test_killed_processes_resume_when_started_again(settings, unbroken, tmp_path, killed):
     out = tmp_path / "run"
     options = [*settings, "--checkpoint-every=1"]
     kill_one_of_two(options, killed, tmp_path / "killed", out)
@@ -135,11 +135,13 @@ class TestOtherNumberOfProcesses:
     """Four images, so that one process and two take the same images in an epoch."""
 
     @pytest.fixture(scope="class")
-    def options(self, tmp_path_factory):
+    @classmethod
+    def options(cls, tmp_path_factory):
         return arguments_of(tmp_path_factory.mktemp("data"), "abcd")
 
     @pytest.fixture(scope="class")
-    def whole(self, options, tmp_path_factory):
+    @classmethod
+    def whole(cls, options, tmp_path_factory):
         out = tmp_path_factory.mktemp("whole") / "run"
         assert main(["train", *options, "--out", str(out)]) == 0
         return out

@@ -1,4 +1,4 @@
-"""Several devices of TensorFlow and JAX, and two processes of them, do what one device does."""
+"""Several devices, or two processes, of TensorFlow and JAX give the results of one device."""
 
 import functools
 import json
@@ -51,7 +51,7 @@ def start(folder, environment, **arguments):
 
 @pytest.fixture(scope="module")
 def one():
-    """Function of a scenario to what it gives on one device, in this process."""
+    """Function from a scenario to its result on one device, in this process."""
     return functools.cache(steps.run)
 
 
@@ -67,14 +67,14 @@ def many(tmp_path_factory):
 
 
 class Two:
-    """Two processes that have ended; `printed` is what the first one printed."""
+    """Two processes that have ended; `printed` is the output of process 0."""
 
     def __init__(self, folder):
         self._folder, addresses = folder, [free_address(), free_address()]
         scenarios = [*OF_PROCESSES, *ROUNDED]
         processes = [
-            start(folder, place(n, addresses), scenarios=scenarios, process=n, processes=2)
-            for n in range(2)
+            start(folder, place(rank, addresses), scenarios=scenarios, rank=rank, world_size=2)
+            for rank in range(2)
         ]
         try:
             told = [process.communicate(timeout=600)[0] for process in processes]
@@ -84,8 +84,8 @@ class Two:
         assert [process.returncode for process in processes] == [lost.NOTICED, -9], "".join(told)
         self.printed = told[0]
 
-    def __call__(self, scenario, number=0):
-        return dict(np.load(self._folder / f"{scenario}-{number}.npz"))
+    def __call__(self, scenario, rank=0):
+        return dict(np.load(self._folder / f"{scenario}-{rank}.npz"))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ class TestDevices:
     def test_weights_after_some_steps_are_those_of_one_device(self, one, many, scenario):
         assert_trains_alike(many(scenario), one(scenario))
 
-    def test_every_example_counts_once_in_an_evaluation_that_does_not_divide(self, one, many):
+    def test_evaluation_counts_every_example_once_in_an_incomplete_batch(self, one, many):
         found, wanted = many("mean"), one("mean")
         assert found["matrix"].sum() > 0
         np.testing.assert_array_equal(found["matrix"], wanted["matrix"])
@@ -144,29 +144,27 @@ class TestDevices:
 class TestProcesses:
     @pytest.mark.parametrize("scenario", OF_PROCESSES)
     def test_weights_after_some_steps_are_those_of_one_device(self, one, two_processes, scenario):
-        for number in range(2):
-            assert_trains_alike(two_processes(scenario, number), one(scenario))
+        for rank in range(2):
+            assert_trains_alike(two_processes(scenario, rank), one(scenario))
 
-    def test_every_example_counts_once_in_an_evaluation_that_does_not_divide(
-        self, one, two_processes
-    ):
-        for number in range(2):
-            found = two_processes("mean", number)["matrix"]
+    def test_evaluation_counts_every_example_once_in_an_incomplete_batch(self, one, two_processes):
+        for rank in range(2):
+            found = two_processes("mean", rank)["matrix"]
             np.testing.assert_array_equal(found, one("mean")["matrix"])
 
     @pytest.mark.skipif(BACKEND == "jax", reason="JAX sends gradients as they are")
     def test_gradients_in_bfloat16_are_rounded_alike(self, two_processes):
-        first, second = (two_processes("gradients in bfloat16", number) for number in range(2))
+        first, second = (two_processes("gradients in bfloat16", rank) for rank in range(2))
         assert_gradients_are_rounded(first, two_processes("mean"))
         for name in first:
             if name.startswith("weights of "):
                 np.testing.assert_array_equal(first[name], second[name])
 
-    def test_processes_tell_each_other_what_has_any_length(self, two_processes):
-        for number in range(2):
-            assert two_processes("mean", number)["told"].tolist() == ["first", "the second"]
+    def test_gather_returns_values_of_different_lengths(self, two_processes):
+        for rank in range(2):
+            assert two_processes("mean", rank)["told"].tolist() == ["first", "the second"]
 
-    def test_the_backend_may_be_the_first_to_notice_that_one_is_lost(self, two_processes):
+    def test_a_backend_that_detects_a_lost_process_first_raises_the_same_error(self, two_processes):
         assert two_processes.printed.splitlines()[-1].startswith(lost.LOST)
 
 

@@ -1,4 +1,4 @@
-"""Two hosts, and the files that start a training on them, train what one process does."""
+"""Two hosts, with the cluster files that start a training on them, give one process's weights."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def test_slurm_files_are_bash(file):
     subprocess.run(["bash", "-n", str(file)], check=True)
 
 
-def test_the_pods_of_the_job_meet_at_the_first_one():
+def test_all_pods_of_the_job_connect_to_the_first_one():
     yaml = pytest.importorskip("yaml")
     service, job = yaml.safe_load_all(Path(CLUSTER, "job.yaml").read_text())
     pod = job["spec"]["template"]["spec"]

@@ -1,6 +1,6 @@
-"""What a process says of an error when others may have ended.
+"""The errors that backends raise when another process has ended become one line.
 
-That a backend may be the first to notice is in `test_devices.py` and `test_torch.py`.
+`test_devices.py` and `test_torch.py` test a real lost process that a backend detects first.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def one_of_two(monkeypatch):
         ValueError("INTERNAL: Gloo all-reduce failed: Connection reset by peer"),
     ],
 )
-def test_what_backends_say_of_a_lost_process_becomes_one_line(error):
+def test_every_backend_error_for_a_lost_process_becomes_the_same_line(error):
     with (
         pytest.raises(ConnectionError, match=r"^Another process of.*What run holds") as raised,
         one_line_for_lost_processes(Path("run")),
@@ -48,7 +48,7 @@ def test_a_failed_download_is_not_a_lost_process():
     assert raised.value is error
 
 
-def test_a_single_process_loses_none(monkeypatch):
+def test_a_single_process_reports_no_lost_process(monkeypatch):
     monkeypatch.setattr(processes, "world_size", lambda: 1)
     error = RuntimeError("Connection reset by peer")
     ends_in_one_line = one_line_for_lost_processes(Path("run"))

@@ -1,4 +1,4 @@
-"""What the processes of a training tell each other, in threads that take themselves for them."""
+"""Collective operations between the processes of a training, simulated with threads."""
 
 import re
 
@@ -30,18 +30,18 @@ def messages(errors):
 class TestGather:
     def test_values_of_any_length_come_in_the_order_of_the_processes(self, two):
         values = ["first", {"the": "second", "is": list(range(100))}]
-        assert two.run(lambda number: processes.gather(values[number])) == [values, values]
+        assert two.run(lambda rank: processes.gather(values[rank])) == [values, values]
 
     def test_sums_are_exact(self, two):
-        def total(number):
-            return processes.sum_of_all(np.array([2**53, number + 1], "int64")).tolist()
+        def total(rank):
+            return processes.sum_of_all(np.array([2**53, rank + 1], "int64")).tolist()
 
         assert two.run(total) == [[2**54, 3]] * 2
 
     def test_one_process_has_its_own_value(self):
         assert processes.gather("alone") == ["alone"]
 
-    def test_data_are_not_shared_out_before_the_processes_have_joined(self, monkeypatch):
+    def test_data_cannot_be_sharded_before_the_processes_have_joined(self, monkeypatch):
         processes.check_joined()
         monkeypatch.setattr(backend, "started_processes", lambda: 2)
         with pytest.raises(ValueError, match=r"must be entered before.*Received: 2 processes"):
@@ -49,7 +49,7 @@ class TestGather:
 
 
 class TestFirstBeforeOthers:
-    def test_the_others_come_when_the_first_is_done(self, monkeypatch):
+    def test_the_others_run_after_the_first_is_done(self, monkeypatch):
         order = []
 
         def build():
@@ -57,18 +57,18 @@ class TestFirstBeforeOthers:
             return processes.rank()
 
         three = as_processes(monkeypatch, 3)
-        found = three.run(lambda number: processes.first_before_others(build))
+        found = three.run(lambda rank: processes.first_before_others(build))
         assert found == [0, 1, 2]
         assert order[0] == 0
 
-    def test_its_failure_is_that_of_all(self, two):
+    def test_a_failure_of_the_first_process_fails_all(self, two):
         called = []
 
         def fail():
             called.append(processes.rank())
             raise FileNotFoundError("no data")
 
-        first, second = two.run(lambda number: processes.first_before_others(fail))
+        first, second = two.run(lambda rank: processes.first_before_others(fail))
         assert type(first) is FileNotFoundError
         assert messages([second]) == ["The first process failed: no data"]
         assert called == [0]
@@ -80,20 +80,20 @@ class TestAllOrNone:
             if processes.rank() == 1:
                 raise ValueError("b.png is empty.")
 
-        found = messages(two.run(lambda number: processes.all_or_none(check)))
+        found = messages(two.run(lambda rank: processes.all_or_none(check)))
         assert found == ["Process 1 failed: b.png is empty.", "b.png is empty."]
 
-    def test_each_has_its_own_result(self, two):
-        assert two.run(lambda number: processes.all_or_none(lambda: 10 * number)) == [0, 10]
+    def test_each_process_gets_its_own_result(self, two):
+        assert two.run(lambda rank: processes.all_or_none(lambda: 10 * rank)) == [0, 10]
 
 
 class TestCheckEqual:
     def test_what_is_equal_passes(self, two):
-        assert two.run(lambda number: processes.check_equal({"code": "a"})) == [None, None]
+        assert two.run(lambda rank: processes.check_equal({"code": "a"})) == [None, None]
 
     def test_what_differs_is_named_in_every_process(self, two):
-        def check(number):
-            processes.check_equal({"code": "a", "data": f"{number} images"})
+        def check(rank):
+            processes.check_equal({"code": "a", "data": f"{rank} images"})
 
         message = (
             "All processes must have the same data. Received: 0 images in process 0 and 1 images "
@@ -103,7 +103,7 @@ class TestCheckEqual:
 
 
 class TestRefusedTraining:
-    """Before the first step, in both processes, and with nothing written."""
+    """Errors are raised before the first step, in both processes, and nothing is written."""
 
     @pytest.fixture
     def recipe(self, tmp_path, monkeypatch):
@@ -113,8 +113,8 @@ class TestRefusedTraining:
         return Recipe(images=str(images), labels=str(labels), **options)
 
     def assert_refused(self, two, tmp_path, first, second, message):
-        def train(number):
-            trainer.train((first, second)[number], tmp_path / "run")
+        def train(rank):
+            trainer.train((first, second)[rank], tmp_path / "run")
 
         for told in messages(two.run(train)):
             assert re.match(message, told), told

@@ -1,4 +1,4 @@
-"""Losses and dropout on two replicas, which are threads here, as TensorFlow runs them."""
+"""Losses and dropout on two replicas, simulated with threads, as TensorFlow runs them."""
 
 import keras
 import numpy as np
@@ -20,8 +20,8 @@ LOGITS = GENERATOR.standard_normal((4, 5, 6, NUM_CLASSES)).astype("float32")
 LABEL_MAPS = GENERATOR.integers(0, NUM_CLASSES, (4, 5, 6)).astype("int32")
 LABEL_MAPS[0, :4] = IGNORED
 LABEL_MAPS[1, :2] = IGNORED
-# Of four images the first replica has three, or all.
-SHARES = {"uneven": (slice(0, 3), slice(3, 4)), "empty": (slice(0, 4), slice(4, 4))}
+# The first replica has three of four images, or all.
+SHARDS = {"uneven": (slice(0, 3), slice(3, 4)), "empty": (slice(0, 4), slice(4, 4))}
 
 
 def value_and_gradient(loss, rows=slice(None)):
@@ -32,17 +32,17 @@ def value_and_gradient(loss, rows=slice(None)):
     return value.numpy(), tape.gradient(value, logits).numpy()
 
 
-def on_two_replicas(loss, shares, monkeypatch):
-    """What Keras logs, which is the number of replicas times what a replica gives; the gradient."""
+def on_two_replicas(loss, shards, monkeypatch):
+    """The losses as Keras logs them, multiplied by the number of replicas, and the gradient."""
     with monkeypatch.context() as patch:
         threads = as_replicas(patch)
-        found = threads.run(lambda number: value_and_gradient(loss, shares[number]))
+        found = threads.run(lambda rank: value_and_gradient(loss, shards[rank]))
     values, gradients = zip(*found, strict=True)
     return 2 * np.array(values), np.concatenate(gradients)
 
 
 def cross_entropy_by_hand():
-    """Sum over the pixels that count, how many these are, and the gradient of the sum."""
+    """Sum over the valid pixels, their number, and the gradient of the sum."""
     valid = LABEL_MAPS != IGNORED
     one_hot = np.eye(NUM_CLASSES)[np.where(valid, LABEL_MAPS, 0)]
     exponentials = np.exp(LOGITS.astype("float64"))
@@ -51,12 +51,12 @@ def cross_entropy_by_hand():
     return total, valid.sum(), valid[..., None] * (softmax - one_hot)
 
 
-@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("shards", SHARDS.values(), ids=SHARDS)
 class TestLosses:
     @pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size"])
-    def test_cross_entropy_is_that_of_the_whole_batch(self, reduction, shares, monkeypatch):
+    def test_cross_entropy_is_that_of_the_whole_batch(self, reduction, shards, monkeypatch):
         loss = losses.SparseCategoricalCrossentropy(True, IGNORED, reduction=reduction)
-        values, gradient = on_two_replicas(loss, shares, monkeypatch)
+        values, gradient = on_two_replicas(loss, shards, monkeypatch)
         total, count, wanted = cross_entropy_by_hand()
         count = 1 if reduction == "sum" else count
         np.testing.assert_allclose(values, total / count, rtol=1e-5)
@@ -74,8 +74,8 @@ class TestLosses:
         ],
         ids=lambda loss: type(loss).__name__,
     )
-    def test_others_are_what_one_device_computes(self, loss, shares, monkeypatch):
-        values, gradient = on_two_replicas(loss, shares, monkeypatch)
+    def test_other_losses_equal_those_of_one_device(self, loss, shards, monkeypatch):
+        values, gradient = on_two_replicas(loss, shards, monkeypatch)
         value, wanted = value_and_gradient(loss)
         np.testing.assert_allclose(values, value, rtol=1e-5)
         np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-6)
@@ -86,7 +86,7 @@ def test_replicas_drop_different_units(monkeypatch):
     layer = Dropout(0.5, seed=3)
     layer.build((1, 256))
     with monkeypatch.context() as patch:
-        found = as_replicas(patch).run(lambda number: layer(tf.ones((1, 256)), training=True))
+        found = as_replicas(patch).run(lambda rank: layer(tf.ones((1, 256)), training=True))
     first, second = (mask.numpy() > 0 for mask in found)
     assert (first != second).mean() == pytest.approx(0.5, abs=0.15)
 

@@ -1,4 +1,4 @@
-"""Two processes on two shares of a batch do what one process does with the whole batch."""
+"""Two processes with one shard of a batch each give the results of one with the whole batch."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ SLOW = ("coarser_heads", "frozen_layers", "region_losses_empty", "no_trace")
 
 
 class Two:
-    """Two processes that have ended; `printed` is what the first one printed."""
+    """Two processes that have ended; `printed` is the output of process 0."""
 
     def __init__(self, folder, names):
         self.folder, addresses = folder, [free_address(), free_address()]
@@ -30,12 +30,12 @@ class Two:
         processes = [
             subprocess.Popen(
                 [sys.executable, str(WORKER), str(folder), *names],
-                env=environment | place(number, addresses),
+                env=environment | place(rank, addresses),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            for number in range(2)
+            for rank in range(2)
         ]
         try:
             told = [process.communicate(timeout=600) for process in processes]
@@ -80,7 +80,7 @@ class TestTraining:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", ["region_losses_empty", "coarser_heads", "frozen_layers"])
-    def test_so_they_are_in_rarer_cases(self, two_slow, name):
+    def test_weights_and_logs_are_those_of_one_process_in_rarer_cases(self, two_slow, name):
         self.check_weights_and_logs(two_slow, name)
 
     def check_weights_and_logs(self, two, name):
@@ -112,7 +112,7 @@ class TestTraining:
         np.testing.assert_array_equal(first["fc7/kernel"], second["fc7/kernel"])
 
     @pytest.mark.slow
-    def test_the_model_shows_no_trace_of_it(self, two_slow):
+    def test_data_parallelism_leaves_no_trace_in_the_model(self, two_slow):
         wanted = alone("no_trace")
         for found in two_slow("no_trace"):
             assert_all_close(found, wanted)
@@ -120,16 +120,16 @@ class TestTraining:
             assert found["layers_are_kept"]
             assert found["copies_are_equal"]
 
-    def test_a_loss_of_the_own_share_is_refused(self, two):
-        for found in two("loss_of_the_own_share"):
+    def test_a_loss_of_the_local_shard_only_is_refused(self, two):
+        for found in two("loss_of_the_local_shard"):
             assert "`loss` must be one of keras_fcn.losses" in str(found["error"])
 
-    def test_shares_of_fewer_batches_fail_instead_of_waiting(self, two):
+    def test_shards_of_different_lengths_fail_instead_of_hanging(self, two):
         error = (two.folder / "uneven_fit-1").read_text()
         assert error.startswith("`x` must have as many batches in every process.")
         assert not (two.folder / "uneven_fit-0").exists()
 
-    def test_the_backend_may_be_the_first_to_notice_that_one_is_lost(self, two):
+    def test_a_backend_that_detects_a_lost_process_first_raises_the_same_error(self, two):
         assert two.printed.splitlines()[-1].startswith(lost.LOST)
 
 
@@ -148,22 +148,22 @@ class TestEvaluation:
             assert_all_close(found, wanted, rtol=1e-6)
             assert found["mean_iou_again"] == pytest.approx(float(found["mean_iou"]))
 
-    def test_predictions_are_those_of_the_own_share(self, two):
-        shares = [found["logits"] for found in two("predicted")]
+    def test_predictions_are_those_of_the_local_shard(self, two):
+        shards = [found["logits"] for found in two("predicted")]
         wanted = alone("predicted")["logits"]
-        np.testing.assert_allclose(np.concatenate(shares), wanted, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.concatenate(shards), wanted, rtol=1e-5, atol=1e-5)
 
 
-class TestShares:
+class TestShards:
     def test_no_two_processes_read_the_same_file_in_an_epoch(self, two):
-        first, second = two("shares_of_files")
+        first, second = two("shards_of_files")
         assert sorted([*first["loaded"], *second["loaded"]]) == [0, 1, 2, 3, 4]
         for epoch in range(3):
-            shares = [found[f"epoch {epoch}"].tolist() for found in (first, second)]
-            assert [len(share) for share in shares] == [2, 2]
-            assert len({*shares[0], *shares[1]}) == 4
+            shards = [found[f"epoch {epoch}"].tolist() for found in (first, second)]
+            assert [len(shard) for shard in shards] == [2, 2]
+            assert len({*shards[0], *shards[1]}) == 4
 
     def test_what_fails_in_one_process_fails_in_all(self, two):
-        first, second = two("shares_of_files")
+        first, second = two("shards_of_files")
         assert first["error"] == "Process 1 failed: b.png is empty."
         assert second["error"] == "b.png is empty."

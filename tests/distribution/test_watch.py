@@ -1,4 +1,4 @@
-"""What a process does when another one of its training ends."""
+"""A process ends when another process of its training ends."""
 
 import subprocess
 import sys
@@ -10,17 +10,17 @@ from keras_fcn.distribution import watch
 
 pytestmark = pytest.mark.any_backend
 
-# The module alone, so that no process imports Keras.
+# Loads only this module, so that no process imports Keras.
 PROCESS = """
 import importlib.util, os, pathlib, socket, sys, time
 spec = importlib.util.spec_from_file_location("watch", {module!r})
 watch = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(watch)
 watch.SECONDS_TO_FAIL = 1
-FOLDER, INDEX, COUNT = pathlib.Path({folder!r}), {index}, {count}
+FOLDER, RANK, WORLD_SIZE = pathlib.Path({folder!r}), {rank}, {world_size}
 
 def gather(told):
-    if INDEX == 0:
+    if RANK == 0:
         stranger = socket.create_connection(("127.0.0.1", told[0]))
         stranger.sendall(bytes(16))
         (FOLDER / "unfinished").write_text(repr(told))
@@ -29,19 +29,19 @@ def gather(told):
         time.sleep(0.01)
     return [eval((FOLDER / "told").read_text())]
 
-watched = watch.Watch(INDEX == 0, COUNT, "127.0.0.1", gather, "Another one has ended.")
+watched = watch.Watch(RANK == 0, WORLD_SIZE, "127.0.0.1", gather, "Another one has ended.")
 """
 ENDED = "keras-fcn: error: Another one has ended.\n"
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Function of what each process does to exit codes, standard errors and seconds."""
+    """Function from the code of each process to exit codes, standard errors and seconds."""
 
     def run(*blocks):
         processes, started = [], time.monotonic()
-        for index, block in enumerate(blocks):
-            place = {"folder": str(tmp_path), "index": index, "count": len(blocks)}
+        for rank, block in enumerate(blocks):
+            place = {"folder": str(tmp_path), "rank": rank, "world_size": len(blocks)}
             code = PROCESS.format(module=watch.__file__, **place) + block
             processes.append(
                 subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
@@ -53,16 +53,16 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize("killed", [0, 1, 2])
-def test_a_killed_process_ends_all_others_in_whatever_they_do(run, killed):
+def test_a_killed_process_ends_all_others_whatever_they_are_doing(run, killed):
     blocks = ["time.sleep(50)", "watched.wait_for_first()", "while True: pass"]
     blocks[killed] = "time.sleep(0.2); os.kill(os.getpid(), 9)"
     codes, told, seconds = run(*blocks)
-    assert codes == [-9 if number == killed else 1 for number in range(3)]
-    assert told == ["" if number == killed else ENDED for number in range(3)]
+    assert codes == [-9 if rank == killed else 1 for rank in range(3)]
+    assert told == ["" if rank == killed else ENDED for rank in range(3)]
     assert seconds < 20
 
 
-def test_the_first_process_may_take_as_long_as_it_likes(run):
+def test_waiting_for_the_first_process_has_no_timeout(run):
     first = "time.sleep(0.5); watched.wait_for_first(); watched.end(False)"
     other = "start = time.time(); watched.wait_for_first(); watched.end(False);"
     other += "sys.exit(int(10 * (time.time() - start)))"
@@ -73,14 +73,14 @@ def test_the_first_process_may_take_as_long_as_it_likes(run):
 
 
 @pytest.mark.parametrize("earlier", [0, 1])
-def test_a_process_that_is_done_leaves_the_others_alone(run, earlier):
+def test_a_process_that_is_done_does_not_end_the_others(run, earlier):
     blocks = ["time.sleep(0.2); watched.end(False)"] * 2
     blocks[earlier] = "watched.end(False)"
     assert run(*blocks)[:2] == ([0, 0], ["", ""])
 
 
 @pytest.mark.parametrize("earlier", [0, 1])
-def test_an_error_that_all_find_is_told_by_all(run, earlier):
+def test_an_error_that_all_processes_find_is_reported_by_all(run, earlier):
     error = "print('Own error', file=sys.stderr); watched.end(True)"
     blocks = [f"time.sleep(0.2); {error}"] * 2
     blocks[earlier] = error
@@ -100,7 +100,7 @@ def test_an_error_of_one_process_ends_the_others(run, failing):
     assert seconds < 20
 
 
-def test_what_a_backend_logs_at_the_end_does_not_stand_behind_the_message(run):
+def test_no_backend_log_follows_the_final_message(run):
     log = "end = os._exit; os._exit = lambda code: (os.write(2, b'log'), end(code)); time.sleep(50)"
     codes, told, _ = run("time.sleep(0.2); os.kill(os.getpid(), 9)", log)
     assert codes == [-9, 1]

@@ -1,4 +1,4 @@
-"""Threads that take themselves for the processes of one training, or for replicas of one model."""
+"""Threads that simulate the processes of one training, or the replicas of one model."""
 
 import contextlib
 import threading
@@ -13,29 +13,29 @@ class Threads:
     """Runs a function in several threads at once.
 
     Args:
-        count: How many there are.
+        world_size: Number of threads.
     """
 
-    def __init__(self, count=2):
-        self.count = count
+    def __init__(self, world_size=2):
+        self.world_size = world_size
         self._own = threading.local()
-        self._told = [None] * count
-        self._barrier = threading.Barrier(count, timeout=60)
+        self._told = [None] * world_size
+        self._barrier = threading.Barrier(world_size, timeout=60)
 
     def run(self, function):
-        """Returns what `function(number)` returns in each thread, or the exception it raises."""
-        found = [None] * self.count
+        """Returns what `function(rank)` returns in each thread, or the exception it raises."""
+        found = [None] * self.world_size
 
-        def run_one(number):
-            self._own.index = number
+        def run_one(rank):
+            self._own.rank = rank
             try:
-                found[number] = function(number)
+                found[rank] = function(rank)
             except BaseException as error:
-                found[number] = error
+                found[rank] = error
                 if not isinstance(error, ValueError):
-                    self._barrier.abort()  # Nobody waits for this one.
+                    self._barrier.abort()  # No thread waits for a failed one.
 
-        threads = [threading.Thread(target=run_one, args=(n,)) for n in range(self.count)]
+        threads = [threading.Thread(target=run_one, args=(n,)) for n in range(self.world_size)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -43,44 +43,44 @@ class Threads:
         return found
 
     @property
-    def index(self):
-        return getattr(self._own, "index", 0)
+    def rank(self):
+        return getattr(self._own, "rank", 0)
 
     def exchange(self, value):
-        """Returns the values of all threads, in their order."""
-        self._told[self.index] = value
+        """Returns the values of all threads, ordered by rank."""
+        self._told[self.rank] = value
         self._barrier.wait()
         every = list(self._told)
         self._barrier.wait()
         return every
 
 
-def as_processes(monkeypatch, count=2):
-    """Threads that `processes` takes for the processes of a training."""
-    threads = Threads(count)
+def as_processes(monkeypatch, world_size=2):
+    """Threads that `keras_fcn.distribution.processes` treats as the processes of a training."""
+    threads = Threads(world_size)
 
     def gathered(array):
         every = threads.exchange(array)
         assert len({(part.shape, part.dtype) for part in every}) == 1
         return np.stack(every)
 
-    monkeypatch.setattr(processes, "world_size", lambda: count)
-    monkeypatch.setattr(processes, "rank", lambda: threads.index)
+    monkeypatch.setattr(processes, "world_size", lambda: world_size)
+    monkeypatch.setattr(processes, "rank", lambda: threads.rank)
     monkeypatch.setattr(backend, "gather", gathered)
     monkeypatch.setattr(processes, "watched", lambda final_message: contextlib.nullcontext())
     return threads
 
 
 class _ReplicaContext:
-    """What TensorFlow gives a replica, in a thread."""
+    """TensorFlow's replica context, simulated in a thread."""
 
     def __init__(self, threads):
         self._threads = threads
-        self.num_replicas_in_sync = threads.count
+        self.num_replicas_in_sync = threads.world_size
 
     @property
     def replica_id_in_sync_group(self):
-        return self._threads.index
+        return self._threads.rank
 
     def all_reduce(self, operation, value):
         total = sum(self._threads.exchange(value))
@@ -92,9 +92,9 @@ class _ReplicaContext:
         return tf.concat(self._threads.exchange(value), axis)
 
 
-def as_replicas(monkeypatch, count=2):
-    """Threads that `replicas` takes for TensorFlow's replicas of a model."""
-    threads = Threads(count)
+def as_replicas(monkeypatch, world_size=2):
+    """Threads that the TensorFlow backend treats as replicas of a model."""
+    threads = Threads(world_size)
     context = _ReplicaContext(threads)
     monkeypatch.setattr(backend, "_replica_context", lambda: context)
     return threads

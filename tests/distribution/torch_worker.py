@@ -1,4 +1,4 @@
-"""What each of two processes does in `test_torch.py`, or one alone; the second one then ends.
+"""The scenarios of `test_torch.py`, for each of two processes or for a single one.
 
 Every function returns a dictionary of arrays.
 """
@@ -34,7 +34,7 @@ ALL_AND_NONE = ((0, 4), (4, 4))
 
 
 class Batches(keras.utils.PyDataset):
-    """`STEPS` batches of 4 images, or the rows of them that a process gets."""
+    """`STEPS` batches of 4 images, or the rows of them in one process's shard."""
 
     def __init__(self, rows=(0, 4), steps=range(STEPS), heads=1):
         super().__init__()
@@ -47,7 +47,7 @@ class Batches(keras.utils.PyDataset):
         generator = np.random.default_rng(self.steps[index])
         images = generator.integers(0, 256, (4, 32, 32, 3)).astype("uint8")
         label_maps = generator.integers(0, NUM_CLASSES, (4, 32, 32))
-        # So that no class is learned as fast as another, and images differ in valid pixels.
+        # Makes classes imbalanced and the number of valid pixels differ between images.
         label_maps[label_maps == 3] = 0
         for image, label_map in enumerate(label_maps):
             label_map[: 8 * image] = IGNORED
@@ -60,13 +60,13 @@ def small_model(rank, kind=FCN32s, **options):
     options |= {"padding": "same"}
     keras.utils.set_random_seed(rank)
     model = kind(NUM_CLASSES, **{"dropout_rate": 0.0, **options})
-    # Another in each process: the first one's count.
+    # Different weights in each process: those of process 0 must win.
     randomize(model, seed=rank)
     return model
 
 
 class TwoConvolutions(backend.trainer(), keras.Model):
-    """Where it does not matter what the model is."""
+    """A minimal model, for tests that do not depend on the model."""
 
     def __init__(self):
         inputs = keras.Input((None, None, 3))
@@ -82,25 +82,25 @@ def tiny_model(rank):
 
 def fitted(model, batches, optimizer, loss, **options):
     model.compile(optimizer, loss, metrics=[metrics.MeanIoU(NUM_CLASSES, IGNORED)])
-    # Keras would shuffle the batches of a `PyDataset` by each process's own random numbers.
+    # Keras would shuffle the batches of a `PyDataset` differently in each process.
     history = model.fit(batches, shuffle=False, verbose=0, **options).history
     return {**variables_as_numpy(model), **{name: history[name] for name in history}}
 
 
-def share(rank, world, rows):
+def shard(rank, world, rows):
     return (0, 4) if world == 1 else rows[rank]
 
 
 def summed_loss(rank, world):
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED, reduction="sum")
-    batches = Batches(share(rank, world, EVENLY))
+    batches = Batches(shard(rank, world, EVENLY))
     return fitted(small_model(rank, FCN8s), batches, CoupledSGD(1e-7), loss, epochs=2)
 
 
 def mean_loss(rank, world, rows=UNEVENLY):
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
     optimizer = keras.optimizers.AdamW(1e-2)
-    batches = Batches(share(rank, world, rows))
+    batches = Batches(shard(rank, world, rows))
     validation = Batches(steps=range(STEPS)[rank::world])
     return fitted(tiny_model(rank), batches, optimizer, loss, validation_data=validation)
 
@@ -115,7 +115,7 @@ def region_losses(rank, world, rows=UNEVENLY):
         [losses.Focal(ignore_class=IGNORED), losses.Dice(IGNORED), losses.LovaszSoftmax(IGNORED)],
         [1, 0.5, 0.5],
     )
-    batches = Batches(share(rank, world, rows))
+    batches = Batches(shard(rank, world, rows))
     return fitted(tiny_model(rank), batches, CoupledSGD(1e-1), loss)
 
 
@@ -124,15 +124,15 @@ def coarser_heads(rank, world):
     model = small_model(rank, FCN8s)
     heads = with_coarser_heads(model)
     heads.compile(CoupledSGD(1e-5), [loss] * 3, loss_weights=[1.0, 0.5, 0.5])
-    batches = Batches(share(rank, world, UNEVENLY), heads=3)
+    batches = Batches(shard(rank, world, UNEVENLY), heads=3)
     history = heads.fit(batches, shuffle=False, verbose=0).history
     return {**variables_as_numpy(model), **history}
 
 
 def frozen_layers(rank, world):
-    """All layers at first; then those of the backbone are frozen, and in the end free again."""
+    """Trains all layers, then with a frozen backbone, then all layers again."""
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
-    batches = Batches(share(rank, world, UNEVENLY))
+    batches = Batches(shard(rank, world, UNEVENLY))
     model = small_model(rank)
     found = {}
     for part, trainable in enumerate((True, False, True)):
@@ -156,14 +156,14 @@ def dropout(rank, world, rate=0.5):
         return inputs * outputs
 
     layer.call = recorded
-    batches = Batches(share(rank, world, EVENLY))
+    batches = Batches(shard(rank, world, EVENLY))
     found = fitted(model, batches, CoupledSGD(1e-3), loss)
     seed = keras.ops.convert_to_numpy(layer.seed_generator.state)
     return {**found, "masks": np.stack(masks), "seed": seed}
 
 
 def uneven_evaluation(rank, world, empty=False):
-    """Seven batches: four and three of them, or seven and none."""
+    """Evaluates seven batches, sharded into four and three, or into seven and none."""
     steps = range(7)
     if world == 2:
         steps = [steps[:0], steps[:]][rank] if empty else steps[rank::2]
@@ -174,7 +174,7 @@ def uneven_evaluation(rank, world, empty=False):
     found = model.evaluate(Batches(steps=steps), verbose=0, return_dict=True)
     again = model.get_metrics_result()
     matrix = metric.confusion_matrix()
-    # The sums must not outlive the next evaluation.
+    # The sums must be reset by the next evaluation.
     model.evaluate(Batches(steps=steps), verbose=0)
     return {
         **found,
@@ -188,7 +188,7 @@ def no_trace(rank, world):
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
     model = small_model(rank)
     names, layers = sorted(model.state_dict()), [layer.name for layer in model.layers]
-    fitted(model, Batches(share(rank, world, EVENLY)), CoupledSGD(1e-3), loss)
+    fitted(model, Batches(shard(rank, world, EVENLY)), CoupledSGD(1e-3), loss)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.keras")
         loaded = keras.saving.load_model(Path(folder) / "model.keras")
@@ -205,11 +205,11 @@ def no_trace(rank, world):
 
 
 def predicted(rank, world):
-    images = Batches()[0][0][slice(*share(rank, world, UNEVENLY))]
+    images = Batches()[0][0][slice(*shard(rank, world, UNEVENLY))]
     return {"logits": tiny_model(0).predict(images, verbose=0)}
 
 
-def loss_of_the_own_share(rank, world):
+def loss_of_the_local_shard(rank, world):
     model = tiny_model(rank)
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(True, IGNORED))
     try:
@@ -220,7 +220,7 @@ def loss_of_the_own_share(rank, world):
 
 
 def slow_first(rank, world):
-    """The first process takes three times as long as the timeout of what all do together."""
+    """Process 0 takes three times the timeout of collective operations."""
     set_timeout = torch.distributed.distributed_c10d._set_pg_timeout
     timeout = torch.distributed.constants.default_pg_timeout
 
@@ -237,7 +237,7 @@ def slow_first(rank, world):
 
 
 def uneven_fit(folder, rank):
-    """The second process has a batch less, finds that out, writes it down and ends."""
+    """The second process has one batch less, detects that, writes the error to a file and ends."""
     loss = losses.SparseCategoricalCrossentropy(True, IGNORED)
     batches = Batches(steps=range(5 - rank))
     try:
@@ -247,8 +247,8 @@ def uneven_fit(folder, rank):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def shares_of_files(rank, world):
-    """Which of five examples this process reads, and how a failure of one ends all."""
+def shards_of_files(rank, world):
+    """Returns which of five examples this process reads, and the error if one process fails."""
     from keras_fcn import data
 
     with tempfile.TemporaryDirectory() as folder:
@@ -292,8 +292,8 @@ SCENARIOS = {
     "empty_evaluation": functools.partial(uneven_evaluation, empty=True),
     "no_trace": no_trace,
     "predicted": predicted,
-    "loss_of_the_own_share": loss_of_the_own_share,
-    "shares_of_files": shares_of_files,
+    "loss_of_the_local_shard": loss_of_the_local_shard,
+    "shards_of_files": shards_of_files,
     "slow_first": slow_first,
 }
 

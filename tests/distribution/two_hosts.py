@@ -1,4 +1,4 @@
-"""Trains on two hosts, which are network namespaces of this one, and as one process; compares.
+"""Compares a training on two hosts (simulated as network namespaces) with one of a single process.
 
 By hand, as root:
 
@@ -30,13 +30,13 @@ SKIPPED = 77
 SETTINGS = {
     **{"num_classes": 3, "ignore_class": 255, "batch_size": 2, "learning_rate": 0.01},
     **{"model": "fcn32s", "padding": "same", "fc_units": 4, "freeze": "block4"},
-    # Adam divides by the gradient's size, which would blow up rounding errors.
+    # Adam divides by the gradient's magnitude, which would amplify rounding errors.
     **{"dropout_rate": 0.0, "optimizer": "coupled_sgd"},
 }
 
 
 def main():
-    """Prints what differs and what went through the cable; ends with 1 if the runs differ."""
+    """Prints the difference and the bytes sent over the link; exits with 1 if the runs differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument(
@@ -47,7 +47,7 @@ def main():
     if reason := why_not():
         print(f"skipped: {reason}")
         raise SystemExit(SKIPPED)
-    # The namespaces must go, too, when the script is told to end.
+    # SIGTERM must remove the namespaces, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory() as folder, two_hosts(names(options.start)) as hosts:
         difference = compare(Path(folder), hosts, options)
@@ -56,7 +56,7 @@ def main():
 
 
 def why_not():
-    """What keeps this machine from two hosts, or an empty string."""
+    """The reason why this machine cannot simulate two hosts, or an empty string."""
     if os.geteuid():
         return "only root may make network namespaces"
     name = f"probe-{os.getpid()}"
@@ -74,7 +74,7 @@ def why_not():
 
 
 def names(file):
-    """What the two hosts are called, each with its other names behind it."""
+    """The names of the two hosts, each followed by its aliases."""
     if file is None or file.suffix == ".slurm":
         return ["first", "second"]
     job = job_of(file)
@@ -90,7 +90,7 @@ def job_of(file):
 
 
 def compare(folder, hosts, options):
-    """Trains alone and on two hosts; prints what came of it and returns the largest difference."""
+    """Trains in one process and on two hosts; prints results, returns the largest difference."""
     sys.path.insert(0, str(TESTS))
     from helpers import write_pairs
 
@@ -119,7 +119,7 @@ def compare(folder, hosts, options):
     print(f"largest difference of {len(arrays)} variables after {steps} steps: {difference:.3g}")
     print(f"bytes through the cable, both ways: {whole:,}")
     if options.bytes:
-        # What it takes to begin is in both runs.
+        # The start-up traffic is in both runs and cancels.
         of_a_step = (whole - bytes_of(steps // 2, "short")) / (steps - steps // 2)
         print(f"bytes of a step: {of_a_step:,.0f}")
         print(f"numbers in a gradient: {sum(one[name].size for name in momenta):,}")
@@ -127,7 +127,7 @@ def compare(folder, hosts, options):
 
 
 def commands_for(file, hosts, train):
-    """What begins the training: one command for each host, or one that reaches both."""
+    """The start commands: one for each host, or one that starts both."""
     if file is None:
         torchrun = "torchrun --nnodes 2 --nproc-per-node 1 --rdzv-backend c10d"
         torchrun = [*torchrun.split(), "--rdzv-endpoint", "first:29500", "-m", "keras_fcn", "train"]
@@ -140,14 +140,14 @@ def commands_for(file, hosts, train):
 
 
 def environment_of(folder, hosts, backend):
-    """That of the processes; with what Slurm sets and has."""
+    """The environment of the processes, with Slurm's variables and substitutes for its commands."""
     tools = folder / "bin"
     tools.mkdir()
     node = 'SLURM_NODEID={} {} "$@" &'
-    nodes = [node.format(number, shlex.join(on(host))) for number, host in enumerate(hosts)]
+    nodes = [node.format(rank, shlex.join(on(host))) for rank, host in enumerate(hosts)]
     scripts = {
         "scontrol": ["echo first", "echo second"],
-        # Its only option is left out, and it fails as soon as one node does.
+        # This substitute skips srun's only option and fails as soon as one node does.
         "srun": ["shift", *nodes, "wait -n && wait -n"],
     }
     for name, lines in scripts.items():
@@ -164,14 +164,14 @@ def environment_of(folder, hosts, backend):
 
 
 def counted(host):
-    """The bytes that a host has sent and received."""
+    """The number of bytes that a host has sent and received."""
     files = [f"/sys/class/net/eth0/statistics/{way}_bytes" for way in ("tx", "rx")]
     found = subprocess.run([*on(host), "cat", *files], capture_output=True, check=True, text=True)
     return sum(map(int, found.stdout.split()))
 
 
 def start(command, environment):
-    """Starts a training; what it prints goes to a file, so that none waits for a reader."""
+    """Starts a training; output goes to a file, so that no process blocks on a full pipe."""
     printed = tempfile.TemporaryFile("w+")  # noqa: SIM115
     process = subprocess.Popen(
         command, env=environment, stdout=printed, stderr=printed, start_new_session=True
@@ -180,7 +180,7 @@ def start(command, environment):
 
 
 def finish(started, seconds=300):
-    """Waits for processes; ends all, and prints what it said, as soon as one has failed."""
+    """Waits for the processes; as soon as one fails, ends all and prints its output."""
     end = time.monotonic() + seconds
     try:
         while any(process.poll() is None for process, _ in started) and time.monotonic() < end:
@@ -200,7 +200,7 @@ def finish(started, seconds=300):
 
 
 def on(host):
-    """The beginning of a command on a host, with its name."""
+    """The command prefix that runs a command on a host, with its host name."""
     name = host.rpartition("-")[0]
     within = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
     return ["ip", "netns", "exec", host, *within]
@@ -208,10 +208,10 @@ def on(host):
 
 @contextlib.contextmanager
 def two_hosts(names):
-    """Context manager of two namespaces with these names, joined by a cable."""
+    """Context manager for two namespaces with these names, connected by a virtual link."""
     hosts = [f"{name.split()[0]}-{os.getpid()}" for name in names]
     known = [f"{address} {name}" for address, name in zip(ADDRESSES, names, strict=True)]
-    # What `ip netns exec` puts in the place of /etc.
+    # `ip netns exec` mounts these files over those in /etc.
     folders = [Path("/etc/netns", host) for host in hosts]
     try:
         for host, folder in zip(hosts, folders, strict=True):

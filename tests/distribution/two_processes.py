@@ -21,7 +21,7 @@ class TwoProcesses:
     """Two processes that have been started.
 
     Args:
-        folder: Where what they write to standard output and error is kept.
+        folder: Folder for their standard output and error.
         arguments: Of the command line, of both.
         second: What the second one has instead: `arguments`, and `package`, the folder of the code.
     """
@@ -31,14 +31,14 @@ class TwoProcesses:
         second = {"arguments": arguments, "package": PACKAGE, **(second or {})}
         self._folder, self.processes = folder, []
         addresses = [free_address(), free_address()]
-        for number, (own, package) in enumerate(
+        for rank, (own, package) in enumerate(
             [(arguments, PACKAGE), (second["arguments"], second["package"])]
         ):
-            with (folder / f"out{number}").open("w") as out, self._errors(number).open("w") as err:
+            with (folder / f"out{rank}").open("w") as out, self._errors(rank).open("w") as err:
                 self.processes.append(
                     subprocess.Popen(
                         [sys.executable, *TRAIN, *own],
-                        env=environment(package) | place(number, addresses),
+                        env=environment(package) | place(rank, addresses),
                         cwd=folder,
                         stdout=out,
                         stderr=err,
@@ -54,7 +54,7 @@ class TwoProcesses:
             process.wait()
 
     def wait_for(self, path):
-        """Returns when there is a file; a process must not end before."""
+        """Waits until a file exists; fails if a process ends before."""
         until = time.monotonic() + 300
         while not path.exists():
             assert time.monotonic() < until, self.told()
@@ -65,15 +65,15 @@ class TwoProcesses:
         """Returns the exit codes."""
         return [process.wait(timeout) for process in self.processes]
 
-    def errors(self, number):
-        """What a process wrote to standard error."""
-        return self._errors(number).read_text()
+    def errors(self, rank):
+        """The standard error of a process."""
+        return self._errors(rank).read_text()
 
     def told(self):
-        return "\n".join(self.errors(number)[-3000:] for number in range(2))
+        return "\n".join(self.errors(rank)[-3000:] for rank in range(2))
 
-    def _errors(self, number):
-        return self._folder / f"err{number}"
+    def _errors(self, rank):
+        return self._folder / f"err{rank}"
 
 
 def torchrun(*arguments, restarts=0):
@@ -95,20 +95,20 @@ def environment(package):
     return {**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
 
 
-def place(number, addresses):
-    """The variables that tell a process on each backend that it is one of two."""
+def place(rank, addresses):
+    """The environment variables of one of two processes, for each backend."""
     if BACKEND == "tensorflow":
-        task = {"type": "worker", "index": number}
+        task = {"type": "worker", "index": rank}
         return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
     if BACKEND == "jax":
         return {
             "KERAS_DISTRIBUTION_JOB_ADDRESSES": addresses[0],
             "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
-            "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+            "KERAS_DISTRIBUTION_PROCESS_ID": str(rank),
         }
     host, port = addresses[0].split(":")
     first = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    return first | {"RANK": str(number), "LOCAL_RANK": str(number)}
+    return first | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
 def free_address():
