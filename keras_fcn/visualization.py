@@ -3,11 +3,13 @@
 import math
 import os
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_fcn.alignment import FeatureMap
 from keras_fcn.label_spaces import LabelSpace
 
 # At 130 pixels per inch, a square of 27 million pixels.
@@ -186,6 +188,44 @@ def plot_curves(history: list[dict], path: str | os.PathLike | BinaryIO) -> None
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(path, dpi=130)
+
+
+def plot_receptive_fields(
+    maps: dict[str, FeatureMap],
+    image_size: tuple[int, int],
+    path: str | os.PathLike,
+    image: np.ndarray | None = None,
+) -> None:
+    """Draws the receptive fields around the centre of the image: of the last layer of each stride.
+
+    Args:
+        maps: As from `keras_fcn.alignment.coordinate_maps`, in the order of the layers.
+        image_size: (height, width) in pixels.
+        path: PNG or SVG file to write.
+        image: (height, width, 3), uint8, to draw them on; `None` for an empty one.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    last_of_stride = {found.height.stride: (name, found) for name, found in maps.items()}
+    height, width = image_size
+    figure = Figure(figsize=(7, 7 * height / width + 0.6), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(np.full((height, width, 3), 235, "uint8") if image is None else image)
+    colours = [f"C{number % 10}" for number in range(len(last_of_stride))]
+    for colour, (stride, (name, found)) in zip(colours, last_of_stride.items(), strict=True):
+        corner, lengths = [], []
+        for path_map, length in ((found.width, width), (found.height, height)):
+            place = round(float((Fraction(length - 1, 2) - path_map.offset) / path_map.stride))
+            first = max(-0.5, float(path_map.stride * place + path_map.first) - 0.5)
+            end = min(length - 0.5, float(path_map.stride * place + path_map.last) + 0.5)
+            corner.append(first)
+            lengths.append(end - first)
+        label = f"{name}: stride {float(stride):g}, {found.height.receptive_field:g} pixels"
+        axis.add_patch(Rectangle(corner, *lengths, fill=False, ec=colour, lw=2.2, label=label))
+    axis.set(xticks=(), yticks=())
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=130)
 
 

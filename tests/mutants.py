@@ -48,14 +48,14 @@ MUTANTS = (
     # Alignment and layers
     Mutant(
         "crop offsets are one pixel too large",
-        "alignment.py",
+        "alignment/maps.py",
         "return (*offsets, -crop_offset(logits, IMAGE))",
         "return (*offsets, 1 - crop_offset(logits, IMAGE))",
         "test_alignment.py",
     ),
     Mutant(
         "a skip's crop is one pixel too large",
-        "alignment.py",
+        "alignment/maps.py",
         "        offsets.append(offset)",
         "        offsets.append(offset + 1)",
         "test_alignment.py",

@@ -1,5 +1,5 @@
 // The output size of every layer of an FCN and every crop, for any image size. The numbers follow
-// from the layers' kernels, strides and paddings as in keras_fcn/alignment.py. All offsets are
+// from the layers' kernels, strides and paddings as in keras_fcn/alignment/maps.py. All offsets are
 // multiples of 0.5, which floating point represents exactly.
 (() => {
   const { element, table, words } = window.fcnFigure;

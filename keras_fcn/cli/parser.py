@@ -2,10 +2,19 @@
 
 import argparse
 
-from keras_fcn.cli import convert, data, demo, evaluate, predict, reproduce, train
+from keras_fcn.cli import (
+    convert,
+    data,
+    demo,
+    evaluate,
+    predict,
+    receptive_field,
+    reproduce,
+    train,
+)
 from keras_fcn.version import __version__
 
-_COMMANDS = (train, evaluate, predict, convert, data, demo, reproduce)
+_COMMANDS = (train, evaluate, predict, convert, data, receptive_field, demo, reproduce)
 
 
 def build_parser() -> argparse.ArgumentParser:

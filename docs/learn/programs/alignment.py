@@ -20,7 +20,7 @@ rows["upscore8"] = upscore8 = upscore_pool4.then(transposed_convolution(16, stri
 
 print("pixel o of a layer lies at    a · o + b  of the image")
 for name, path in rows.items():
-    print(f"{name:<20} {float(path.scale):12g} · o + {float(path.offset):g}")
+    print(f"{name:<20} {float(path.stride):12g} · o + {float(path.offset):g}")
 print("FCN-8s  score_pool4:", crop_offset(upscore2, pools["pool4"]))
 print("FCN-8s  score_pool3:", crop_offset(upscore_pool4, pools["pool3"]))
 print("FCN-8s  logits:     ", -crop_offset(upscore8, rows["image"]))
@@ -35,11 +35,11 @@ axes.axvspan(-100, -0.5, color="#eeeeee")
 axes.text(-97, len(shown) - 0.75, "padding of 100 (cropped away)", fontsize=9)
 for row, name in enumerate(shown):
     path, height = rows[name], len(shown) - 1 - row
-    places = [float(path.scale * o + path.offset) for o in range(200)]
+    places = [float(path.stride * o + path.offset) for o in range(200)]
     inside = [(o, x) for o, x in enumerate(places) if x <= 126]
-    axes.plot([x for _, x in inside], [height] * len(inside), "|", ms=14 if path.scale > 1 else 6)
+    axes.plot([x for _, x in inside], [height] * len(inside), "|", ms=14 if path.stride > 1 else 6)
     for o, x in inside:
-        if path.scale >= 8:
+        if path.stride >= 8:
             axes.text(x, height + 0.24, o, ha="center", fontsize=7, clip_on=True)
 axes.set(xlim=(-100, 127), ylim=(-0.6, len(shown) - 0.2), xlabel="pixel of the image")
 axes.set_yticks(range(len(shown)), shown[::-1])

@@ -1,13 +1,14 @@
 """Coordinate maps from feature maps to the image, and the crop offsets that follow from them.
 
-A layer maps its output coordinate o to the input coordinate x = scale * o + offset, the centre of
-o's receptive field. Along a path the maps compose. Two feature maps of the same scale are aligned
+A layer maps its output coordinate o to the input coordinate x = stride * o + offset, the centre of
+o's receptive field. Along a path the maps compose. Two feature maps of the same stride are aligned
 when one of them is cropped by the difference of their offsets. This derives the crop offsets 19,
 27, 31, 5 and 9 of the reference release, and those of every other padding. Pure Python, without
 Keras.
 """
 
 import dataclasses
+import math
 from fractions import Fraction
 
 from keras_fcn.spec import VGG16_CONVOLUTIONS
@@ -15,33 +16,74 @@ from keras_fcn.spec import VGG16_CONVOLUTIONS
 
 @dataclasses.dataclass(frozen=True)
 class CoordinateMap:
-    """The affine map from a layer's (or a path's) output coordinates to its input coordinates.
+    """The affine map from output to input coordinates of a layer or a path, along one axis.
+
+    Output pixel o lies at the input coordinate `stride * o + offset`, the centre of its receptive
+    field: the input pixels from `stride * o + first` to `stride * o + last`.
 
     Args:
-        scale: Input pixels per output pixel; the stride of a convolution.
+        stride: Input pixels per output pixel.
         offset: Input coordinate of output pixel 0.
+        first: First input pixel of output pixel 0's receptive field; `offset` by default.
+        last: Its last one. Both are infinite for an unbounded receptive field.
     """
 
-    scale: Fraction
+    stride: Fraction
     offset: Fraction
+    first: Fraction | float | None = None
+    last: Fraction | float | None = None
+
+    def __post_init__(self):
+        for name in ("first", "last"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.offset)
+
+    @property
+    def receptive_field(self) -> int | float:
+        """Size of the receptive field in input pixels."""
+        if math.isinf(self.first) or math.isinf(self.last):
+            return math.inf
+        return math.floor(self.last) - math.ceil(self.first) + 1
 
     def then(self, layer: "CoordinateMap") -> "CoordinateMap":
         """Returns the map of this path followed by `layer`, another `CoordinateMap`."""
-        return CoordinateMap(self.scale * layer.scale, self.scale * layer.offset + self.offset)
+        return CoordinateMap(
+            self.stride * layer.stride,
+            self.stride * layer.offset + self.offset,
+            self.stride * layer.first + self.first,
+            self.stride * layer.last + self.last,
+        )
 
 
 IMAGE = CoordinateMap(Fraction(1), Fraction(0))
 
 
-def convolution(kernel_size: int, stride: int = 1, padding: int = 0) -> CoordinateMap:
-    """Returns the `CoordinateMap` of a convolution or pool, sizes in pixels along one axis."""
-    return CoordinateMap(Fraction(stride), Fraction(kernel_size - 1, 2) - padding)
+def convolution(
+    kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> CoordinateMap:
+    """Returns the `CoordinateMap` of a convolution or pool.
+
+    Args:
+        kernel_size: Size of the kernel in pixels along the axis.
+        stride: Its stride in pixels.
+        padding: Pixels of padding before the first pixel.
+        dilation: Dilation rate.
+    """
+    reach = Fraction(dilation * (kernel_size - 1))
+    return CoordinateMap(Fraction(stride), reach / 2 - padding, -Fraction(padding), reach - padding)
 
 
-def transposed_convolution(kernel_size: int, stride: int = 1, padding: int = 0) -> CoordinateMap:
+def transposed_convolution(
+    kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> CoordinateMap:
     """Returns the `CoordinateMap` of a transposed convolution: the inverse of `convolution`."""
-    inverse = convolution(kernel_size, stride, padding)
-    return CoordinateMap(1 / inverse.scale, -inverse.offset / inverse.scale)
+    inverse = convolution(kernel_size, stride, padding, dilation)
+    return CoordinateMap(
+        1 / inverse.stride,
+        -inverse.offset / inverse.stride,
+        -inverse.last / inverse.stride,
+        -inverse.first / inverse.stride,
+    )
 
 
 def crop_offset(upsampled: CoordinateMap, reference: CoordinateMap) -> int:
@@ -54,14 +96,14 @@ def crop_offset(upsampled: CoordinateMap, reference: CoordinateMap) -> int:
         reference: `CoordinateMap` of the map to align with: a skip connection, or `IMAGE`.
 
     Raises:
-        ValueError: If the two differ in scale, or by a fraction of a pixel.
+        ValueError: If the two differ in stride, or by a fraction of a pixel.
     """
-    if upsampled.scale != reference.scale:
+    if upsampled.stride != reference.stride:
         raise ValueError(
-            "`upsampled` and `reference` must have the same scale. "
-            f"Received: {upsampled.scale} and {reference.scale}."
+            "`upsampled` and `reference` must have the same stride. "
+            f"Received: {upsampled.stride} and {reference.stride}."
         )
-    offset = (upsampled.offset - reference.offset) / reference.scale
+    offset = (upsampled.offset - reference.offset) / reference.stride
     if offset.denominator != 1:
         raise ValueError(
             "`upsampled` and `reference` must lie a whole number of pixels apart. "
@@ -115,6 +157,6 @@ def fcn_crop_offsets(
         offset = crop_offset(upsampled, pools[skip])
         scores = upsampled if offset >= 0 else pools[skip]
         offsets.append(offset)
-    stride = int(scores.scale)
+    stride = int(scores.stride)
     logits = scores.then(transposed_convolution(2 * stride, stride=stride))
     return (*offsets, -crop_offset(logits, IMAGE))

@@ -1,0 +1,100 @@
+"""`keras-fcn receptive-field`: strides, offsets and receptive fields of a network's layers."""
+
+import argparse
+import difflib
+
+from keras_fcn.cli import options as shared
+
+_APPLICATIONS = "keras.applications:"
+
+
+def add_parser(subparsers: shared.Subparsers) -> None:
+    """Adds `keras-fcn receptive-field` and its options."""
+    parser = shared.add_command(
+        subparsers,
+        "receptive-field",
+        run,
+        help="print stride, offset and receptive field of every layer",
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"run folder, model or weight file, or {_APPLICATIONS}NAME such as "
+        f"{_APPLICATIONS}ResNet50",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(2048, 2048),
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the image in pixels, on which offsets may depend; default: 2048 2048",
+    )
+    parser.add_argument(
+        "--misaligned",
+        choices=("raise", "first"),
+        default="raise",
+        help="what to do where a network adds feature maps that are not aligned: raise an error, "
+        "or take the offset of the first one",
+    )
+    parser.add_argument("--chart", metavar="PNG", help="drawing of the receptive fields to write")
+    parser.add_argument("--image", metavar="IMAGE", help="photo to draw them on")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the table and draws the receptive fields."""
+    if options.image and not options.chart:
+        raise ValueError("--image needs a drawing to write (--chart PNG). Received: no --chart.")
+    from keras_fcn.alignment import coordinate_maps
+
+    size = tuple(options.size)
+    if options.image:
+        from keras_fcn.data.examples import read_image
+
+        image = read_image(options.image)
+        size = image.shape[:2]
+    else:
+        image = None
+    network = _network(options.model)
+    maps = coordinate_maps(network, misaligned=options.misaligned, image_size=size)
+    rows, last = [], None
+    for name, found in maps.items():
+        # Layers that change nothing, such as activations, are left out.
+        if (found.height, found.width, found.size) != last:
+            rows.append((name, found))
+        last = found.height, found.width, found.size
+    print(f"{'layer':<28} {'size':>11} {'stride':>7} {'offset':>8} {'receptive field':>16}")
+    for name, found in rows:
+        pixels = f"{found.size[0]}x{found.size[1]}"
+        axes = [found.height] if found.height == found.width else [found.height, found.width]
+        strides, offsets, fields = (
+            "x".join(f"{float(getattr(axis, key)):g}" for axis in axes)
+            for key in ("stride", "offset", "receptive_field")
+        )
+        print(f"{name:<28} {pixels:>11} {strides:>7} {offsets:>8} {fields:>16}")
+    if options.chart:
+        from keras_fcn.visualization import plot_receptive_fields
+
+        plot_receptive_fields(dict(rows), size, options.chart, image)
+
+
+def _network(name):
+    if not name.startswith(_APPLICATIONS):
+        from keras_fcn.training.trained import open_model
+
+        return open_model(name).model
+    import keras
+
+    networks = {
+        key: value
+        for key, value in vars(keras.applications).items()
+        if callable(value) and key[0].isupper()
+    }
+    name = name.removeprefix(_APPLICATIONS)
+    if name not in networks:
+        near = difflib.get_close_matches(name, networks, 1, cutoff=0)
+        raise ValueError(
+            f"MODEL must name a network of keras.applications. Received: {name}. Did you mean "
+            f"{near[0]}?"
+        )
+    return networks[name](include_top=False, weights=None, input_shape=(None, None, 3))

@@ -1,0 +1,248 @@
+"""Coordinate maps that are read off a graph, against gradients and shifted images."""
+
+from fractions import Fraction
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import NARROW_FILTERS
+from keras import layers
+
+from keras_fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn.alignment import (
+    IMAGE,
+    CoordinateMap,
+    convolution,
+    coordinate_maps,
+    vgg16_pool_maps,
+)
+
+pytestmark = pytest.mark.any_backend
+
+# Of networks whose squeeze-and-excitation sees the whole image, all but that is compared.
+UNBOUNDED = ("MobileNetV3Small", "EfficientNetV2B0")
+MISALIGNED = ("Xception",)
+QUICK = ("VGG16", "MobileNetV2", "MobileNetV3Small")
+# Those whose first layer brings [0, 255] to [-1, 1], below which ReLU has no slope.
+RESCALED = (*UNBOUNDED, "ConvNeXtTiny")
+GATE = ("ResNet50", "ResNet50V2", "EfficientNetV2B0", "Xception")
+NETWORKS = [*QUICK, *(pytest.param(name, marks=pytest.mark.gate) for name in GATE)]
+SIZES = [
+    *((name, odd) for name in QUICK for odd in (0, 13)),
+    *(pytest.param(name, odd, marks=pytest.mark.gate) for name in GATE for odd in (0, 13)),
+]
+# Of receptive fields of 2071 and 1688 pixels, at an odd and at an even size.
+LARGE = [
+    pytest.param(name, odd, marks=pytest.mark.slow)
+    for name in ("DenseNet121", "ConvNeXtTiny")
+    for odd in (0, 13)
+]
+
+
+class Nothing(layers.GlobalAveragePooling2D):
+    """Global pooling of which the network learns nothing."""
+
+    def call(self, inputs):
+        return 0 * super().call(inputs)
+
+
+def positive(name, pool=layers.AveragePooling2D):
+    """A network in float64 without pretrained weights, whose every path has a gradient.
+
+    The gradient of a maximum is that of one pixel, so that pools take the mean.
+    """
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, layers.MaxPooling2D):
+            return pool.from_config(config)
+        kind = Nothing if isinstance(layer, layers.GlobalAveragePooling2D) else type(layer)
+        return kind.from_config(config)
+
+    floatx = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        network = getattr(keras.applications, name)(
+            include_top=False, weights=None, input_shape=(None, None, 3)
+        )
+        network = keras.models.clone_model(network, clone_function=clone)
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(floatx)
+    generator = np.random.default_rng(0)
+    for variable in network.trainable_variables:
+        if len(variable.shape) > 1:
+            # Small, so that sums stay where ReLU6 has a slope.
+            weights = generator.uniform(0.5, 1, variable.shape)
+            variable.assign(0.2 * weights / np.prod(variable.shape[:-1]))
+    return network
+
+
+def image(name, height):
+    low, high = (200, 255) if name in RESCALED else (0.5, 1)
+    return np.random.default_rng(1).uniform(low, high, (1, height, 32, 3))
+
+
+def touched_rows(network, name, height, row):
+    """The first and the last row of the image that a row of the output has a gradient from."""
+    x = tf.constant(image(name, height))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(network(x)[:, row])
+    rows = np.flatnonzero(np.any(tape.gradient(total, x).numpy() != 0, axis=(0, 2, 3)))
+    return rows[0], rows[-1]
+
+
+def last_map(network, name, known=None, height=2048):
+    misaligned = "first" if name in MISALIGNED else "raise"
+    maps = coordinate_maps(network, known, misaligned, (height, 32))
+    last = list(maps.values())[-1]
+    assert (1, *last.size) == network.compute_output_shape((1, height, 32, 3))[:3]
+    return last.height
+
+
+def without_global_pools(network):
+    return {layer.name: None for layer in network.layers if isinstance(layer, Nothing)}
+
+
+@pytest.mark.parametrize(("name", "odd"), [*SIZES, *LARGE])
+def test_a_gradient_touches_the_receptive_field_and_nothing_else(name, odd):
+    network = positive(name)
+    assert np.isinf(last_map(network, name).receptive_field) == (name in UNBOUNDED)
+    known = without_global_pools(network)
+    height = -(-(int(last_map(network, name, known).receptive_field) + 64) // 64) * 64 + odd
+    found, row = last_map(network, name, known, height), height // 64
+    first, last = touched_rows(network, name, height, row)
+    assert (first, last) == (found.stride * row + found.first, found.stride * row + found.last)
+    if name not in MISALIGNED:
+        assert (first + last) / 2 == found.stride * row + found.offset
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shifting_the_image_by_the_stride_shifts_the_output_by_one(name):
+    network = positive(name, pool=layers.MaxPooling2D)
+    found = last_map(network, name, without_global_pools(network))
+    assert found.stride == 32
+    height = -(-(int(found.receptive_field) + 128) // 64) * 64
+    pixels = tf.constant(image(name, height + 32))
+    one, other = network(pixels[:, :-32]).numpy(), network(pixels[:, 32:]).numpy()
+    row = height // 64
+    np.testing.assert_allclose(one[:, row + 1], other[:, row], rtol=1e-9)
+    assert abs(one[:, row + 1] - one[:, row]).max() > 1e-9 * abs(one).max() > 0
+
+
+def of_layer(layer, height=16):
+    """The map of a layer, and the rows that its output rows 2 and 3 touch, by gradients."""
+    inputs = keras.Input((None, None, 1))
+    network = keras.Model(inputs, layer(inputs))
+    for variable in network.trainable_variables:
+        variable.assign(keras.ops.ones_like(variable))
+    x = tf.constant(np.random.default_rng(0).uniform(1, 2, (1, height, height, 1)), "float32")
+    found = []
+    for row in (2, 3):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(network(x)[:, row])
+        rows = np.flatnonzero(np.any(tape.gradient(total, x).numpy() != 0, axis=(0, 2, 3)))
+        found.append((rows[0], rows[-1]))
+    return coordinate_maps(network)[layer.name].height, found
+
+
+LAYERS = [
+    layers.Conv2D(1, 3, dilation_rate=2, padding="same"),
+    layers.Conv2D(1, 5, strides=2, padding="same"),
+    layers.Conv2D(1, 4, strides=3),
+    layers.DepthwiseConv2D(3, strides=2, padding="same"),
+    layers.SeparableConv2D(1, 3, strides=2),
+    layers.Conv2DTranspose(1, 4, 2),
+    layers.Conv2DTranspose(1, 4, 2, padding="same"),
+    layers.Conv2DTranspose(1, 5, 3, padding="same"),
+    layers.AveragePooling2D(3, 2, padding="same"),
+    layers.AveragePooling2D(3, 2),
+    layers.ZeroPadding2D(((2, 1), (0, 0))),
+    layers.Cropping2D(((2, 1), (0, 0))),
+    layers.UpSampling2D(2),
+    layers.UpSampling2D(3),
+    layers.UpSampling2D(2, interpolation="bilinear"),
+    layers.UpSampling2D(3, interpolation="bilinear"),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: f"{layer.name}")
+def test_every_layer_touches_what_its_map_says(layer):
+    found, touched = of_layer(layer)
+    for row, (first, last) in zip((2, 3), touched, strict=True):
+        low = -(-(found.stride * row + found.first) // 1)
+        high = (found.stride * row + found.last) // 1
+        # Bilinear weights are 0 where a pixel lies exactly on another one.
+        assert low <= first <= last <= high
+        if "up_sampling" not in layer.name:
+            assert (first, last) == (max(low, 0), high)
+
+
+@pytest.mark.parametrize("padding", ["paper", "same"])
+@pytest.mark.parametrize("network", [FCN32s, FCN16s, FCN8s])
+def test_an_fcn_is_aligned_with_its_image(network, padding):
+    fcn = network(2, filters=NARROW_FILTERS, fc_units=2, padding=padding)
+    maps = coordinate_maps(fcn)
+    assert (maps["head"].height.stride, maps["head"].height.offset) == (1, 0)
+    for name, expected in vgg16_pool_maps(99 if padding == "paper" else 0).items():
+        if name in ("pool4", "pool5"):
+            found = maps[f"block{name[-1]}_pool"].height
+            assert (found.stride, found.offset) == (expected.stride, expected.offset)
+    # Known of fc6 on VGG-16: 404 pixels.
+    assert maps["fc6"].width.receptive_field == 404
+
+
+def test_branches_of_other_offsets_are_an_error_with_both_maps():
+    inputs = keras.Input((None, None, 3))
+    one = layers.Conv2D(4, 1, strides=2, padding="same")(inputs)
+    two = layers.MaxPooling2D(3, 2, padding="same")(layers.Conv2D(4, 1)(inputs))
+    model = keras.Model(inputs, layers.Add(name="sum")([one, two]))
+    with pytest.raises(ValueError, match=r"Layer 'sum' \(Add\).*offset 0.*and.*offset 1"):
+        coordinate_maps(model)
+    assert coordinate_maps(model, misaligned="first")["sum"].height == CoordinateMap(
+        Fraction(2), Fraction(0), Fraction(0), Fraction(2)
+    )
+
+
+def test_a_layer_that_cannot_be_read_is_declared():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Lambda(lambda x: x[:, 1:-1, 1:-1], name="cut")(inputs)
+    model = keras.Model(inputs, layers.Conv2D(2, 3, name="conv")(x))
+    with pytest.raises(ValueError, match=r"Layer 'cut' \(Lambda\) cannot be read.*known="):
+        coordinate_maps(model)
+    found = coordinate_maps(model, known={"cut": CoordinateMap(Fraction(1), Fraction(1))})
+    assert found["conv"].height == convolution(3, padding=-1)
+    assert coordinate_maps(model, known={"cut": IMAGE})["conv"].height == convolution(3)
+
+
+def test_models_inside_are_read_and_layout_changes_followed():
+    backbone = keras.Sequential(
+        [
+            keras.Input((3, None, None)),
+            layers.Conv2D(2, 3, strides=2, data_format="channels_first", name="conv"),
+        ],
+        name="inner",
+    )
+    inputs = keras.Input((None, None, 3))
+    x = backbone(layers.Permute((3, 1, 2))(inputs))
+    x = layers.Permute((2, 3, 1), name="back")(x)
+    x = layers.Conv2D(1, 3, data_format="channels_last", name="last")(x)
+    model = keras.Model(inputs, x)
+    maps = coordinate_maps(model)
+    assert maps["inner/conv"].height == convolution(3, 2)
+    assert maps["inner/conv"].rows_axis == 2
+    assert maps["last"].height == convolution(3, 2).then(convolution(3))
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.BatchNormalization(axis=1), layers.LayerNormalization(axis=(1, 2, 3))]
+)
+def test_what_mixes_positions_is_refused(layer):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(3, 3, data_format="channels_last")(inputs)
+    with pytest.raises(ValueError, match="mixes positions"):
+        coordinate_maps(keras.Model(inputs, layer(x)))
