@@ -30,6 +30,9 @@ from keras_fcn.training.run import Run, Stages
 from keras_fcn.training.splits import Split
 from keras_fcn.training.trained import open_model
 
+# Small networks are not initialized from VGG-16.
+pytestmark = pytest.mark.filterwarnings("ignore:.*random initial values:UserWarning")
+
 # Two steps an epoch, the second of one image.
 FAST = {"num_classes": 3, "ignore_class": 255, "padding": "same", "fc_units": 16, "epochs": 2}
 FAST |= {"filters": NARROW_FILTERS}
@@ -179,6 +182,7 @@ class TestResume:
         assert "last.npz is damaged" in error_of(capsys)
 
     @pytest.mark.any_backend
+    @pytest.mark.filterwarnings("ignore:camvid is built without its split test:UserWarning")
     def test_of_a_data_set_by_name_within_an_epoch(self, tmp_path, monkeypatch):
         for split, names in {"train": "abcde", "val": "fg"}.items():
             images, labels = write_pairs(tmp_path / split, names, SIZE)

@@ -137,7 +137,7 @@ class TestPyTorch:
         torch.save({"fc6.weight": Code()}, path)
         with pytest.raises(ValueError, match=r"must be a whole \.pth state dict"), open_file(path):
             pass
-        path.write_bytes(pickle.dumps(Code()))
+        path.write_bytes(pickle.dumps(Code(), protocol=2))  # As PyTorch writes it.
         with pytest.raises(ValueError, match=r"must be a whole \.pth state dict"), open_file(path):
             pass
         assert not trace.exists()
