@@ -223,7 +223,9 @@ def plot_receptive_fields(
             corner.append(first)
             lengths.append(end - first)
         label = f"{name}: stride {float(stride):g}, {found.height.receptive_field:g} pixels"
-        axis.add_patch(Rectangle(corner, *lengths, fill=False, ec=colour, lw=2.2, label=label))
+        axis.add_patch(
+            Rectangle((corner[0], corner[1]), *lengths, fill=False, ec=colour, lw=2.2, label=label)
+        )
     axis.set(xticks=(), yticks=())
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=130)

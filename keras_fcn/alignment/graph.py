@@ -96,7 +96,8 @@ def coordinate_maps(
             "`model` must have one input of 4 axes, an image. Received: inputs "
             f"{[tuple(x.shape) for x in model.inputs]}."
         )
-    image = FeatureMap(IMAGE, IMAGE, tuple(image_size), _rows_axis_of_input(model))
+    height, width = image_size
+    image = FeatureMap(IMAGE, IMAGE, (height, width), _rows_axis_of_input(model))
     reader.read(model, [image], "")
     return reader.maps
 

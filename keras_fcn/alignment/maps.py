@@ -30,8 +30,8 @@ class CoordinateMap:
 
     stride: Fraction
     offset: Fraction
-    first: Fraction | float | None = None
-    last: Fraction | float | None = None
+    first: Fraction | float = None  # type: ignore[assignment]
+    last: Fraction | float = None  # type: ignore[assignment]
 
     def __post_init__(self):
         for name in ("first", "last"):

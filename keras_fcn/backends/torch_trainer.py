@@ -172,7 +172,9 @@ class _Forward(torch.nn.Module):
         return self._call(*args, **kwargs)
 
 
-def summed_gradients(dtype: str | None, bucket: distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+def summed_gradients(
+    dtype: str | None, bucket: distributed.GradBucket
+) -> torch.futures.Future[torch.Tensor]:
     """Hook of `DistributedDataParallel`: all-reduces the sum, not the mean, in `dtype`."""
     gradients = bucket.buffer()
     sent = gradients if dtype is None else gradients.to(getattr(torch, dtype))

@@ -102,6 +102,7 @@ class TestCheckEqual:
         assert messages(two.run(check)) == [message] * 2
 
 
+@pytest.mark.filterwarnings("ignore:.*random initial values:UserWarning")
 class TestRefusedTraining:
     """Errors are raised before the first step, in both processes, and nothing is written."""
 
