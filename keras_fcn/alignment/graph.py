@@ -230,7 +230,8 @@ def _joined(values, raises):
         if any(a.stride != b.stride or (raises and a.offset != b.offset) for a, b in axes):
             raise _Unreadable(
                 f"joins feature maps that are not aligned: {first} and {other}. Crop or pad one of "
-                'them, or accept the offset of the first one with misaligned="first" (--misaligned first).'
+                "them, or accept the offset of the first one with misaligned='first' "
+                "(--misaligned first)."
             )
     joined = []
     for axis in ("height", "width"):
