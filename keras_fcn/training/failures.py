@@ -12,13 +12,13 @@ import tensorflow as tf
 from keras_fcn.distribution import processes
 from keras_fcn.distribution.watch import SECONDS_TO_FAIL
 
-# Of gloo and NCCL, of gRPC below TensorFlow, and of JAX's coordination service.
+# Errors of gloo and NCCL, of TensorFlow's gRPC, and of JAX's coordination service.
 _LOST = re.compile(
     r"closed by peer|Connection reset|Connection refused|Broken pipe|NCCL error|remote process|"
     r"UNAVAILABLE|Collective ops is aborted|heartbeat|preempted|Gloo",
     re.IGNORECASE,
 )
-# How JAX begins what it says of a collective operation.
+# JAX's errors of a collective operation start with a status code.
 _STATUS = re.compile(r"[A-Z_]+: ")
 
 
@@ -28,7 +28,7 @@ def removed_unless_resumable(folder: Path, is_resumable: Callable[[], bool]) -> 
     try:
         yield
     except BaseException as error:
-        # An OSError itself is a disk that refused a write: --resume starts over once it does not.
+        # A plain OSError is a failed write to the disk: --resume starts over once writing works.
         if type(error) is not OSError and processes.rank() == 0 and not is_resumable():
             shutil.rmtree(folder)
         raise
@@ -40,7 +40,7 @@ def one_line_for_files() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if _tells_of_a_lost_process(error):
+        if _reports_lost_process(error):
             raise
         found = re.search(r"\w+Error: (.*)", error.message)
         raise ValueError(found[1] if found else error.message) from error
@@ -50,29 +50,29 @@ def one_line_for_files() -> Iterator[None]:
 def one_line_for_lost_processes(path: Path) -> Iterator[None]:
     """Ends this process with one line when another one has ended.
 
-    Where a backend is the first to say so, this raises a ConnectionError of the same words.
+    If a backend detects the loss first, this raises a ConnectionError with the same message.
     """
-    last_words = (
-        f"Another process of this training has ended. What {path} holds is whole: start all "
-        "processes again with --or-resume, which goes on from its last checkpoint (torchrun "
-        "starts them by itself with --max-restarts)."
+    final_message = (
+        f"Another process of this training has ended. The checkpoint in {path} is complete: "
+        "restart all processes with --or-resume, which resumes from it (torchrun restarts them "
+        "with --max-restarts)."
     )
-    with processes.watched(last_words):
+    with processes.watched(final_message):
         try:
             yield
         except (RuntimeError, ValueError, tf.errors.OpError) as error:
-            if not _tells_of_a_lost_process(error):
+            if not _reports_lost_process(error):
                 raise
-            # The watch ends this process meanwhile, if another one has really ended.
+            # If another process has really ended, the watch ends this one in the meantime.
             time.sleep(SECONDS_TO_FAIL / 2)
-            raise ConnectionError(last_words) from error
+            raise ConnectionError(final_message) from error
 
 
-def _tells_of_a_lost_process(error):
+def _reports_lost_process(error):
     if processes.world_size() == 1:
         return False
     message = str(error)
-    # A ValueError is what JAX makes of it outside of compiled functions, and of much else here.
+    # Outside compiled functions JAX raises a ValueError, as many unrelated checks do.
     if isinstance(error, ValueError) and not _STATUS.match(message):
         return False
     return bool(_LOST.search(message))
