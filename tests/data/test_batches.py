@@ -716,8 +716,6 @@ class TestInFit:
         ):
             tiny_model().fit(train(pairs), shuffle=False, verbose=0)
 
-    # Keras counted the broken files as examples.
-    @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
     def test_fit_goes_on_without_broken_files(self, broken):
         with pytest.warns(UserWarning, match="left out 3 of 6"):
             history = tiny_model().fit(

@@ -1,5 +1,7 @@
 """`FCN.export`: each format in its own runtime, at sizes other than the traced one."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -55,7 +57,10 @@ def _openvino(path):
 def _litert(path):
     import tensorflow as tf
 
-    interpreter = tf.lite.Interpreter(model_path=path)
+    with warnings.catch_warnings():
+        # Its successor is another package.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        interpreter = tf.lite.Interpreter(model_path=path)
 
     def run(image):
         index = interpreter.get_input_details()[0]["index"]
