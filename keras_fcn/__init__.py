@@ -11,6 +11,7 @@ _EXPORTS = {
     "FCN32s": "keras_fcn.models.fcn",
     "FCN16s": "keras_fcn.models.fcn",
     "FCN8s": "keras_fcn.models.fcn",
+    "FCN4s": "keras_fcn.models.fcn",
     "AT_ONCE_SKIP_SCALES": "keras_fcn.spec",
     "diagnose": "keras_fcn.weights.diagnose",
 }

@@ -925,6 +925,42 @@ MUTANTS = (
         "    if False:",
         "models/test_fit.py",
     ),
+    # Other backbones
+    Mutant(
+        "padding same of an odd size is that of an even one",
+        "alignment/graph.py",
+        "padding = max(span - (length % stride or stride), 0) // 2",
+        "padding = max(span - stride, 0) // 2",
+        "test_coordinate_maps.py",
+    ),
+    Mutant(
+        "the receptive field of a sum is that of its smallest part",
+        "alignment/graph.py",
+        "bounds = min(m.first for m in maps), max(m.last for m in maps)",
+        "bounds = max(m.first for m in maps), min(m.last for m in maps)",
+        "test_coordinate_maps.py",
+    ),
+    Mutant(
+        "a backbone is upsampled by kernels of twice the stride alone",
+        "models/backbone.py",
+        "for kernel_size in (2 * factor, 2 * factor - 1):",
+        "for kernel_size in (2 * factor,):",
+        "models/test_backbone.py",
+    ),
+    Mutant(
+        "a feature that begins before the scores is not cropped",
+        "models/backbone.py",
+        "if step.crop < 0:",
+        "if False:",
+        "models/test_backbone.py",
+    ),
+    Mutant(
+        "batch normalization of a backbone always trains",
+        "models/backbone.py",
+        "if freeze_batch_norm and isinstance(layer, layers.BatchNormalization):",
+        "if False:",
+        "models/test_backbone.py",
+    ),
     # The backends' own code
     Mutant(
         "frozen layers learn again after loading",

@@ -45,8 +45,8 @@ def run_python(script):
 def test_every_public_name_resolves():
     for name in keras_fcn.__all__:
         assert getattr(keras_fcn, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'FCN4s'"):
-        keras_fcn.FCN4s  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'FCN2s'"):
+        keras_fcn.FCN2s  # noqa: B018
 
 
 def test_importing_the_package_imports_no_backend():

@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from keras_fcn.alignment.maps import IMAGE, CoordinateMap, convolution, transposed_convolution
-from keras_fcn.layers import ConvolutionalizedDense, CropToReference
+from keras_fcn.layers import ConvolutionalizedDense, CropToReference, PadToStride
 from keras_fcn.layers.empty_border import EmptyBorder
 from keras_fcn.layers.surround import Surround
 
@@ -168,6 +168,9 @@ class _Reader:
             return _joined(values, self._raises).then(known, known, size)
         if isinstance(operation, Surround):
             shift = _shift(operation.start - operation.origin)
+            return values[0].then(shift, shift, _output_size(operation, values, shapes))
+        if isinstance(operation, PadToStride):
+            shift = _shift(-operation.padding)
             return values[0].then(shift, shift, _output_size(operation, values, shapes))
         if isinstance(operation, CropToReference):
             return _cropped(operation, *values, self._raises)

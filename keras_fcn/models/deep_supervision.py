@@ -72,6 +72,8 @@ class _WithCoarserHeads(backend.trainer(), keras.Model):  # type: ignore[misc]
 def _head(fcn, skips):
     """Returns the logits of the coarser FCN with `skips` that `fcn` contains."""
     config = fcn.get_config()
+    if "backbone" in config:
+        raise ValueError("`fcn` must be an FCN on VGG-16. Received: one with a `backbone`.")
     stride = output_stride(skips)
     input_padding, fc6_padding = paddings(config["padding"], config["fc6_kernel_size"])
     *_, crop_offset = fcn_crop_offsets(

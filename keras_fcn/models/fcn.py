@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 import os
 import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import ConvolutionalizedDense, Dropout, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
+from keras_fcn.models.backbone import HEADS, BackboneParts
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.exports import export_arguments
@@ -62,6 +64,19 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         data_format: `"channels_last"` or `"channels_first"`, of images and logits; Keras's default
             if `None`.
         dtype: dtype policy of every layer; Keras's global one if `None`.
+        backbone: A functional model of an image, such as one of `keras.applications` without its
+            top, in place of VGG-16; `None` for VGG-16. The layers scored are the last ones of
+            output stride 32, 16 and 8, aligned by `keras_fcn.alignment.coordinate_maps`. Its
+            weights are used as they are. `padding`, `filters`, `weights`, `fc6_kernel_size`,
+            `skip_scales`, `mean` and `gradient_checkpointing` must keep their defaults.
+        skips: Names of the backbone's layers to score, by `"stride32"`, `"stride16"`, ...; `None`
+            for the last layer of each stride.
+        preprocessing: Layer, or function made of `keras.ops`, from RGB in [0, 255] to what the
+            backbone takes; `None` for that of `keras.applications`, or none for other backbones.
+        head: In front of `score_fr` on a backbone: `"conv"` for a 3x3 convolution with `fc_units`
+            outputs and dropout, or `None`.
+        freeze_batch_norm: If `True`, the backbone's batch normalization keeps its statistics and
+            its weights in training. With few images in a batch, theirs are noise.
         gradient_checkpointing: If `True`, training stores only the inputs of VGG-16's blocks and
             recomputes the activations inside the blocks in the backward pass (rematerialization):
             the same gradients, less memory, more time. Peak memory falls by less than the stored
@@ -111,6 +126,11 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         data_format: str | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         gradient_checkpointing: bool = False,
+        backbone: keras.Model | None = None,
+        skips: Mapping[str, str] | None = None,
+        preprocessing: Callable | None = None,
+        head: str | None = "conv",
+        freeze_batch_norm: bool = False,
         name: str | None = None,
         **kwargs: Any,
     ):
@@ -140,28 +160,38 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             "label_space": _label_space_config(label_space),
             "data_format": data_format,
         }
-        _check_config(config, weights)
+        _check_config(config, weights, has_backbone=backbone is not None)
+        if backbone is not None:
+            _check_backbone(config, weights, head, gradient_checkpointing)
+            parts = BackboneParts(
+                backbone, self.skips, skips, preprocessing, head, freeze_batch_norm
+            )
+        else:
+            parts = None
         # NumPy integers become Python integers: JSON cannot serialize NumPy's.
         config = {name: _plain(value) for name, value in config.items()}
 
         inputs = keras.Input(config["input_shape"], dtype="float32", name="image")
         # Each backend computes in its preferred layout; only images and logits are transposed.
-        layout = backend.data_format
+        layout = backend.data_format if parts is None else parts.data_format
         image = change_layout(inputs, data_format, layout, "image_layout")
-        logits, trunk = self._logits(image, config, layout, dtype)
-        # The head runs in float32 under every policy: losses and softmax need its range.
+        if parts is None:
+            logits, trunk = self._logits(image, config, layout, dtype)
+        else:
+            logits, trunk = parts.logits(image, config, dtype), None
+        # The logits are float32 under every policy: losses and softmax need its range.
         if classifier_activation == "softmax" and layout == "channels_first":
             # Keras's cross-entropy calls PyTorch's nll_loss. Its gradient fails for probabilities
             # that are not stored channels first in memory.
-            head = layers.Softmax(axis=1, dtype="float32", name="head")
+            output = layers.Softmax(axis=1, dtype="float32", name="head")
         else:
             if classifier_activation is not None:
                 logits = change_layout(logits, layout, "channels_last", "class_axis_last")
                 layout = "channels_last"
-            head = layers.Activation(
+            output = layers.Activation(
                 classifier_activation or "linear", dtype="float32", name="head"
             )
-        logits = head(logits)
+        logits = output(logits)
         outputs = change_layout(logits, layout, data_format, "logits_layout")
 
         name = name or type(self).__name__.lower()
@@ -170,7 +200,8 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         self._config = config
         self._policies = {layer.name: layer.dtype_policy.name for layer in self.layers}
         self.gradient_checkpointing = gradient_checkpointing
-        self._block_by_block = BlockByBlock(self, trunk)
+        self._block_by_block = None if trunk is None else BlockByBlock(self, trunk)
+        self._backbone_config = None if parts is None else parts.get_config
         if weights is not None:
             weight_files.load(self, weights)
 
@@ -218,6 +249,8 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
 
     def call(self, inputs, training=None, mask=None):
         recompute = bool(training and self.gradient_checkpointing)
+        if self._block_by_block is None:
+            return super().call(inputs, training=training, mask=mask)
         if recompute or (backend.is_eager and not training):
             return self._block_by_block(keras.ops.cast(inputs, "float32"), recompute)
         return super().call(inputs, training=training, mask=mask)
@@ -274,6 +307,7 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             "trainable": self.trainable,
             "gradient_checkpointing": self.gradient_checkpointing,
             **self._config,
+            **({} if self._backbone_config is None else self._backbone_config()),
             # Not in the constructor: this call imports TensorFlow on every backend.
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "frozen_layers": [layer.name for layer in self.layers if not layer.trainable],
@@ -292,7 +326,9 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         model = cls(**config)
         if frozen is not None:
             for layer in model.layers:
-                layer.trainable = layer.name not in frozen
+                # Only where it differs: it would also set the layers of a backbone.
+                if layer.trainable == (layer.name in frozen):
+                    layer.trainable = layer.name not in frozen
         for name, policy in policies.items():
             model.get_layer(name).dtype_policy = keras.dtype_policies.get(policy)
         return model
@@ -304,6 +340,27 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             f"{mode=}. For half the memory, build the model with dtype='mixed_bfloat16'. For int8, "
             "`export` it and quantize the file with the tools of its runtime."
         )
+
+
+def _check_backbone(config, weights, head, gradient_checkpointing):
+    defaults = {
+        "padding": "paper",
+        "filters": VGG16_FILTERS,
+        "fc6_kernel_size": 7,
+        "skip_scales": (1.0, 1.0),
+        "mean": PASCAL_VOC_MEAN,
+        "include_preprocessing": True,
+    }
+    changed = [name for name, default in defaults.items() if config[name] != default]
+    changed += ["weights"] * (weights is not None)
+    changed += ["gradient_checkpointing"] * gradient_checkpointing
+    if changed:
+        raise ValueError(
+            f"`{changed[0]}` must keep its default with `backbone`: it is VGG-16's. Received: "
+            f"{changed} changed."
+        )
+    if head not in HEADS:
+        raise ValueError(f"`head` must be one of {HEADS}. Received: {head=}.")
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -340,6 +397,29 @@ class FCN8s(FCN):
     skips = ("pool4", "pool3")
 
 
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class FCN4s(FCN):
+    """FCN-8s on a backbone with one more skip connection, of stride 4, for thin objects.
+
+    Arguments and shapes are those of `FCN`; `backbone` is needed.
+
+    Examples:
+        >>> import keras
+        >>> backbone = keras.applications.MobileNetV2(
+        ...     include_top=False, weights=None, input_shape=(None, None, 3)
+        ... )
+        >>> tuple(FCN4s(num_classes=21, backbone=backbone)(np.zeros((1, 8, 9, 3))).shape)
+        (1, 8, 9, 21)
+    """
+
+    skips = ("pool4", "pool3", "pool2")
+
+    def __init__(self, num_classes: int, **kwargs: Any):
+        if kwargs.get("backbone") is None:
+            raise ValueError("`backbone` must be a model for FCN4s. Received: backbone=None.")
+        super().__init__(num_classes, **kwargs)
+
+
 def _plain(value):
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
@@ -371,7 +451,7 @@ def change_layout(x: keras.KerasTensor, layout: str, wanted: str, name: str) -> 
     return layers.Permute(axes, dtype=x.dtype, name=name)(x)
 
 
-def _check_config(config, weights):
+def _check_config(config, weights, has_backbone):
     def require(condition, argument, rule):
         if not condition:
             raise ValueError(
@@ -416,7 +496,7 @@ def _check_config(config, weights):
     channels = config["input_shape"][0 if config["data_format"] == "channels_first" else -1]
     require(is_count(channels, 1), "input_shape", "of a known number of channels")
     require(
-        channels == 3 or (weights is None and not config["include_preprocessing"]),
+        channels == 3 or has_backbone or (weights is None and not config["include_preprocessing"]),
         "input_shape",
         "of 3 channels unless weights=None and include_preprocessing=False",
     )

@@ -1,0 +1,379 @@
+"""FCN heads on any backbone: outputs, preprocessing and alignment, read off its graph."""
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+import keras
+from keras import layers
+
+from keras_fcn.alignment import (
+    IMAGE,
+    CoordinateMap,
+    FeatureMap,
+    coordinate_maps,
+    transposed_convolution,
+)
+from keras_fcn.layers import (
+    Bilinear,
+    CropToReference,
+    Dropout,
+    FCNConv2DTranspose,
+    PadToStride,
+)
+
+# Prefix of the name of a network of `keras.applications` -> module with its preprocessing. Longer
+# prefixes first.
+_APPLICATIONS = {
+    "vgg16": "vgg16",
+    "vgg19": "vgg19",
+    "resnet50v2": "resnet_v2",
+    "resnet101v2": "resnet_v2",
+    "resnet152v2": "resnet_v2",
+    "resnet": "resnet",
+    "mobilenetv2": "mobilenet_v2",
+    "MobileNetV3": "mobilenet_v3",
+    "mobilenet": "mobilenet",
+    "densenet": "densenet",
+    "efficientnetv2": "efficientnet_v2",
+    "efficientnet": "efficientnet",
+    "convnext": "convnext",
+    "xception": "xception",
+    "inception_v3": "inception_v3",
+    "inception_resnet_v2": "inception_resnet_v2",
+    "nasnet": "nasnet",
+}
+HEADS = ("conv", None)
+"""What may stand in front of `score_fr` on a backbone."""
+# Image sizes are multiples of the coarsest stride; this many of them show how a network is aligned.
+_MULTIPLES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Upsampling:
+    """How scores are upsampled and cropped to align with what they are added to.
+
+    Args:
+        kernel_size: Of the bilinear kernel: 2 * factor, or 2 * factor - 1.
+        factor: Stride of the transposed convolution.
+        crop: Pixels to crop from the start of the upsampled scores; if negative, its absolute value
+            from the start of the reference.
+        is_shorter: Whether the upsampled scores end before the reference, which is then cropped.
+    """
+
+    kernel_size: int
+    factor: int
+    crop: int
+    is_shorter: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """The features of a backbone that an FCN scores, and how they are aligned.
+
+    Args:
+        features: Functional model from the image to one feature map per output stride, coarsest
+            first.
+        strides: Their output strides in pixels.
+        padding: Pixels of zeros on each side of the image, so that the logits cover it.
+        upsamplings: One `Upsampling` for each skip connection, and one to the image.
+        data_format: Layout of the feature maps.
+    """
+
+    features: keras.Model
+    strides: tuple[int, ...]
+    padding: int
+    upsamplings: tuple[Upsampling, ...]
+    data_format: str
+
+
+def with_outputs(
+    backbone: keras.Model, strides: tuple[int, ...], skips: Mapping[str, str] | None = None
+) -> keras.Model:
+    """Returns the functional model of a backbone's feature maps, one for each stride.
+
+    Args:
+        backbone: Functional model of one image.
+        strides: Output strides in pixels, coarsest first.
+        skips: Names of layers by `"stride32"`, `"stride16"`, ...; the last layer of each stride by
+            default.
+
+    Raises:
+        ValueError: If the backbone has no layer of a stride, or a layer of another one is named.
+    """
+    names = dict(skips or {})
+    maps = coordinate_maps(backbone, misaligned="first")
+    outputs = []
+    for stride in strides:
+        name = names.pop(f"stride{stride}", None)
+        if name is not None:
+            if name not in maps or maps[name].height.stride != stride:
+                raise ValueError(
+                    f"`skips` must name a layer of stride {stride}. Received: {name!r}."
+                )
+        else:
+            name = _last_of_stride(backbone, maps, stride)
+        outputs.append(backbone.get_layer(name).output)
+    if names:
+        raise ValueError(
+            f"`skips` must have keys among {[f'stride{s}' for s in strides]}. Received: "
+            f"{sorted(names)}."
+        )
+    return keras.Model(backbone.inputs, outputs, name="backbone")
+
+
+def _last_of_stride(backbone, maps, stride):
+    for layer in reversed(backbone.layers):
+        found = maps.get(layer.name)
+        # A padding in front of the next stride has its own offset and no features.
+        if found is None or isinstance(layer, (layers.ZeroPadding2D, layers.Cropping2D)):
+            continue
+        if found.height.stride == found.width.stride == stride:
+            return layer.name
+    strides = sorted({int(found.height.stride) for found in maps.values()})
+    raise ValueError(
+        f"`backbone` must have a layer of output stride {stride}. Received: {backbone.name!r} with "
+        f"the strides {strides}."
+    )
+
+
+def aligned(features: keras.Model) -> Backbone:
+    """Returns how the outputs of `with_outputs` are upsampled and cropped to the image.
+
+    Raises:
+        ValueError: If no bilinear kernel aligns two of them on whole pixels.
+    """
+    coarsest = max(int(found.height.stride) for found in _maps(features, (2048, 2048)))
+    size = _MULTIPLES * coarsest
+    found = _maps(features, (size, size))
+    for number in range(_MULTIPLES // 2):
+        padding = number * coarsest
+        upsamplings, covers = _plan(found, padding, size)
+        if covers:
+            data_format = "channels_first" if found[0].rows_axis == 2 else "channels_last"
+            strides = tuple(int(m.height.stride) for m in found)
+            return Backbone(features, strides, padding, upsamplings, data_format)
+    raise ValueError(
+        "`backbone` must have features that cover the image. Received: "
+        f"{features.output_names} of {[m.size for m in found]} pixels for {size} x {size}."
+    )
+
+
+def _maps(features, image_size):
+    maps = coordinate_maps(features, misaligned="first", image_size=image_size)
+    return [maps[name] for name in features.output_names]
+
+
+def _plan(maps: list[FeatureMap], padding: int, size: int) -> tuple[tuple[Upsampling, ...], bool]:
+    """The upsamplings, and whether the logits cover an image of `size` - 2 * `padding`."""
+    axes = [CoordinateMap(m.height.stride, m.height.offset - padding) for m in maps]
+    scores, length, plan = axes[0], maps[0].size[0], []
+    targets = [*zip(axes[1:], [m.size[0] for m in maps[1:]], strict=True)]
+    for reference, reference_length in [*targets, (IMAGE, size - 2 * padding)]:
+        step = _upsampling(scores, reference)
+        upsampled = scores.then(transposed_convolution(step.kernel_size, step.factor))
+        length = (length - 1) * step.factor + step.kernel_size
+        if step.crop >= 0:
+            scores, length = reference, length - step.crop
+        else:
+            scores, reference_length = upsampled, reference_length + step.crop
+        step = dataclasses.replace(step, is_shorter=length < reference_length)
+        plan.append(step)
+        length = min(length, reference_length)
+    return tuple(plan), step.crop >= 0 and not step.is_shorter
+
+
+def _upsampling(scores, reference):
+    factor = scores.stride / reference.stride
+    if factor.denominator != 1 or factor == 1:
+        raise ValueError(
+            "The output strides of `backbone` must divide each other. Received: "
+            f"{scores.stride} and {reference.stride}."
+        )
+    factor = int(factor)
+    for kernel_size in (2 * factor, 2 * factor - 1):
+        upsampled = scores.then(transposed_convolution(kernel_size, factor))
+        crop = (Fraction(reference.offset) - upsampled.offset) / reference.stride
+        if crop.denominator == 1:
+            return Upsampling(kernel_size, factor, int(crop))
+    raise ValueError(
+        "`backbone` must have outputs that a bilinear kernel aligns on whole pixels. Received: "
+        f"offset {scores.offset} at stride {scores.stride} and offset {reference.offset} at stride "
+        f"{reference.stride}. Choose other layers with `skips`."
+    )
+
+
+def preprocessing_of(
+    backbone: keras.Model, function: Callable | None, data_format: str
+) -> keras.Model | None:
+    """Returns the model from RGB in [0, 255] to what a backbone takes; `None` for none.
+
+    Args:
+        backbone: The backbone, whose name tells a network of `keras.applications`.
+        function: A layer or function of the image made of `keras.ops`; `None` for the one that
+            `keras.applications` has for the network.
+        data_format: Layout of the image.
+    """
+    channels = backbone.inputs[0].shape[-1 if data_format == "channels_last" else 1]
+    shape = (None, None, channels) if data_format == "channels_last" else (channels, None, None)
+    if function is None:
+        module = next(
+            (module for name, module in _APPLICATIONS.items() if backbone.name.startswith(name)),
+            None,
+        )
+        if module is None:
+            return None
+        of_network = getattr(keras.applications, module).preprocess_input
+
+        def function(image):
+            return of_network(image, data_format=data_format)
+
+    image = keras.Input(shape, name="rgb")
+    return keras.Model(image, function(image), name="preprocessing")
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignedDecoder:
+    """Scores the features of a backbone, upsamples, crops and adds them.
+
+    Args:
+        num_classes: Number of classes.
+        trainable_upsampling: Whether the transposed convolutions are trainable.
+        dtype: The layers' `keras.DTypePolicy`.
+    """
+
+    num_classes: int
+    trainable_upsampling: bool
+    dtype: keras.DTypePolicy
+
+    def logits(
+        self, backbone: Backbone, head: keras.KerasTensor, skips: list, image: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Returns the logits at the image's size.
+
+        Args:
+            backbone: How the features are aligned.
+            head: KerasTensor of the coarsest stride, which is scored first.
+            skips: The finer features.
+            image: The image, of which only the size is used.
+        """
+        options = {"data_format": backbone.data_format, "dtype": self.dtype}
+        x = self._score(head, "score_fr", options)
+        references = [
+            self._score(skip, f"score_stride{stride}", options)
+            for skip, stride in zip(skips, backbone.strides[1:], strict=True)
+        ]
+        for step, reference, stride in zip(
+            backbone.upsamplings, [*references, image], [*backbone.strides[1:], 1], strict=True
+        ):
+            name = f"upscore{step.factor}" if stride == 1 else f"upscore_to_stride{stride}"
+            x = FCNConv2DTranspose(
+                self.num_classes,
+                step.kernel_size,
+                strides=step.factor,
+                use_bias=False,
+                kernel_initializer=Bilinear(),
+                trainable=self.trainable_upsampling,
+                name=name,
+                **options,
+            )(x)
+            if step.crop < 0:
+                reference = CropToReference(-step.crop, name=f"crop_stride{stride}", **options)(
+                    [reference, x]
+                )
+            x = CropToReference(max(step.crop, 0), name=f"crop_{name}", **options)([x, reference])
+            if step.is_shorter and step.crop >= 0:
+                reference = CropToReference(0, name=f"crop_stride{stride}", **options)(
+                    [reference, x]
+                )
+            if stride != 1:
+                x = layers.Add(name=f"fuse_stride{stride}", dtype=self.dtype)([x, reference])
+        return x
+
+    def _score(self, x, name, options):
+        return layers.Conv2D(self.num_classes, 1, kernel_initializer="zeros", name=name, **options)(
+            x
+        )
+
+
+class BackboneParts:
+    """What stands in place of VGG-16 in an FCN.
+
+    Args:
+        backbone: As in `FCN`, or the configuration that `get_config` returns.
+        pools: The FCN's `skips`, whose number is that of its skip connections.
+        skips: As in `FCN`.
+        preprocessing: As in `FCN`, or its configuration.
+        head: As in `FCN`.
+        freeze_batch_norm: As in `FCN`.
+    """
+
+    def __init__(self, backbone, pools, skips, preprocessing, head, freeze_batch_norm):
+        if isinstance(backbone, dict):
+            features = keras.saving.deserialize_keras_object(backbone)
+        else:
+            strides = tuple(32 >> number for number in range(len(pools) + 1))
+            features = with_outputs(backbone, strides, skips)
+        self._plan = aligned(features)
+        if isinstance(preprocessing, dict):
+            self._preprocessing = keras.saving.deserialize_keras_object(preprocessing)
+        elif isinstance(backbone, dict):
+            self._preprocessing = None
+        else:
+            self._preprocessing = preprocessing_of(backbone, preprocessing, self.data_format)
+        self._head, self._freeze_batch_norm = head, freeze_batch_norm
+        for layer in features.layers:
+            if freeze_batch_norm and isinstance(layer, layers.BatchNormalization):
+                layer.trainable = False
+
+    @property
+    def data_format(self) -> str:
+        """Layout in which the backbone computes."""
+        return self._plan.data_format
+
+    def logits(self, image, config, dtype):
+        """Returns the logits, a KerasTensor with the size of `image`.
+
+        Args:
+            image: KerasTensor, RGB in [0, 255].
+            config: Configuration of the FCN.
+            dtype: dtype policy of the layers of the FCN.
+        """
+        x = image if self._preprocessing is None else self._preprocessing(image)
+        options = {"data_format": self.data_format, "dtype": dtype}
+        x = PadToStride(self._plan.strides[0], self._plan.padding, name="pad_to_stride", **options)(
+            x
+        )
+        features = self._plan.features(x)
+        features = features if isinstance(features, (list, tuple)) else [features]
+        x, *skips = features
+        if self._head == "conv":
+            x = layers.Conv2D(
+                config["fc_units"],
+                3,
+                padding="same",
+                activation="relu",
+                name="head_conv",
+                **options,
+            )(x)
+            x = Dropout(
+                config["dropout_rate"],
+                # Without a seed, dropout on PyTorch draws from the process's random numbers.
+                seed=random.getrandbits(31),
+                name="head_drop",
+                dtype=dtype,
+            )(x)
+        decoder = AlignedDecoder(config["num_classes"], config["trainable_upsampling"], dtype)
+        return decoder.logits(self._plan, x, skips, image)
+
+    def get_config(self):
+        """Returns the arguments of an FCN with the backbone as it is now, as JSON values."""
+        config = {
+            "backbone": keras.saving.serialize_keras_object(self._plan.features),
+            "head": self._head,
+            "freeze_batch_norm": self._freeze_batch_norm,
+        }
+        if self._preprocessing is not None:
+            config["preprocessing"] = keras.saving.serialize_keras_object(self._preprocessing)
+        return config

@@ -1,0 +1,206 @@
+"""FCN heads on other backbones than VGG-16."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_fcn import FCN4s, FCN8s, FCN16s, FCN32s
+from keras_fcn.alignment import coordinate_maps
+from keras_fcn.losses import SparseCategoricalCrossentropy
+
+NETWORKS = (FCN32s, FCN16s, FCN8s, FCN4s)
+
+
+def pyramid(pool, *, offset=0):
+    """A backbone whose features are pooled images, five pools of stride 2.
+
+    Args:
+        pool: Function of a stride that returns the layer.
+        offset: Pixels of padding before the image.
+    """
+    x = inputs = keras.Input((None, None, 2))
+    if offset:
+        x = layers.ZeroPadding2D(((offset, offset), (offset, offset)), data_format="channels_last")(
+            x
+        )
+    for number in range(5):
+        x = pool(f"pool{number + 1}")(x)
+    return keras.Model(inputs, x)
+
+
+def mean_of_two(name):
+    return layers.AveragePooling2D(2, name=name, padding="same", data_format="channels_last")
+
+
+def every_other(name):
+    """A convolution of 1x1 with stride 2, as in ResNet: offset 0 at every stride."""
+    kernel = keras.initializers.Constant(np.eye(2)[None, None].tolist())
+    return layers.Conv2D(
+        2, 1, 2, kernel_initializer=kernel, use_bias=False, name=name, data_format="channels_last"
+    )
+
+
+def mean_of_three(name):
+    return layers.AveragePooling2D(3, 2, padding="same", name=name, data_format="channels_last")
+
+
+def valid_mean_of_two(name):
+    return layers.AveragePooling2D(2, name=name, data_format="channels_last")
+
+
+def with_weights_of_scores(model, seed=None):
+    """Sets the score layers: to equal parts of each feature, or at random."""
+    names = [layer.name for layer in model.layers if layer.name.startswith("score_")]
+    for name in names:
+        kernel, bias = model.get_layer(name).get_weights()
+        if seed is None:
+            kernel[0, 0] = np.eye(2) / len(names)
+        else:
+            kernel = np.random.default_rng(seed).normal(0, 10, kernel.shape)
+        model.get_layer(name).set_weights([kernel, bias])
+    return model
+
+
+def coordinates(height, width):
+    """An image whose channels are the row and the column of every pixel."""
+    return np.stack(np.mgrid[:height, :width], axis=-1)[None].astype("float32")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("pool", [mean_of_two, every_other, mean_of_three, valid_mean_of_two])
+@pytest.mark.parametrize("size", [(320, 352), (331, 325)])
+def test_logits_lie_where_the_image_does(network, pool, size):
+    """Means and bilinear upsampling keep a linear image, if and only if they are aligned."""
+    model = network(2, backbone=pyramid(pool), head=None, input_shape=(None, None, 2))
+    with_weights_of_scores(model)
+    logits = model.predict(coordinates(*size), verbose=0)
+    assert logits.shape == (1, *size, 2)
+    # Away from the border, which the padding changes.
+    inside = (slice(None), slice(96, 192), slice(96, 192))
+    np.testing.assert_allclose(logits[inside], coordinates(*size)[inside], atol=0.01)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (33, 31), (64, 65)])
+def test_every_size_has_logits_of_its_size(network, size):
+    model = network(
+        2, backbone=pyramid(valid_mean_of_two, offset=3), fc_units=2, input_shape=(None, None, 2)
+    )
+    assert model.predict(coordinates(*size), verbose=0).shape == (1, *size, 2)
+
+
+def mobilenet(**options):
+    keras.utils.set_random_seed(0)
+    backbone = keras.applications.MobileNetV2(
+        alpha=0.35, include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    return with_weights_of_scores(FCN8s(3, backbone=backbone, fc_units=4, **options), seed=0)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3)).astype("float32")
+LABEL_MAPS = np.random.default_rng(1).integers(0, 3, (2, 40, 50))
+
+
+def test_the_logits_are_aligned_and_the_layers_those_of_the_strides():
+    model = mobilenet()
+    maps = coordinate_maps(model)
+    assert (maps["head"].height.stride, maps["head"].height.offset) == (1, 0)
+    assert model.get_layer("backbone").output_names == [
+        "out_relu",
+        "block_13_expand_relu",
+        "block_6_expand_relu",
+    ]
+
+
+def test_the_preprocessing_is_that_of_the_network():
+    model = mobilenet()
+    preprocessed = model.get_layer("preprocessing").predict(IMAGES, verbose=0)
+    expected = keras.applications.mobilenet_v2.preprocess_input(IMAGES.copy())
+    np.testing.assert_allclose(preprocessed, expected, atol=1e-6)
+
+
+def test_an_own_preprocessing_is_saved_with_the_model(tmp_path):
+    backbone = pyramid(mean_of_two)
+    model = FCN16s(
+        2,
+        backbone=backbone,
+        head=None,
+        input_shape=(None, None, 2),
+        preprocessing=lambda image: 2 * image,
+    )
+    with_weights_of_scores(model)
+    expected = model.predict(coordinates(64, 64), verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(coordinates(64, 64), verbose=0), expected)
+    inside = expected[0, 32, 32]
+    np.testing.assert_allclose(inside, (64, 64), atol=0.01)
+
+
+@pytest.mark.parametrize("copy", ["saved", "cloned"])
+def test_a_copy_predicts_the_same(copy, tmp_path):
+    model = mobilenet(freeze_batch_norm=True)
+    model.get_layer("backbone").get_layer("Conv1").trainable = False
+    expected = model.predict(IMAGES, verbose=0)
+    assert np.ptp(expected) > 1e-3
+    if copy == "saved":
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+    else:
+        again = keras.models.clone_model(model)
+        again.set_weights(model.get_weights())
+    np.testing.assert_allclose(again.predict(IMAGES, verbose=0), expected, atol=1e-6)
+    names = [[v.path.split("/")[-2:] for v in m.trainable_variables] for m in (model, again)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_frozen_batch_normalization_keeps_statistics_and_weights(freeze):
+    def pool(name):
+        layer = mean_of_two(name)
+        if name == "pool1":
+            return lambda x: layer(layers.BatchNormalization(axis=-1, name="norm")(x))
+        return layer
+
+    model = FCN32s(
+        2,
+        backbone=pyramid(pool),
+        fc_units=2,
+        input_shape=(None, None, 2),
+        freeze_batch_norm=freeze,
+        dropout_rate=0,
+    )
+    with_weights_of_scores(model)
+    norm = model.get_layer("backbone").get_layer("norm")
+    before, head = norm.get_weights(), model.get_layer("head_conv").get_weights()[0]
+    model.compile(keras.optimizers.SGD(0.1), SparseCategoricalCrossentropy(from_logits=True))
+    loss = model.train_on_batch(coordinates(40, 50), np.ones((1, 40, 50), "int32"))
+    assert np.isfinite(loss)
+    kept = [np.array_equal(a, b) for a, b in zip(before, norm.get_weights(), strict=True)]
+    assert kept == [freeze] * 4
+    assert not np.array_equal(model.get_layer("head_conv").get_weights()[0], head)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"skips": {"stride8": "pool4"}}, "`skips` must name a layer of stride 8"),
+        ({"skips": {"stride3": "pool4"}}, "`skips` must have keys among"),
+        ({"padding": "same"}, "`padding` must keep its default with `backbone`"),
+        ({"weights": "imagenet"}, "`weights` must keep its default"),
+        ({"head": "fc"}, "`head` must be one of"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        FCN8s(2, backbone=pyramid(mean_of_two), **{"input_shape": (None, None, 2), **options})
+
+
+def test_a_backbone_without_a_stride_is_refused():
+    inputs = keras.Input((None, None, 3))
+    backbone = keras.Model(inputs, layers.Conv2D(2, 3, 2, data_format="channels_last")(inputs))
+    with pytest.raises(ValueError, match=r"must have a layer of output stride 32.*\[1, 2\]"):
+        FCN8s(2, backbone=backbone)
+    with pytest.raises(ValueError, match="`backbone` must be a model for FCN4s"):
+        FCN4s(2)
