@@ -400,7 +400,7 @@ class TestLargeSets:
         def histogram(bins, num_bins):
             return ops.convert_to_tensor([pixels] + [0] * (num_bins - 1), "int32")
 
-        monkeypatch.setattr(metrics, "_histogram", histogram)
+        monkeypatch.setattr(metrics.backend, "histogram", histogram)
         metric = PixelAccuracy(3)
         for updates in range(1, 4):
             update(metric, LABEL_MAP, PREDICTION)

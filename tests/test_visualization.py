@@ -52,8 +52,11 @@ def test_curves_are_drawn_with_and_without_validation(tmp_path):
     for row in history:
         row.update(val_mean_iou=0.5, val_pixel_accuracy=0.8)
     visualization.plot_curves(history, tmp_path / "validated.png")
-    plain, validated = (Image.open(tmp_path / f"{name}.png") for name in ("plain", "validated"))
-    assert validated.width > plain.width
+    width = {}
+    for name in ("plain", "validated"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            width[name] = picture.width
+    assert width["validated"] > width["plain"]
 
 
 def test_validation_curves_go_through_the_validated_epochs_only(monkeypatch):

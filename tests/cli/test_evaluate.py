@@ -57,7 +57,8 @@ class TestEvaluate:
         assert report["trimap"]["pixel_accuracy"] == pytest.approx((25 + 30) / (24 + 25 + 30))
         label_map = np.asarray(Image.open(predictions / "val_1.png"))
         assert (label_map.shape, label_map.max()) == ((20, 30), 0)
-        assert Image.open(confusion).size[0] > 300
+        with Image.open(confusion) as picture:
+            assert picture.size[0] > 300
 
     def test_folders_and_a_table(self, model, data, capsys):
         folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]

@@ -190,7 +190,8 @@ class TestCommands:
         assert "sizes, width x height: 2x2 (2), 2x1 (2), 3x2 (1)" in printed
         assert "52.94%" in printed  # 9 of 17.
         assert printed.endswith("no problems\n")
-        assert Image.open(chart).size[0] > 300
+        with Image.open(chart) as picture:
+            assert picture.size[0] > 300
 
     def test_problems_exit_with_1_and_json_holds_all_of_it(self, data, capsys):
         (data / "valannot" / "c.png").write_bytes(b"")
@@ -229,6 +230,7 @@ class TestCommands:
         command = ["data", "preview", str(data), *self.OPTIONS, "--count", "2", "--out", str(out)]
         assert main(command) == 0
         assert "Preview of 2 of 3 pairs" in capsys.readouterr().out
-        assert Image.open(out).mode == "RGB"
+        with Image.open(out) as picture:
+            assert picture.mode == "RGB"
         assert main([*command[:-3], "0"]) == 1
         assert "--count must be at least 1" in capsys.readouterr().err

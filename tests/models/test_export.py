@@ -138,6 +138,9 @@ def test_a_format_that_the_backend_cannot_write_is_refused_with_the_reason(forma
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX's reason")
 @pytest.mark.gate
+# The conversion starts processes by os.fork.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_openvino_on_jax_fails_for_every_keras_model(tmp_path):
     """When it no longer does, `models/exports.py` need not refuse it."""
     dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])

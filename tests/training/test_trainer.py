@@ -555,7 +555,8 @@ class TestWhatARunLeaves:
         assert json.loads(printed[2])["confusion_matrix"] == expected
         image = Path(recipe.val_images, "d.png")
         assert main(["predict", str(copy.path), str(image), "--out", str(tmp_path / "out")]) == 0
-        assert Image.open(tmp_path / "out" / image.name).size == (WIDTH, HEIGHT)
+        with Image.open(tmp_path / "out" / image.name) as picture:
+            assert picture.size == (WIDTH, HEIGHT)
 
 
 def expected_matrix(model, images, labels):
