@@ -10,13 +10,13 @@ from helpers import NARROW_FILTERS
 
 import keras_fcn
 
-# What other backends than this one's are trained with cannot be imported.
-OTHERS = {"tensorflow_", "jax_", "torch_"} - {f"{keras.backend.backend()}_"}
+# The modules of backends other than this one, which may not be installed.
+OTHERS = {"tensorflow", "jax", "torch"} - {keras.config.backend()}
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(keras_fcn.__path__, "keras_fcn.")
     if not module.name.endswith("__main__")
-    and not module.name.removeprefix("keras_fcn.distribution.").startswith(tuple(OTHERS))
+    and not module.name.removeprefix("keras_fcn.backends.").startswith(tuple(OTHERS))
 ]
 
 

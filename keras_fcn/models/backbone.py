@@ -144,25 +144,31 @@ def aligned(features: keras.Model) -> Backbone:
     Raises:
         ValueError: If no bilinear kernel aligns two of them on whole pixels.
     """
-    coarsest = max(int(found.height.stride) for found in _maps(features, (2048, 2048)))
-    size = _MULTIPLES * coarsest
-    found = _maps(features, (size, size))
+    found, _ = _maps(features, 2048)
+    coarsest = max(int(m.height.stride) for m in found)
     for number in range(_MULTIPLES // 2):
         padding = number * coarsest
-        upsamplings, covers = _plan(found, padding, size)
-        if covers:
+        # For the smallest image and for one whose features are far from any limit.
+        plans = []
+        for size in (2 * padding + coarsest, _MULTIPLES * coarsest):
+            found, smallest = _maps(features, size)
+            plan, covers = _plan(found, padding, size)
+            plans.append(plan if covers and smallest > 0 else None)
+        if plans[0] is not None and plans[0] == plans[1]:
             data_format = "channels_first" if found[0].rows_axis == 2 else "channels_last"
             strides = tuple(int(m.height.stride) for m in found)
-            return Backbone(features, strides, padding, upsamplings, data_format)
+            return Backbone(features, strides, padding, plans[0], data_format)
     raise ValueError(
         "`backbone` must have features that cover the image. Received: "
         f"{features.output_names} of {[m.size for m in found]} pixels for {size} x {size}."
     )
 
 
-def _maps(features, image_size):
-    maps = coordinate_maps(features, misaligned="first", image_size=image_size)
-    return [maps[name] for name in features.output_names]
+def _maps(features, size):
+    """The maps of the outputs for a square image, and the smallest size of any feature map."""
+    maps = coordinate_maps(features, misaligned="first", image_size=(size, size))
+    smallest = min(min(found.size) for found in maps.values())
+    return [maps[name] for name in features.output_names], smallest
 
 
 def _plan(maps: list[FeatureMap], padding: int, size: int) -> tuple[tuple[Upsampling, ...], bool]:
