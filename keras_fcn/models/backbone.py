@@ -4,6 +4,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import Any
 
 import keras
 from keras import layers
@@ -315,7 +316,15 @@ class BackboneParts:
         freeze_batch_norm: As in `FCN`.
     """
 
-    def __init__(self, backbone, pools, skips, preprocessing, head, freeze_batch_norm):
+    def __init__(
+        self,
+        backbone: keras.Model | dict[str, Any],
+        pools: tuple[str, ...],
+        skips: Mapping[str, str] | None,
+        preprocessing: Callable | dict[str, Any] | None,
+        head: str | None,
+        freeze_batch_norm: bool,
+    ):
         if isinstance(backbone, dict):
             features = keras.saving.deserialize_keras_object(backbone)
         else:
@@ -338,7 +347,9 @@ class BackboneParts:
         """Layout in which the backbone computes."""
         return self._plan.data_format
 
-    def logits(self, image, config, dtype):
+    def logits(
+        self, image: keras.KerasTensor, config: Mapping[str, Any], dtype: keras.DTypePolicy
+    ) -> keras.KerasTensor:
         """Returns the logits, a KerasTensor with the size of `image`.
 
         Args:
@@ -373,7 +384,7 @@ class BackboneParts:
         decoder = AlignedDecoder(config["num_classes"], config["trainable_upsampling"], dtype)
         return decoder.logits(self._plan, x, skips, image)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of an FCN with the backbone as it is now, as JSON values."""
         config = {
             "backbone": keras.saving.serialize_keras_object(self._plan.features),
