@@ -58,8 +58,9 @@ def coordinate_maps(
 ) -> dict[str, FeatureMap]:
     """Returns, for the layers of a functional model, where their outputs lie in the image.
 
-    Strides, offsets and receptive fields are exact fractions. The receptive field through global
-    pooling or attention is unbounded.
+    Strides, offsets and receptive fields are exact fractions; after upsampling, whose outputs see
+    different pixels, the receptive field is an upper bound. Through global pooling or attention it
+    is unbounded.
 
     Args:
         model: A functional model of one image of 4 axes. Models inside it are read, too.
@@ -91,6 +92,11 @@ def coordinate_maps(
     if misaligned not in ("raise", "first"):
         raise ValueError(f"`misaligned` must be 'raise' or 'first'. Received: {misaligned=}.")
     reader = _Reader(known or {}, misaligned)
+    if not hasattr(model, "inputs") or not model.built:
+        raise ValueError(
+            "`model` must be a functional model, or a built Sequential one. Received: a "
+            f"{type(model).__name__}."
+        )
     if len(keras.tree.flatten(model.inputs)) != 1 or len(model.inputs[0].shape) != 4:
         raise ValueError(
             "`model` must have one input of 4 axes, an image. Received: inputs "

@@ -25,7 +25,8 @@ class CoordinateMap:
         stride: Input pixels per output pixel.
         offset: Input coordinate of output pixel 0.
         first: First input pixel of output pixel 0's receptive field; `offset` by default.
-        last: Its last one. Both are infinite for an unbounded receptive field.
+        last: Its last one. Both are infinite for an unbounded receptive field. After upsampling the
+            outputs of different phases see different pixels, and these are bounds of them all.
     """
 
     stride: Fraction
@@ -40,7 +41,7 @@ class CoordinateMap:
 
     @property
     def receptive_field(self) -> int | float:
-        """Size of the receptive field in input pixels."""
+        """Size of the receptive field in input pixels; an upper bound after upsampling."""
         if math.isinf(self.first) or math.isinf(self.last):
             return math.inf
         return math.floor(self.last) - math.ceil(self.first) + 1

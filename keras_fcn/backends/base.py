@@ -65,15 +65,15 @@ class Backend:
 
     def version(self) -> str:
         """Returns the version of the backend's package."""
-        return importlib.import_module(self.name).__version__
+        return importlib.import_module(self.name).__version__ if self.name else ""
 
     def gpu_names(self) -> list[str]:
         """Returns the names of the GPUs that the backend sees."""
-        raise NotImplementedError
+        return []
 
     def computes_on_cpu(self) -> bool:
         """Returns whether the backend computes on CPUs only."""
-        raise NotImplementedError
+        return True
 
     # Layers
 
@@ -135,7 +135,7 @@ class Backend:
 
     def trainer(self) -> type:
         """Returns the mixin for `keras.Model`, which precedes it in a model's bases."""
-        raise NotImplementedError
+        return type("Trainer", (), {})
 
     # Export
 
@@ -179,29 +179,29 @@ class Backend:
 
     def started_processes(self) -> int:
         """Returns how many processes the environment announces, whether joined or not."""
-        raise NotImplementedError
+        return 1
 
     def rank(self) -> int:
         """Returns the rank of this process, from 0."""
-        raise NotImplementedError
+        return 0
 
     def world_size(self) -> int:
         """Returns how many processes train together; 1 before they have joined."""
-        raise NotImplementedError
+        return 1
 
     def first_host(self) -> str:
         """Returns the name or address of the machine of rank 0."""
-        raise NotImplementedError
+        return "localhost"
 
     def gather(self, array: np.ndarray) -> np.ndarray:
         """Returns the arrays of all ranks (all-gather), of equal shapes, along a new first axis."""
-        raise NotImplementedError
+        return array[None]
 
     # Several devices
 
     def data_parallel(self, devices: str | Sequence[str]) -> contextlib.AbstractContextManager:
         """Returns the context in which models are made that split each batch among `devices`."""
-        raise NotImplementedError
+        raise ValueError("Keras's backend must be TensorFlow, JAX or PyTorch to train a model.")
 
     def model_parallel(
         self, num_shards: int, devices: str | Sequence[str]

@@ -126,10 +126,10 @@ class Trainer:
             parts_of_state: Those of `_NAMES_OF_STATE` that the step takes and returns.
             rematerializes: As in `memory_options`.
         """
-        step = getattr(self, name)
+        step = step_of_model = getattr(self, name)
         if self._is_compiled:
             step = jax.jit(
-                lambda state, data: getattr(type(self), name)(self, state, data),
+                lambda state, data: step_of_model(state, data),
                 donate_argnums=0,
                 out_shardings=self._shardings(parts_of_state),
                 **_jit_options(rematerializes),

@@ -62,6 +62,7 @@ USED_METHODS = {
     "_num_batches": "JAX: number of batches of an epoch iterator, agreed on by the processes",
     "_is_multi_process": "JAX: whether a distribution spans several processes",
     "_num_processes": "JAX: how many",
+    "_compute_loss": "PyTorch: `compute_loss` of a user, with or without the argument `training`",
     "_loss_tracker": "PyTorch: the mean of the loss, in an own `train_step`",
     "_call_has_training_arg": "PyTorch: as above",
 }

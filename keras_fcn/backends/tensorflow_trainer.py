@@ -21,17 +21,34 @@ def _accepts_any_size(method):
     @functools.wraps(method)
     def with_any_size(self, *args, **kwargs):
         arguments = signature.bind(self, *args, **kwargs).arguments
-        extra = arguments.pop("kwargs", {})
+        extra, errors = arguments.pop("kwargs", {}), []
         for name in ("x", "validation_data"):
-            if name in arguments:
-                training = name == "x" and method.__name__ == "fit"
-                arguments[name] = _of_any_size(
-                    arguments[name],
-                    data_format=self.data_format,
-                    shuffle=arguments.get("shuffle", True) if training else False,
-                    class_weight=arguments.get("class_weight") if training else None,
-                )
-        return method(**arguments, **extra)
+            if name not in arguments:
+                continue
+            training = name == "x" and method.__name__ == "fit"
+            given = arguments[name]
+            arguments[name] = _of_any_size(
+                given,
+                errors,
+                data_format=self.data_format,
+                needs_targets=method.__name__ != "predict",
+                shuffle=arguments.get("shuffle", True) if training else False,
+                class_weight=arguments.get("class_weight") if training else None,
+            )
+            if (
+                training
+                and isinstance(arguments[name], tf.data.Dataset)
+                and arguments[name] is not given
+            ):
+                # Keras would warn that it cannot shuffle a dataset.
+                arguments["shuffle"] = False
+        try:
+            return method(**arguments, **extra)
+        except tf.errors.OpError as error:
+            # TensorFlow states only the text of what the user's own data raised.
+            if errors:
+                raise errors[0] from error
+            raise
 
     return with_any_size
 
@@ -154,27 +171,52 @@ class Trainer:
         return self.predict(x, _length(x), verbose=0)
 
 
-def _of_any_size(x, *, data_format, shuffle, class_weight):
+def _of_any_size(x, errors, *, data_format, needs_targets, shuffle, class_weight):
+    """Returns data whose heights and widths are dynamic; what they raise is added to `errors`."""
     any_size = functools.partial(_spec_of_any_size, data_format=data_format)
     if isinstance(x, keras.utils.PyDataset):
         return keras_compat.py_dataset_of_changing_sizes(
             x, any_size, shuffle=shuffle, class_weight=class_weight
         )
-    if isinstance(x, types.GeneratorType) and class_weight is None:
-        first = next(x)
-        return _dataset(lambda: itertools.chain([first], x), first, any_size)
-    if _is_data_loader(x) and class_weight is None:
-        dataset = _dataset(lambda: x, next(iter(x)), any_size)
-        return dataset.apply(tf.data.experimental.assert_cardinality(len(x)))
+    if class_weight is not None:
+        return x
+    if isinstance(x, types.GeneratorType):
+        first = next(x, None)
+        _check_batch("generator", first, needs_targets)
+        return _dataset(lambda: itertools.chain([first], x), first, any_size, errors)
+    if _is_data_loader(x):
+        first = next(iter(x), None)
+        _check_batch("DataLoader", first, needs_targets)
+        dataset = _dataset(lambda: x, first, any_size, errors)
+        # An iterable dataset may yield fewer examples than its length.
+        if not isinstance(x.dataset, sys.modules["torch"].utils.data.IterableDataset):
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(x)))
+        return dataset
     return x
 
 
-def _dataset(batches, first, any_size):
+def _check_batch(kind, batch, needs_targets):
+    if batch is None:
+        raise ValueError(f"A {kind} must yield at least one batch. Received: none.")
+    if needs_targets and not isinstance(batch, (tuple, list)):
+        raise ValueError(
+            f"A {kind} must yield tuples of (images, label maps) or (images, label maps, sample "
+            f"weights). Received: a {type(batch).__name__}."
+        )
+
+
+def _dataset(batches, first, any_size, errors):
     """Returns a `tf.data.Dataset` of `batches()`, with dynamic heights and widths."""
+
+    def generate():
+        try:
+            yield from map(_as_batch, batches())
+        except Exception as error:
+            errors.append(error)
+            raise
+
     signature = keras.tree.map_structure(any_size, _as_batch(first))
-    dataset = tf.data.Dataset.from_generator(
-        lambda: map(_as_batch, batches()), output_signature=signature
-    )
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -243,7 +285,10 @@ def _length(x):
 
 
 def _has_several_workers(strategy):
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return False
+    cluster = strategy.cluster_resolver.cluster_spec().as_dict()
+    return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker")) > 1
 
 
 def _keras_tensor(spec):

@@ -89,8 +89,11 @@ class Trainer:
         if self._replica is None or not self._replica.is_of(self):
             self._replica = _Replica(self, self._gradient_dtype)
         with self._replica.step():
-            logits = self._replica.forward(x, training=True)
-            loss = self.compute_loss(x, y, logits, sample_weight, training=True)
+            training = {"training": True} if self._call_has_training_arg else {}
+            logits = self._replica.forward(x, **training)
+            loss = self._compute_loss(
+                x=x, y=y, y_pred=logits, sample_weight=sample_weight, training=True
+            )
             self._loss_tracker.update_state(loss, sample_weight=len(keras.tree.flatten(x)[0]))
             parameters = self.trainable_weights
             if parameters:

@@ -191,3 +191,49 @@ def test_a_compiled_step_equals_the_uncompiled_one():
         losses = [np.ravel(model.train_on_batch(images, label_maps))[0] for _ in range(2)]
         results.append(losses)
     np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
+
+
+class TestPythonDataOnTensorFlow:
+    """Generators and DataLoaders become tf.data datasets there; elsewhere these are Keras's."""
+
+    pytestmark = pytest.mark.skipif(
+        keras.config.backend() != "tensorflow", reason="TensorFlow's datasets"
+    )
+
+    @staticmethod
+    def network():
+        model = FCN32s(3, filters=NARROW_FILTERS, fc_units=2, padding="same")
+        loss = SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(1e-3), loss)
+        return model
+
+    def test_an_empty_generator_is_one_sentence(self):
+        with pytest.raises(ValueError, match="generator must yield at least one batch"):
+            self.network().fit(batch for batch in ())
+
+    def test_a_generator_without_label_maps_is_one_sentence(self):
+        images = np.zeros((2, 8, 9, 3), "float32")
+        with pytest.raises(ValueError, match="must yield tuples of"):
+            self.network().fit(images for _ in range(2))
+        predicted = self.network().predict((images for _ in range(2)), verbose=0)
+        assert predicted.shape == (4, 8, 9, 3)
+
+    def test_an_error_of_the_generator_is_the_users_own(self):
+        def batches():
+            for _ in range(2):
+                yield np.zeros((2, 8, 9, 3), "float32"), np.zeros((2, 8, 9), "int32")
+            raise KeyError("no such photo")
+
+        with pytest.raises(KeyError, match="no such photo"):
+            self.network().fit(batches(), verbose=0)
+
+    def test_an_iterable_dataset_needs_no_length(self):
+        data = pytest.importorskip("torch.utils.data")
+
+        class Examples(data.IterableDataset):
+            def __iter__(self):
+                for size in (8, 9, 10):
+                    yield np.zeros((size, 9, 3), "float32"), np.zeros((size, 9), "int32")
+
+        history = self.network().fit(data.DataLoader(Examples()), verbose=0).history
+        assert np.isfinite(history["loss"]).all()
