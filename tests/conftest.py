@@ -27,6 +27,12 @@ import keras
 import pytest
 
 
+def pytest_configure(config):
+    """Warnings are errors on TensorFlow alone, where all tests run; elsewhere they are shown."""
+    if keras.backend.backend() != "tensorflow":
+        config.getini("filterwarnings").remove("error")
+
+
 @pytest.fixture(scope="session")
 def shared():
     """Folder of real data and weights beside the repository, which not everybody has."""

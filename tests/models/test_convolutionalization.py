@@ -69,5 +69,5 @@ def _carry_over(classifier, fcn):
 
 
 def _activations(model, layer_name, images):
-    until_layer = keras.Model(model.inputs, model.get_layer(layer_name).output)
+    until_layer = keras.Model(model.inputs[0], model.get_layer(layer_name).output)
     return keras.ops.convert_to_numpy(until_layer.predict_on_batch(images))

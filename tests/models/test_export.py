@@ -10,6 +10,17 @@ from helpers import NARROW_FILTERS, randomize
 import keras_fcn
 
 BACKEND = keras.backend.backend()
+
+# Keras 3.15 exports a model on PyTorch by a TorchScript trace, which PyTorch deprecates.
+TRACE_WARNINGS = (
+    "ignore:Converting a tensor to a Python",
+    "ignore:torch.as_tensor results are registered as constants",
+    "ignore:`torch.jit.trace:DeprecationWarning",
+    "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning",
+    "ignore:The feature will be removed:DeprecationWarning",
+    "ignore:Constant folding - Only steps=1 can be constant folded:UserWarning",
+)
+pytestmark = [pytest.mark.filterwarnings(each) for each in TRACE_WARNINGS if BACKEND == "torch"]
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2"}
 # All pairs that Keras has; the others raise.
 FORMATS = {
