@@ -30,7 +30,10 @@ import pytest
 def pytest_configure(config):
     """Warnings are errors on TensorFlow alone, where all tests run; elsewhere they are shown."""
     if keras.backend.backend() != "tensorflow":
-        config.getini("filterwarnings").remove("error")
+        # pytest has applied the filters to the whole session before this, and applies them again
+        # to each test: without a filter in its place, "error" would stay.
+        filters = config.getini("filterwarnings")
+        filters[filters.index("error")] = "default"
 
 
 @pytest.fixture(scope="session")
