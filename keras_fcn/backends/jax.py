@@ -140,6 +140,9 @@ class Backend(base.Backend):
 
 def _devices(devices):
     if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ and not jax.distributed.is_initialized():
+        # Else JAX may abort this process with a C++ log before the watch reports a lost process.
+        with contextlib.suppress(AttributeError):  # An older version without it.
+            jax.config.update("jax_enable_recoverability", True)
         keras.distribution.initialize()
     return keras.distribution.list_devices() if devices == "all" else list(devices)
 
