@@ -925,17 +925,31 @@ MUTANTS = (
         "    if False:",
         "models/test_fit.py",
     ),
+    Mutant(
+        "an error of the user's generator becomes TensorFlow's",
+        "backends/tensorflow_trainer.py",
+        "raise errors[0] from error",
+        "raise",
+        "models/test_fit.py",
+    ),
+    Mutant(
+        "an empty generator ends in StopIteration",
+        "backends/tensorflow_trainer.py",
+        '        first = next(x, None)\n        _check_batch("generator"',
+        '        first = next(x)\n        _check_batch("generator"',
+        "models/test_fit.py",
+    ),
     # Other backbones
     Mutant(
         "padding same of an odd size is that of an even one",
-        "alignment/graph.py",
+        "alignment/rules.py",
         "padding = max(span - (length % stride or stride), 0) // 2",
         "padding = max(span - stride, 0) // 2",
         "test_coordinate_maps.py",
     ),
     Mutant(
         "the receptive field of a sum is that of its smallest part",
-        "alignment/graph.py",
+        "alignment/rules.py",
         "bounds = min(m.first for m in maps), max(m.last for m in maps)",
         "bounds = max(m.first for m in maps), min(m.last for m in maps)",
         "test_coordinate_maps.py",

@@ -1,9 +1,10 @@
 """Coordinate maps and receptive fields of networks, and the crop offsets that follow from them."""
 
-from keras_fcn.alignment.graph import FeatureMap, coordinate_maps
+from keras_fcn.alignment.graph import coordinate_maps
 from keras_fcn.alignment.maps import (
     IMAGE,
     CoordinateMap,
+    FeatureMap,
     convolution,
     crop_offset,
     fcn_crop_offsets,

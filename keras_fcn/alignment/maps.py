@@ -56,6 +56,36 @@ class CoordinateMap:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class FeatureMap:
+    """Where the pixels of a layer's output lie in the image.
+
+    Args:
+        height: `CoordinateMap` along the rows.
+        width: `CoordinateMap` along the columns.
+        size: (height, width) of the output in pixels.
+        rows_axis: Axis of the output tensor that holds the rows; the columns follow it.
+    """
+
+    height: CoordinateMap
+    width: CoordinateMap
+    size: tuple[int, int]
+    rows_axis: int = 1
+
+    def then(
+        self, height: CoordinateMap, width: CoordinateMap, size: tuple[int, int] | None = None
+    ) -> "FeatureMap":
+        """Returns the map of this path followed by a layer of these two maps and output size."""
+        return FeatureMap(
+            self.height.then(height), self.width.then(width), size or self.size, self.rows_axis
+        )
+
+    def __str__(self):
+        return " x ".join(
+            f"(stride {axis.stride}, offset {axis.offset})" for axis in (self.height, self.width)
+        )
+
+
 IMAGE = CoordinateMap(Fraction(1), Fraction(0))
 
 

@@ -21,8 +21,8 @@ class Surround(keras.layers.Layer):
     Args:
         input_padding: Zero padding around the image, in pixels.
         stride: Output stride of the feature map: image pixels per pixel of the map.
-        reach: Receptive-field reach into the padding, in pixels: how far from the image the
-            padding's features still depend on the image.
+        reach: Pixels of padding, counted from the image, whose features have the image in their
+            receptive field.
         origin: Position of the window's first row and column.
         margin: Rows and columns kept around the image-dependent part, plus one more at the start
             where the position would be odd; `None` for the whole map.

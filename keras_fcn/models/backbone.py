@@ -1,9 +1,9 @@
 """FCN heads on any backbone: outputs, preprocessing and alignment, read off its graph."""
 
+import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from keras_fcn.alignment import (
     CoordinateMap,
     FeatureMap,
     coordinate_maps,
+    crop_offset,
     transposed_convolution,
 )
 from keras_fcn.layers import (
@@ -201,9 +202,8 @@ def _upsampling(scores, reference):
     factor = int(factor)
     for kernel_size in (2 * factor, 2 * factor - 1):
         upsampled = scores.then(transposed_convolution(kernel_size, factor))
-        crop = (Fraction(reference.offset) - upsampled.offset) / reference.stride
-        if crop.denominator == 1:
-            return Upsampling(kernel_size, factor, int(crop))
+        with contextlib.suppress(ValueError):  # Not on whole pixels.
+            return Upsampling(kernel_size, factor, -crop_offset(upsampled, reference))
     raise ValueError(
         "`backbone` must have outputs that a bilinear kernel aligns on whole pixels. Received: "
         f"offset {scores.offset} at stride {scores.stride} and offset {reference.offset} at stride "

@@ -250,6 +250,8 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
     def call(self, inputs, training=None, mask=None):
         recompute = bool(training and self.gradient_checkpointing)
         if self._block_by_block is None:
+            if recompute:
+                raise ValueError("`gradient_checkpointing` must be False with a `backbone`.")
             return super().call(inputs, training=training, mask=mask)
         if recompute or (backend.is_eager and not training):
             return self._block_by_block(keras.ops.cast(inputs, "float32"), recompute)
@@ -293,7 +295,7 @@ class FCN(backend.trainer(), keras.Model):  # type: ignore[misc]
     @property
     def num_channels(self) -> int:
         """Number of channels of the images."""
-        shape = self.get_config()["input_shape"]
+        shape = self._config["input_shape"]
         return shape[0 if self.data_format == "channels_first" else -1]
 
     @property
