@@ -185,6 +185,31 @@ def tables(kept: dict) -> str:
     return "\n".join(lines)
 
 
+def measure_missing(tasks: dict, kept: dict, file: Path, only: str = "") -> list[str]:
+    """Runs the tasks that have no result yet, writes each result, and returns the failures.
+
+    Args:
+        tasks: Functions without arguments that return a result, by name.
+        kept: Content of the file, extended in place.
+        file: File of the results.
+        only: Text that the name of a task must contain.
+    """
+    missing = [name for name in tasks if only in name and name not in kept["results"]]
+    failed = []
+    for number, name in enumerate(missing, start=1):
+        print(f"{number} of {len(missing)}: {name}", file=sys.stderr, flush=True)
+        try:
+            result = tasks[name]()
+        except RuntimeError as error:  # Continue with the others; the next call retries this one.
+            failed.append(f"{name}: {error}")
+            print(failed[-1], file=sys.stderr, flush=True)
+            continue
+        date = datetime.datetime.now().isoformat(timespec="seconds")
+        kept["results"][name] = result | {"date": date, "load": os.getloadavg()[0]}
+        write(file, kept)
+    return failed
+
+
 def main() -> None:
     """Measures the missing results and prints the tables."""
     parser = argparse.ArgumentParser(
@@ -211,19 +236,7 @@ def main() -> None:
         tasks = {PIPELINE: read_photos, **tasks}
     startups = {STARTUP: lambda: {"seconds": startup.measure(options.runs, installed())}}
     tasks = {**startups, **tasks}
-    missing = [name for name in tasks if options.only in name and name not in kept["results"]]
-    failed = []
-    for number, name in enumerate(missing, start=1):
-        print(f"{number} of {len(missing)}: {name}", file=sys.stderr, flush=True)
-        try:
-            result = tasks[name]()
-        except RuntimeError as error:  # Continue with the others; the next call retries this one.
-            failed.append(f"{name}: {error}")
-            print(failed[-1], file=sys.stderr, flush=True)
-            continue
-        date = datetime.datetime.now().isoformat(timespec="seconds")
-        kept["results"][name] = result | {"date": date, "load": os.getloadavg()[0]}
-        write(options.out, kept)
+    failed = measure_missing(tasks, kept, options.out, options.only)
     print(tables(kept))
     if failed:
         sys.exit("\n".join(["", "Failed:", *failed]))

@@ -32,10 +32,7 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--outputs", help="file for the logits, or the confusion matrix")
     options = parser.parse_args()
-    # Output of libraries must not mix with the answers: it is redirected to standard error.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
+    answers = redirected()
     random = np.random.default_rng(0)
     shape = (options.batch_size, *options.size)
     image = random.integers(0, 256, (*shape, 3)).astype("float32")
@@ -54,12 +51,31 @@ def main() -> None:
         compared = "forward" if options.task == "step" else options.task
         np.save(options.outputs, contestant[compared](*arguments[compared]))
     product = matrix_product(contestant["product"])
+    serve(
+        lambda: contestant[options.task](*arguments[options.task]),
+        answers,
+        library,
+        {"product": product},
+    )
+
+
+def redirected():
+    """Returns the stream of the answers; all other output goes to standard error from now on."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def serve(task, answers, library, ready):
+    """Answers `ready`, then runs the task once per line of standard input and answers seconds and
+    peak memory.
+    """
     # From here on, peak memory is that of the task.
     devices.reset_peak(library)
-    print(json.dumps({"product": product}), file=answers, flush=True)
+    print(json.dumps(ready), file=answers, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        contestant[options.task](*arguments[options.task])
+        task()
         seconds = time.perf_counter() - start
         answer = {"seconds": seconds, "peak": devices.peak(library)}
         print(json.dumps(answer), file=answers, flush=True)

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.speed import Case, answer, run, start
+from benchmarks.speed import Case, answer, resident, run, start
 
 SIDES = (128, 256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 4, 8, 16)
@@ -39,8 +39,7 @@ def measure(case: Case, runs: int = 2) -> dict:
     process = start(case, "peer" if case.backend == PEER else "ours")
     try:
         answer(process)
-        with open(f"/proc/{process.pid}/statm") as file:
-            before = int(file.read().split()[1]) * 4096
+        before = resident(process)
         for _ in range(runs):
             measured = run(process)
     finally:

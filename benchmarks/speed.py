@@ -132,20 +132,35 @@ def _compile(case):
 
 def start(case, name, outputs=None):
     """Starts the process of one side; its first `answer` arrives when it is ready."""
-    command = [sys.executable, "-m", "benchmarks.contestant", name, "--task", case.task]
+    command = ["benchmarks.contestant", name, "--task", case.task]
     command += ["--model", case.model, "--padding", case.padding, "--size", *map(str, case.size)]
     precision = case.precision if name == "ours" else case.peer_precision or case.precision
     command += ["--precision", precision, "--batch-size", str(case.batch_size)]
     command += ["--outputs", str(outputs)] if outputs else []
     command += ["--checkpointing"] if case.checkpointing and name == "ours" else []
-    environment = {**os.environ, "KERAS_BACKEND": case.backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return start_process(command, case.backend)
+
+
+def start_process(command, backend):
+    """Starts a module with arguments, `command`, as a process that `run` and `answer` talk to."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if devices.gpu() is not None:
         # The sides share the GPU's memory.
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "1"}
         environment |= {"JAX_COMPILATION_CACHE_DIR": _jax_cache()}
     return subprocess.Popen(
-        command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", *command],
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
+
+
+def resident(process):
+    """Returns the resident memory of a process in bytes."""
+    with open(f"/proc/{process.pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache

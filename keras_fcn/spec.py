@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-MODEL_NAMES = ("fcn32s", "fcn16s", "fcn8s")
+MODEL_NAMES = ("fcn32s", "fcn16s", "fcn8s", "fcn4s")
 """Short names of the models, from the coarsest output stride to the finest."""
 
 VGG16_FILTERS = (64, 128, 256, 512, 512)

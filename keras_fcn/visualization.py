@@ -33,13 +33,26 @@ def colorize(label_map: np.ndarray, label_space: LabelSpace) -> np.ndarray:
     return palette[np.where(is_class, label_map, label_space.num_classes)]
 
 
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """Returns what is shown of an image of any number of channels.
+
+    Args:
+        image: (height, width, channels), uint8.
+
+    Returns:
+        (height, width, 3), uint8: the first three channels; the first one as grey of two or one.
+    """
+    image = np.asarray(image)
+    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+
+
 def overlay(
     image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace, opacity: float = 0.5
 ) -> np.ndarray:
     """Returns the image blended with the colours of the classes; other pixels stay unchanged.
 
     Args:
-        image: RGB, (height, width, 3), uint8.
+        image: (height, width, channels), uint8, shown by `as_rgb`.
         label_map: Class ids, (height, width).
         label_space: The `LabelSpace` with the palette.
         opacity: Opacity of the colours, from 0 to 1.
@@ -50,7 +63,7 @@ def overlay(
     label_map = np.asarray(label_map)
     is_class = (label_map >= 0) & (label_map < label_space.num_classes)
     alpha = np.where(is_class, opacity, 0.0)[..., None]
-    blended = (1 - alpha) * np.asarray(image) + alpha * colorize(label_map, label_space)
+    blended = (1 - alpha) * as_rgb(image) + alpha * colorize(label_map, label_space)
     return np.rint(blended).astype("uint8")
 
 
@@ -134,7 +147,7 @@ def contact_sheet(
     rows = []
     for caption, example in examples.items():
         blended = overlay(example["image"], example["label_map"], label_space)
-        rows.append(picture_row({caption: example["image"], "overlay": blended}, height))
+        rows.append(picture_row({caption: as_rgb(example["image"]), "overlay": blended}, height))
     columns = [stack_pictures(rows[start::2]) for start in range(min(2, len(rows)))]
     sheet = Image.new(
         "RGB",

@@ -133,9 +133,30 @@ MUTANTS = (
     Mutant(
         "RGB instead of BGR",
         "layers/vgg_preprocessing.py",
-        'bgr = keras.ops.flip(keras.ops.cast(inputs, "float32"), axis=channel_axis)',
-        'bgr = keras.ops.cast(inputs, "float32")',
+        "if len(self.mean) == 3:",
+        "if False:",
         "layers/test_vgg_preprocessing.py",
+    ),
+    Mutant(
+        "a first kernel for more channels is not rescaled",
+        "weights/channels.py",
+        "% known] * (known / channels)",
+        "% known]",
+        "models/test_backbone.py weights/test_load.py",
+    ),
+    Mutant(
+        "a first kernel takes other channels in the order of Caffe",
+        "weights/load.py",
+        "kernel_for_channels(array[:, :, ::-1], channels)",
+        "kernel_for_channels(array, channels)",
+        "weights/test_load.py",
+    ),
+    Mutant(
+        "constants of normalization keep three channels",
+        "models/channels.py",
+        "isinstance(layer, (layers.Normalization, layers.Rescaling))",
+        "isinstance(layer, layers.Rescaling)",
+        "models/test_backbone.py",
     ),
     Mutant(
         "the preprocessing's mean is always PASCAL VOC's",
@@ -153,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "padding='paper' pads by 99 in all",
-        "models/fcn.py",
+        "models/config.py",
         "return 99 + 16 * max(0, fc6_kernel_size - 7), 0",
         "return 98 + 16 * max(0, fc6_kernel_size - 7), 0",
         "models/test_fcn_reference.py",
@@ -175,8 +196,8 @@ MUTANTS = (
     Mutant(
         "the saved configuration forgets gradient checkpointing",
         "models/fcn.py",
-        '"gradient_checkpointing": self.gradient_checkpointing,',
-        '"gradient_checkpointing": False,',
+        '"gradient_checkpointing": self.gradient_checkpointing}',
+        '"gradient_checkpointing": False}',
         "models/test_block_by_block.py models/test_saving.py",
     ),
     Mutant(
@@ -978,7 +999,7 @@ MUTANTS = (
     # The backends' own code
     Mutant(
         "frozen layers learn again after loading",
-        "models/fcn.py",
+        "models/base.py",
         "layer.trainable = layer.name not in frozen",
         "layer.trainable = True",
         "models/test_frozen_layers.py",
@@ -1057,9 +1078,9 @@ MUTANTS = (
     Mutant(
         "an export to OpenVINO loses the padding of the first convolution",
         "models/vgg16.py",
-        """ZeroPadding2D(margin + 1, name="input_padding", **options)(window)
-            window = layers.Cropping2D(1, name="input_window", **options)(window)""",
-        """ZeroPadding2D(margin, name="input_padding", **options)(window)""",
+        """ZeroPadding2D(margin + 1, name=name, **options)(window)
+            window = layers.Cropping2D(1, name=f"input_window{suffix}", **options)(window)""",
+        """ZeroPadding2D(margin, name=name, **options)(window)""",
         "models/test_export.py",
     ),
     Mutant(
@@ -1152,7 +1173,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout on PyTorch draws from the random numbers of the process",
-        "models/fcn.py",
+        "models/vgg16.py",
         "seed=random.getrandbits(31),",
         "seed=None,",
         "models/test_fcn.py training/test_trainer.py",

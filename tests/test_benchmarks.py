@@ -17,7 +17,7 @@ pytestmark = [
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import devices, growth, speed  # noqa: E402
+from benchmarks import backbones, backbones_worker, devices, growth, speed  # noqa: E402
 
 RESULT = {
     **vars(speed.Case("forward", "jax", "float32", "paper", "FCN8s", (500, 500))),
@@ -166,3 +166,88 @@ def test_the_largest_image_is_found_without_trying_far_larger_ones(
     assert len(tried) < 16
     assert max(tried) <= max(512, 2 * found)
     assert measure(found, 1)["peak"] <= 8 * growth.GIB < measure(found + 32, 1)["peak"]
+
+
+class TestBackbones:
+    def test_every_network_is_counted_once_and_measured_on_its_backends(self):
+        tasks = list(backbones.grid())
+        assert len(tasks) == sum(1 + len(network.backends) for network in backbones.NETWORKS)
+        assert "MobileNetV2 on torch, channels first" in tasks
+        assert [task for task in tasks if "FPN" in task][1].endswith(" on torch")
+
+    def test_backends_that_are_not_installed_are_left_out(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "jax", None)
+        tasks = list(backbones.grid())
+        assert not [task for task in tasks if task.endswith(" on jax")]
+        assert "VGG16 on tensorflow" in tasks
+
+    def test_the_tables_have_medians_and_leave_missing_cases_empty(self):
+        results = {
+            "count VGG16": {"parameters": 134489759, "flop": 3478326912},
+            "VGG16 on jax": {"seconds": [0.4, 0.1, 0.2], "before": 1e9, "peak": 2.5e9},
+        }
+        lines = backbones.tables({"results": results}).splitlines()
+        assert "| VGG16 | 134.5 | 3.5 |  | 200 (100 to 400) |  |  |" in lines
+        assert "| VGG16 |  | 2.50 (1.00) |  |  |" in lines
+        assert len(lines) == 2 * (2 + len(backbones.NETWORKS)) + 1
+
+    def test_the_page_has_the_tables_of_its_data(self):
+        folder = Path(__file__).parents[1] / "docs/results"
+        page = (folder / "backbones.md").read_text()
+        assert backbones.tables(command.load(folder / "backbones/backbones.json")) in page
+
+    def test_a_missing_package_is_an_error_with_its_remedy_and_no_other_case_fails(
+        self, monkeypatch, tmp_path
+    ):
+        file = tmp_path / "backbones.json"
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name: None if name == "torchvision" else find_spec(name),
+        )
+        monkeypatch.setattr(
+            backbones,
+            "grid",
+            lambda: {
+                "missing": lambda: backbones.count(backbones.NETWORKS[-2]),
+                "measured": lambda: {"seconds": [1.0]},
+            },
+        )
+        monkeypatch.setattr(sys, "argv", ["backbones", "--out", str(file)])
+        with pytest.raises(SystemExit, match="install it with `pip install torchvision`"):
+            backbones.main()
+        assert list(json.loads(file.read_text())["results"]) == ["measured"]
+
+    def test_flop_are_counted_and_useless_logits_refused(self):
+        import torch
+
+        matrix = torch.ones(3, 5)
+        assert backbones_worker.flop(lambda: (matrix @ matrix.T).numpy()) == 2 * 3 * 5 * 3
+        for useless in (0.0, 1e-40, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="Logits must be finite"):
+                backbones_worker.flop(lambda useless=useless: torch.full((2,), useless).numpy())
+
+    def test_initial_kernels_preserve_the_scale_of_activations(self):
+        import keras
+
+        model = keras.Sequential(
+            [
+                keras.Input((None, None, 64)),
+                keras.layers.DepthwiseConv2D(3, padding="same", activation="relu"),
+                keras.layers.Conv2D(64, 3, padding="same", activation="relu"),
+            ]
+        )
+        backbones_worker._he_initialization(model)
+        depthwise, kernel = (
+            keras.ops.convert_to_numpy(variable)
+            for variable in model.weights
+            if variable.name == "kernel"
+        )
+        assert depthwise.std() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
+        assert kernel.std() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.1)
+
+    def test_statistics_of_batch_normalization_count_as_in_keras(self):
+        from torch import nn
+
+        assert backbones_worker._values_of_module(nn.BatchNorm2d(7)) == 4 * 7

@@ -3,7 +3,7 @@
 import argparse
 
 from keras_fcn.cli import options as shared
-from keras_fcn.spec import AT_ONCE_SKIP_SCALES
+from keras_fcn.spec import AT_ONCE_SKIP_SCALES, MODEL_NAMES
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -14,7 +14,9 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument("source", metavar="SRC", help=".caffemodel, .pth, .npz or a Keras file")
     parser.add_argument("target", metavar="DST", help="new .weights.h5 or .keras file")
     shared.add_label_space(parser)
-    for name in ("model", "padding", "fc_units"):
+    # FCN-4s is no network of the paper: no other program has weights of it.
+    shared.add_setting(parser, "model", choices=MODEL_NAMES[:-1])
+    for name in ("padding", "fc_units"):
         shared.add_setting(parser, name)
     shared.add_at_once(parser, "SRC")
     parser.add_argument(

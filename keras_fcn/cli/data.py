@@ -35,7 +35,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def _add_folders(parser):
     parser.add_argument("folders", nargs="+", metavar="DIR", help=_DIR_HELP)
     shared.add_label_space(parser)
-    shared.add_setting(parser, "palette")
+    for name in ("palette", "channels"):
+        shared.add_setting(parser, name)
 
 
 def run_check(options: argparse.Namespace) -> int:
@@ -47,7 +48,8 @@ def run_check(options: argparse.Namespace) -> int:
     space = shared.label_space(options)
     splits, problems = _splits(options.folders)
     with progress_bar("checking files", sum(map(len, splits.values()))) as advance:
-        report = check_data(splits, space, shared.palette(options, space), advance)
+        palette = shared.palette(options, space)
+        report = check_data(splits, space, palette, advance, channels=options.channels)
     report.problems[:0] = problems
     if options.chart:
         plot_class_shares(report.shares, report.label_space, options.chart)
@@ -66,7 +68,12 @@ def run_preview(options: argparse.Namespace) -> None:
     splits, _ = _splits(options.folders)
     pairs = [pair for pairs in splits.values() for pair in pairs]
     shown = pairs[:: max(1, len(pairs) // options.count)][: options.count]
-    rules = (space.num_classes, space.ignore_class, shared.palette(options, space))
+    rules = (
+        space.num_classes,
+        space.ignore_class,
+        shared.palette(options, space),
+        options.channels,
+    )
     examples = {pair.image.name: read_example(pair, *rules) for pair in shown}
     contact_sheet(examples, space).save(options.out)
     print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")

@@ -1,7 +1,6 @@
 """`keras-fcn receptive-field`: strides, offsets and receptive fields of a network's layers."""
 
 import argparse
-import difflib
 
 from keras_fcn.cli import options as shared
 
@@ -83,18 +82,6 @@ def _network(name):
         from keras_fcn.training.trained import open_model
 
         return open_model(name).model
-    import keras
+    from keras_fcn.models.applications import application
 
-    networks = {
-        key: value
-        for key, value in vars(keras.applications).items()
-        if callable(value) and key[0].isupper()
-    }
-    name = name.removeprefix(_APPLICATIONS)
-    if name not in networks:
-        near = difflib.get_close_matches(name, networks, 1, cutoff=0)
-        raise ValueError(
-            f"MODEL must name a network of keras.applications. Received: {name}. Did you mean "
-            f"{near[0]}?"
-        )
-    return networks[name](include_top=False, weights=None, input_shape=(None, None, 3))
+    return application(name.removeprefix(_APPLICATIONS))

@@ -140,6 +140,7 @@ def check_data(
     label_space: LabelSpace,
     palette: Palette | None = None,
     progress: Callable[[], None] | None = None,
+    channels: int = 3,
 ) -> Report:
     """Reads every pair once and continues after each problem.
 
@@ -150,6 +151,7 @@ def check_data(
         label_space: `LabelSpace` of the label maps.
         palette: Colours of true-colour label maps, see `read_label_map`.
         progress: Called after every pair.
+        channels: Number of image channels, see `read_image`.
 
     Returns:
         `Report`.
@@ -170,7 +172,7 @@ def check_data(
     complete = True
     jobs = [(split, pair) for split, pairs in splits.items() for pair in map(Pair.of, pairs)]
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        results = threads.map(lambda job: _read(job[1], label_space, palette), jobs)
+        results = threads.map(lambda job: _read(job[1], label_space, palette, channels), jobs)
         for (split, pair), result in zip(jobs, results, strict=True):
             report.problems.extend(result.problems)
             if result.size is not None:
@@ -200,7 +202,7 @@ class _PairResult:
     counts: np.ndarray | None = None
 
 
-def _read(pair, label_space, palette):
+def _read(pair, label_space, palette, channels):
     result = _PairResult([])
 
     def attempt(kind, files, function, *arguments):
@@ -212,7 +214,7 @@ def _read(pair, label_space, palette):
             )
             return None
 
-    image = attempt("unreadable", [pair.image], read_image, pair.image)
+    image = attempt("unreadable", [pair.image], read_image, pair.image, channels)
     label_map = attempt("unreadable", [pair.label_map], read_label_map, pair.label_map, palette)
     if image is not None:
         result.size = image.shape[:2]

@@ -35,7 +35,9 @@ class PadToStride(keras.layers.Layer):
     def call(self, inputs):
         first = self._rows_axis
         pads = [(0, 0)] * 4
-        pads[first] = pads[first + 1] = (self.padding, self.padding + self.stride - 1)
+        # One more than ever needed, so that something is always cut off: an exported program of
+        # PyTorch must not depend on whether the slice is the whole.
+        pads[first] = pads[first + 1] = (self.padding, self.padding + self.stride)
         shape = keras.ops.shape(inputs)
         sizes = [slice(None)] * 4
         for axis in (first, first + 1):

@@ -7,25 +7,41 @@ import keras
 PASCAL_VOC_MEAN = (104.00699, 116.66877, 122.67892)
 
 
+def default_mean(channels: int | None) -> tuple[float, ...]:
+    """Returns PASCAL VOC's mean for images of a number of channels, as in `VGGPreprocessing`.
+
+    For three channels it is (blue, green, red). Other images get the means of red, green and blue
+    in turn; those of one channel their mean.
+    """
+    if channels == 3 or channels is None:
+        return PASCAL_VOC_MEAN
+    if channels == 1:
+        return (sum(PASCAL_VOC_MEAN) / 3,)
+    return tuple(PASCAL_VOC_MEAN[2 - channel % 3] for channel in range(channels))
+
+
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class VGGPreprocessing(keras.layers.Layer):
     """Converts RGB in [0, 255] to BGR and subtracts the mean colour, as in Caffe's VGG-16.
+
+    Images of another number of channels than three keep their order.
 
     Computed in float32 under every dtype policy, so that mixed precision rounds only once, at the
     end.
 
     Args:
-        mean: Mean (blue, green, red) in [0, 255]; PASCAL VOC's by default.
+        mean: Mean (blue, green, red) in [0, 255], PASCAL VOC's by default; for another number of
+            channels, their means in the image's order.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
 
     Input shape:
-        (batch, height, width, 3), RGB in [0, 255], of any dtype.
+        (batch, height, width, channels), RGB in [0, 255], of any dtype.
 
     Output shape:
         The same, BGR, in the compute dtype.
 
     Raises:
-        ValueError: If `mean` does not have three values.
+        ValueError: If `mean` is empty.
 
     Examples:
         >>> np.array(VGGPreprocessing(mean=(1, 2, 3))(np.array([[[[30, 20, 10]]]]))).tolist()
@@ -34,26 +50,26 @@ class VGGPreprocessing(keras.layers.Layer):
 
     def __init__(
         self,
-        mean: tuple[float, float, float] = PASCAL_VOC_MEAN,
+        mean: tuple[float, ...] = PASCAL_VOC_MEAN,
         data_format: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.mean = tuple(float(value) for value in mean)
-        if len(self.mean) != 3:
-            raise ValueError(
-                f"`mean` must have three values, blue, green and red. Received: mean={mean}."
-            )
+        if not self.mean:
+            raise ValueError(f"`mean` must have one value per channel. Received: mean={mean}.")
         self.data_format = data_format or keras.config.image_data_format()
 
     def call(self, inputs):
         channel_axis = -1 if self.data_format == "channels_last" else 1
         mean = keras.ops.reshape(
             keras.ops.convert_to_tensor(self.mean, "float32"),
-            (3,) if channel_axis == -1 else (3, 1, 1),
+            (-1,) if channel_axis == -1 else (-1, 1, 1),
         )
-        bgr = keras.ops.flip(keras.ops.cast(inputs, "float32"), axis=channel_axis)
-        return keras.ops.cast(bgr - mean, self.compute_dtype)
+        x = keras.ops.cast(inputs, "float32")
+        if len(self.mean) == 3:
+            x = keras.ops.flip(x, axis=channel_axis)
+        return keras.ops.cast(x - mean, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -1,11 +1,19 @@
-"""The backbone: the convolutional part of `keras.applications.VGG16`, for every image size."""
+"""The convolutionalized VGG-16: the blocks of `keras.applications.VGG16`, fc6 and fc7."""
 
 import dataclasses
+import random
 
 import keras
 from keras import layers
 
-from keras_fcn.layers import EmptyBorder, Surround, VGGConv2D, VGGMaxPooling2D
+from keras_fcn.layers import (
+    ConvolutionalizedDense,
+    Dropout,
+    EmptyBorder,
+    Surround,
+    VGGConv2D,
+    VGGMaxPooling2D,
+)
 from keras_fcn.spec import VGG16_CONVOLUTIONS
 
 # Number of blocks that compute the border separately. From block 4 on, the receptive field of
@@ -38,6 +46,7 @@ def vgg16_trunk(
     input_padding: int,
     data_format: str,
     dtype: keras.DTypePolicy,
+    suffix: str = "",
 ) -> Trunk:
     """Applies the five blocks of VGG-16.
 
@@ -56,11 +65,12 @@ def vgg16_trunk(
         input_padding: Zero padding around the image in pixels: 99 plus a multiple of 16, or 0.
         data_format: `"channels_last"` or `"channels_first"`, of `x` and of the pools.
         dtype: The layers' `keras.DTypePolicy`.
+        suffix: End of the names of the layers, for models with several trunks.
     """
     options = {"data_format": data_format, "dtype": dtype}
-    layers_of_blocks = _layers_of_blocks(filters, **options)
+    layers_of_blocks = _layers_of_blocks(filters, suffix, **options)
     apart = _BLOCKS_WITHOUT_BORDER if input_padding else 0
-    blocks = _blocks_of_padded_image(x, layers_of_blocks[:apart], input_padding, options)
+    blocks = _blocks_of_padded_image(x, layers_of_blocks[:apart], input_padding, suffix, options)
     for block in layers_of_blocks[apart:]:
         inputs = blocks[-1][1] if blocks else [x]
         blocks.append((inputs, [_apply(block, inputs[0])]))
@@ -68,7 +78,53 @@ def vgg16_trunk(
     return Trunk(pools, blocks)
 
 
-def _layers_of_blocks(filters, **options):
+def convolutionalized_classifier(
+    x: keras.KerasTensor,
+    *,
+    units: int,
+    kernel_size: int,
+    padding: str,
+    dropout_rate: float,
+    data_format: str,
+    dtype: keras.DTypePolicy,
+    suffix: str = "",
+) -> keras.KerasTensor:
+    """Applies fc6 and fc7, each with ReLU and dropout: the classifier's layers as convolutions.
+
+    Args:
+        x: KerasTensor of the coarsest features.
+        units: Output channels of fc6 and of fc7.
+        kernel_size: Kernel size of fc6.
+        padding: `"valid"` or `"same"`, of fc6.
+        dropout_rate: Fraction of the outputs that dropout sets to 0 in training.
+        data_format: `"channels_last"` or `"channels_first"`, of `x` and of the output.
+        dtype: The layers' `keras.DTypePolicy`.
+        suffix: End of the names of the layers.
+    """
+    for number, size in ((6, kernel_size), (7, 1)):
+        x = ConvolutionalizedDense(
+            units,
+            size,
+            padding=padding,
+            activation="relu",
+            name=f"fc{number}{suffix}",
+            data_format=data_format,
+            dtype=dtype,
+        )(x)
+        x = seeded_dropout(dropout_rate, f"drop{number}{suffix}", dtype)(x)
+    return x
+
+
+def seeded_dropout(rate: float, name: str, dtype: keras.DTypePolicy) -> Dropout:
+    """Returns a dropout layer with a seed of its own.
+
+    Without one, dropout on PyTorch would use the global random generator, whose state no checkpoint
+    of the model's variables restores.
+    """
+    return Dropout(rate, seed=random.getrandbits(31), name=name, dtype=dtype)
+
+
+def _layers_of_blocks(filters, suffix, **options):
     """Returns the layers of each block, the pool last."""
     blocks = []
     sizes = zip(filters, VGG16_CONVOLUTIONS, strict=True)
@@ -79,12 +135,12 @@ def _layers_of_blocks(filters, **options):
                 3,
                 padding="same",
                 activation="relu",
-                name=f"block{block}_conv{number}",
+                name=f"block{block}_conv{number}{suffix}",
                 **options,
             )
             for number in range(1, count + 1)
         ]
-        pool = VGGMaxPooling2D(2, padding="same", name=f"block{block}_pool", **options)
+        pool = VGGMaxPooling2D(2, padding="same", name=f"block{block}_pool{suffix}", **options)
         blocks.append([*convolutions, pool])
     return blocks
 
@@ -95,7 +151,7 @@ def _apply(block, x):
     return x
 
 
-def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
+def _blocks_of_padded_image(image, layers_of_blocks, input_padding, suffix, options):
     """Returns `Trunk.blocks` of these blocks; the last output is the pool of the padded image."""
     window, origin, stride, reach = image, input_padding, 1, 0
     blocks = []
@@ -110,13 +166,14 @@ def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
                 input_padding,
                 2 ** len(layers_of_blocks),
                 _BORDER_SIZE,
-                name="empty_border",
+                name=f"empty_border{suffix}",
                 **options,
             )(image)
             # Padded by one pixel more and cropped again: OpenVINO 2026.4 merges a padding with the
             # convolution after it and drops the convolution's padding. The crop prevents that.
-            window = layers.ZeroPadding2D(margin + 1, name="input_padding", **options)(window)
-            window = layers.Cropping2D(1, name="input_window", **options)(window)
+            name = f"input_padding{suffix}"
+            window = layers.ZeroPadding2D(margin + 1, name=name, **options)(window)
+            window = layers.Cropping2D(1, name=f"input_window{suffix}", **options)(window)
             origin = input_padding - margin
         else:
             inputs = [window, border, image]
@@ -126,7 +183,7 @@ def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
                 reach,
                 origin,
                 margin,
-                name=f"block{number}_window",
+                name=f"block{number}_window{suffix}",
                 **options,
             )
             window, origin = surround(inputs), surround.start
@@ -135,6 +192,8 @@ def _blocks_of_padded_image(image, layers_of_blocks, input_padding, options):
         stride, origin = 2 * stride, origin // 2
         blocks.append((inputs, [window, border]))
     if blocks:
-        surround = Surround(input_padding, stride, reach, origin, name=f"pool{number}", **options)
+        surround = Surround(
+            input_padding, stride, reach, origin, name=f"pool{number}{suffix}", **options
+        )
         blocks[-1] = (inputs, [surround([window, border, image])])
     return blocks

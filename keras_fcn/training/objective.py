@@ -4,13 +4,14 @@ import keras
 
 from keras_fcn import losses
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.models.applications import application
 from keras_fcn.models.deep_supervision import with_coarser_heads
-from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
+from keras_fcn.models.fcn import FCN, FCN4s, FCN8s, FCN16s, FCN32s
 from keras_fcn.training.optimizer import CoupledSGD
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.schedule import schedule
 
-MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s}
+MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s, "fcn4s": FCN4s}
 _REGION_LOSSES = {"dice": losses.Dice, "lovasz_softmax": losses.LovaszSoftmax}
 
 
@@ -29,7 +30,11 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
         )
     return MODELS[recipe.model](
         num_classes=label_space.num_classes,
-        weights=recipe.weights,
+        weights=None if recipe.backbone else recipe.weights,
+        input_shape=(None, None, recipe.channels),
+        backbone=_backbone(recipe),
+        head=recipe.head,
+        freeze_batch_norm=recipe.freeze_batch_norm,
         padding=recipe.padding,
         filters=recipe.filters,
         fc_units=recipe.fc_units,
@@ -43,6 +48,18 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
         dtype=recipe.precision,
         gradient_checkpointing=recipe.gradient_checkpointing,
     )
+
+
+def _backbone(recipe):
+    if recipe.backbone is None:
+        return None
+    # Networks of `keras.applications` take no dtype.
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return application(recipe.backbone, recipe.weights)
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def compiled(

@@ -77,11 +77,39 @@ class Recipe:
         help="whether label maps hold the colours of `label_space` instead of class ids",
         option=True,
     )
-    model: str = setting("fcn8s", help="the network", choices=MODEL_NAMES, option=True)
+    channels: int = setting(
+        3,
+        help="channels of the images: 3 for RGB, 1 for grey, 4 for files of four channels",
+        minimum=1,
+        option=True,
+    )
+    model: str = setting(
+        "fcn8s",
+        help="the network; `fcn4s` needs a `backbone`",
+        choices=MODEL_NAMES,
+        option=True,
+    )
+    backbone: str | None = setting(
+        None,
+        help="network of `keras.applications` in place of VGG-16, such as `mobilenet_v2`",
+        option=True,
+        metavar="NAME",
+    )
+    head: str | None = setting(
+        "conv",
+        help="in front of the scores of a `backbone`: a 3x3 convolution, or the paper's fc6 and "
+        "fc7, with `fc_units` outputs",
+        choices=("conv", "fc"),
+    )
+    freeze_batch_norm: bool = setting(
+        False,
+        help="whether the batch normalization of a `backbone` keeps its statistics and weights, "
+        "which few images in a batch would spoil",
+    )
     weights: str | None = setting(
         None,
-        help="initial weights: `imagenet`, `pascal_voc`, `pascal_voc_atonce` or a file; none for "
-        "random values",
+        help="initial weights: `imagenet`, `pascal_voc`, `pascal_voc_atonce` or a file; only "
+        "`imagenet` with a `backbone`; none for random values",
         option=True,
         metavar="WEIGHTS",
     )
@@ -107,10 +135,10 @@ class Recipe:
         help="factors of pool4 and pool3 before their scores; none for those of published weights, "
         "else 1",
     )
-    mean: tuple[float, float, float] | None = setting(
+    mean: tuple[float, ...] | None = setting(
         None,
-        help="mean (blue, green, red) that preprocessing subtracts; none for that of published "
-        "weights, else PASCAL VOC's",
+        help="mean (blue, green, red) that preprocessing subtracts, or one number for each of the "
+        "`channels` if they are not 3; none for that of published weights, else PASCAL VOC's",
     )
     trainable_upsampling: bool = setting(
         False, help="whether the transposed convolutions are trained"
@@ -249,7 +277,23 @@ class Recipe:
                 "Exactly one of `epochs` and `steps` must be given. "
                 f"Received: epochs={self.epochs}, steps={self.steps}."
             )
+        self._check_backbone()
         self._check_normalization()
+
+    def _check_backbone(self):
+        if self.data is not None and self.channels != 3:
+            raise self._error("channels", "3 for a data set by name")
+        if self.backbone is None:
+            if self.model == "fcn4s":
+                raise self._error("backbone", "a network of keras.applications for fcn4s")
+            return
+        if self.weights not in (None, "imagenet"):
+            raise self._error("weights", "imagenet or none with a `backbone`")
+        if self.freeze not in (None, "backbone"):
+            raise self._error("freeze", "`backbone` or none with a `backbone`")
+        for name in ("deep_supervision", "gradient_checkpointing"):
+            if getattr(self, name):
+                raise self._error(name, f"{SETTINGS[name].default} with a `backbone`")
 
     def _error(self, name, rule):
         return SETTINGS[name].error(rule, getattr(self, name))

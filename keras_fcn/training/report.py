@@ -18,7 +18,7 @@ from PIL import Image
 
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training.evaluate import Scores, score_title
-from keras_fcn.visualization import overlay, plot_confusion_matrix, plot_curves
+from keras_fcn.visualization import as_rgb, overlay, plot_confusion_matrix, plot_curves
 
 _PANEL_SIZE = 480
 _PLOT_PIXELS_PER_CSS_PIXEL = 1.3
@@ -33,7 +33,7 @@ class ReportImage:
         name: Name of the image, such as its file name.
         pixel_accuracy: Pixel accuracy of this image.
         mean_iou: Mean IoU of this image.
-        image: RGB, (height, width, 3), uint8.
+        image: (height, width, channels), uint8.
         label_map: True class ids, (height, width).
         prediction: Predicted class ids, (height, width).
     """
@@ -195,7 +195,7 @@ def _images(scores, label_space, groups):
 
 def _example(example, label_space):
     panels = {
-        "image": example.image,
+        "image": as_rgb(example.image),
         "truth": overlay(example.image, example.label_map, label_space),
         "prediction": overlay(example.image, example.prediction, label_space),
     }

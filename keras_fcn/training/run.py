@@ -21,7 +21,7 @@ from keras_fcn.backends import backend
 from keras_fcn.distribution import processes
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
-from keras_fcn.models.fcn import FCN
+from keras_fcn.models.base import BaseFCN
 from keras_fcn.training.checkpoint import Variables, save_state
 from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings, from_settings
 from keras_fcn.version import __version__
@@ -234,7 +234,7 @@ class Stages:
         return [self.run(stage) for stage in self.recipe()[1].stages]
 
 
-def load_fcn(path: str | os.PathLike) -> FCN:
+def load_fcn(path: str | os.PathLike) -> BaseFCN:
     """Returns the model of a `.keras` file.
 
     Raises:
@@ -244,7 +244,7 @@ def load_fcn(path: str | os.PathLike) -> FCN:
         model = keras.saving.load_model(path)
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} must be a whole .keras file. Received: {error}.") from error
-    if not isinstance(model, FCN):
+    if not isinstance(model, BaseFCN):
         raise ValueError(
             f"{path} must hold a model of keras_fcn. Received: {type(model).__name__}."
         )

@@ -30,6 +30,7 @@ class Split:
         label_space: The `LabelSpace` of the label maps after augmentation: with an `ignore_class`
             for the padding of crops, even if the files have none.
         palette: Colours of true-colour label maps, for pairs.
+        channels: Number of channels of the images.
         source: Arguments of `load_named` for a data set by name; `None` for pairs.
     """
 
@@ -37,6 +38,7 @@ class Split:
     label_space: LabelSpace
     source: dict | None = None
     palette: Palette | None = None
+    channels: int = 3
 
     def __len__(self):
         return len(self.examples)
@@ -63,7 +65,11 @@ class Split:
     def batches(self, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """Returns batches of one unchanged example, in order, of one shard."""
         return batches.evaluation_batches(
-            self.examples, **self.classes, palette=self.palette, shard=shard
+            self.examples,
+            **self.classes,
+            palette=self.palette,
+            channels=self.channels,
+            shard=shard,
         )
 
     def training_batches(
@@ -77,6 +83,7 @@ class Split:
             self.examples,
             **self.classes,
             palette=self.palette,
+            channels=self.channels,
             batch_size=recipe.batch_size // shard[1],
             shard=shard,
             seed=recipe.seed,
@@ -173,6 +180,7 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
         "num_classes": space.num_classes,
         "ignore_class": space.ignore_class,
         "palette": splits[0].palette,
+        "channels": recipe.channels,
     }
 
     def check():
@@ -234,7 +242,9 @@ def _folder_splits(recipe, label_space):
     if recipe.val_images is not None:
         pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
     palette = label_space.palette if recipe.palette else None
-    splits = [Split(split, label_space, palette=palette) for split in pairs]
+    splits = [
+        Split(split, label_space, palette=palette, channels=recipe.channels) for split in pairs
+    ]
     return splits[0], splits[1] if len(splits) > 1 else None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_fcn.spec import SKIPS, output_stride, vgg16_layer_names
 from keras_fcn.weights.caffe import open_caffemodel
+from keras_fcn.weights.channels import kernel_for_channels, warn_of_channels
 from keras_fcn.weights.entries import Contents, Entry
 from keras_fcn.weights.imagenet import imagenet_vgg16
 from keras_fcn.weights.keras_files import open_keras_file
@@ -191,10 +192,33 @@ def _takes_classifier(model):
 
 
 def _port(model, contents, name, partial):
+    contents = dataclasses.replace(contents, entries=_for_channels(model, contents.entries, name))
     if any(layer.startswith(_CLASS_LAYERS) for layer, _ in contents.entries):
         _port_fcn(model, contents, name, partial)
     else:
         _port_vgg16(model, contents.entries, name, partial)
+
+
+def _for_channels(model, entries, name):
+    """Returns the entries with the first kernel for the model's number of channels."""
+    key = ("block1_conv1", "kernel")
+    if key not in entries or len(entries[key].shape) != 4 or not _has_layer(model, key[0]):
+        return entries
+    height, width, known, filters = entries[key].shape
+    channels = model.get_layer(key[0]).kernel.shape[2]
+    if channels == known or known != 3:
+        return entries
+    warn_of_channels(f"{key[0]} in {name}", channels, known)
+    kernel = entries[key].map(
+        # The paper's kernels take BGR; images of other channels begin with red, green and blue.
+        lambda array: kernel_for_channels(array[:, :, ::-1], channels),
+        (height, width, channels, filters),
+    )
+    return {**entries, key: kernel}
+
+
+def _has_layer(model, name):
+    return any(layer.name == name for layer in model.layers)
 
 
 def _port_vgg16(model, entries, name, partial):
@@ -292,7 +316,7 @@ def _check_skip_scales(model, skip_scales, name):
 
 def _check_mean(model, theirs, name):
     ours = _mean_of(model)
-    if theirs is None or ours is None:
+    if theirs is None or ours is None or len(theirs) != len(ours):
         return
     if not np.allclose(theirs, ours, atol=0.01):
         _warn(

@@ -41,7 +41,7 @@ def test_the_fields_of_a_saved_model_are_drawn_on_a_photo(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["keras.applications:resnet50"], "Did you mean ResNet50?"),
+        (["keras.applications:resnet51"], "Did you mean ResNet50?"),
         (["keras.applications:Xception"], "--misaligned first"),
         (["keras.applications:VGG16", "--image", "a.png"], "--chart PNG"),
         (["nothing.keras"], "nothing.keras"),

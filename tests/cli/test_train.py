@@ -226,3 +226,23 @@ class TestTransforms:
             Image.fromarray(np.where(label_map == 255, 0, label_map)).save(path)
         assert train(data, *self.OPTIONS) == 0
         assert Run(data / "run").label_space().ignore_class == 255
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels_train_and_are_shown(channels, tmp_path, three_layers, capsys):
+    """From the check of the files to the pictures of the report and of a prediction."""
+    write_pairs(tmp_path)
+    for path in (tmp_path / "images").iterdir():
+        Image.open(path).convert("L" if channels == 1 else "RGBA").save(path.with_suffix(".png"))
+    option = ["--channels", str(channels)]
+    classes = ["--num-classes", "3", "--ignore-class", "255", *option]
+    assert main(["data", "preview", str(tmp_path), *classes, "--out", str(tmp_path / "s.png")]) == 0
+    folders = [str(tmp_path / name) for name in ("images", "labels")]
+    validation = ["--val-images", folders[0], "--val-labels", folders[1]]
+    assert train(tmp_path, "--ignore-class", "255", *option, *validation) == 0
+    assert "cannot be drawn" not in capsys.readouterr().err
+    assert (tmp_path / "run" / "report.html").is_file()
+    photo = next((tmp_path / "images").glob("*.png"))
+    out = tmp_path / "predictions"
+    assert main(["predict", str(tmp_path / "run"), str(photo), "--out", str(out)]) == 0
+    assert list(out.glob("*overlay*"))

@@ -36,6 +36,15 @@ def test_half_precision_rounds_only_the_result():
     assert outputs.ravel()[0] == pytest.approx(104 - 104.00699, rel=0.01)
 
 
-def test_mean_must_have_three_values():
-    with pytest.raises(ValueError, match="`mean` must have three values"):
-        VGGPreprocessing(mean=(1, 2))
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_other_channels_keep_their_order(data_format):
+    layer = VGGPreprocessing(mean=(1, 2, 3, 4), data_format=data_format)
+    shape = (1, 1, 1, 4) if data_format == "channels_last" else (1, 4, 1, 1)
+    found = keras.ops.convert_to_numpy(layer(np.array([10, 20, 30, 40]).reshape(shape)))
+    assert found.shape == shape
+    assert found.ravel().tolist() == [9, 18, 27, 36]
+
+
+def test_mean_must_have_a_value_per_channel():
+    with pytest.raises(ValueError, match="`mean` must have one value per channel"):
+        VGGPreprocessing(mean=())

@@ -8,6 +8,7 @@ from keras import layers
 from keras_fcn import FCN4s, FCN8s, FCN16s, FCN32s
 from keras_fcn.alignment import coordinate_maps
 from keras_fcn.losses import SparseCategoricalCrossentropy
+from keras_fcn.models.channels import with_channels
 
 # Compiling each of them for each size takes JAX a second: one network on every backend.
 NETWORKS = [
@@ -192,6 +193,73 @@ def test_frozen_batch_normalization_keeps_statistics_and_weights(freeze):
     assert not np.array_equal(model.get_layer("head_conv").get_weights()[0], head)
 
 
+def test_the_papers_head_is_fc6_and_fc7():
+    """A fc6 that takes the mean of 3x3 pixels and a fc7 that copies keep a linear image."""
+    model = FCN32s(
+        2,
+        backbone=pyramid(mean_of_two),
+        head="fc",
+        fc_units=2,
+        fc6_kernel_size=3,
+        input_shape=(None, None, 2),
+    )
+    with_weights_of_scores(model)
+    for name, size in (("fc6", 3), ("fc7", 1)):
+        kernel = np.broadcast_to(np.eye(2) / size**2, (size, size, 2, 2))
+        model.get_layer(name).set_weights([kernel, np.zeros(2)])
+    logits = model.predict(coordinates(320, 352), verbose=0)
+    inside = (slice(None), slice(96, 192), slice(96, 192))
+    np.testing.assert_allclose(logits[inside], coordinates(320, 352)[inside], atol=0.01)
+
+
+class TestChannels:
+    @pytest.mark.parametrize("channels", [1, 2, 6])
+    def test_the_same_picture_in_other_channels_has_the_same_features(self, channels):
+        """Grey as one channel, and a colour image twice, do what they do as RGB."""
+        backbone = keras.applications.MobileNetV2(
+            alpha=0.35, include_top=False, weights=None, input_shape=(None, None, 3)
+        )
+        with pytest.warns(UserWarning, match=f"kernel of Conv1 for 3 channels was .* {channels}"):
+            model = FCN32s(2, backbone=backbone, fc_units=2, input_shape=(None, None, channels))
+        features = model.get_layer("backbone")
+        rgb = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype("float32")
+        if channels == 6:
+            image = np.concatenate([rgb, rgb], axis=-1)
+        elif channels == 1:
+            image, rgb = rgb[..., :1], np.repeat(rgb[..., :1], 3, axis=-1)
+        else:
+            kernel = features.get_layer("Conv1").get_weights()[0]
+            expected = backbone.get_layer("Conv1").get_weights()[0][:, :, :2] * 1.5
+            np.testing.assert_allclose(kernel, expected, rtol=1e-6)
+            return
+        expected = backbone.predict(rgb, verbose=0)
+        np.testing.assert_allclose(
+            features.predict(image, verbose=0), expected, atol=1e-5 * np.abs(expected).max()
+        )
+
+    def test_constants_of_normalization_are_repeated(self):
+        inputs = keras.Input((None, None, 3))
+        x = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0])(inputs)
+        x = layers.Rescaling([1.0, 2.0, 4.0])(x)
+        normalized = with_channels(keras.Model(inputs, x), 4)
+        found = normalized.predict(np.full((1, 1, 1, 4), 5.0), verbose=0)
+        np.testing.assert_allclose(found.ravel(), [4, 3, 8 / 3, 4], rtol=1e-5)
+
+    def test_what_cannot_be_changed_is_named(self):
+        inputs = keras.Input((None, None, 3))
+        backbone = keras.Model(inputs, layers.DepthwiseConv2D(3, name="first")(inputs))
+        with pytest.raises(ValueError, match=r"4 channels .*'first' is a DepthwiseConv2D"):
+            with_channels(backbone, 4)
+
+    @pytest.mark.filterwarnings("ignore:The pretrained kernel")
+    def test_a_preprocessing_of_rgb_is_refused(self):
+        backbone = keras.applications.ResNet50(
+            include_top=False, weights=None, input_shape=(None, None, 3)
+        )
+        with pytest.raises(ValueError, match="`preprocessing` must take 4 channels"):
+            FCN32s(2, backbone=backbone, input_shape=(None, None, 4))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -199,7 +267,8 @@ def test_frozen_batch_normalization_keeps_statistics_and_weights(freeze):
         ({"skips": {"stride3": "pool4"}}, "`skips` must have keys among"),
         ({"padding": "same"}, "`padding` must keep its default with `backbone`"),
         ({"weights": "imagenet"}, "`weights` must keep its default"),
-        ({"head": "fc"}, "`head` must be one of"),
+        ({"head": "dense"}, "`head` must be one of"),
+        ({"fc6_kernel_size": 3}, "`fc6_kernel_size` must keep its default"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):

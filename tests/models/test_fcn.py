@@ -88,18 +88,10 @@ class TestArguments:
             ({"fc6_kernel_size": 4}, "`fc6_kernel_size` must be a positive odd integer"),
             ({"dropout_rate": 1.0}, "`dropout_rate` must be at least 0"),
             ({"skip_scales": (1.0,)}, "`skip_scales` must be two numbers"),
-            ({"mean": (1, 2)}, "`mean` must be three numbers"),
+            ({"mean": (1, 2)}, "`mean` must be 3 numbers, blue"),
             ({"data_format": "NCHW"}, "`data_format` must be"),
-            ({"input_shape": (None, None, 4)}, "3 channels unless weights=None"),
-            (
-                {
-                    "input_shape": (None, None, 4),
-                    "filters": (64, 128, 256, 512, 512),
-                    "include_preprocessing": False,
-                    "weights": "imagenet",
-                },
-                "3 channels unless weights=None",
-            ),
+            ({"input_shape": (None, None, None)}, "`input_shape` must be of a known number"),
+            ({"input_shape": (None, None, 4), "mean": (1, 2, 3)}, "`mean` must be 4 numbers, one"),
         ],
     )
     def test_bad_arguments_are_named(self, arguments, message):

@@ -51,6 +51,37 @@ def bias_of(model):
     return keras.ops.convert_to_numpy(model.get_layer("score_fr").bias)
 
 
+def test_a_backbone_of_keras_applications_is_built_by_name():
+    changes = {"backbone": "mobilenet_v2", "precision": "mixed_bfloat16", "channels": 1}
+    with pytest.warns(UserWarning, match="kernel of Conv1 for 3 channels was summed for 1"):
+        model = build_model(replace(RECIPE, padding="paper", **changes), generic(3, IGNORED))
+    backbone = model.get_layer("backbone")
+    assert backbone.get_layer("Conv1").kernel.shape == (3, 3, 1, 32)
+    assert backbone.get_layer("Conv1").compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    assert model.num_channels == 1
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet51"}, "Did you mean ResNet50"),
+        ({"model": "fcn4s"}, "`backbone` must be a network of keras.applications for fcn4s"),
+        ({"backbone": "resnet50", "weights": "pascal_voc"}, "`weights` must be imagenet or none"),
+        ({"backbone": "resnet50", "freeze": "block2"}, "`freeze` must be `backbone` or none"),
+        (
+            {"backbone": "resnet50", "gradient_checkpointing": True},
+            "`gradient_checkpointing` must be False",
+        ),
+        ({"data": "camvid", "channels": 4}, "`channels` must be 3 for a data set by name"),
+    ],
+)
+def test_what_does_not_go_with_a_backbone_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(replace(RECIPE, padding="paper", **changes), generic(3, IGNORED))
+
+
 @pytest.mark.any_backend
 def test_settings_of_the_network_reach_the_model():
     changes = {

@@ -154,7 +154,7 @@ class TestSettings:
             ),
             ({"fc6_kernel_size": 0}, "`fc6_kernel_size` must be at least 1"),
             ({"flip": "yes"}, "`flip` must be true or false"),
-            ({"model": "fcn4s"}, "`model` must be one of fcn32s, fcn16s, fcn8s"),
+            ({"model": "fcn64s"}, "`model` must be one of fcn32s, fcn16s, fcn8s, fcn4s"),
             ({"freeze": "head"}, "`freeze` must be one of none, backbone, block1"),
             ({"ema": 1.0}, "`ema` must be greater than 0 and less than 1"),
             ({"weights": 3}, "`weights` must be a string"),

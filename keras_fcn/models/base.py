@@ -1,0 +1,110 @@
+"""What all networks of the package have in common: their configuration, copies and exports."""
+
+import os
+from typing import Any
+
+import keras
+
+from keras_fcn.backends import backend
+from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.models.exports import export_arguments
+
+
+class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
+    """A functional model that keeps its configuration, also what users change on its layers.
+
+    A subclass passes its configuration with `_keep`, after Keras has built the graph. It holds the
+    constructor's arguments as JSON values, among them `num_classes`, `input_shape`, `data_format`
+    and `label_space`.
+    """
+
+    _config: dict[str, Any]
+
+    def _keep(self, config: dict[str, Any], dtype: keras.DTypePolicy) -> None:
+        self.dtype_policy = dtype
+        self._config = config
+        self._policies = {layer.name: layer.dtype_policy.name for layer in self.layers}
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Exports the model to another runtime's format, for images of every size.
+
+        Calls `keras.Model.export` with the arguments that a model of unknown sizes needs. The guide
+        "Export" lists which format works on which backend and how to run the file.
+
+        Args:
+            filepath: File to write, or folder for `"tf_saved_model"`: `.onnx`, `.xml` for
+                `"openvino"`, `.tflite` for `"litert"`, `.pt2` for `"torch"`.
+            format: `"tf_saved_model"`, `"onnx"`, `"openvino"`, `"litert"` or `"torch"`.
+            verbose: Whether to print the path of the file; Keras's default if `None`.
+            input_signature: List of one `keras.InputSpec`, with known sizes for a file of fixed
+                image size; the model's input if `None`.
+            **kwargs: Further arguments of `keras.Model.export`.
+
+        Raises:
+            ValueError: If the backend cannot export the format, or only for known sizes.
+            ImportError: If a package that Keras needs for the conversion is not installed.
+        """
+        input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
+        super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included."""
+        return self._config["num_classes"]
+
+    @property
+    def label_space(self) -> LabelSpace | None:
+        """`LabelSpace` of the classes; `None` if the model has none."""
+        config = self._config["label_space"]
+        return None if config is None else LabelSpace(**config)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels of the images."""
+        shape = self._config["input_shape"]
+        return shape[0 if self.data_format == "channels_first" else -1]
+
+    @property
+    def data_format(self) -> str:
+        """`"channels_last"` or `"channels_first"`, of images and logits."""
+        return self._config["data_format"]
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            **self._config,
+            # Not in the constructor: this call imports TensorFlow on every backend.
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "frozen_layers": [layer.name for layer in self.layers if not layer.trainable],
+            "layer_dtypes": {
+                layer.name: keras.dtype_policies.serialize(layer.dtype_policy)
+                for layer in self.layers
+                if layer.dtype_policy.name != self._policies[layer.name]
+            },
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Returns the model; without `frozen_layers`, `trainable` is as the constructor sets it."""
+        config = dict(config)
+        frozen, policies = config.pop("frozen_layers", None), config.pop("layer_dtypes", {})
+        model = cls(**config)
+        if frozen is not None:
+            for layer in model.layers:
+                # Only where it differs: it would also set the layers of a backbone.
+                if layer.trainable == (layer.name in frozen):
+                    layer.trainable = layer.name not in frozen
+        for name, policy in policies.items():
+            model.get_layer(name).dtype_policy = keras.dtype_policies.get(policy)
+        return model
+
+    def quantize(self, mode=None, config=None, **kwargs):
+        """Raises a ValueError: Keras quantizes only dense layers, and an FCN has none."""
+        raise ValueError(
+            "Keras quantizes only dense layers, and an FCN has none. Received: "
+            f"{mode=}. For half the memory, build the model with dtype='mixed_bfloat16'. For int8, "
+            "`export` it and quantize the file with the tools of its runtime."
+        )

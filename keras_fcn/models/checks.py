@@ -1,0 +1,96 @@
+"""Checks of the arguments of an FCN."""
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+from keras_fcn import weights as weight_files
+from keras_fcn.layers.vgg_preprocessing import default_mean
+from keras_fcn.models.backbone import HEADS
+from keras_fcn.models.config import num_channels
+from keras_fcn.spec import VGG16_FILTERS
+
+
+def check_backbone(
+    config: Mapping[str, Any], weights: object, head: object, gradient_checkpointing: bool
+) -> None:
+    """Raises a ValueError if an argument of an FCN does not go with a backbone.
+
+    Args:
+        config: The FCN's configuration.
+        weights: As in `FCN`, as are the others.
+        head: Checked to be known.
+        gradient_checkpointing: Must be `False`.
+    """
+    defaults = {
+        "padding": "paper",
+        "filters": VGG16_FILTERS,
+        "skip_scales": (1.0, 1.0),
+        "mean": default_mean(num_channels(config["input_shape"], config["data_format"])),
+        "include_preprocessing": True,
+    }
+    if head != "fc":
+        defaults["fc6_kernel_size"] = 7
+    changed = [name for name, default in defaults.items() if config[name] != default]
+    changed += ["weights"] * (weights is not None)
+    changed += ["gradient_checkpointing"] * gradient_checkpointing
+    if changed:
+        raise ValueError(
+            f"`{changed[0]}` must keep its default with `backbone`: it is VGG-16's. Received: "
+            f"{changed} changed."
+        )
+    if head not in HEADS:
+        raise ValueError(f"`head` must be one of {HEADS}. Received: {head=}.")
+
+
+def check_config(config: Mapping[str, Any], weights: object) -> None:
+    """Raises a ValueError if a value of an FCN's configuration is not as `FCN` describes it."""
+
+    def require(condition, argument, rule):
+        if not condition:
+            raise ValueError(
+                f"`{argument}` must be {rule}. Received: {argument}={config[argument]!r}."
+            )
+
+    def is_count(value, minimum):
+        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return is_integer and value >= minimum
+
+    require(is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
+    require(config["padding"] in ("paper", "same"), "padding", "'paper' or 'same'")
+    filters = config["filters"]
+    require(
+        len(filters) == len(VGG16_FILTERS) and all(is_count(value, 1) for value in filters),
+        "filters",
+        "five positive integers, one per block of VGG-16",
+    )
+    require(
+        filters == VGG16_FILTERS or weights not in ("imagenet", *weight_files.published_names()),
+        "filters",
+        f"{VGG16_FILTERS}, the filters of VGG-16, for weights={weights!r}",
+    )
+    require(is_count(config["fc_units"], 1), "fc_units", "a positive integer")
+    size = config["fc6_kernel_size"]
+    require(is_count(size, 1) and size % 2 == 1, "fc6_kernel_size", "a positive odd integer")
+    require(0 <= config["dropout_rate"] < 1, "dropout_rate", "at least 0 and less than 1")
+    require(len(config["skip_scales"]) == 2, "skip_scales", "two numbers, for pool4 and pool3")
+    require(
+        config["data_format"] in ("channels_last", "channels_first"),
+        "data_format",
+        "'channels_last' or 'channels_first'",
+    )
+    label_space = config["label_space"]
+    require(
+        label_space is None or len(label_space["class_names"]) == config["num_classes"],
+        "label_space",
+        "`None` or a label space of `num_classes` classes",
+    )
+    require(len(config["input_shape"]) == 3, "input_shape", "three numbers or None")
+    channels = num_channels(config["input_shape"], config["data_format"])
+    require(is_count(channels, 1), "input_shape", "of a known number of channels")
+    names = "blue, green and red" if channels == 3 else "one per channel"
+    require(
+        len(config["mean"]) == channels or not config["include_preprocessing"],
+        "mean",
+        f"{channels} numbers, {names}",
+    )

@@ -1,0 +1,52 @@
+"""The configuration that the networks have in common: layouts, paddings and JSON values."""
+
+import dataclasses
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+
+def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration with Python integers for NumPy's, which JSON cannot serialize."""
+    return {name: _plain(value) for name, value in config.items()}
+
+
+def num_channels(input_shape: Sequence[int | None], data_format: str) -> Any:
+    """Returns the number of channels of an `input_shape`, `None` if there is none."""
+    if len(input_shape) != 3:
+        return None
+    return input_shape[0 if data_format == "channels_first" else -1]
+
+
+def label_space_config(label_space):
+    """Returns a JSON-serializable dictionary; `from_config` passes one already."""
+    if dataclasses.is_dataclass(label_space):
+        label_space = dataclasses.asdict(label_space)
+    return label_space
+
+
+def paddings(padding: str, fc6_kernel_size: int) -> tuple[int, int]:
+    """Returns the zero padding of the image and that of fc6, in pixels of their inputs."""
+    if padding == "same":
+        return 0, fc6_kernel_size // 2
+    # One less than the paper's 100: block1_conv1 also pads by one pixel. With 100, an image of one
+    # pixel gives 7 x 7 pixels of pool5; every pixel of fc6's kernel beyond 7 needs 16 more.
+    return 99 + 16 * max(0, fc6_kernel_size - 7), 0
+
+
+def change_layout(x: keras.KerasTensor, layout: str, wanted: str, name: str) -> keras.KerasTensor:
+    """Returns a 4D KerasTensor in the data format `wanted`; `name` is the permuting layer's."""
+    if layout == wanted:
+        return x
+    axes = (2, 3, 1) if wanted == "channels_last" else (3, 1, 2)
+    return layers.Permute(axes, dtype=x.dtype, name=name)(x)
+
+
+def _plain(value):
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_integer else value
