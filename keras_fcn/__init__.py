@@ -12,6 +12,11 @@ _EXPORTS = {
     "FCN16s": "keras_fcn.models.fcn",
     "FCN8s": "keras_fcn.models.fcn",
     "FCN4s": "keras_fcn.models.fcn",
+    "FCNAlexNet": "keras_fcn.models.alexnet",
+    "MultimodalFCN32s": "keras_fcn.models.multimodal",
+    "MultitaskFCN32s": "keras_fcn.models.multitask",
+    "MultitaskFCN16s": "keras_fcn.models.multitask",
+    "MultitaskFCN8s": "keras_fcn.models.multitask",
     "AT_ONCE_SKIP_SCALES": "keras_fcn.spec",
     "diagnose": "keras_fcn.weights.diagnose",
 }

@@ -12,6 +12,9 @@ import wrapt
 _MODULES_WITH_SERIALIZABLE_CLASSES = (
     "keras_fcn.layers",
     "keras_fcn.models.fcn",
+    "keras_fcn.models.alexnet",
+    "keras_fcn.models.multimodal",
+    "keras_fcn.models.multitask",
     "keras_fcn.losses",
     "keras_fcn.metrics",
     "keras_fcn.training.optimizer",

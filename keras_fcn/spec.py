@@ -34,3 +34,20 @@ def vgg16_layer_names(template: str = "block{block}_conv{number}") -> list[str]:
 def output_stride(skips: Sequence[str]) -> int:
     """Returns the output stride of the network with these skip connections: 32, 16 or 8 pixels."""
     return 32 >> len(skips)
+
+
+ALEXNET_FILTERS = (96, 256, 384, 384, 256)
+"""Filters of AlexNet's five convolutions."""
+
+NYUDV2_MEAN = (116.190, 97.203, 92.318)
+"""Mean (blue, green, red) of NYUDv2's images, as are the following ones of their data sets."""
+
+PASCAL_CONTEXT_MEAN = (104.007, 116.669, 122.679)
+
+SIFT_FLOW_MEAN = (114.578, 115.294, 108.353)
+
+HHA_MEAN = (132.431, 94.076, 118.477)
+"""Mean of NYUDv2's HHA features: horizontal disparity, height above ground, angle with gravity."""
+
+LOG_DEPTH_MEAN = 7.844
+"""Mean of the natural logarithm of NYUDv2's depth in millimetres."""

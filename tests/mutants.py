@@ -133,7 +133,7 @@ MUTANTS = (
     Mutant(
         "RGB instead of BGR",
         "layers/vgg_preprocessing.py",
-        "if len(self.mean) == 3:",
+        "if len(self.mean) == 3 and self.reverse_channels:",
         "if False:",
         "layers/test_vgg_preprocessing.py",
     ),

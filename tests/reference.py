@@ -62,7 +62,7 @@ def fcn_logits(
 def pools_and_fc7(
     variables, image, padding, fc6_kernel_size=7, mean=PASCAL_VOC_MEAN_BGR, dtype="float64"
 ):
-    """pool3, pool4 and fc7, which all variants share."""
+    """pool3, pool4 and fc7, which all variants share; `mean=None` for a preprocessed image."""
 
     def activation(name, features):
         return tf.nn.relu(_convolution(variables, name, features))
@@ -93,6 +93,61 @@ def logits_of_trunk(
     fused = _fuse(upscore_pool4, "upscore_pool4", score_pool3, "score_pool3", offsets)
     upscore8 = _upsampling(variables, "upscore8", fused, stride=8)
     return _crop(upscore8, offsets["upscore8"], *size)
+
+
+def fused_logits(variables, streams, dtype="float64"):
+    """FCN-32s of preprocessed images, which the paper's padding surrounds.
+
+    Args:
+        variables: Names end in the key of their stream; those of the upsampling have no end.
+        streams: Preprocessed images by the end of the names of their stream. The scores of several
+            are averaged.
+    """
+    scores = []
+    for end, image in streams.items():
+        own = {
+            name.replace(f"{end}/", "/"): value for name, value in variables.items() if end in name
+        }
+        _, _, fc7 = pools_and_fc7(own, image, "paper", mean=None, dtype=dtype)
+        scores.append(_convolution(own, "score_fr", fc7))
+    upscore = _upsampling(variables, "upscore", sum(scores) / len(scores), stride=32)
+    return _crop(upscore, 19, *image.shape[1:3])
+
+
+def alexnet_logits(variables, image, dtype="float64"):
+    """FCN-AlexNet of a preprocessed image: 100 pixels of padding, pools that round up."""
+
+    def convolution(x, name, groups=1, stride=1, padding=0):
+        kernel = tf.cast(variables[f"{name}/kernel"], x.dtype)
+        parts = zip(tf.split(x, groups, 3), tf.split(kernel, groups, 3), strict=True)
+        maps = [
+            tf.nn.conv2d(_zero_padding(part, padding), own, strides=stride, padding="VALID")
+            for part, own in parts
+        ]
+        return tf.nn.relu(tf.concat(maps, 3) + tf.cast(variables[f"{name}/bias"], x.dtype))
+
+    def pool(x):
+        beyond = [(size - 3) % 2 for size in x.shape[1:3]]
+        sides = [[0, 0], [0, beyond[0]], [0, beyond[1]], [0, 0]]
+        x = tf.pad(x, sides, constant_values=float("-inf"))
+        return tf.nn.max_pool2d(x, ksize=3, strides=2, padding="VALID")
+
+    def normalized(x):
+        return tf.cast(
+            tf.nn.local_response_normalization(
+                tf.cast(x, "float32"), depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75
+            ),
+            x.dtype,
+        )
+
+    x = convolution(tf.cast(image, dtype), "conv1", stride=4, padding=100)
+    x = convolution(normalized(pool(x)), "conv2", groups=2, padding=2)
+    x = convolution(normalized(pool(x)), "conv3", padding=1)
+    x = convolution(x, "conv4", groups=2, padding=1)
+    x = pool(convolution(x, "conv5", groups=2, padding=1))
+    x = convolution(convolution(x, "fc6"), "fc7")
+    upscore = _upsampling(variables, "upscore", _convolution(variables, "score_fr", x), stride=32)
+    return _crop(upscore, 18, *image.shape[1:3])
 
 
 def summed_cross_entropy(logits, label_map, ignore_class=255):
@@ -167,7 +222,7 @@ def bilinear_kernel(size, classes):
 
 
 def _trunk(activation, image, padding, fc6_kernel_size, mean):
-    features = image[..., ::-1] - tf.constant(mean, image.dtype)
+    features = image if mean is None else image[..., ::-1] - tf.constant(mean, image.dtype)
     features = _zero_padding(features, INPUT_PADDING[padding])
     pools = []
     for block, convolutions in enumerate(CONVOLUTIONS_PER_BLOCK, start=1):

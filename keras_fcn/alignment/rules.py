@@ -280,6 +280,7 @@ _ELEMENTWISE = frozenset(
         *("BatchNormalization", "LayerNormalization", "UnitNormalization", "Normalization"),
         *("RMSNormalization", "Rescaling", "Dropout", "SpatialDropout2D", "GaussianDropout"),
         *("GaussianNoise", "AlphaDropout", "ActivityRegularization", "VGGPreprocessing"),
+        "LocalResponseNormalization",
         *("LayerScale", "StochasticDepth", "Cast", "StopGradient"),
         *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Average", "Maximum", "Minimum"),
         *("Concatenate", "Negative", "Power", "Square", "Sqrt", "Exp", "Absolute", "Clip"),

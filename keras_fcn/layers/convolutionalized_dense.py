@@ -19,7 +19,7 @@ class ConvolutionalizedDense(keras.layers.Layer):
 
     Args:
         units: Number of output channels.
-        kernel_size: Kernel height and width in pixels, odd.
+        kernel_size: Kernel height and width in pixels; odd if `padding` is `"same"`.
         padding: `"valid"`, or `"same"` for zero padding.
         activation: As in `keras.layers.Dense`.
         kernel_initializer: As in `keras.layers.Dense`.
@@ -33,8 +33,8 @@ class ConvolutionalizedDense(keras.layers.Layer):
         (batch, height', width', units), smaller by `kernel_size - 1` if `"valid"`.
 
     Raises:
-        ValueError: If `units` is not positive, `kernel_size` not odd and positive, `padding`
-            unknown, or the input smaller than the kernel.
+        ValueError: If `units` or `kernel_size` is not positive, `kernel_size` even with
+            `padding="same"`, `padding` unknown, or the input smaller than the kernel.
 
     Examples:
         >>> tuple(ConvolutionalizedDense(16, kernel_size=7)(np.zeros((1, 9, 8, 4))).shape)
@@ -58,13 +58,14 @@ class ConvolutionalizedDense(keras.layers.Layer):
         super().__init__(**kwargs)
         if not isinstance(units, numbers.Integral) or units < 1:
             raise ValueError(f"`units` must be a positive integer. Received: {units=}.")
-        is_integer = isinstance(kernel_size, numbers.Integral)
-        if not is_integer or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(
-                f"`kernel_size` must be a positive odd integer. Received: {kernel_size=}."
-            )
         if padding not in ("valid", "same"):
             raise ValueError(f"`padding` must be 'valid' or 'same'. Received: {padding=}.")
+        is_positive = isinstance(kernel_size, numbers.Integral) and kernel_size >= 1
+        if not is_positive or (padding == "same" and kernel_size % 2 == 0):
+            raise ValueError(
+                "`kernel_size` must be a positive integer, odd for padding='same'. "
+                f"Received: {kernel_size=}, {padding=}."
+            )
         self.units = int(units)
         self.kernel_size = int(kernel_size)
         self.padding = padding

@@ -33,6 +33,7 @@ class VGGPreprocessing(keras.layers.Layer):
         mean: Mean (blue, green, red) in [0, 255], PASCAL VOC's by default; for another number of
             channels, their means in the image's order.
         data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
+        reverse_channels: Whether images of three channels are RGB and become BGR.
 
     Input shape:
         (batch, height, width, channels), RGB in [0, 255], of any dtype.
@@ -52,6 +53,7 @@ class VGGPreprocessing(keras.layers.Layer):
         self,
         mean: tuple[float, ...] = PASCAL_VOC_MEAN,
         data_format: str | None = None,
+        reverse_channels: bool = True,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -59,6 +61,7 @@ class VGGPreprocessing(keras.layers.Layer):
         if not self.mean:
             raise ValueError(f"`mean` must have one value per channel. Received: mean={mean}.")
         self.data_format = data_format or keras.config.image_data_format()
+        self.reverse_channels = reverse_channels
 
     def call(self, inputs):
         channel_axis = -1 if self.data_format == "channels_last" else 1
@@ -67,7 +70,7 @@ class VGGPreprocessing(keras.layers.Layer):
             (-1,) if channel_axis == -1 else (-1, 1, 1),
         )
         x = keras.ops.cast(inputs, "float32")
-        if len(self.mean) == 3:
+        if len(self.mean) == 3 and self.reverse_channels:
             x = keras.ops.flip(x, axis=channel_axis)
         return keras.ops.cast(x - mean, self.compute_dtype)
 
@@ -75,4 +78,9 @@ class VGGPreprocessing(keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "mean": list(self.mean), "data_format": self.data_format}
+        return {
+            **super().get_config(),
+            "mean": list(self.mean),
+            "data_format": self.data_format,
+            "reverse_channels": self.reverse_channels,
+        }

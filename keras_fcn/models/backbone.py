@@ -160,7 +160,7 @@ def _plan(maps: list[FeatureMap], padding: int, size: int) -> tuple[tuple[Upsamp
     scores, length, plan = axes[0], maps[0].size[0], []
     targets = [*zip(axes[1:], [m.size[0] for m in maps[1:]], strict=True)]
     for reference, reference_length in [*targets, (IMAGE, size - 2 * padding)]:
-        step = _upsampling(scores, reference)
+        step = bilinear_upsampling(scores, reference)
         upsampled = scores.then(transposed_convolution(step.kernel_size, step.factor))
         length = (length - 1) * step.factor + step.kernel_size
         if step.crop >= 0:
@@ -173,7 +173,16 @@ def _plan(maps: list[FeatureMap], padding: int, size: int) -> tuple[tuple[Upsamp
     return tuple(plan), step.crop >= 0 and not step.is_shorter
 
 
-def _upsampling(scores, reference):
+def bilinear_upsampling(scores: CoordinateMap, reference: CoordinateMap) -> Upsampling:
+    """Returns the bilinear kernel and the crop that align scores with what they are added to.
+
+    Args:
+        scores: Coordinate map of the scores.
+        reference: That of the finer features, or of the image.
+
+    Raises:
+        ValueError: If no kernel of twice the factor, or one less, aligns them on whole pixels.
+    """
     factor = scores.stride / reference.stride
     if factor.denominator != 1 or factor == 1:
         raise ValueError(

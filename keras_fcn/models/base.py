@@ -13,14 +13,20 @@ from keras_fcn.models.exports import export_arguments
 class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
     """A functional model that keeps its configuration, also what users change on its layers.
 
-    A subclass passes its configuration with `_keep`, after Keras has built the graph. It holds the
-    constructor's arguments as JSON values, among them `num_classes`, `input_shape`, `data_format`
-    and `label_space`.
+    A subclass passes its configuration with `_store_config`, after Keras has built the graph. It
+    holds the constructor's arguments as JSON values, among them `num_classes`, `data_format` and
+    `label_space`.
     """
+
+    skips: tuple[str, ...] = ()
+    """Names of the pools whose scores are added, coarsest first."""
+
+    network: str = "vgg16"
+    """Which published weights fit, see `keras_fcn.weights.PublishedWeights`."""
 
     _config: dict[str, Any]
 
-    def _keep(self, config: dict[str, Any], dtype: keras.DTypePolicy) -> None:
+    def _store_config(self, config: dict[str, Any], dtype: keras.DTypePolicy) -> None:
         self.dtype_policy = dtype
         self._config = config
         self._policies = {layer.name: layer.dtype_policy.name for layer in self.layers}
@@ -48,6 +54,15 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         """
         input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
         super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
+
+    def blank(self, num_classes: int, skip_scales: tuple[float, float]) -> "BaseFCN":
+        """Returns a new network of the published architecture, in float32, to convert weights.
+
+        Args:
+            num_classes: Number of classes.
+            skip_scales: As in `FCN`.
+        """
+        return type(self)(num_classes=num_classes, skip_scales=skip_scales, dtype="float32")
 
     @property
     def num_classes(self) -> int:

@@ -8,7 +8,7 @@ from keras_fcn import weights as weight_files
 from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import HEADS
 from keras_fcn.models.config import num_channels
-from keras_fcn.spec import VGG16_FILTERS
+from keras_fcn.spec import ALEXNET_FILTERS, VGG16_FILTERS
 
 
 def check_backbone(
@@ -45,52 +45,78 @@ def check_backbone(
 
 def check_config(config: Mapping[str, Any], weights: object) -> None:
     """Raises a ValueError if a value of an FCN's configuration is not as `FCN` describes it."""
-
-    def require(condition, argument, rule):
-        if not condition:
-            raise ValueError(
-                f"`{argument}` must be {rule}. Received: {argument}={config[argument]!r}."
-            )
-
-    def is_count(value, minimum):
-        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return is_integer and value >= minimum
-
-    require(is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
-    require(config["padding"] in ("paper", "same"), "padding", "'paper' or 'same'")
+    _check_common(config)
+    _require(config, config["padding"] in ("paper", "same"), "padding", "'paper' or 'same'")
     filters = config["filters"]
-    require(
-        len(filters) == len(VGG16_FILTERS) and all(is_count(value, 1) for value in filters),
+    _require(
+        config,
+        len(filters) == len(VGG16_FILTERS) and all(_is_count(value) for value in filters),
         "filters",
         "five positive integers, one per block of VGG-16",
     )
-    require(
+    _require(
+        config,
         filters == VGG16_FILTERS or weights not in ("imagenet", *weight_files.published_names()),
         "filters",
         f"{VGG16_FILTERS}, the filters of VGG-16, for weights={weights!r}",
     )
-    require(is_count(config["fc_units"], 1), "fc_units", "a positive integer")
     size = config["fc6_kernel_size"]
-    require(is_count(size, 1) and size % 2 == 1, "fc6_kernel_size", "a positive odd integer")
-    require(0 <= config["dropout_rate"] < 1, "dropout_rate", "at least 0 and less than 1")
-    require(len(config["skip_scales"]) == 2, "skip_scales", "two numbers, for pool4 and pool3")
-    require(
+    is_odd = _is_count(size) and size % 2 == 1
+    _require(config, is_odd, "fc6_kernel_size", "a positive odd integer")
+    scales = "two numbers, for pool4 and pool3"
+    _require(config, len(config["skip_scales"]) == 2, "skip_scales", scales)
+    _require(config, len(config["input_shape"]) == 3, "input_shape", "three numbers or None")
+    channels = num_channels(config["input_shape"], config["data_format"])
+    _require(config, _is_count(channels), "input_shape", "of a known number of channels")
+    names = "blue, green and red" if channels == 3 else "one per channel"
+    _require(
+        config,
+        len(config["mean"]) == channels or not config["include_preprocessing"],
+        "mean",
+        f"{channels} numbers, {names}",
+    )
+
+
+def check_alexnet(config: Mapping[str, Any]) -> None:
+    """Raises a ValueError if a value of the configuration of an `FCNAlexNet` is not valid."""
+    _check_common(config)
+    filters = config["filters"]
+    _require(
+        config,
+        len(filters) == len(ALEXNET_FILTERS)
+        and all(_is_count(value) for value in filters)
+        and not any(value % 2 for value in filters),
+        "filters",
+        "five positive even integers, as each of two groups takes half of them",
+    )
+    _require(config, len(config["mean"]) == 3, "mean", "3 numbers, blue, green and red")
+
+
+def _check_common(config):
+    _require(config, _is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
+    _require(config, _is_count(config["fc_units"]), "fc_units", "a positive integer")
+    rate = "at least 0 and less than 1"
+    _require(config, 0 <= config["dropout_rate"] < 1, "dropout_rate", rate)
+    _require(
+        config,
         config["data_format"] in ("channels_last", "channels_first"),
         "data_format",
         "'channels_last' or 'channels_first'",
     )
     label_space = config["label_space"]
-    require(
+    _require(
+        config,
         label_space is None or len(label_space["class_names"]) == config["num_classes"],
         "label_space",
         "`None` or a label space of `num_classes` classes",
     )
-    require(len(config["input_shape"]) == 3, "input_shape", "three numbers or None")
-    channels = num_channels(config["input_shape"], config["data_format"])
-    require(is_count(channels, 1), "input_shape", "of a known number of channels")
-    names = "blue, green and red" if channels == 3 else "one per channel"
-    require(
-        len(config["mean"]) == channels or not config["include_preprocessing"],
-        "mean",
-        f"{channels} numbers, {names}",
-    )
+
+
+def _require(config, condition, argument, rule):
+    if not condition:
+        raise ValueError(f"`{argument}` must be {rule}. Received: {argument}={config[argument]!r}.")
+
+
+def _is_count(value, minimum=1):
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and value >= minimum

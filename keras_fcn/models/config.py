@@ -1,12 +1,9 @@
-"""The configuration that the networks have in common: layouts, paddings and JSON values."""
+"""The configuration that the networks have in common: sizes, paddings and JSON values."""
 
 import dataclasses
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import keras
-from keras import layers
 
 
 def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,14 +32,6 @@ def paddings(padding: str, fc6_kernel_size: int) -> tuple[int, int]:
     # One less than the paper's 100: block1_conv1 also pads by one pixel. With 100, an image of one
     # pixel gives 7 x 7 pixels of pool5; every pixel of fc6's kernel beyond 7 needs 16 more.
     return 99 + 16 * max(0, fc6_kernel_size - 7), 0
-
-
-def change_layout(x: keras.KerasTensor, layout: str, wanted: str, name: str) -> keras.KerasTensor:
-    """Returns a 4D KerasTensor in the data format `wanted`; `name` is the permuting layer's."""
-    if layout == wanted:
-        return x
-    axes = (2, 3, 1) if wanted == "channels_last" else (3, 1, 2)
-    return layers.Permute(axes, dtype=x.dtype, name=name)(x)
 
 
 def _plain(value):

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from keras_fcn.layers import Bilinear, CropToReference, FCNConv2DTranspose
+from keras_fcn.models.features import Features
 
 # Upsampled scores end inside their skip, unless fc6's kernel size is 3: then the crop offset is 1,
 # and the scores may extend up to 2 pixels beyond pool3.
@@ -21,42 +22,36 @@ class Decoder:
         trainable_upsampling: Whether the transposed convolutions are trainable.
         data_format: Data format of all feature maps.
         dtype: The layers' `keras.DTypePolicy`.
+        suffix: End of the names of the layers, for networks with several decoders.
     """
 
     num_classes: int
     trainable_upsampling: bool
     data_format: str
     dtype: keras.DTypePolicy
+    suffix: str = ""
 
-    def logits(
-        self,
-        fc7: keras.KerasTensor,
-        skips: dict[str, keras.KerasTensor],
-        image: keras.KerasTensor,
-        crop_offsets: tuple[int, ...],
-    ) -> keras.KerasTensor:
+    def logits(self, features: Features, image: keras.KerasTensor) -> keras.KerasTensor:
         """Returns the logits, (batch, height, width, num_classes), with the image's size.
 
         Args:
-            fc7: KerasTensor of output stride 32.
-            skips: Dictionary from the names of the fused pools, coarsest first, to KerasTensors.
-                Each has half the output stride of the one before.
+            features: `Features` of the image. Each skip has half the output stride of the one
+                before.
             image: KerasTensor of the image, without input padding.
-            crop_offsets: One for each skip and one for the logits; see `fcn_crop_offsets`.
         """
-        *skip_offsets, logits_offset = crop_offsets
-        x = self._score(fc7, "score_fr")
+        *skip_offsets, logits_offset = features.crop_offsets
+        x = self.score(features.fc7, "score_fr")
         stride, upsampling = 32, "upscore2"
-        for (name, skip), offset in zip(skips.items(), skip_offsets, strict=True):
+        for (name, skip), offset in zip(features.skips.items(), skip_offsets, strict=True):
             x = self._upsample(x, 2, upsampling)
-            skip = self._score(skip, f"score_{name}")
+            skip = self.score(skip, f"score_{name}")
             if offset >= 0:
                 skip = self._crop(skip, x, offset, f"crop_score_{name}")
                 if offset <= _OFFSET_THAT_MAY_NOT_FIT:
                     x = self._crop(x, skip, 0, f"crop_{upsampling}")
             else:
                 x = self._crop(x, skip, -offset, f"crop_{upsampling}")
-            x = layers.Add(name=f"fuse_{name}", dtype=self.dtype)([x, skip])
+            x = layers.Add(name=f"fuse_{name}{self.suffix}", dtype=self.dtype)([x, skip])
             stride, upsampling = stride // 2, f"upscore_{name}"
         return self.at_image_size(x, image, stride, logits_offset, crop_name="crop_logits")
 
@@ -67,6 +62,7 @@ class Decoder:
         stride: int,
         crop_offset: int,
         crop_name: str | None = None,
+        kernel_size: int | None = None,
     ) -> keras.KerasTensor:
         """Returns the scores, upsampled in one step and cropped to the height and width of `image`.
 
@@ -76,35 +72,40 @@ class Decoder:
             stride: Output stride of `scores`: image pixels per pixel of `scores`.
             crop_offset: The last of `fcn_crop_offsets`.
             crop_name: Name of the cropping layer; `None` derives it from the upsampling layer's.
+            kernel_size: Of the bilinear kernel; `None` for twice the stride.
         """
         upsampling = "upscore" if stride == 32 else f"upscore{stride}"
-        x = self._upsample(scores, stride, upsampling)
+        x = self._upsample(scores, stride, upsampling, kernel_size)
         return self._crop(x, image, crop_offset, crop_name or f"crop_{upsampling}")
 
-    def _score(self, x, name):
+    def score(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        """Returns the scores of features: a 1x1 convolution to the classes, zero at first."""
         return layers.Conv2D(
             self.num_classes,
             1,
             kernel_initializer="zeros",
             data_format=self.data_format,
             dtype=self.dtype,
-            name=name,
+            name=f"{name}{self.suffix}",
         )(x)
 
-    def _upsample(self, x, factor, name):
+    def _upsample(self, x, factor, name, kernel_size=None):
         return FCNConv2DTranspose(
             self.num_classes,
-            2 * factor,
+            kernel_size or 2 * factor,
             strides=factor,
             use_bias=False,
             kernel_initializer=Bilinear(),
             trainable=self.trainable_upsampling,
             data_format=self.data_format,
             dtype=self.dtype,
-            name=name,
+            name=f"{name}{self.suffix}",
         )(x)
 
     def _crop(self, x, reference, offset, name):
-        return CropToReference(offset, data_format=self.data_format, dtype=self.dtype, name=name)(
-            [x, reference]
-        )
+        return CropToReference(
+            offset,
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=f"{name}{self.suffix}",
+        )([x, reference])

@@ -5,9 +5,10 @@ from keras import layers
 
 from keras_fcn.alignment import fcn_crop_offsets
 from keras_fcn.backends import backend
-from keras_fcn.models.config import change_layout, paddings
+from keras_fcn.models.config import paddings
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN
+from keras_fcn.models.layout import change_layout
 from keras_fcn.spec import output_stride
 
 

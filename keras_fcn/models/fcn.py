@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-from keras import layers
 
 from keras_fcn import weights as weight_files
-from keras_fcn.alignment import fcn_crop_offsets
 from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
@@ -17,15 +15,10 @@ from keras_fcn.models.backbone import BackboneParts
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.checks import check_backbone, check_config
-from keras_fcn.models.config import (
-    as_json,
-    change_layout,
-    label_space_config,
-    num_channels,
-    paddings,
-)
+from keras_fcn.models.config import as_json, label_space_config, num_channels
 from keras_fcn.models.decoder import Decoder
-from keras_fcn.models.vgg16 import convolutionalized_classifier, vgg16_trunk
+from keras_fcn.models.features import vgg16_features
+from keras_fcn.models.layout import change_layout, output_layers
 from keras_fcn.spec import VGG16_FILTERS, output_stride
 
 
@@ -110,9 +103,6 @@ class FCN(BaseFCN):
         - [Shelhamer et al., 2016](https://arxiv.org/abs/1605.06211)
     """
 
-    skips: tuple[str, ...] = ()
-    """Names of the pools whose scores are added, coarsest first."""
-
     def __init__(
         self,
         num_classes: int,
@@ -186,24 +176,11 @@ class FCN(BaseFCN):
             logits, trunk = self._logits(image, config, layout, dtype)
         else:
             logits, trunk = parts.logits(image, config, dtype), None
-        # The logits are float32 under every policy: losses and softmax need its range.
-        if classifier_activation == "softmax" and layout == "channels_first":
-            # Keras's cross-entropy calls PyTorch's nll_loss. Its gradient fails for probabilities
-            # that are not stored channels first in memory.
-            output = layers.Softmax(axis=1, dtype="float32", name="head")
-        else:
-            if classifier_activation is not None:
-                logits = change_layout(logits, layout, "channels_last", "class_axis_last")
-                layout = "channels_last"
-            output = layers.Activation(
-                classifier_activation or "linear", dtype="float32", name="head"
-            )
-        logits = output(logits)
-        outputs = change_layout(logits, layout, data_format, "logits_layout")
+        outputs = output_layers(logits, classifier_activation, layout, data_format)
 
         name = name or type(self).__name__.lower()
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
-        self._keep(config, dtype)
+        self._store_config(config, dtype)
         self.gradient_checkpointing = gradient_checkpointing
         self._block_by_block = None if trunk is None else BlockByBlock(self, trunk)
         self._backbone_config = None if parts is None else parts.get_config
@@ -212,35 +189,12 @@ class FCN(BaseFCN):
 
     def _logits(self, image, config, layout, dtype):
         options = {"data_format": layout, "dtype": dtype}
-        input_padding, fc6_padding = paddings(config["padding"], config["fc6_kernel_size"])
         x = image
         if config["include_preprocessing"]:
             x = VGGPreprocessing(config["mean"], name="preprocessing", **options)(x)
-        trunk = vgg16_trunk(x, filters=config["filters"], input_padding=input_padding, **options)
-
-        fc7 = convolutionalized_classifier(
-            trunk.pools["pool5"],
-            units=config["fc_units"],
-            kernel_size=config["fc6_kernel_size"],
-            padding="same" if fc6_padding else "valid",
-            dropout_rate=config["dropout_rate"],
-            **options,
-        )
-
-        skips = {}
-        for pool, scale in zip(self.skips, config["skip_scales"], strict=False):
-            skips[pool] = trunk.pools[pool]
-            if scale != 1:
-                scaling = layers.Rescaling(scale, name=f"scale_{pool}", dtype=dtype)
-                skips[pool] = scaling(trunk.pools[pool])
-        crop_offsets = fcn_crop_offsets(
-            self.skips,
-            input_padding=input_padding,
-            fc6_kernel_size=config["fc6_kernel_size"],
-            fc6_padding=fc6_padding,
-        )
+        features = vgg16_features(x, config, self.skips, **options)
         decoder = Decoder(config["num_classes"], config["trainable_upsampling"], **options)
-        return decoder.logits(fc7, skips, image, crop_offsets), trunk
+        return decoder.logits(features, image), features.trunk
 
     def call(self, inputs, training=None, mask=None):
         recompute = bool(training and self.gradient_checkpointing)

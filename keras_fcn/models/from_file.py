@@ -5,17 +5,20 @@ import os
 import numpy as np
 
 from keras_fcn.label_spaces import PASCAL_VOC
-from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
+from keras_fcn.models.alexnet import FCNAlexNet
+from keras_fcn.models.base import BaseFCN
+from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES, SKIPS, VGG16_FILTERS
-from keras_fcn.weights.load import PAPER_SUFFIXES, open_file
+from keras_fcn.weights.load import PAPER_SUFFIXES, of_semantic_head, open_file
 
 
-def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
+def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> BaseFCN:
     """Returns the FCN of a `.caffemodel`, `.pth` or `.npz` file, with its weights.
 
     Output stride, number of classes and size of fc6 are inferred from the names and shapes in the
     file. Such files were trained with the paper's padding and PASCAL VOC's mean, so these are used.
-    A file with 21 classes gets PASCAL VOC's label space.
+    A file with 21 classes gets PASCAL VOC's label space; of SIFT Flow's two heads, the semantic one
+    is taken.
 
     Args:
         path: The file. Keras's weight files do not store the padding and raise a ValueError.
@@ -33,7 +36,7 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
             f"weight files do not define the network. Received: {path}."
         )
     with open_file(path) as contents:
-        entries, scales = contents.entries, contents.skip_scales
+        entries, scales = of_semantic_head(contents.entries), contents.skip_scales
         layers = {layer for layer, _ in entries}
         score, fc6 = (entries.get((layer, "kernel")) for layer in ("score_fr", "fc6"))
         if score is None or fc6 is None or len(score.shape) != 4 or len(fc6.shape) != 4:
@@ -42,6 +45,9 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
                 f"{', '.join(sorted(layers))}."
             )
         num_classes, (size, _, _, fc_units) = score.shape[-1], fc6.shape
+        if "conv1" in layers:
+            filters = tuple(entries[f"conv{n}", "kernel"].shape[-1] for n in range(1, 6))
+            return _alexnet(path, num_classes, fc_units, filters)
         filters = _filters(entries)
         if all(scales.get(pool) for pool in SKIPS):
             means = [np.mean(scales[pool]) for pool in SKIPS]
@@ -54,6 +60,17 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> FCN:
         fc_units=fc_units,
         fc6_kernel_size=size,
         skip_scales=AT_ONCE_SKIP_SCALES if at_once else None,
+        label_space=PASCAL_VOC if num_classes == PASCAL_VOC.num_classes else None,
+        data_format="channels_last",
+    )
+
+
+def _alexnet(path, num_classes, fc_units, filters):
+    return FCNAlexNet(
+        num_classes,
+        weights=path,
+        filters=filters,
+        fc_units=fc_units,
         label_space=PASCAL_VOC if num_classes == PASCAL_VOC.num_classes else None,
         data_format="channels_last",
     )

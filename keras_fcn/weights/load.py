@@ -13,7 +13,7 @@ import numpy as np
 from keras_fcn.spec import SKIPS, output_stride, vgg16_layer_names
 from keras_fcn.weights.caffe import open_caffemodel
 from keras_fcn.weights.channels import kernel_for_channels, warn_of_channels
-from keras_fcn.weights.entries import Contents, Entry
+from keras_fcn.weights.entries import Contents, Entries, Entry
 from keras_fcn.weights.imagenet import imagenet_vgg16
 from keras_fcn.weights.keras_files import open_keras_file
 from keras_fcn.weights.npz import open_npz
@@ -76,7 +76,11 @@ def load(
         _port(model, _contents_of(vgg16), "VGG-16 of keras.applications", partial)
     elif source in published_names():
         published = _published(model, source)
-        path = cached_file(published, lambda file, target: _convert(model, published, file, target))
+        path = cached_file(
+            published,
+            lambda file, target: _convert(model, published, file, target),
+            variant="-multitask" if hasattr(model, "tasks") else "",
+        )
         with _remedy(f"Delete {path} to download it again."), open_file(path) as contents:
             scales = _scales(published.skip_scales)
             contents = dataclasses.replace(contents, skip_scales=scales, mean=published.mean)
@@ -150,31 +154,28 @@ def _mean_of(model):
 
 def _published(model, name):
     """Returns the published weights of a name, after checking that they fit the model."""
-    if not hasattr(model, "skips"):
+    if not hasattr(model, "network"):
         raise ValueError(
             f"weights={name!r} must be loaded into a model of this package. Received: a "
             f"{type(model).__name__}."
         )
-    published = find_published(name, stride=output_stride(model.skips))
+    published = find_published(name, output_stride(model.skips), model.network)
+    if model.network != "vgg16":
+        return published
     kernel, wanted = tuple(model.get_layer("fc6").kernel.shape), (7, 7, 512, published.fc_units)
     if kernel != wanted:
         raise ValueError(
             f"fc6 must have a kernel of shape {wanted} for weights={name!r}. Received: {kernel}. "
             "Leave out `fc_units` and `fc6_kernel_size`."
         )
-    if _num_classes(model) == published.label_space.num_classes:
+    if _has_layer(model, "score_fr") and _num_classes(model) == published.label_space.num_classes:
         _check_skip_scales(model, _scales(published.skip_scales), f"weights={name!r}")
     return published
 
 
 def _convert(model, published, file, target):
     """Converts a published file to a `.weights.h5` file, through a temporary model."""
-    blank = type(model)(
-        num_classes=published.label_space.num_classes,
-        skip_scales=published.skip_scales,
-        fc_units=published.fc_units,
-        dtype="float32",
-    )
+    blank = model.blank(published.label_space.num_classes, published.skip_scales)
     load(blank, file, partial=False)
     blank.save_weights(target)
 
@@ -192,9 +193,17 @@ def _takes_classifier(model):
 
 
 def _port(model, contents, name, partial):
-    contents = dataclasses.replace(contents, entries=_for_channels(model, contents.entries, name))
-    if any(layer.startswith(_CLASS_LAYERS) for layer, _ in contents.entries):
+    entries = _for_channels(model, contents.entries, name)
+    if _has_layer(model, "score_fr"):
+        entries = of_semantic_head(entries)
+    contents = dataclasses.replace(contents, entries=entries)
+    is_fcn = any(layer.startswith(_CLASS_LAYERS) for layer, _ in entries)
+    if is_fcn and not _has_layer(model, "score_fr"):
+        _port_heads(model, entries, name, partial)
+    elif is_fcn:
         _port_fcn(model, contents, name, partial)
+    elif _has_layer(model, "conv1"):
+        _port_alexnet(model, entries, name, partial)
     else:
         _port_vgg16(model, contents.entries, name, partial)
 
@@ -219,6 +228,37 @@ def _for_channels(model, entries, name):
 
 def _has_layer(model, name):
     return any(layer.name == name for layer in model.layers)
+
+
+def of_semantic_head(entries: Entries) -> Entries:
+    """Returns the entries of SIFT Flow's semantic head under the names of a network of one head."""
+    if ("score_fr_semantic", "kernel") not in entries:
+        return entries
+    return {
+        (layer.removesuffix("_semantic"), variable): entry
+        for (layer, variable), entry in entries.items()
+        if not layer.endswith("_geometric")
+    }
+
+
+def _port_heads(model, entries, name, partial):
+    """Ports into a network of several heads or streams, also from one of coarser stride."""
+    wanted, found = (
+        {layer for layer in names if layer.startswith(_CLASS_LAYERS)}
+        for names in ({layer.name for layer in model.layers}, {layer for layer, _ in entries})
+    )
+    kept, unused = set(), set()
+    if partial and {layer for layer in found if layer.startswith("score_")} < wanted:
+        kept, unused = wanted - found, found - wanted
+    entries = {key: entry for key, entry in entries.items() if key[0] not in unused}
+    port(model, entries, source=name, kept=kept)
+
+
+def _port_alexnet(model, entries, name, partial):
+    """Ports the classifier CaffeNet."""
+    entries = {key: entry for key, entry in entries.items() if key[0] not in _IMAGENET_SCORES}
+    kept = {layer.name for layer in model.layers if layer.name.startswith(_CLASS_LAYERS)}
+    port(model, entries, source=name, kept=kept if partial else ())
 
 
 def _port_vgg16(model, entries, name, partial):

@@ -6,8 +6,18 @@ import numpy as np
 
 from keras_fcn.weights.entries import Entries, Entry, by_name
 
-# Kernel sizes of VGG-16's fully-connected layers, which Caffe and PyTorch store as matrices.
-_KERNEL_SIZES = {"fc6": 7, "fc7": 1, "fc8": 1}
+# Kernel sizes of fully-connected layers, which Caffe and PyTorch store as matrices. That of fc6 is
+# 7 in VGG-16 and 6 in AlexNet.
+_KERNEL_SIZES = {"fc6": (7, 6), "fc7": (1,), "fc8": (1,)}
+# Ends of names in the release's networks of several streams or heads. The network of RGB and depth
+# has one stream.
+_SUFFIXES = {
+    "color": "_image",
+    "hha": "_hha",
+    "_bgrd": "",
+    "_sem": "_semantic",
+    "_geo": "_geometric",
+}
 
 
 def from_paper(entries: Entries) -> Entries:
@@ -27,6 +37,9 @@ def from_paper(entries: Entries) -> Entries:
 
 
 def _keras_name(layer):
+    for suffix, ours in _SUFFIXES.items():
+        if layer.endswith(suffix):
+            return _keras_name(layer.removesuffix(suffix)) + ours
     return re.sub(r"^conv([1-5])_([1-3])$", r"block\1_conv\2", layer)
 
 
@@ -44,9 +57,10 @@ def _keras_layout(layer, variable, entry):
     )
 
 
-def _as_kernel(entry: Entry, size: int) -> Entry:
+def _as_kernel(entry: Entry, sizes: tuple[int, ...]) -> Entry:
     outputs, inputs = entry.shape
-    if inputs % size**2:
+    size = next((size for size in sizes if inputs % size**2 == 0), None)
+    if size is None:
         return entry
     shape = (outputs, inputs // size**2, size, size)
     return entry.map(lambda array: array.reshape(shape), shape)

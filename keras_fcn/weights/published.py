@@ -12,8 +12,15 @@ from keras_fcn.io.download import (
     download,
     keras_home,
 )
-from keras_fcn.label_spaces import PASCAL_VOC, LabelSpace
+from keras_fcn.label_spaces import (
+    NYUDV2_40,
+    PASCAL_CONTEXT,
+    PASCAL_VOC,
+    SIFT_FLOW,
+    LabelSpace,
+)
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
+from keras_fcn.spec import NYUDV2_MEAN, PASCAL_CONTEXT_MEAN, SIFT_FLOW_MEAN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +34,13 @@ class PublishedWeights:
         label_space: `LabelSpace` of the training data.
         mean: Mean (blue, green, red) that training subtracted from the images.
         skip_scales: Scales of pool4 and pool3 in training.
-        scores: Published scores on the 736 images of seg11valid, fractions by name.
+        scores: Published scores on the 736 images of seg11valid, fractions by name; empty if none
+            were published.
         license: License of the model.
         sources: URLs of the license and the scores.
         fc_units: Outputs of fc6 and fc7.
+        network: `"vgg16"` for `FCN32s`, `FCN16s` and `FCN8s`, `"alexnet"` for `FCNAlexNet`, or the
+            modalities of a `MultimodalFCN32s`.
     """
 
     name: str
@@ -43,8 +53,19 @@ class PublishedWeights:
     license: str
     sources: tuple[str, ...]
     fc_units: int = 4096
+    network: str = "vgg16"
+
+    @property
+    def model_name(self) -> str:
+        """The class of the models that take them, with its arguments."""
+        if self.network == "alexnet":
+            return "FCNAlexNet"
+        if self.network == "vgg16":
+            return f"FCN{self.stride}s"
+        return f"MultimodalFCN32s(modalities={tuple(self.network.split('+'))})"
 
 
+_RELEASE = "https://github.com/shelhamer/fcn.berkeleyvision.org"
 _SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
 
 
@@ -67,10 +88,31 @@ def _pascal_voc(name, stride, caffe_name, percent, *, npz, pth, skip_scales=(1.0
         skip_scales=skip_scales,
         scores={score: value / 100 for score, value in zip(_SCORES, percent, strict=True)},
         license="unrestricted use",
-        sources=(
-            "https://github.com/shelhamer/fcn.berkeleyvision.org",
-            "https://github.com/wkentaro/fcn",
-        ),
+        sources=(_RELEASE, "https://github.com/wkentaro/fcn"),
+    )
+
+
+def _of_release(name, stride, caffe_name, label_space, mean, network="vgg16", scores=None):
+    """A model of which only the authors' file is known, without a checksum."""
+    file = f"{caffe_name}.caffemodel"
+    return PublishedWeights(
+        name=name,
+        stride=stride,
+        files=(PublishedFile(file, f"http://dl.caffe.berkeleyvision.org/{file}"),),
+        label_space=label_space,
+        mean=mean,
+        skip_scales=(1.0, 1.0),
+        scores=scores or {},
+        license="unrestricted use",
+        sources=(_RELEASE,),
+        network=network,
+    )
+
+
+def _stages(name, caffe_name, label_space, mean):
+    return tuple(
+        _of_release(name, stride, caffe_name.format(stride), label_space, mean)
+        for stride in (32, 16, 8)
     )
 
 
@@ -108,6 +150,27 @@ PUBLISHED_WEIGHTS = (
         pth=("bfed4437e941fef58932891217fe6464", "0B9P1L--7Wd2vblE1VUIxV1o2d2M"),
         skip_scales=(0.01, 0.0001),
     ),
+    _of_release(
+        "pascal_voc_alexnet",
+        32,
+        "fcn-alexnet-pascal",
+        PASCAL_VOC,
+        PASCAL_VOC_MEAN,
+        network="alexnet",
+        scores={"mean_iou": 0.48},
+    ),
+    *_stages("pascal_context", "pascalcontext-fcn{}s-heavy", PASCAL_CONTEXT, PASCAL_CONTEXT_MEAN),
+    *_stages("sift_flow", "siftflow-fcn{}s-heavy", SIFT_FLOW, SIFT_FLOW_MEAN),
+    _of_release("nyudv2", 32, "nyud-fcn32s-color-heavy", NYUDV2_40, NYUDV2_MEAN),
+    _of_release("nyudv2_hha", 32, "nyud-fcn32s-hha-heavy", NYUDV2_40, NYUDV2_MEAN, network="hha"),
+    _of_release(
+        "nyudv2_image_hha",
+        32,
+        "nyud-fcn32s-color-hha-heavy",
+        NYUDV2_40,
+        NYUDV2_MEAN,
+        network="image+hha",
+    ),
 )
 """The registry, `PublishedWeights`."""
 
@@ -117,12 +180,15 @@ def published_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys(published.name for published in PUBLISHED_WEIGHTS))
 
 
-def find_published(name: object, stride: int) -> PublishedWeights | None:
+def find_published(
+    name: object, stride: int | None = None, network: str = "vgg16"
+) -> PublishedWeights | None:
     """Returns the published weights of a name for a model, `None` for an unknown name.
 
     Args:
         name: Value of `weights`.
-        stride: Output stride of the model: 32, 16 or 8.
+        stride: Output stride of the model: 32, 16 or 8; `None` for the finest, of any network.
+        network: See `PublishedWeights`.
 
     Raises:
         ValueError: If the name was not published for this model.
@@ -130,14 +196,19 @@ def find_published(name: object, stride: int) -> PublishedWeights | None:
     if not isinstance(name, str) or name not in published_names():
         return None
     of_name = [published for published in PUBLISHED_WEIGHTS if published.name == name]
+    if stride is None:
+        return of_name[-1]
     for published in of_name:
-        if published.stride == stride:
+        if (published.stride, published.network) == (stride, network):
             return published
-    models = ", ".join(f"FCN-{published.stride}s" for published in of_name)
-    raise ValueError(f"weights={name!r} must be loaded into {models}. Received: FCN-{stride}s.")
+    models = ", ".join(published.model_name for published in of_name)
+    received = dataclasses.replace(of_name[0], stride=stride, network=network).model_name
+    raise ValueError(f"weights={name!r} must be loaded into {models}. Received: {received}.")
 
 
-def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], None]) -> Path:
+def cached_file(
+    published: PublishedWeights, convert: Callable[[Path, Path], None], variant: str = ""
+) -> Path:
     """Returns the path of published weights as a `.weights.h5` file in Keras's cache.
 
     Downloads and converts them if they are missing. A copy that the user has put into the folder
@@ -147,12 +218,13 @@ def cached_file(published: PublishedWeights, convert: Callable[[Path, Path], Non
         published: `PublishedWeights`.
         convert: Function of (source, target) that reads a published file and writes a
             `.weights.h5` file.
+        variant: End of the file's name, for a network that takes other parts of the weights.
 
     Raises:
         OSError: If all copies fail. The message lists them and the remedy.
     """
     folder = keras_home() / "keras_fcn"
-    target = folder / f"{published.name}-fcn{published.stride}s.weights.h5"
+    target = folder / f"{published.name}-fcn{published.stride}s{variant}.weights.h5"
     if target.is_file():
         return target
     placed = [(folder / file.name, file) for file in published.files]

@@ -48,7 +48,9 @@ def test_input_smaller_than_the_window_is_refused():
     ("arguments", "message"),
     [
         ({"units": 0, "kernel_size": 7}, "`units` must be"),
-        ({"units": 4, "kernel_size": 6}, "`kernel_size` must be"),
+        ({"units": 4, "kernel_size": 6, "padding": "same"}, "`kernel_size` must be"),
+        ({"units": 4, "kernel_size": 0}, "`kernel_size` must be"),
+        ({"units": 4, "kernel_size": 2.5}, "`kernel_size` must be"),
         ({"units": 4, "kernel_size": 7, "padding": "full"}, "`padding` must be"),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+from keras_fcn.spec import PASCAL_CONTEXT_MEAN
 from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes.paper_voc import PaperVoc
 
@@ -12,7 +13,7 @@ def _stages():
         PaperVoc(),
         data="pascal_context",
         val_split="validation",
-        mean=(104.007, 116.669, 122.679),
+        mean=PASCAL_CONTEXT_MEAN,
         steps=300_000,
     ).stages
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+from keras_fcn.spec import SIFT_FLOW_MEAN
 from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes.paper_voc import PaperVoc
 
@@ -12,7 +13,7 @@ def _stages():
         PaperVoc(),
         data="sift_flow",
         val_split="test",
-        mean=(114.578, 115.294, 108.353),
+        mean=SIFT_FLOW_MEAN,
         steps=300_000,
     ).stages
     return {**stages, "fcn8s": replace(stages["fcn8s"], learning_rate=1e-12)}

@@ -1,0 +1,77 @@
+"""AlexNet's local response normalization."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class LocalResponseNormalization(keras.layers.Layer):
+    """Divides each value by a power of the mean square of the channels around its own.
+
+    y = x / (1 + alpha * m) ** beta, where m is the sum of squares over `size` channels, divided by
+    `size`; channels beyond the first and the last count as 0. As in Caffe's LRN layer.
+
+    Args:
+        size: Number of channels, odd.
+        alpha: Factor of the mean square.
+        beta: Exponent.
+        data_format: `"channels_last"` or `"channels_first"`; Keras's default if `None`.
+
+    Input shape:
+        (batch, height, width, channels).
+
+    Output shape:
+        The same.
+
+    Raises:
+        ValueError: If `size` is not odd and positive.
+
+    Examples:
+        >>> layer = LocalResponseNormalization(size=3, alpha=3.0, beta=1.0)
+        >>> np.array(layer(np.array([[[[1.0, 2.0, 0.0]]]]))).round(3).tolist()
+        [[[[0.167, 0.333, 0.0]]]]
+
+    References:
+        - [Krizhevsky et al., 2012](https://papers.nips.cc/paper/4824), section 3.3
+    """
+
+    def __init__(
+        self,
+        size: int = 5,
+        alpha: float = 1e-4,
+        beta: float = 0.75,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"`size` must be a positive odd integer. Received: {size=}.")
+        self.size, self.alpha, self.beta = size, alpha, beta
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def call(self, inputs):
+        axis = 3 if self.data_format == "channels_last" else 1
+        channels = inputs.shape[axis]
+        border = [(0, 0)] * 4
+        border[axis] = (self.size // 2, self.size // 2)
+        squares = ops.pad(ops.square(inputs), border)
+        window = [slice(None)] * 4
+        total = 0.0
+        for first in range(self.size):
+            window[axis] = slice(first, first + channels)
+            total = total + squares[tuple(window)]
+        return inputs / (1.0 + self.alpha / self.size * total) ** self.beta
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "data_format": self.data_format,
+        }
