@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
-MODEL_NAMES = ("fcn32s", "fcn16s", "fcn8s", "fcn4s")
-"""Short names of the models, from the coarsest output stride to the finest."""
+MODEL_NAMES = ("fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn_alexnet")
+"""Short names of the models, those on VGG-16 from the coarsest output stride to the finest."""
+
+MODALITIES = {"image": 3, "depth": 1, "hha": 3}
+"""Number of channels of each input that `MultimodalFCN32s` knows."""
 
 VGG16_FILTERS = (64, 128, 256, 512, 512)
 """Filters of the convolutions in each of VGG-16's five blocks."""

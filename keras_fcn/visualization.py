@@ -37,13 +37,14 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     """Returns what is shown of an image of any number of channels.
 
     Args:
-        image: (height, width, channels), uint8.
+        image: (height, width, channels), in [0, 255].
 
     Returns:
         (height, width, 3), uint8: the first three channels; the first one as grey of two or one.
     """
     image = np.asarray(image)
-    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    return np.clip(shown, 0, 255).astype("uint8", copy=False)
 
 
 def overlay(

@@ -14,8 +14,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument("source", metavar="SRC", help=".caffemodel, .pth, .npz or a Keras file")
     parser.add_argument("target", metavar="DST", help="new .weights.h5 or .keras file")
     shared.add_label_space(parser)
-    # FCN-4s is no network of the paper: no other program has weights of it.
-    shared.add_setting(parser, "model", choices=MODEL_NAMES[:-1])
+    # Nobody else has weights of FCN-4s, and those of AlexNet are read as they are.
+    shared.add_setting(parser, "model", choices=MODEL_NAMES[:3])
     for name in ("padding", "fc_units"):
         shared.add_setting(parser, name)
     shared.add_at_once(parser, "SRC")

@@ -27,6 +27,7 @@ def load(
     manual_dir: str | os.PathLike | None = None,
     download: bool = True,
     shard: Shard = None,
+    modalities: Sequence[str] = ("image",),
 ) -> tf.data.Dataset:
     """Loads a data set by its name, or from a folder.
 
@@ -51,9 +52,12 @@ def load(
         manual_dir: Folder of files that you downloaded yourself; only for a name.
         download: Whether to download missing data; only for a name.
         shard: See `from_pairs`.
+        modalities: Features of a data set by name whose channels make up the image, in this order,
+            such as `("image", "depth")` of "nyudv2".
 
     Returns:
-        Dataset of {"image": (height, width, 3) uint8, "label_map": (height, width) int32}.
+        Dataset of {"image": (height, width, 3) uint8, "label_map": (height, width) int32}. With a
+        depth among the `modalities`, the image is float32.
 
     Raises:
         FileNotFoundError: If there is neither such a data set nor such a folder, if the folder has
@@ -83,10 +87,12 @@ def load(
             "`split` must be given for a data set by name, such as 'train'. "
             f"Received: {name_or_directory=}, {split=}."
         )
+    more = tuple(modality for modality in modalities if modality != "image")
     elements, read = parts(
         load_named(
             name_or_directory,
             split,
+            features=more,
             data_dir=data_dir,
             manual_dir=manual_dir,
             download=download,
@@ -97,9 +103,18 @@ def load(
     def read_both(element):
         example = read(element)
         label_map = tf.cast(example["label_map"], tf.int32)
-        return {"image": example["image"], "label_map": label_map}
+        return {"image": _joined([example[name] for name in modalities]), "label_map": label_map}
 
     return read_later(elements, read_both)
+
+
+def _joined(maps):
+    """Returns one image of the channels of several, in float32 unless all are of 8 bits."""
+    if len(maps) > 1 or maps[0].shape.rank == 2:
+        maps = [found[:, :, None] if found.shape.rank == 2 else found for found in maps]
+    if any(found.dtype != tf.uint8 for found in maps):
+        maps = [tf.cast(found, tf.float32) for found in maps]
+    return tf.concat(maps, axis=2)
 
 
 def from_directory(

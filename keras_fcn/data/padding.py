@@ -47,7 +47,7 @@ def batched(
     """Returns batches of (image, label_map), padded at the bottom and at the right.
 
     Args:
-        examples: Dataset of uint8 (height, width, 3) and int32 (height, width).
+        examples: Dataset of uint8 or float32 (height, width, channels) and int32 (height, width).
         batch_size: Examples per batch.
         ignore_class: Padding value of label maps; `None` for no padding.
         pad_to: As from `check_pad_to`.
@@ -59,7 +59,8 @@ def batched(
     """
     if ignore_class is None:
         return examples.batch(batch_size, drop_remainder=drop_remainder)
-    values = (np.uint8(0), np.int32(ignore_class))
+    image, _ = examples.element_spec
+    values = (image.dtype.as_numpy_dtype(0), np.int32(ignore_class))
     batches = examples.padded_batch(
         batch_size, padding_values=values, drop_remainder=drop_remainder
     )

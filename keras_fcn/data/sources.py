@@ -143,12 +143,14 @@ def _check_elements(spec):
                 f"Received: {name} {spec[name]}."
             )
 
-    if spec["image"].dtype != tf.uint8:
-        raise ValueError(f"`examples` must hold images in uint8. Received: {spec['image']}.")
+    if spec["image"].dtype not in (tf.uint8, tf.float32):
+        raise ValueError(
+            f"`examples` must hold images in uint8, or float32. Received: {spec['image']}."
+        )
 
 
 def _in_one_shape(example, channels):
-    """(image, label_map): uint8 (height, width, channels) and int32 (height, width)."""
+    """(image, label_map): (height, width, channels), and int32 (height, width)."""
     label_map = tf.ensure_shape(example["label_map"], (None, None))
     return tf.ensure_shape(example["image"], (None, None, channels)), tf.cast(label_map, tf.int32)
 

@@ -30,8 +30,8 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     Examples:
         >>> layer = LocalResponseNormalization(size=3, alpha=3.0, beta=1.0)
-        >>> np.array(layer(np.array([[[[1.0, 2.0, 0.0]]]]))).round(3).tolist()
-        [[[[0.167, 0.333, 0.0]]]]
+        >>> np.array(layer(np.array([[[[1.0, 0.0, 1.0]]]]))).tolist()
+        [[[[0.5, 0.0, 0.5]]]]
 
     References:
         - [Krizhevsky et al., 2012](https://papers.nips.cc/paper/4824), section 3.3

@@ -113,7 +113,7 @@ class FCNAlexNet(BaseFCN):
         )
         check_alexnet(config)
         layout = backend.data_format
-        options = {"data_format": layout, "dtype": dtype}
+        options: dict[str, Any] = {"data_format": layout, "dtype": dtype}
         shape = (None, None, 3) if data_format == "channels_last" else (3, None, None)
         inputs = keras.Input(shape, dtype="float32", name="image")
         image = x = change_layout(inputs, data_format, layout, "image_layout")
@@ -137,9 +137,9 @@ class FCNAlexNet(BaseFCN):
         if weights is not None:
             weight_files.load(self, weights)
 
-    def blank(self, num_classes: int, skip_scales: tuple[float, float]) -> "FCNAlexNet":
+    def blank(self, num_classes: int, fc_units: int, **options: Any) -> "FCNAlexNet":
         """Returns a new network of the published architecture; it has no skips."""
-        return type(self)(num_classes=num_classes, dtype="float32")
+        return type(self)(num_classes, fc_units=fc_units, dtype="float32")
 
     @property
     def num_channels(self) -> int:

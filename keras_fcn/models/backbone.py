@@ -183,13 +183,13 @@ def bilinear_upsampling(scores: CoordinateMap, reference: CoordinateMap) -> Upsa
     Raises:
         ValueError: If no kernel of twice the factor, or one less, aligns them on whole pixels.
     """
-    factor = scores.stride / reference.stride
-    if factor.denominator != 1 or factor == 1:
+    ratio = scores.stride / reference.stride
+    if ratio.denominator != 1 or ratio == 1:
         raise ValueError(
             "The output strides of `backbone` must divide each other. Received: "
             f"{scores.stride} and {reference.stride}."
         )
-    factor = int(factor)
+    factor = int(ratio)
     for kernel_size in (2 * factor, 2 * factor - 1):
         upsampled = scores.then(transposed_convolution(kernel_size, factor))
         with contextlib.suppress(ValueError):  # Not on whole pixels.

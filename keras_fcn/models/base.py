@@ -55,14 +55,15 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
         super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
 
-    def blank(self, num_classes: int, skip_scales: tuple[float, float]) -> "BaseFCN":
+    def blank(self, num_classes: int, fc_units: int, **options: Any) -> "BaseFCN":
         """Returns a new network of the published architecture, in float32, to convert weights.
 
         Args:
             num_classes: Number of classes.
-            skip_scales: As in `FCN`.
+            fc_units: As in `FCN`.
+            **options: Further arguments of `FCN`, such as `skip_scales`.
         """
-        return type(self)(num_classes=num_classes, skip_scales=skip_scales, dtype="float32")
+        return type(self)(num_classes, fc_units=fc_units, dtype="float32", **options)
 
     @property
     def num_classes(self) -> int:

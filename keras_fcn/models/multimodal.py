@@ -19,14 +19,9 @@ from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN32s
 from keras_fcn.models.features import vgg16_features
 from keras_fcn.models.layout import change_layout, output_layers
-from keras_fcn.spec import HHA_MEAN, LOG_DEPTH_MEAN, NYUDV2_MEAN, VGG16_FILTERS
+from keras_fcn.spec import HHA_MEAN, LOG_DEPTH_MEAN, MODALITIES, NYUDV2_MEAN, VGG16_FILTERS
 
-# Channels and mean of each modality.
-MODALITIES: Mapping[str, tuple[int, tuple[float, ...]]] = {
-    "image": (3, NYUDV2_MEAN),
-    "depth": (1, (LOG_DEPTH_MEAN,)),
-    "hha": (3, HHA_MEAN),
-}
+_MEANS = {"image": NYUDV2_MEAN, "depth": (LOG_DEPTH_MEAN,), "hha": HHA_MEAN}
 _FIRST = "block1_conv1"
 
 
@@ -44,6 +39,8 @@ class MultimodalFCN32s(BaseFCN):
             which the logarithm is taken; `"hha"`, horizontal disparity, height above ground and
             angle with gravity in [0, 255].
         fusion: `"early"` or `"late"`; no difference for one modality.
+        stacked: If `True`, the input is one image of the channels of all modalities in their order,
+            instead of a dictionary.
         weights: As in `FCN32s` for every stream, a dictionary of them by modality for late fusion,
             the file of a whole network, or the name of one: `"nyudv2_hha"`, `"nyudv2_image_hha"`.
             A kernel of RGB is extended to depth by the mean over its channels, as in the release,
@@ -62,7 +59,7 @@ class MultimodalFCN32s(BaseFCN):
 
     Input shape:
         Dictionary from each modality to (batch, height, width, channels) of one height and width:
-        3 channels of `"image"` and `"hha"`, 1 of `"depth"`.
+        3 channels of `"image"` and `"hha"`, 1 of `"depth"`; or one image, if `stacked`.
 
     Output shape:
         (batch, height, width, num_classes), unnormalized logits in float32.
@@ -88,6 +85,7 @@ class MultimodalFCN32s(BaseFCN):
         *,
         modalities: tuple[str, ...] = ("image", "hha"),
         fusion: str = "late",
+        stacked: bool = False,
         weights: Any = None,
         padding: str = "paper",
         filters: tuple[int, int, int, int, int] = VGG16_FILTERS,
@@ -110,13 +108,14 @@ class MultimodalFCN32s(BaseFCN):
                 "num_classes": num_classes,
                 "modalities": tuple(modalities),
                 "fusion": fusion,
+                "stacked": stacked,
                 "padding": padding,
                 "filters": tuple(filters),
                 "fc_units": fc_units,
                 "dropout_rate": dropout_rate,
                 "trainable_upsampling": trainable_upsampling,
                 "means": {
-                    modality: tuple((means or {}).get(modality, MODALITIES[modality][1]))
+                    modality: tuple((means or {}).get(modality, _MEANS[modality]))
                     for modality in modalities
                 },
                 "label_space": label_space_config(label_space),
@@ -134,14 +133,11 @@ class MultimodalFCN32s(BaseFCN):
         check_config(of_vgg16, None)
 
         layout = backend.data_format
-        options = {"data_format": layout, "dtype": dtype}
-        inputs, images, streams = {}, [], []
-        for modality in config["modalities"]:
-            channels, _ = MODALITIES[modality]
-            inputs[modality] = keras.Input((None, None, channels), dtype="float32", name=modality)
-            name_of_layout = f"{modality}_layout"
-            image = change_layout(inputs[modality], "channels_last", layout, name_of_layout)
-            images.append(image)
+        options: dict[str, Any] = {"data_format": layout, "dtype": dtype}
+        inputs, images = _inputs(config["modalities"], stacked)
+        streams = []
+        for modality, image in images.items():
+            image = change_layout(image, "channels_last", layout, f"{modality}_layout")
             streams.append(_preprocessed(image, modality, config["means"][modality], options))
         suffixes = [f"_{modality}" for modality in config["modalities"]]
         if fusion == "early" or len(streams) == 1:
@@ -158,7 +154,7 @@ class MultimodalFCN32s(BaseFCN):
             fused = layers.Average(name="score_fused", dtype=dtype)(scores)
         decoder = Decoder(config["num_classes"], trainable_upsampling, **options)
         (crop_offset,) = features.crop_offsets
-        logits = decoder.at_image_size(fused, images[0], 32, crop_offset, crop_name="crop_logits")
+        logits = decoder.at_image_size(fused, image, 32, crop_offset, crop_name="crop_logits")
         outputs = output_layers(logits, None, layout, "channels_last")
         name = name or type(self).__name__.lower()
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
@@ -178,19 +174,20 @@ class MultimodalFCN32s(BaseFCN):
     @property
     def num_channels(self) -> int:
         """Number of channels of all inputs together."""
-        return sum(MODALITIES[modality][0] for modality in self.modalities)
+        return sum(MODALITIES[modality] for modality in self.modalities)
 
     @property
     def data_format(self) -> str:
         """`"channels_last"`, of images and logits."""
         return "channels_last"
 
-    def blank(self, num_classes: int, skip_scales: tuple[float, float]) -> "MultimodalFCN32s":
+    def blank(self, num_classes: int, fc_units: int, **options: Any) -> "MultimodalFCN32s":
         """Returns a new network of these modalities in the published architecture."""
         return type(self)(
             num_classes,
             modalities=self.modalities,
             fusion=self._config["fusion"],
+            fc_units=fc_units,
             dtype="float32",
         )
 
@@ -242,6 +239,7 @@ class MultimodalFCN32s(BaseFCN):
         stream = FCN32s(
             config["num_classes"],
             weights=source,
+            mean=config["means"].get("image") or NYUDV2_MEAN,
             **{key: config[key] for key in ("padding", "filters", "fc_units")},
             dtype="float32",
             data_format="channels_last",
@@ -255,6 +253,23 @@ class MultimodalFCN32s(BaseFCN):
             if layer.name == _FIRST:
                 values[0] = _with_depth(values[0], target.kernel.shape[2])
             target.set_weights(values)
+
+
+def _inputs(modalities, stacked):
+    """Returns the inputs of a network, and the KerasTensor of each modality."""
+    channels = [MODALITIES[modality] for modality in modalities]
+    if stacked:
+        image = keras.Input((None, None, sum(channels)), dtype="float32", name="image")
+        ends = np.cumsum(channels).tolist()
+        return image, {
+            modality: image[..., end - count : end]
+            for modality, count, end in zip(modalities, channels, ends, strict=True)
+        }
+    images = {
+        modality: keras.Input((None, None, count), dtype="float32", name=modality)
+        for modality, count in zip(modalities, channels, strict=True)
+    }
+    return images, images
 
 
 def _preprocessed(image, modality, mean, options):
@@ -285,7 +300,7 @@ def _check_modalities(modalities, fusion, means):
     if fusion not in ("early", "late"):
         raise ValueError(f"`fusion` must be 'early' or 'late'. Received: {fusion=}.")
     for modality, mean in (means or {}).items():
-        channels, _ = MODALITIES.get(modality, (0, ()))
+        channels = MODALITIES.get(modality, 0)
         if modality not in modalities or len(mean) != channels:
             raise ValueError(
                 f"`means` must have {channels} numbers for {modality!r}, one of `modalities`. "

@@ -120,7 +120,7 @@ class MultitaskFCN(BaseFCN):
         config["label_spaces"] = spaces or None
 
         layout = backend.data_format
-        options = {"data_format": layout, "dtype": dtype}
+        options: dict[str, Any] = {"data_format": layout, "dtype": dtype}
         inputs = keras.Input((None, None, 3), dtype="float32", name="image")
         image = change_layout(inputs, "channels_last", layout, "image_layout")
         x = VGGPreprocessing(config["mean"], name="preprocessing", **options)(image)
@@ -175,9 +175,9 @@ class MultitaskFCN(BaseFCN):
             raise ValueError(f"`task` must be one of {', '.join(self.tasks)}. Received: {task=}.")
         return keras.Model(self.inputs[0], self.output[task], name=f"{self.name}_{task}")
 
-    def blank(self, num_classes: int, skip_scales: tuple[float, float]) -> "MultitaskFCN":
+    def blank(self, num_classes: int, fc_units: int, **options: Any) -> "MultitaskFCN":
         """Returns a new network of the same classes in the published architecture."""
-        return type(self)(self.num_classes, dtype="float32")
+        return type(self)(self.num_classes, fc_units=fc_units, dtype="float32")
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")

@@ -17,7 +17,7 @@ from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.final_report import write_final_report
 from keras_fcn.training.moving_average import MovingAverage
-from keras_fcn.training.objective import MODELS, build_model, compiled, loss_of
+from keras_fcn.training.objective import build_model, compiled, loss_of, model_class
 from keras_fcn.training.progress import duration, progress_bar, say
 from keras_fcn.training.recipe import PATHS, Recipe, as_settings
 from keras_fcn.training.run import Run, copy_of, drawing_errors_warn
@@ -133,7 +133,7 @@ class Training:
         train_split, val_split = _open_splits(recipe)
         keras.utils.set_random_seed(recipe.seed)
         with scope(devices, gradients):
-            model = MODELS[recipe.model].from_config(facts["model"])
+            model = model_class(recipe).from_config(facts["model"])
             training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
             training.state = State(
                 **{field.name: facts[field.name] for field in dataclasses.fields(State)}

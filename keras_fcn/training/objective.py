@@ -1,53 +1,96 @@
 """The model, the loss and the optimizer of a recipe."""
 
+from typing import Any
+
 import keras
 
 from keras_fcn import losses
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.models.alexnet import FCNAlexNet
 from keras_fcn.models.applications import application
+from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.deep_supervision import with_coarser_heads
-from keras_fcn.models.fcn import FCN, FCN4s, FCN8s, FCN16s, FCN32s
-from keras_fcn.training.optimizer import CoupledSGD
+from keras_fcn.models.fcn import FCN4s, FCN8s, FCN16s, FCN32s
+from keras_fcn.models.multimodal import MultimodalFCN32s
+from keras_fcn.spec import VGG16_FILTERS
+from keras_fcn.training.optimizer import ALEXNET_MULTIPLIERS, PAPER_MULTIPLIERS, CoupledSGD
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.schedule import schedule
 
-MODELS = {"fcn32s": FCN32s, "fcn16s": FCN16s, "fcn8s": FCN8s, "fcn4s": FCN4s}
+MODELS = {
+    "fcn32s": FCN32s,
+    "fcn16s": FCN16s,
+    "fcn8s": FCN8s,
+    "fcn4s": FCN4s,
+    "fcn_alexnet": FCNAlexNet,
+}
+# What the paper's recipes start from, by the value that stands for it.
+_STARTS = {
+    **{
+        name: f"a trained {name}, from which this recipe starts: pass --from RUN, or --set "
+        "weights=FILE"
+        for name in MODELS
+    },
+    "caffenet": "the classifier CaffeNet, bvlc_reference_caffenet.caffemodel of Caffe's model zoo: "
+    "pass --weights FILE",
+    "nyudv2_streams": "trained networks of the modalities, from which this recipe starts: pass "
+    '--set \'stream_weights=["COLOUR", "HHA"]\'',
+}
 _REGION_LOSSES = {"dice": losses.Dice, "lovasz_softmax": losses.LovaszSoftmax}
 
 
-def build_model(recipe: Recipe, label_space: LabelSpace) -> FCN:
+def model_class(recipe: Recipe) -> type[BaseFCN]:
+    """Returns the class of the model of a recipe."""
+    return MODELS[recipe.model] if recipe.modalities == ("image",) else MultimodalFCN32s
+
+
+def build_model(recipe: Recipe, label_space: LabelSpace) -> BaseFCN:
     """Returns the model of a recipe with its initial weights.
 
     Raises:
         FileNotFoundError, OSError, ValueError: As the models for `weights`; also if the recipe
-            starts from a coarser model and none is given.
+            starts from another network and none is given.
     """
-    if recipe.weights in MODELS:
-        raise ValueError(
-            f"`weights` must be a trained {recipe.weights}, from which this recipe starts: pass "
-            "--from RUN, or --set weights=FILE. "
-            f"Received: weights={recipe.weights!r}."
-        )
-    return MODELS[recipe.model](
-        num_classes=label_space.num_classes,
-        weights=None if recipe.backbone else recipe.weights,
-        input_shape=(None, None, recipe.channels),
-        backbone=_backbone(recipe),
-        head=recipe.head,
-        freeze_batch_norm=recipe.freeze_batch_norm,
-        padding=recipe.padding,
-        filters=recipe.filters,
-        fc_units=recipe.fc_units,
-        fc6_kernel_size=recipe.fc6_kernel_size,
-        dropout_rate=recipe.dropout_rate,
-        skip_scales=recipe.skip_scales,
-        mean=recipe.mean,
-        trainable_upsampling=recipe.trainable_upsampling,
-        label_space=label_space,
-        data_format="channels_last",
-        dtype=recipe.precision,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-    )
+    start = None if recipe.stream_weights else _STARTS.get(recipe.weights or "")
+    if start is not None:
+        raise ValueError(f"`weights` must be {start}. Received: weights={recipe.weights!r}.")
+    options: dict[str, Any] = {
+        "weights": recipe.weights,
+        "filters": recipe.filters,
+        "fc_units": recipe.fc_units,
+        "dropout_rate": recipe.dropout_rate,
+        "trainable_upsampling": recipe.trainable_upsampling,
+        "label_space": label_space,
+        "dtype": recipe.precision,
+    }
+    if recipe.modalities != ("image",):
+        options |= {
+            "modalities": recipe.modalities,
+            "fusion": recipe.fusion,
+            "stacked": True,
+            "padding": recipe.padding,
+        }
+        if recipe.stream_weights is not None:
+            options["weights"] = dict(zip(recipe.modalities, recipe.stream_weights, strict=True))
+    elif recipe.model == "fcn_alexnet":
+        if recipe.filters == VGG16_FILTERS:
+            del options["filters"]
+        options |= {"mean": recipe.mean, "data_format": "channels_last"}
+    else:
+        options |= {
+            "weights": None if recipe.backbone else recipe.weights,
+            "input_shape": (None, None, recipe.channels),
+            "backbone": _backbone(recipe),
+            "head": recipe.head,
+            "freeze_batch_norm": recipe.freeze_batch_norm,
+            "padding": recipe.padding,
+            "fc6_kernel_size": recipe.fc6_kernel_size,
+            "skip_scales": recipe.skip_scales,
+            "mean": recipe.mean,
+            "data_format": "channels_last",
+            "gradient_checkpointing": recipe.gradient_checkpointing,
+        }
+    return model_class(recipe)(label_space.num_classes, **options)
 
 
 def _backbone(recipe):
@@ -63,7 +106,7 @@ def _backbone(recipe):
 
 
 def compiled(
-    model: FCN,
+    model: BaseFCN,
     recipe: Recipe,
     *,
     ignore_class: int | None,
@@ -141,7 +184,15 @@ def _optimizer(recipe, num_steps):
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
     if recipe.optimizer == "coupled_sgd":
-        return CoupledSGD(momentum=recipe.momentum, decay=recipe.weight_decay, **options)
+        multipliers = PAPER_MULTIPLIERS
+        if recipe.model == "fcn_alexnet":
+            multipliers = ALEXNET_MULTIPLIERS
+        return CoupledSGD(
+            momentum=recipe.momentum,
+            decay=recipe.weight_decay,
+            multipliers=multipliers,
+            **options,
+        )
     optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer

@@ -10,6 +10,9 @@ from keras import ops
 PAPER_MULTIPLIERS = {r"(^|/)bias$": (2.0, 0.0)}
 """Biases have twice the learning rate and no weight decay."""
 
+ALEXNET_MULTIPLIERS = {r"(^|/)score_fr/bias$": (2.0, 0.0)}
+"""In the release's FCN-AlexNet, only the bias of the scores has them."""
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class CoupledSGD(keras.optimizers.Optimizer):

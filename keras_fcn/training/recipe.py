@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_fcn.label_spaces import NAMES
-from keras_fcn.spec import MODEL_NAMES, VGG16_FILTERS
+from keras_fcn.spec import MODALITIES, MODEL_NAMES, VGG16_FILTERS
 from keras_fcn.training.settings import Setting, as_arguments, setting, settings_of
 
 # Rates below this train nothing with a mean over pixels: the paper's are 1e-10 to 1e-14.
@@ -82,6 +82,22 @@ class Recipe:
         help="channels of the images: 3 for RGB, 1 for grey, 4 for files of four channels",
         minimum=1,
         option=True,
+    )
+    modalities: tuple[str, ...] = setting(
+        ("image",),
+        help="features of `data` that the network takes, of `nyudv2`",
+        choices=tuple(MODALITIES),
+    )
+    fusion: str = setting(
+        "late",
+        help="whether several `modalities` are joined before the first convolution, or the scores "
+        "of a stream for each are averaged",
+        choices=("early", "late"),
+    )
+    stream_weights: tuple[str, ...] | None = setting(
+        None,
+        help="initial weights of each stream of late fusion, in the order of `modalities`; none "
+        "for `weights` in each",
     )
     model: str = setting(
         "fcn8s",
@@ -278,7 +294,37 @@ class Recipe:
                 f"Received: epochs={self.epochs}, steps={self.steps}."
             )
         self._check_backbone()
+        self._check_network()
         self._check_normalization()
+
+    def _check_network(self):
+        """Checks what only the networks of VGG-16, of one input or of several can do."""
+        if self.modalities == ("image",):
+            if self.stream_weights is not None:
+                raise self._error("stream_weights", "none for one of the `modalities`")
+        elif self.model != "fcn32s":
+            raise self._error("model", f"fcn32s for the modalities {list(self.modalities)}")
+        elif self.data is None:
+            raise self._error("data", f"nyudv2 for the modalities {list(self.modalities)}")
+        own = self.model == "fcn_alexnet" or self.modalities != ("image",)
+        needs_default = ["fc6_kernel_size", "skip_scales", "deep_supervision", "backbone"] * own
+        needs_default += ["gradient_checkpointing"] * own
+        if self.model == "fcn_alexnet":
+            needs_default += ["padding", "channels"]
+        if self.modalities != ("image",):
+            needs_default += ["mean", "random_scale", "jitter"]
+        for name in needs_default:
+            default = SETTINGS[name].default
+            if getattr(self, name) != default:
+                network = self.model if self.model == "fcn_alexnet" else "several modalities"
+                raise self._error(name, f"{default} for {network}")
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels of the images, of all `modalities` together."""
+        if self.modalities == ("image",):
+            return self.channels
+        return sum(MODALITIES[modality] for modality in self.modalities)
 
     def _check_backbone(self):
         if self.data is not None and self.channels != 3:
@@ -351,7 +397,14 @@ class Recipe:
             changes["weights"] = self.weights
         if self.label_space is not None and self.label_space.endswith((".toml", ".json")):
             changes["label_space"] = self.label_space
-        paths = {name: os.path.abspath(path) for name, path in changes.items() if path is not None}
+        paths: dict[str, Any] = {
+            name: os.path.abspath(path) for name, path in changes.items() if path is not None
+        }
+        if self.stream_weights is not None:
+            paths["stream_weights"] = tuple(
+                os.path.abspath(path) if Path(path).is_file() else path
+                for path in self.stream_weights
+            )
         return dataclasses.replace(self, **paths)
 
 

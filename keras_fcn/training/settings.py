@@ -5,6 +5,7 @@ The checks of `Recipe`, the options of `keras-fcn train` and the guide's table f
 
 import dataclasses
 import functools
+import json
 import math
 import numbers
 import types
@@ -88,6 +89,7 @@ class Setting:
         """The valid values in words, such as `an integer, at least 1`."""
         if self.choices is not None:
             words = ", ".join(f"`{choice}`" for choice in self.choices)
+            words = f"one or more of {words}" if self.is_tuple else words
         else:
             words = self._tuple_rule if self.is_tuple else _KINDS[self.item_type]
             words += f", {self._limits}" if self._limits else ""
@@ -95,7 +97,7 @@ class Setting:
 
     @property
     def _tuple_rule(self):
-        items = {int: "integers", float: "numbers"}[self.item_type]
+        items = {int: "integers", float: "numbers", str: "strings"}[self.item_type]
         return f"one or more {items}" if self.length is None else f"{self.length} {items}"
 
     @property
@@ -116,7 +118,7 @@ class Setting:
         """
         if value is None and self.is_optional:
             return None
-        if self.choices is not None and value not in self.choices:
+        if self.choices is not None and not self._are_choices(value):
             allowed = [*(["none"] if self.is_optional else []), *self.choices]
             raise self.error(f"one of {', '.join(allowed)}", value)
         if not self.is_tuple:
@@ -129,6 +131,10 @@ class Setting:
         if not all(map(self._is_within_limits, items)):
             raise self.error(self._limits, value)
         return items if self.is_tuple else items[0]
+
+    def _are_choices(self, value):
+        values = value if self.is_tuple and isinstance(value, list | tuple) else [value]
+        return len(values) > 0 and all(item in self.choices for item in values)
 
     def error(self, rule: str, value: Any) -> ValueError:
         """Returns the error of a value that breaks a rule."""
@@ -187,7 +193,7 @@ def _sentence(phrase):
 
 def _in_toml(value):
     if isinstance(value, tuple):
-        return f"`[{', '.join(map(str, value))}]`"
+        return f"`[{', '.join(map(json.dumps, value))}]`"
     if isinstance(value, bool | None):
         return str(value).lower()
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

@@ -230,9 +230,10 @@ def _named_splits(recipe, label_space):
     for number, name in enumerate((recipe.train_split, recipe.val_split)):
         if name is not None:
             splits[number] = Split(
-                load(recipe.data, name, **place),
+                load(recipe.data, name, modalities=recipe.modalities, **place),
                 label_space,
                 {"name": recipe.data, "split": name, **place},
+                channels=recipe.num_channels,
             )
     return tuple(splits)
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from keras_fcn import weights
 from keras_fcn.label_spaces import LabelSpace, generic
-from keras_fcn.models.fcn import FCN, FCN8s
+from keras_fcn.models.alexnet import FCNAlexNet
+from keras_fcn.models.base import BaseFCN
+from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.models.from_file import model_from_file
 from keras_fcn.training.run import CONFIG, MODEL, Run, load_fcn
 
@@ -23,7 +25,7 @@ class TrainedModel:
         test_flip: Whether predictions are averaged with those of the mirrored images.
     """
 
-    model: FCN
+    model: BaseFCN
     label_space: LabelSpace
     test_scales: tuple[float, ...] = (1.0,)
     test_flip: bool = False
@@ -59,7 +61,7 @@ def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedMode
 
     Args:
         name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
-            or the name of published weights, which selects FCN-8s.
+            or the name of published weights, which selects their finest output stride.
         at_once: See `keras_fcn.models.from_file.model_from_file`.
 
     Raises:
@@ -75,17 +77,48 @@ def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedMode
             f"{name}."
         )
     if name in weights.published_names():
-        published: Any = weights.find_published(name, stride=8)
-        model = FCN8s(
-            published.label_space.num_classes,
-            weights=name,
-            fc_units=published.fc_units,
-            data_format="channels_last",
-        )
-        return TrainedModel(model, published.label_space)
-    if Path(name).is_file():
+        model = _published_model(name)
+    elif Path(name).is_file():
         model = model_from_file(name, at_once=at_once) if is_bare_file else load_fcn(name)
-        return TrainedModel(model, model.label_space or generic(model.num_classes))
-    run = open_run(name)
+    else:
+        return _model_of_run(open_run(name))
+    _check_one_image_and_label_map(model, name)
+    return TrainedModel(model, model.label_space or generic(model.num_classes))
+
+
+def _model_of_run(run):
     _, recipe = run.recipe()
     return TrainedModel(run.load_model(), run.label_space(), recipe.test_scales, recipe.test_flip)
+
+
+def _published_model(name):
+    """Returns the model of the finest stride that was published under a name."""
+    published: Any = weights.find_published(name)
+    options = {
+        "weights": name,
+        "fc_units": published.fc_units,
+        "data_format": "channels_last",
+    }
+    if published.network == "alexnet":
+        return FCNAlexNet(published.label_space.num_classes, **options)
+    if published.network != "vgg16":
+        raise _more_than_an_image(name, published.network.split("+"))
+    network = {32: FCN32s, 16: FCN16s, 8: FCN8s}[published.stride]
+    return network(published.label_space.num_classes, **options)
+
+
+def _check_one_image_and_label_map(model, name):
+    if isinstance(model.input, dict):
+        raise _more_than_an_image(name, list(model.input))
+    if isinstance(model.output, dict):
+        raise ValueError(
+            f"MODEL must return one label map. Received: {name}, which returns those of "
+            f"{', '.join(model.output)}. In Python, `of_task` returns the model of one task."
+        )
+
+
+def _more_than_an_image(name, modalities):
+    return ValueError(
+        f"MODEL must take photos. Received: {name}, which takes {' and '.join(modalities)}. In "
+        "Python, it is a keras_fcn.MultimodalFCN32s."
+    )

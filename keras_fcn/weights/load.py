@@ -175,7 +175,11 @@ def _published(model, name):
 
 def _convert(model, published, file, target):
     """Converts a published file to a `.weights.h5` file, through a temporary model."""
-    blank = model.blank(published.label_space.num_classes, published.skip_scales)
+    blank = model.blank(
+        published.label_space.num_classes,
+        published.fc_units,
+        skip_scales=published.skip_scales,
+    )
     load(blank, file, partial=False)
     blank.save_weights(target)
 

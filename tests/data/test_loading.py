@@ -227,11 +227,23 @@ class TestLoadName:
         assert calls == [
             (
                 ("camvid", "train"),
-                {"data_dir": None, "manual_dir": None, "download": True, "shard": None},
+                {
+                    "features": (),
+                    "data_dir": None,
+                    "manual_dir": None,
+                    "download": True,
+                    "shard": None,
+                },
             ),
             (
                 ("voc_segmentation/2012", "train"),
-                {"data_dir": "d", "manual_dir": "m", "download": False, "shard": (0, 2)},
+                {
+                    "features": (),
+                    "data_dir": "d",
+                    "manual_dir": "m",
+                    "download": False,
+                    "shard": (0, 2),
+                },
             ),
         ]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from data.builders.fakes import save_grey_png, save_image, save_mat
+from data.builders.fakes import save_grey_png, save_image, save_small_nyudv2
 
 from keras_fcn import label_spaces
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
@@ -33,12 +33,7 @@ def camvid(tmp_path):
 @pytest.fixture
 def nyudv2(tmp_path, monkeypatch):
     root = tmp_path / "manual"
-    for name in "123":
-        file = f"img_{name}.png"
-        save_image(root / "data" / "images" / file, seed=int(name))
-        save_image(root / "data" / "hha" / file, seed=10 + int(name))
-        save_grey_png(root / "data" / "depth" / file, [[1, 2, 3], [4, 5, 60000]], "uint16")
-        save_mat(root / "segmentation" / f"img_{name}.mat", segmentation=[[0, 1, 2], [40, 39, 0]])
+    save_small_nyudv2(root)
     names = {"train": ["1"], "val": ["2"], "test": ["3"]}
     monkeypatch.setattr(nyudv2_dataset_builder, "read_names", lambda path: names[path.stem])
     return root

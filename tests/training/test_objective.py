@@ -83,6 +83,27 @@ def test_what_does_not_go_with_a_backbone_is_refused(changes, message):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("network", "first"), [("fcn_alexnet", "conv1"), ("fcn32s", "block1_conv1")]
+)
+def test_only_the_bias_of_alexnets_scores_learns_twice_as_fast_and_does_not_decay(network, first):
+    """At the start all scores are zero, so that weights before them change by their decay alone."""
+    changes = {"padding": "paper", "filters": (4, 4, 4, 4, 4), "weight_decay": 0.1}
+    model, training = trained(replace(RECIPE, model=network, **changes))
+    scores = model.get_layer("score_fr")
+    # What a pixel has of the bias, near the end of a map of scores of one pixel.
+    scores.bias.assign(np.ones(3))
+    share = keras.ops.convert_to_numpy(model(IMAGES[:1])).mean()
+    scores.bias.assign(np.zeros(3))
+    model.get_layer(first).bias.assign(np.ones(4))
+    label_maps = np.zeros((1, 1, 4), "int32")
+    training.train_on_batch(IMAGES[:1], label_maps)
+    bias = keras.ops.convert_to_numpy(model.get_layer(first).bias)
+    np.testing.assert_allclose(bias, 1 - 0.5 * 0.1 if network == "fcn_alexnet" else 1.0, rtol=1e-6)
+    np.testing.assert_allclose(bias_of(model), -0.5 * share * step_of_bias(label_maps), rtol=1e-4)
+
+
+@pytest.mark.any_backend
 def test_settings_of_the_network_reach_the_model():
     changes = {
         "padding": "paper",

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import shlex
 import tomllib
 
 import keras
@@ -46,7 +47,7 @@ class TestShippedRecipes:
     def test_the_docstring_gives_a_command_that_the_parser_takes_for_this_recipe(self, name):
         # Across line ends that a backslash escapes.
         text = RECIPES[name].__doc__.replace("\\\n", " ")
-        command = re.search(r"keras-fcn (train .*)", text)[1].split()
+        command = shlex.split(re.search(r"keras-fcn (train .*)", text)[1])
         options = build_parser().parse_args(command)
         assert options.recipe == name
         assert options.out.startswith("runs/")

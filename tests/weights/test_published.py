@@ -19,11 +19,12 @@ from caffe import npz_arrays, paper_layers, write_caffemodel
 from helpers import assert_equal_weights, randomize, variables_as_numpy
 from PIL import Image
 
-from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN32s, weights
+from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN32s, MultitaskFCN8s, weights
 from keras_fcn.cli import main
 from keras_fcn.inference import predict_label_map
 from keras_fcn.io.download import PublishedFile, download
-from keras_fcn.label_spaces import PASCAL_VOC
+from keras_fcn.label_spaces import PASCAL_VOC, SIFT_FLOW
+from keras_fcn.training.trained import open_model
 from keras_fcn.weights import PUBLISHED_WEIGHTS, published
 
 pytestmark = pytest.mark.any_backend
@@ -227,7 +228,7 @@ class TestWeightsByName:
             ValueError, match=r"must have a kernel of shape \(7, 7, 512, 8\).*512, 16\)"
         ):
             FCN8s(21, fc_units=16, weights="pascal_voc")
-        with pytest.raises(ValueError, match=r"must be loaded into FCN-8s\. Received: FCN-32s"):
+        with pytest.raises(ValueError, match=r"must be loaded into FCN8s\. Received: FCN32s"):
             FCN32s(21, fc_units=FC_UNITS, weights="pascal_voc")
         with pytest.raises(
             ValueError, match=r"`skip_scales` must be those of weights='pascal_voc'"
@@ -237,24 +238,89 @@ class TestWeightsByName:
 
 
 class TestRegistry:
-    def test_every_stride_and_the_at_once_model_are_there_with_what_belongs_to_them(self):
-        strides = [(entry.name, entry.stride) for entry in PUBLISHED_WEIGHTS]
-        assert strides == [
+    def test_pascal_vocs_models_are_there_with_what_belongs_to_them(self):
+        of_voc = [
+            entry
+            for entry in PUBLISHED_WEIGHTS
+            if entry.name in ("pascal_voc", "pascal_voc_atonce")
+        ]
+        assert [(entry.name, entry.stride) for entry in of_voc] == [
             *(("pascal_voc", 32), ("pascal_voc", 16), ("pascal_voc", 8)),
             ("pascal_voc_atonce", 8),
         ]
-        for entry in PUBLISHED_WEIGHTS:
+        for entry in of_voc:
             assert entry.label_space == PASCAL_VOC
             assert entry.mean == (104.00699, 116.66877, 122.67892)
-            assert entry.license == "unrestricted use"
             assert [Path(file.name).suffix for file in entry.files] == [
                 *(".npz", ".pth", ".caffemodel")
             ]
             assert all(len(file.md5) == 32 for file in entry.files[:2])
-        assert [round(entry.scores["mean_iou"], 3) for entry in PUBLISHED_WEIGHTS] == [
+        assert [round(entry.scores["mean_iou"], 3) for entry in of_voc] == [
             *(0.636, 0.650, 0.655, 0.654)
         ]
-        assert PUBLISHED_WEIGHTS[-1].skip_scales == AT_ONCE_SKIP_SCALES
+        assert of_voc[-1].skip_scales == AT_ONCE_SKIP_SCALES
+
+    @pytest.mark.parametrize(
+        ("name", "files", "classes", "model"),
+        [
+            ("pascal_voc_alexnet", ["fcn-alexnet-pascal"], 21, "FCNAlexNet"),
+            (
+                "pascal_context",
+                [f"pascalcontext-fcn{stride}s-heavy" for stride in (32, 16, 8)],
+                60,
+                "FCN8s",
+            ),
+            (
+                "sift_flow",
+                [f"siftflow-fcn{stride}s-heavy" for stride in (32, 16, 8)],
+                33,
+                "FCN8s",
+            ),
+            ("nyudv2", ["nyud-fcn32s-color-heavy"], 40, "FCN32s"),
+            ("nyudv2_hha", ["nyud-fcn32s-hha-heavy"], 40, "MultimodalFCN32s(modalities=('hha',))"),
+            (
+                "nyudv2_image_hha",
+                ["nyud-fcn32s-color-hha-heavy"],
+                40,
+                "MultimodalFCN32s(modalities=('image', 'hha'))",
+            ),
+        ],
+    )
+    def test_the_other_models_are_there_with_what_belongs_to_them(
+        self, name, files, classes, model
+    ):
+        of_name = [entry for entry in PUBLISHED_WEIGHTS if entry.name == name]
+        address = "http://dl.caffe.berkeleyvision.org/"
+        assert [[file.url for file in entry.files] for entry in of_name] == [
+            [f"{address}{file}.caffemodel"] for file in files
+        ]
+        assert {entry.label_space.num_classes for entry in of_name} == {classes}
+        assert of_name[-1].model_name == model
+        assert {entry.license for entry in of_name} == {"unrestricted use"}
+
+    def test_every_file_goes_into_its_network(self, tmp_path, monkeypatch):
+        """By name, from a file that was put into the cache: of two heads, into one and into two."""
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        tasks = {"semantic": 33, "geometric": 3}
+        ends = {"_semantic": "_sem", "_geometric": "_geo"}
+        original = next(e for e in PUBLISHED_WEIGHTS if (e.name, e.stride) == ("sift_flow", 8))
+        entry = dataclasses.replace(original, fc_units=FC_UNITS)
+        monkeypatch.setattr(published, "PUBLISHED_WEIGHTS", (entry,))
+        source = MultitaskFCN8s(tasks, fc_units=FC_UNITS)
+        randomize(source, seed=3)
+        folder = tmp_path / "keras_fcn"
+        folder.mkdir()
+        layers = paper_layers(variables_as_numpy(source), ends)
+        write_caffemodel(folder / entry.files[0].name, layers)
+
+        both = MultitaskFCN8s(tasks, fc_units=FC_UNITS, weights="sift_flow")
+        assert_equal_weights(both, source)
+        assert both.get_config()["mean"] == (114.578, 115.294, 108.353)
+        one = variables_as_numpy(FCN8s(33, fc_units=FC_UNITS, weights="sift_flow"))
+        expected = variables_as_numpy(source)["score_pool3_semantic/kernel"]
+        np.testing.assert_array_equal(one["score_pool3/kernel"], expected)
+        opened = open_model("sift_flow")
+        assert (type(opened.model), opened.label_space) == (FCN8s, SIFT_FLOW)
 
 
 class TestDownload:

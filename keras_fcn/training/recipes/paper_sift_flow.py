@@ -27,11 +27,12 @@ class PaperSiftFlow(StagedRecipe):
 
     As `paper_voc`, but 300,000 images in each stage, FCN-8s at a rate of 1e-12, and the mean of
     shelhamer/fcn.berkeleyvision.org. Its models have a second head for 3 geometric classes on the
-    same backbone; this recipe has only the semantic head. The test set lacks cow, desert and moon;
-    the mean IoU excludes them unless they are predicted, as in the release's score.py. The release
-    publishes no scores; the first paper's FCN-16s, trained on batches of 20, has a mean IoU of
-    0.395 and a pixel accuracy of 0.852 (table 5). Not trained here; the hours are fewer than
-    nine times those of `paper_voc_fcn32s`, as the images have 256x256 pixels.
+    same backbone, as in `MultitaskFCN8s`; this recipe has only the semantic head. The test set
+    lacks cow, desert and moon; the mean IoU excludes them unless they are predicted, as in the
+    release's score.py. The release publishes no scores; the first paper's FCN-16s, trained on
+    batches of 20, has a mean IoU of 0.395 and a pixel accuracy of 0.852 (table 5). Not trained
+    here; the hours are fewer than nine times those of `paper_voc_fcn32s`, as the images have
+    256x256 pixels.
 
     References:
         - [Long et al., 2015](https://arxiv.org/abs/1411.4038), section 5

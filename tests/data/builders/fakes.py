@@ -49,6 +49,23 @@ def save_sbd_mat(path, values):
     scipy.io.savemat(path, {"GTcls": struct})
 
 
+def save_small_nyudv2(root):
+    """Three scenes of 2x3 pixels, img_1 to img_3."""
+    for name in "123":
+        file = f"img_{name}.png"
+        save_image(root / "data" / "images" / file, seed=int(name))
+        save_image(root / "data" / "hha" / file, seed=10 + int(name))
+        save_grey_png(root / "data" / "depth" / file, [[1, 2, 3], [4, 5, 60000]], "uint16")
+        save_mat(root / "segmentation" / f"img_{name}.mat", segmentation=[[0, 1, 2], [40, 39, 0]])
+
+
+def make_sift_flow(root):
+    for seed, name in enumerate(("coast_a", "coast_b", "street_c")):
+        save_image(root / "Images" / SCENES / f"{name}.jpg", seed=seed)
+        save_mat(root / "SemanticLabels" / SCENES / f"{name}.mat", S=[[0, 1, 33], [2, 0, 32]])
+        save_mat(root / "GeoLabels" / SCENES / f"{name}.mat", "int16", S=[[-1, 1, 2], [3, -1, 1]])
+
+
 def write_names(path, names):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(names) + "\n")

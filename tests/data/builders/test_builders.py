@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from data.builders.fakes import (
-    SCENES,
+    make_sift_flow,
     pack,
     save_grey_png,
     save_image,
@@ -134,13 +134,6 @@ def make_nyud(root):
 
 
 SIFT_LISTS = packaged_lists(trainval=["coast_a", "coast_b"], test=["street_c"])
-
-
-def make_sift_flow(root):
-    for seed, name in enumerate(("coast_a", "coast_b", "street_c")):
-        save_image(root / "Images" / SCENES / f"{name}.jpg", seed=seed)
-        save_mat(root / "SemanticLabels" / SCENES / f"{name}.mat", S=[[0, 1, 33], [2, 0, 32]])
-        save_mat(root / "GeoLabels" / SCENES / f"{name}.mat", "int16", S=[[-1, 1, 2], [3, -1, 1]])
 
 
 def pack_made(make, archive):
