@@ -251,16 +251,16 @@ MUTANTS = (
     ),
     Mutant(
         "the skips' factors are exchanged",
-        "models/fcn.py",
-        'for pool, scale in zip(self.skips, config["skip_scales"], strict=False):',
-        'for pool, scale in zip(self.skips, config["skip_scales"][::-1], strict=False):',
+        "models/features.py",
+        'for pool, scale in zip(pools, config["skip_scales"], strict=False):',
+        'for pool, scale in zip(pools, config["skip_scales"][::-1], strict=False):',
         "models/test_fcn.py models/test_fcn_reference.py",
     ),
     Mutant(
         "logits stay in half precision",
-        "models/fcn.py",
-        'classifier_activation or "linear", dtype="float32", name="head"',
-        'classifier_activation or "linear", dtype=dtype, name="head"',
+        "models/layout.py",
+        'activation or "linear", dtype="float32"',
+        'activation or "linear", dtype=logits.dtype',
         "models/test_fcn.py",
     ),
     Mutant(
@@ -616,8 +616,8 @@ MUTANTS = (
     Mutant(
         "padding counts as class 0",
         "data/padding.py",
-        "values = (np.uint8(0), np.int32(ignore_class))",
-        "values = (np.uint8(0), np.int32(0))",
+        "values = (image.dtype.as_numpy_dtype(0), np.int32(ignore_class))",
+        "values = (image.dtype.as_numpy_dtype(0), np.int32(0))",
         "data/test_batches.py",
     ),
     Mutant(
@@ -784,8 +784,8 @@ MUTANTS = (
     ),
     Mutant(
         "softmax leaves probabilities in a layout that PyTorch's loss does not take",
-        "models/fcn.py",
-        'if classifier_activation == "softmax" and layout == "channels_first":',
+        "models/layout.py",
+        'if activation == "softmax" and layout == "channels_first":',
         "if False:",
         "models/test_heads.py",
         backend="torch",
@@ -941,8 +941,8 @@ MUTANTS = (
     Mutant(
         "a recipe's gradient checkpointing does not reach the model",
         "training/objective.py",
-        "gradient_checkpointing=recipe.gradient_checkpointing",
-        "gradient_checkpointing=False",
+        '"gradient_checkpointing": recipe.gradient_checkpointing',
+        '"gradient_checkpointing": False',
         "training/test_objective.py",
     ),
     Mutant(
