@@ -205,7 +205,7 @@ class TestModalities:
 
     @pytest.mark.any_backend
     def test_late_fusion_starts_from_the_networks_of_its_streams(self):
-        streams = {name: FCN32s(5, **SMALL) for name in ("image", "hha")}
+        streams = {name: FCN32s(5, **SMALL, mean=NYUDV2_MEAN) for name in ("image", "hha")}
         for seed, stream in enumerate(streams.values()):
             randomize(stream, seed=seed)
         values = variables_as_numpy(MultimodalFCN32s(5, **SMALL, weights=streams))
@@ -217,7 +217,7 @@ class TestModalities:
 
     @pytest.mark.any_backend
     def test_kernels_of_colour_are_extended_to_depth_by_their_mean(self):
-        colour = FCN32s(5, **SMALL)
+        colour = FCN32s(5, **SMALL, mean=NYUDV2_MEAN)
         randomize(colour, seed=5)
         expected = variables_as_numpy(colour)["block1_conv1/kernel"]
         model = MultimodalFCN32s(
