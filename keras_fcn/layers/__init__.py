@@ -6,6 +6,7 @@ from keras_fcn.layers.crop_to_reference import CropToReference
 from keras_fcn.layers.dropout import Dropout
 from keras_fcn.layers.empty_border import EmptyBorder
 from keras_fcn.layers.fcn_conv2d_transpose import FCNConv2DTranspose
+from keras_fcn.layers.grouped_conv2d import GroupedConv2D
 from keras_fcn.layers.local_response_normalization import LocalResponseNormalization
 from keras_fcn.layers.pad_to_stride import PadToStride
 from keras_fcn.layers.surround import Surround
@@ -20,6 +21,7 @@ __all__ = [
     "Dropout",
     "EmptyBorder",
     "FCNConv2DTranspose",
+    "GroupedConv2D",
     "LocalResponseNormalization",
     "PadToStride",
     "Surround",

@@ -10,7 +10,7 @@ from keras_fcn import weights as weight_files
 from keras_fcn.alignment import IMAGE, coordinate_maps
 from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
-from keras_fcn.layers import LocalResponseNormalization, VGGPreprocessing
+from keras_fcn.layers import GroupedConv2D, LocalResponseNormalization, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.backbone import bilinear_upsampling
 from keras_fcn.models.base import BaseFCN
@@ -151,7 +151,7 @@ def _fc7(x, config, options):
     """The convolutionalized AlexNet."""
 
     def convolution(x, number, kernel_size, padding, groups=1, stride=1):
-        return layers.Conv2D(
+        return GroupedConv2D(
             config["filters"][number - 1],
             kernel_size,
             stride,

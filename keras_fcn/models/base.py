@@ -52,7 +52,16 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             ValueError: If the backend cannot export the format, or only for known sizes.
             ImportError: If a package that Keras needs for the conversion is not installed.
         """
-        input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
+        if not isinstance(self.input, dict):
+            input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
+        elif input_signature is None:
+            # Without a signature, Keras exports to ONNX only models that have been called before.
+            input_signature = [
+                {
+                    name: keras.InputSpec(dtype="float32", shape=tensor.shape, name=name)
+                    for name, tensor in self.input.items()
+                }
+            ]
         super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
 
     def blank(self, num_classes: int, fc_units: int, **options: Any) -> "BaseFCN":

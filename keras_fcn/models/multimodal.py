@@ -40,7 +40,8 @@ class MultimodalFCN32s(BaseFCN):
             angle with gravity in [0, 255].
         fusion: `"early"` or `"late"`; no difference for one modality.
         stacked: If `True`, the input is one image of the channels of all modalities in their order,
-            instead of a dictionary.
+            instead of a dictionary. JAX exports no other model of several modalities, as it cannot
+            know that inputs of unknown sizes have one size.
         weights: As in `FCN32s` for every stream, a dictionary of them by modality for late fusion,
             the file of a whole network, or the name of one: `"nyudv2_hha"`, `"nyudv2_image_hha"`.
             A kernel of RGB is extended to depth by the mean over its channels, as in the release,

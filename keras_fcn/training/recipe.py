@@ -299,13 +299,17 @@ class Recipe:
 
     def _check_network(self):
         """Checks what only the networks of VGG-16, of one input or of several can do."""
-        if self.modalities == ("image",):
-            if self.stream_weights is not None:
-                raise self._error("stream_weights", "none for one of the `modalities`")
-        elif self.model != "fcn32s":
-            raise self._error("model", f"fcn32s for the modalities {list(self.modalities)}")
-        elif self.data is None:
-            raise self._error("data", f"nyudv2 for the modalities {list(self.modalities)}")
+        several = len(self.modalities) > 1 and self.fusion == "late"
+        if self.stream_weights is not None and not (
+            several and len(self.stream_weights) == len(self.modalities)
+        ):
+            raise self._error("stream_weights", "one file per modality, with fusion='late'")
+        if self.modalities != ("image",):
+            modalities = list(self.modalities)
+            if self.model != "fcn32s":
+                raise self._error("model", f"fcn32s for the modalities {modalities}")
+            if self.data is None:
+                raise self._error("data", f"nyudv2 for the modalities {modalities}")
         own = self.model == "fcn_alexnet" or self.modalities != ("image",)
         needs_default = ["fc6_kernel_size", "skip_scales", "deep_supervision", "backbone"] * own
         needs_default += ["gradient_checkpointing"] * own

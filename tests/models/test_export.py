@@ -159,6 +159,49 @@ def test_a_backbone_is_exported(format, tmp_path):
     _assert_exports(model, format, tmp_path)
 
 
+@pytest.mark.gate
+@pytest.mark.parametrize("format", [f for f in FORMATS if f in ("tf_saved_model", "onnx")])
+@pytest.mark.parametrize("network", ["alexnet", "modalities", "tasks"])
+def test_the_releases_other_networks_are_exported(network, format, tmp_path):
+    narrow = {"filters": NARROW_FILTERS, "fc_units": 4}
+    image, hha = np.random.default_rng(0).uniform(0, 255, (2, 1, 37, 45, 3)).astype("float32")
+    if network == "alexnet":
+        model = keras_fcn.FCNAlexNet(3, filters=(4, 8, 6, 8, 4), fc_units=4)
+        randomize(model, seed=0)
+        _assert_exports(model, format, tmp_path)
+        return
+    if network == "modalities":
+        stacked = BACKEND == "jax"
+        model = keras_fcn.MultimodalFCN32s(3, **narrow, stacked=stacked)
+        inputs = {"image": image, "hha": hha}
+        if stacked:
+            image = np.concatenate([image, hha], axis=-1)
+    else:
+        model, inputs = keras_fcn.MultitaskFCN16s({"a": 3, "b": 2}, **narrow), {"image": image}
+    randomize(model, seed=0)
+    path = tmp_path / f"fcn{SUFFIXES.get(format, '')}"
+    model.export(path, format=format, verbose=False)
+    given = inputs if isinstance(model.input, dict) else image
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        names = [node.name for node in session.get_inputs()]
+        if len(names) == 1:
+            inputs = {names[0]: image}
+        found = session.run(None, {name: inputs[name] for name in names})
+    else:
+        import tensorflow as tf
+
+        saved = tf.saved_model.load(path)
+        found = keras.tree.flatten(saved.serve(given))
+    expected = keras.tree.flatten(model(given))
+    for ours, theirs in zip(expected, found, strict=True):
+        ours = keras.ops.convert_to_numpy(ours)
+        assert np.abs(ours).max() > 1
+        np.testing.assert_allclose(np.asarray(theirs), ours, atol=1e-4 * np.abs(ours).max())
+
+
 def test_a_model_that_was_never_called_is_exported(tmp_path):
     _assert_exports(_model(keras_fcn.FCN32s), QUICK, tmp_path, sizes=((2, 37, 45),))
 

@@ -94,7 +94,8 @@ def test_late_fusion_starts_from_the_runs_of_its_modalities(place, tmp_path):
     [
         ({"model": "fcn8s"}, "`model` must be fcn32s for the modalities"),
         ({"modalities": ("image", "sound")}, "`modalities` must be one of image, depth, hha"),
-        ({"modalities": ("image",), "stream_weights": ("a",)}, "`stream_weights` must be none"),
+        ({"stream_weights": ("a", "b")}, "`stream_weights` must be one file per modality"),
+        ({"fusion": "late", "stream_weights": ("a",)}, "`stream_weights` must be one file per"),
         ({"random_scale": (0.5, 2.0)}, "`random_scale` must be None for several modalities"),
     ],
 )
