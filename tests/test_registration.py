@@ -76,3 +76,46 @@ def test_every_module_with_a_serializable_class_is_imported_with_keras():
         keras.saving.get_registered_object(f"keras_fcn>{name}") is not None
         for name in ("CoupledSGD", "FCN8s", "Bilinear", "Dice", "MeanIoU")
     )
+
+
+# Forks a process for each module: an interpreter for each would cost three seconds of imports.
+FIRST = """
+import importlib, os, sys
+importlib.import_module(sys.argv[1])
+import h5py, numpy, PIL.Image, keras_fcn
+failed = 0
+for name in sys.argv[2:]:
+    child = os.fork()
+    if child == 0:
+        try:
+            importlib.import_module(name)
+            import keras
+            assert "keras_fcn>FCN8s" in keras.saving.get_custom_objects()
+        except BaseException as error:
+            print(f"{name}: {error!r}", flush=True)
+            os._exit(1)
+        os._exit(0)
+    failed |= os.waitpid(child, 0)[1]
+sys.exit(failed != 0)
+"""
+
+
+@pytest.mark.gate
+@pytest.mark.any_backend
+def test_every_room_can_be_imported_before_keras():
+    """Keras's import, in the midst of ours, imports the modules of the classes."""
+    rooms = [
+        *("alignment", "backends", "layers", "losses", "metrics", "inference", "weights"),
+        *("data", "distribution.scopes", "cli.train", "training.trainer"),
+        *(f"models.{path.stem}" for path in sorted((PACKAGE / "models").glob("[a-z]*.py"))),
+    ]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-c", FIRST),
+            keras.backend.backend(),
+            *(f"keras_fcn.{room}" for room in rooms),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.returncode) == ("", 0)
