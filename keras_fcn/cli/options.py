@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 Subparsers = Any  # argparse has no public name for what `add_subparsers` returns.
 
 MODEL_HELP = (
-    "folder written by train, a .keras, .caffemodel, .pth or .npz file, pascal_voc or "
-    "pascal_voc_atonce"
+    "folder written by train, a .keras, .caffemodel, .pth or .npz file, or published weights: "
+    "pascal_voc, pascal_voc_atonce, pascal_voc_alexnet, pascal_context, sift_flow or nyudv2"
 )
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
