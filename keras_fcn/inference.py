@@ -104,6 +104,11 @@ def predict_label_maps(
 
 def _data_format(model):
     """Returns the data format of an FCN, or infers that of another model from its input shape."""
+    if isinstance(getattr(model, "input", None), dict):
+        raise ValueError(
+            "`model` must take one image. Received: one that takes "
+            f"{' and '.join(model.input)}; call `model.predict` with a dictionary."
+        )
     if hasattr(model, "data_format"):
         return model.data_format
     shape = model.input_shape

@@ -147,7 +147,7 @@ MUTANTS = (
     Mutant(
         "a first kernel takes other channels in the order of Caffe",
         "weights/load.py",
-        "kernel_for_channels(array[:, :, ::-1], channels)",
+        "kernel_for_channels(array[:, :, order], channels)",
         "kernel_for_channels(array, channels)",
         "weights/test_load.py",
     ),

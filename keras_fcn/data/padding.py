@@ -76,7 +76,7 @@ def batched(
         label_map = tf.pad(
             label_map, [[0, 0], [0, below], [0, right]], constant_values=ignore_class
         )
-        image.set_shape((image.shape[0], *static, 3))
+        image.set_shape((image.shape[0], *static, image.shape[-1]))
         label_map.set_shape((label_map.shape[0], *static))
         return image, label_map
 

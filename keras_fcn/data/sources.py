@@ -96,7 +96,7 @@ class DatasetSource:
         if number == 0:
             raise ValueError("`examples` must hold at least one example. Received: none.")
         self.num_examples = number if number > 0 else None
-        _check_elements(dataset.element_spec)
+        _check_elements(dataset.element_spec, channels)
         check = _value_check(num_classes, ignore_class)
         elements, read_one = parts(dataset)
 
@@ -130,7 +130,7 @@ class DatasetSource:
         return elements.map(self._read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _check_elements(spec):
+def _check_elements(spec, channels):
     if not isinstance(spec, dict) or not {"image", "label_map"} <= spec.keys():
         raise ValueError(
             "`examples` must be a dataset of dictionaries with 'image' and 'label_map'. "
@@ -143,10 +143,9 @@ def _check_elements(spec):
                 f"Received: {name} {spec[name]}."
             )
 
-    if spec["image"].dtype not in (tf.uint8, tf.float32):
-        raise ValueError(
-            f"`examples` must hold images in uint8, or float32. Received: {spec['image']}."
-        )
+    # Colours in float32 are often in [0, 1] by mistake; depth is not of 8 bits.
+    if spec["image"].dtype not in ((tf.uint8,) if channels == 3 else (tf.uint8, tf.float32)):
+        raise ValueError(f"`examples` must hold images in uint8. Received: {spec['image']}.")
 
 
 def _in_one_shape(example, channels):

@@ -291,8 +291,14 @@ class BackboneParts:
         if isinstance(backbone, dict):
             features = keras.saving.deserialize_keras_object(backbone)
         else:
-            if backbone.inputs[0].shape[-1] == 3 and channels != 3:
+            shape = backbone.inputs[0].shape
+            if shape[-1] == 3 and channels != 3:
                 backbone = with_channels(backbone, channels)
+            elif channels not in (shape[-1], shape[1]):
+                raise ValueError(
+                    f"`backbone` must take the {channels} channels of `input_shape`. Received: "
+                    f"{backbone.name!r} for images of the shape {tuple(shape[1:])}."
+                )
             strides = tuple(32 >> number for number in range(len(pools) + 1))
             features = with_outputs(backbone, strides, skips)
         self._plan = aligned(features)

@@ -5,6 +5,8 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_fcn.label_spaces import LabelSpace
+
 
 def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration with Python integers for NumPy's, which JSON cannot serialize."""
@@ -18,11 +20,9 @@ def num_channels(input_shape: Sequence[int | None], data_format: str) -> Any:
     return input_shape[0 if data_format == "channels_first" else -1]
 
 
-def label_space_config(label_space):
+def label_space_config(label_space: LabelSpace | Mapping[str, Any] | None) -> Any:
     """Returns a JSON-serializable dictionary; `from_config` passes one already."""
-    if dataclasses.is_dataclass(label_space):
-        label_space = dataclasses.asdict(label_space)
-    return label_space
+    return dataclasses.asdict(label_space) if isinstance(label_space, LabelSpace) else label_space
 
 
 def paddings(padding: str, fc6_kernel_size: int) -> tuple[int, int]:

@@ -102,8 +102,11 @@ class MultimodalFCN32s(BaseFCN):
         _check_modalities(modalities, fusion, means)
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         published = self._published(weights, modalities)
-        if published is not None and num_classes == published.label_space.num_classes:
-            label_space = label_space or published.label_space
+        known = published
+        if isinstance(weights, str) and weights in weight_files.published_names():
+            known = weight_files.find_published(weights)
+        if known is not None and num_classes == known.label_space.num_classes:
+            label_space = label_space or known.label_space
         config = as_json(
             {
                 "num_classes": num_classes,
@@ -219,13 +222,17 @@ class MultimodalFCN32s(BaseFCN):
             return
         else:
             sources = [weights] * len(suffixes)
-        for suffix, source in zip(suffixes, sources, strict=True):
-            self._load_stream(source, suffix)
+        if suffixes == [""]:
+            self._set_stream(self._colour_network(weights), "")
+            return
+        for suffix, modality, source in zip(suffixes, self.modalities, sources, strict=True):
+            self._set_stream(self._network_of_one(modality, source), suffix)
 
     def _is_whole(self, weights, suffixes):
         """Whether a source holds the whole network, and not a stream of colour."""
         if isinstance(weights, keras.Model):
-            return isinstance(weights, MultimodalFCN32s)
+            same = getattr(weights, "modalities", None) == self.modalities
+            return same and weights.get_config()["fusion"] == self._config["fusion"]
         if not os.path.isfile(weights):
             return False
         with weight_files.open_file(weights) as contents:
@@ -234,10 +241,21 @@ class MultimodalFCN32s(BaseFCN):
         own = self.get_layer(f"{_FIRST}{suffixes[0]}").kernel
         return score is not None and first is not None and first.shape[2:3] == own.shape[2:3]
 
-    def _load_stream(self, source, suffix):
-        """Sets a stream through an FCN-32s of colour images, which takes weights of every kind."""
+    def _network_of_one(self, modality, source):
         config = self._config
-        stream = FCN32s(
+        return MultimodalFCN32s(
+            config["num_classes"],
+            modalities=(modality,),
+            weights=source,
+            means={modality: config["means"][modality]},
+            **{key: config[key] for key in ("padding", "filters", "fc_units")},
+            dtype="float32",
+        )
+
+    def _colour_network(self, source):
+        """An FCN-32s of colour images, which takes weights of every kind."""
+        config = self._config
+        return FCN32s(
             config["num_classes"],
             weights=source,
             mean=config["means"].get("image") or NYUDV2_MEAN,
@@ -245,13 +263,15 @@ class MultimodalFCN32s(BaseFCN):
             dtype="float32",
             data_format="channels_last",
         )
+
+    def _set_stream(self, network, suffix):
         own = {layer.name: layer for layer in self.layers}
-        for layer in stream.layers:
+        for layer in network.layers:
             target = own.get(f"{layer.name}{suffix}")
             if target is None or not hasattr(target, "kernel"):
                 continue
             values = layer.get_weights()
-            if layer.name == _FIRST:
+            if layer.name == _FIRST and values[0].shape != tuple(target.kernel.shape):
                 values[0] = _with_depth(values[0], target.kernel.shape[2])
             target.set_weights(values)
 

@@ -22,7 +22,7 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
         Bytes; `None` for a model without VGG-16's first convolution.
     """
     first = _find(model, "block1_conv1")
-    if first is None:
+    if first is None or not isinstance(model.output, keras.KerasTensor):
         return None
     itemsize = 2 if first.compute_dtype in ("float16", "bfloat16") else 4
     shape = model.output_shape

@@ -308,13 +308,19 @@ class Recipe:
             modalities = list(self.modalities)
             if self.model != "fcn32s":
                 raise self._error("model", f"fcn32s for the modalities {modalities}")
-            if self.data is None:
+            if self.data != "nyudv2":
                 raise self._error("data", f"nyudv2 for the modalities {modalities}")
+            if len(set(modalities)) < len(modalities):
+                raise self._error("modalities", "different ones")
         own = self.model == "fcn_alexnet" or self.modalities != ("image",)
         needs_default = ["fc6_kernel_size", "skip_scales", "deep_supervision", "backbone"] * own
         needs_default += ["gradient_checkpointing"] * own
         if self.model == "fcn_alexnet":
             needs_default += ["padding", "channels"]
+            if self.freeze not in (None, "backbone"):
+                raise self._error("freeze", "`backbone` or none for fcn_alexnet")
+            if self.weights == "imagenet":
+                raise self._error("weights", "the file of a classifier for fcn_alexnet")
         if self.modalities != ("image",):
             needs_default += ["mean", "random_scale", "jitter"]
         for name in needs_default:
@@ -333,9 +339,14 @@ class Recipe:
     def _check_backbone(self):
         if self.data is not None and self.channels != 3:
             raise self._error("channels", "3 for a data set by name")
+        if self.channels != 3 and self.jitter:
+            raise self._error("jitter", "false for images that are not RGB")
         if self.backbone is None:
             if self.model == "fcn4s":
                 raise self._error("backbone", "a network of keras.applications for fcn4s")
+            for name in ("head", "freeze_batch_norm"):
+                if getattr(self, name) != SETTINGS[name].default:
+                    raise self._error(name, f"{SETTINGS[name].default} without a `backbone`")
             return
         if self.weights not in (None, "imagenet"):
             raise self._error("weights", "imagenet or none with a `backbone`")

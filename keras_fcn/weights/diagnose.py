@@ -159,8 +159,12 @@ def _score_layers_without_input(model):
 
 
 def _probe_images(model):
-    """Returns fine and coarse noise in the model's data format, in its size if that is fixed."""
-    shape = [size or _PROBE_SIZE for size in model.input_shape[1:]]
+    """Returns fine and coarse noise for each input, in its size if that is fixed."""
+    return keras.tree.map_structure(lambda tensor: _probe(model, tensor.shape), model.input)
+
+
+def _probe(model, input_shape):
+    shape = [size or _PROBE_SIZE for size in input_shape[1:]]
     generator = np.random.default_rng(0)
     fine = generator.uniform(0, 255, shape)
     axes = (1, 2) if getattr(model, "data_format", None) == "channels_first" else (0, 1)

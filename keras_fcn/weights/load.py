@@ -32,6 +32,7 @@ _PAPER_FORMATS = {
 }
 PAPER_SUFFIXES = tuple(_PAPER_FORMATS)
 """Suffixes of weight files with the paper's names and layout."""
+_SIFT_FLOW_TASKS = {"semantic": 33, "geometric": 3}
 _VGG16_LAYERS = frozenset(vgg16_layer_names())
 _CLASSIFIER = {"fc1": "fc6", "fc2": "fc7"}
 # The classifier's last layer in Keras and Caffe, whose classes are ImageNet's.
@@ -72,6 +73,11 @@ def load(
     if isinstance(source, keras.Model):
         _port(model, _contents_of(source), f"Model {source.name!r}", partial)
     elif source == "imagenet":
+        if not _has_layer(model, "fc6") or _has_layer(model, "conv1"):
+            raise ValueError(
+                "weights='imagenet' are VGG-16's, and must be loaded into one network on it. "
+                f"Received: {type(model).__name__}."
+            )
         vgg16 = imagenet_vgg16(include_top=_takes_classifier(model))
         _port(model, _contents_of(vgg16), "VGG-16 of keras.applications", partial)
     elif source in published_names():
@@ -160,6 +166,12 @@ def _published(model, name):
             f"{type(model).__name__}."
         )
     published = find_published(name, output_stride(model.skips), model.network)
+    tasks = getattr(model, "num_classes", None) if hasattr(model, "tasks") else None
+    if tasks is not None and (name, tasks) != ("sift_flow", _SIFT_FLOW_TASKS):
+        raise ValueError(
+            "Published weights must be loaded into a network of one task, or those of sift_flow "
+            f"into one of {_SIFT_FLOW_TASKS}. Received: weights={name!r}, {tasks}."
+        )
     if model.network != "vgg16":
         return published
     kernel, wanted = tuple(model.get_layer("fc6").kernel.shape), (7, 7, 512, published.fc_units)
@@ -219,12 +231,14 @@ def _for_channels(model, entries, name):
         return entries
     height, width, known, filters = entries[key].shape
     channels = model.get_layer(key[0]).kernel.shape[2]
-    if channels == known or known != 3:
+    # Networks of several modalities extend kernels themselves, see `MultimodalFCN32s`.
+    if channels == known or known != 3 or hasattr(model, "modalities"):
         return entries
+    # The paper's kernels take BGR; preprocessed images of other channels begin with red.
+    order = slice(None, None, -1 if _has_layer(model, "preprocessing") else 1)
     warn_of_channels(f"{key[0]} in {name}", channels, known)
     kernel = entries[key].map(
-        # The paper's kernels take BGR; images of other channels begin with red, green and blue.
-        lambda array: kernel_for_channels(array[:, :, ::-1], channels),
+        lambda array: kernel_for_channels(array[:, :, order], channels),
         (height, width, channels, filters),
     )
     return {**entries, key: kernel}
@@ -252,10 +266,21 @@ def _port_heads(model, entries, name, partial):
         for names in ({layer.name for layer in model.layers}, {layer for layer, _ in entries})
     )
     kept, unused = set(), set()
-    if partial and {layer for layer in found if layer.startswith("score_")} < wanted:
+    scores = {layer for layer in found if layer.startswith("score_")}
+    if partial and not all(_fits(model, entries, layer) for layer in scores):
+        kept, unused = wanted, found
+        _warn(f"The score layers keep their values: {name} has other classes or tasks.")
+    elif partial and scores < wanted:
         kept, unused = wanted - found, found - wanted
     entries = {key: entry for key, entry in entries.items() if key[0] not in unused}
     port(model, entries, source=name, kept=kept)
+
+
+def _fits(model, entries, layer):
+    kernel = entries.get((layer, "kernel"))
+    if kernel is None or not _has_layer(model, layer):
+        return False
+    return kernel.shape == tuple(model.get_layer(layer).kernel.shape)
 
 
 def _port_alexnet(model, entries, name, partial):

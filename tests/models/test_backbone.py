@@ -216,10 +216,11 @@ class TestChannels:
     @pytest.mark.parametrize("channels", [1, 2, 6])
     def test_the_same_picture_in_other_channels_has_the_same_features(self, channels):
         """Grey as one channel, and a colour image twice, do what they do as RGB."""
-        backbone = keras.applications.MobileNetV2(
-            alpha=0.35, include_top=False, weights=None, input_shape=(None, None, 3)
-        )
-        with pytest.warns(UserWarning, match=f"kernel of Conv1 for 3 channels was .* {channels}"):
+        x = inputs = keras.Input((None, None, 3))
+        for number in range(5):
+            x = layers.Conv2D(3, 3, 2, padding="same", name=f"conv{number}")(x)
+        backbone = keras.Model(inputs, x)
+        with pytest.warns(UserWarning, match=f"kernel of conv0 for 3 channels was .* {channels}"):
             model = FCN32s(2, backbone=backbone, fc_units=2, input_shape=(None, None, channels))
         features = model.get_layer("backbone")
         rgb = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype("float32")
@@ -228,8 +229,8 @@ class TestChannels:
         elif channels == 1:
             image, rgb = rgb[..., :1], np.repeat(rgb[..., :1], 3, axis=-1)
         else:
-            kernel = features.get_layer("Conv1").get_weights()[0]
-            expected = backbone.get_layer("Conv1").get_weights()[0][:, :, :2] * 1.5
+            kernel = features.get_layer("conv0").get_weights()[0]
+            expected = backbone.get_layer("conv0").get_weights()[0][:, :, :2] * 1.5
             np.testing.assert_allclose(kernel, expected, rtol=1e-6)
             return
         expected = backbone.predict(rgb, verbose=0)
@@ -250,6 +251,10 @@ class TestChannels:
         backbone = keras.Model(inputs, layers.DepthwiseConv2D(3, name="first")(inputs))
         with pytest.raises(ValueError, match=r"4 channels .*'first' is a DepthwiseConv2D"):
             with_channels(backbone, 4)
+
+    def test_another_number_of_channels_than_the_images_is_refused(self):
+        with pytest.raises(ValueError, match="`backbone` must take the 3 channels"):
+            FCN32s(2, backbone=pyramid(mean_of_two))
 
     @pytest.mark.filterwarnings("ignore:The pretrained kernel")
     def test_a_preprocessing_of_rgb_is_refused(self):

@@ -29,10 +29,12 @@ from keras_fcn import (
     MultitaskFCN32s,
 )
 from keras_fcn.alignment import coordinate_maps
+from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC, SIFT_FLOW, SIFT_FLOW_GEOMETRIC
 from keras_fcn.losses import SparseCategoricalCrossentropy
 from keras_fcn.models.from_file import model_from_file
 from keras_fcn.spec import HHA_MEAN, LOG_DEPTH_MEAN, NYUDV2_MEAN
+from keras_fcn.weights import diagnose
 
 SMALL = {"filters": NARROW_FILTERS, "fc_units": 8}
 ALEXNET_FILTERS = (8, 12, 6, 10, 4)
@@ -139,6 +141,7 @@ class TestAlexNet:
             ({"filters": (8, 8, 8, 8, 7)}, "`filters` must be five positive even integers"),
             ({"mean": (1, 2)}, "`mean` must be 3 numbers"),
             ({"weights": "pascal_voc"}, "must be loaded into FCN32s, FCN16s, FCN8s"),
+            ({"weights": "imagenet"}, "must be loaded into one network on it"),
         ],
     )
     def test_bad_arguments_are_named(self, options, message):
@@ -230,6 +233,31 @@ class TestModalities:
         kernel = variables_as_numpy(alone)["block1_conv1/kernel"]
         np.testing.assert_allclose(kernel[:, :, 0], expected.sum(axis=2), atol=1e-5)
 
+    def test_a_trained_network_of_one_modality_is_taken_as_it_is(self):
+        source = MultimodalFCN32s(5, modalities=("depth",), **SMALL)
+        randomize(source, seed=5)
+        late = MultimodalFCN32s(
+            5, modalities=("image", "depth"), **SMALL, weights={"image": None, "depth": source}
+        )
+        found, expected = variables_as_numpy(late), variables_as_numpy(source)
+        np.testing.assert_array_equal(
+            found["block1_conv1_depth/kernel"], expected["block1_conv1/kernel"]
+        )
+        colour = MultimodalFCN32s(5, modalities=("image",), **SMALL)
+        randomize(colour, seed=6)
+        early = MultimodalFCN32s(
+            5, modalities=("image", "depth"), fusion="early", **SMALL, weights=colour
+        )
+        kernel = variables_as_numpy(colour)["block1_conv1/kernel"]
+        found = variables_as_numpy(early)["block1_conv1/kernel"]
+        np.testing.assert_array_equal(found[:, :, :3], kernel)
+        np.testing.assert_allclose(found[:, :, 3], kernel.mean(axis=2), atol=1e-6)
+
+    def test_it_is_diagnosed_and_not_predicted_from_one_image(self, late):
+        assert [finding.problem for finding in diagnose(late)] != []
+        with pytest.raises(ValueError, match=r"`model` must take one image.*image and hha"):
+            predict_label_map(late, np.zeros((8, 9, 3)))
+
     def test_it_fits_dictionaries_and_is_saved(self, tmp_path):
         source = MultimodalFCN32s(5, **SMALL, dropout_rate=0.0)
         randomize(source, seed=4)
@@ -305,6 +333,26 @@ class TestTasks:
         for layer in ("block5_conv3", "fc7", "score_fr_semantic", "score_fr_geometric"):
             np.testing.assert_array_equal(found[f"{layer}/kernel"], expected[f"{layer}/kernel"])
         assert not found["score_pool4_geometric/kernel"].any()
+
+    def test_other_classes_keep_the_score_layers(self):
+        source = FCN32s(5, **SMALL)
+        randomize(source, seed=11)
+        with pytest.warns(UserWarning, match="score layers keep their values"):
+            model = MultitaskFCN32s(TASKS, **SMALL, weights=source)
+        found, expected = variables_as_numpy(model), variables_as_numpy(source)
+        np.testing.assert_array_equal(found["fc7/kernel"], expected["fc7/kernel"])
+        assert not found["score_fr_semantic/kernel"].any()
+
+    def test_one_label_map_is_predicted_by_the_model_of_a_task(self):
+        model = MultitaskFCN32s(TASKS, **SMALL)
+        with pytest.raises(ValueError, match="`model` must return one map of logits"):
+            predict_label_map(model, np.zeros((8, 9, 3)))
+        assert predict_label_map(model.of_task("geometric"), np.zeros((8, 9, 3))).shape == (8, 9)
+
+    @pytest.mark.any_backend
+    def test_published_weights_of_one_task_are_refused_before_any_download(self):
+        with pytest.raises(ValueError, match="into a network of one task, or those of sift_flow"):
+            MultitaskFCN8s(TASKS, fc_units=4, weights="pascal_voc")
 
     def test_it_fits_two_label_maps_and_is_saved(self, tmp_path):
         spaces = {"semantic": SIFT_FLOW, "geometric": SIFT_FLOW_GEOMETRIC}

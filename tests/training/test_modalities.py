@@ -49,6 +49,7 @@ def test_an_image_has_the_channels_of_its_modalities(place):
     assert with_depth[..., 3].tolist() == [[1, 2, 3], [4, 5, 60000]]
 
 
+@pytest.mark.gate
 def test_early_fusion_trains_on_colour_and_depth(place, tmp_path):
     recipe = small("paper_nyudv2_color_depth", **place)
     run = trainer.train(recipe, tmp_path / "run")
@@ -67,6 +68,7 @@ def test_early_fusion_trains_on_colour_and_depth(place, tmp_path):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(other(scene)), expected, atol=1e-6)
 
 
+@pytest.mark.gate
 def test_late_fusion_starts_from_the_runs_of_its_modalities(place, tmp_path):
     streams = {}
     for name in ("color", "hha"):
@@ -94,6 +96,8 @@ def test_late_fusion_starts_from_the_runs_of_its_modalities(place, tmp_path):
     [
         ({"model": "fcn8s"}, "`model` must be fcn32s for the modalities"),
         ({"modalities": ("image", "sound")}, "`modalities` must be one of image, depth, hha"),
+        ({"modalities": ("image", "image")}, "`modalities` must be different ones"),
+        ({"data": "camvid"}, "`data` must be nyudv2 for the modalities"),
         ({"stream_weights": ("a", "b")}, "`stream_weights` must be one file per modality"),
         ({"fusion": "late", "stream_weights": ("a",)}, "`stream_weights` must be one file per"),
         ({"random_scale": (0.5, 2.0)}, "`random_scale` must be None for several modalities"),

@@ -75,6 +75,9 @@ def test_a_backbone_of_keras_applications_is_built_by_name():
             "`gradient_checkpointing` must be False",
         ),
         ({"data": "camvid", "channels": 4}, "`channels` must be 3 for a data set by name"),
+        ({"channels": 4, "jitter": True}, "`jitter` must be false for images that are not RGB"),
+        ({"head": "fc"}, "`head` must be conv without a `backbone`"),
+        ({"model": "fcn_alexnet", "freeze": "block2"}, "`freeze` must be `backbone` or none"),
     ],
 )
 def test_what_does_not_go_with_a_backbone_is_refused(changes, message):
