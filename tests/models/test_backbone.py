@@ -10,9 +10,10 @@ from keras_fcn.alignment import coordinate_maps
 from keras_fcn.losses import SparseCategoricalCrossentropy
 from keras_fcn.models.channels import with_channels
 
+OTHERS = (pytest.mark.gate, pytest.mark.any_backend)
 # Compiling each of them for each size takes JAX a second: one network on every backend.
 NETWORKS = [
-    pytest.param(network, marks=() if network is FCN8s else pytest.mark.any_backend)
+    pytest.param(network, marks=() if network is FCN8s else OTHERS)
     for network in (FCN32s, FCN16s, FCN8s, FCN4s)
 ]
 SIZES = [pytest.param((320, 352), marks=pytest.mark.any_backend), (331, 325)]
@@ -149,7 +150,7 @@ def test_an_own_preprocessing_is_saved_with_the_model(tmp_path):
     np.testing.assert_allclose(inside, (64, 64), atol=0.01)
 
 
-@pytest.mark.parametrize("copy", ["saved", "cloned"])
+@pytest.mark.parametrize("copy", ["saved", pytest.param("cloned", marks=pytest.mark.gate)])
 def test_a_copy_predicts_the_same(copy, tmp_path):
     model = mobilenet(freeze_batch_norm=True)
     model.get_layer("backbone").get_layer("Conv1").trainable = False

@@ -36,6 +36,7 @@ from keras_fcn.models.from_file import model_from_file
 from keras_fcn.spec import HHA_MEAN, LOG_DEPTH_MEAN, NYUDV2_MEAN
 from keras_fcn.weights import diagnose
 
+OTHERS = (pytest.mark.gate, pytest.mark.any_backend)
 SMALL = {"filters": NARROW_FILTERS, "fc_units": 8}
 ALEXNET_FILTERS = (8, 12, 6, 10, 4)
 SIZE = (61, 44)
@@ -104,6 +105,7 @@ class TestAlexNet:
         maps = coordinate_maps(model)
         assert (maps["head"].height.stride, maps["head"].height.offset) == (1, 0)
 
+    @pytest.mark.gate
     @pytest.mark.any_backend
     @pytest.mark.parametrize("size", [(1, 1), (2, 31), (32, 33), (64, 97)])
     def test_every_size_has_logits_of_its_size(self, model, size):
@@ -124,6 +126,7 @@ class TestAlexNet:
             np.testing.assert_array_equal(found[f"{name}/kernel"], expected[f"{name}/kernel"])
         assert not found["score_fr/kernel"].any()
 
+    @pytest.mark.gate
     def test_it_is_saved_and_trains(self, model, tmp_path):
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")
@@ -233,6 +236,7 @@ class TestModalities:
         kernel = variables_as_numpy(alone)["block1_conv1/kernel"]
         np.testing.assert_allclose(kernel[:, :, 0], expected.sum(axis=2), atol=1e-5)
 
+    @pytest.mark.gate
     def test_a_trained_network_of_one_modality_is_taken_as_it_is(self):
         source = MultimodalFCN32s(5, modalities=("depth",), **SMALL)
         randomize(source, seed=5)
@@ -258,6 +262,7 @@ class TestModalities:
         with pytest.raises(ValueError, match=r"`model` must take one image.*image and hha"):
             predict_label_map(late, np.zeros((8, 9, 3)))
 
+    @pytest.mark.gate
     def test_it_fits_dictionaries_and_is_saved(self, tmp_path):
         source = MultimodalFCN32s(5, **SMALL, dropout_rate=0.0)
         randomize(source, seed=4)
@@ -270,6 +275,7 @@ class TestModalities:
         history = model.fit(scene, np.zeros((1, *SIZE), "int32"), epochs=2, verbose=0)
         assert history.history["loss"][1] < history.history["loss"][0]
 
+    @pytest.mark.gate
     @pytest.mark.any_backend
     def test_depth_without_a_measurement_is_finite(self):
         model = MultimodalFCN32s(5, modalities=("depth",), **SMALL)
@@ -297,9 +303,7 @@ class TestModalities:
 class TestTasks:
     """SIFT Flow's networks of two heads."""
 
-    @pytest.mark.parametrize(
-        "stride", [*(pytest.param(s, marks=pytest.mark.any_backend) for s in (32, 16)), 8]
-    )
+    @pytest.mark.parametrize("stride", [*(pytest.param(s, marks=OTHERS) for s in (32, 16)), 8])
     def test_both_heads_have_the_logits_of_the_release(self, stride, tmp_path):
         model = HEADS[stride](TASKS, **SMALL)
         randomize(model, seed=7)
@@ -324,6 +328,7 @@ class TestTasks:
         shared = model.of_task("geometric")
         assert_close(shared(IMAGE), keras.ops.convert_to_numpy(logits["geometric"]))
 
+    @pytest.mark.gate
     @pytest.mark.any_backend
     def test_a_finer_network_starts_from_a_coarser_one(self):
         coarse = MultitaskFCN32s(TASKS, **SMALL)
@@ -334,6 +339,7 @@ class TestTasks:
             np.testing.assert_array_equal(found[f"{layer}/kernel"], expected[f"{layer}/kernel"])
         assert not found["score_pool4_geometric/kernel"].any()
 
+    @pytest.mark.gate
     def test_other_classes_keep_the_score_layers(self):
         source = FCN32s(5, **SMALL)
         randomize(source, seed=11)
@@ -343,6 +349,7 @@ class TestTasks:
         np.testing.assert_array_equal(found["fc7/kernel"], expected["fc7/kernel"])
         assert not found["score_fr_semantic/kernel"].any()
 
+    @pytest.mark.gate
     def test_one_label_map_is_predicted_by_the_model_of_a_task(self):
         model = MultitaskFCN32s(TASKS, **SMALL)
         with pytest.raises(ValueError, match="`model` must return one map of logits"):
@@ -354,6 +361,7 @@ class TestTasks:
         with pytest.raises(ValueError, match="into a network of one task, or those of sift_flow"):
             MultitaskFCN8s(TASKS, fc_units=4, weights="pascal_voc")
 
+    @pytest.mark.gate
     def test_it_fits_two_label_maps_and_is_saved(self, tmp_path):
         spaces = {"semantic": SIFT_FLOW, "geometric": SIFT_FLOW_GEOMETRIC}
         classes = {task: space.num_classes for task, space in spaces.items()}

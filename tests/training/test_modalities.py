@@ -108,6 +108,7 @@ def test_what_does_not_go_with_modalities_is_refused(changes, message):
         small("paper_nyudv2_color_depth", **changes)
 
 
+@pytest.mark.gate
 @pytest.mark.filterwarnings("ignore:.*MD5 checksum")
 def test_two_heads_fit_sift_flow_as_the_guide_says(tmp_path, monkeypatch):
     names = {"trainval": ["coast_a", "coast_b"], "test": ["street_c"]}
