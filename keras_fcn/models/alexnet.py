@@ -40,17 +40,14 @@ class FCNAlexNet(BaseFCN):
             the path of a weight file, such as that of the classifier CaffeNet; or a model.
         filters: Filters of conv1 to conv5, even numbers.
         fc_units: Output channels of fc6 and of fc7.
-        dropout_rate: Fraction of fc6's and fc7's outputs that dropout sets to 0 in training.
-        trainable_upsampling: If `False`, the transposed convolution keeps its bilinear kernel.
-        include_preprocessing: If `True`, the input is RGB in [0, 255] of any dtype. If `False`, it
-            is BGR minus the mean.
-        mean: Mean (blue, green, red) that the preprocessing subtracts; PASCAL VOC's by default.
-        classifier_activation: Name of an activation over the classes, such as `"softmax"`.
-        label_space: `LabelSpace` of the classes, saved with the model; `None` for that of published
-            weights with the same number of classes, else none.
-        data_format: `"channels_last"` or `"channels_first"`, of images and logits; Keras's default
-            if `None`.
-        dtype: dtype policy of every layer; Keras's global one if `None`.
+        dropout_rate: As in `FCN`.
+        trainable_upsampling: As in `FCN`.
+        include_preprocessing: As in `FCN`.
+        mean: As in `FCN`.
+        classifier_activation: As in `FCN`.
+        label_space: As in `FCN`.
+        data_format: As in `FCN`.
+        dtype: As in `FCN`.
         name: Name of the model.
 
     Input shape:
@@ -140,11 +137,6 @@ class FCNAlexNet(BaseFCN):
     def blank(self, num_classes: int, fc_units: int, **options: Any) -> "FCNAlexNet":
         """Returns a new network of the published architecture; it has no skips."""
         return type(self)(num_classes, fc_units=fc_units, dtype="float32")
-
-    @property
-    def num_channels(self) -> int:
-        """Number of channels of the images."""
-        return 3
 
 
 def _fc7(x, config, options):

@@ -88,13 +88,12 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
     @property
     def num_channels(self) -> int:
         """Number of channels of the images."""
-        shape = self._config["input_shape"]
-        return shape[0 if self.data_format == "channels_first" else -1]
+        return 3
 
     @property
     def data_format(self) -> str:
         """`"channels_last"` or `"channels_first"`, of images and logits."""
-        return self._config["data_format"]
+        return self._config.get("data_format", "channels_last")
 
     def get_config(self):
         return {

@@ -206,6 +206,11 @@ class FCN(BaseFCN):
             return self._block_by_block(keras.ops.cast(inputs, "float32"), recompute)
         return super().call(inputs, training=training, mask=mask)
 
+    @property
+    def num_channels(self) -> int:
+        """Number of channels of the images."""
+        return num_channels(self._config["input_shape"], self.data_format)
+
     def get_config(self):
         config = {**super().get_config(), "gradient_checkpointing": self.gradient_checkpointing}
         return config if self._backbone_config is None else {**config, **self._backbone_config()}

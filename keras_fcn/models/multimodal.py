@@ -180,11 +180,6 @@ class MultimodalFCN32s(BaseFCN):
         """Number of channels of all inputs together."""
         return sum(MODALITIES[modality] for modality in self.modalities)
 
-    @property
-    def data_format(self) -> str:
-        """`"channels_last"`, of images and logits."""
-        return "channels_last"
-
     def blank(self, num_classes: int, fc_units: int, **options: Any) -> "MultimodalFCN32s":
         """Returns a new network of these modalities in the published architecture."""
         return type(self)(

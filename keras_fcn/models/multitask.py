@@ -152,16 +152,6 @@ class MultitaskFCN(BaseFCN):
         spaces = self._config["label_spaces"]
         return None if spaces is None else {task: LabelSpace(**s) for task, s in spaces.items()}
 
-    @property
-    def num_channels(self) -> int:
-        """Number of channels of the images."""
-        return 3
-
-    @property
-    def data_format(self) -> str:
-        """`"channels_last"`, of images and logits."""
-        return "channels_last"
-
     def of_task(self, task: str) -> keras.Model:
         """Returns the model of one task's logits, which shares all layers with this one.
 

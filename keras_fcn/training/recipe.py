@@ -10,10 +10,8 @@ from typing import Any
 
 from keras_fcn.label_spaces import NAMES
 from keras_fcn.spec import MODALITIES, MODEL_NAMES, VGG16_FILTERS
+from keras_fcn.training.contradictions import check_settings
 from keras_fcn.training.settings import Setting, as_arguments, setting, settings_of
-
-# Rates below this train nothing with a mean over pixels: the paper's are 1e-10 to 1e-14.
-_SMALLEST_RATE_OF_A_MEAN = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -282,52 +280,7 @@ class Recipe:
     def __post_init__(self):
         for name, declared in SETTINGS.items():
             object.__setattr__(self, name, declared.checked(getattr(self, name)))
-        if self.random_scale is not None and self.random_scale[0] > self.random_scale[1]:
-            raise self._error("random_scale", "a smallest and a largest factor")
-        if self.deep_supervision and self.model == "fcn32s":
-            raise self._error("deep_supervision", "0 for fcn32s, which has no coarser head")
-        if self.deep_supervision and self.gradient_checkpointing:
-            raise self._error("deep_supervision", "0 with gradient_checkpointing=True")
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError(
-                "Exactly one of `epochs` and `steps` must be given. "
-                f"Received: epochs={self.epochs}, steps={self.steps}."
-            )
-        self._check_backbone()
-        self._check_network()
-        self._check_normalization()
-
-    def _check_network(self):
-        """Checks what only the networks of VGG-16, of one input or of several can do."""
-        several = len(self.modalities) > 1 and self.fusion == "late"
-        if self.stream_weights is not None and not (
-            several and len(self.stream_weights) == len(self.modalities)
-        ):
-            raise self._error("stream_weights", "one file per modality, with fusion='late'")
-        if self.modalities != ("image",):
-            modalities = list(self.modalities)
-            if self.model != "fcn32s":
-                raise self._error("model", f"fcn32s for the modalities {modalities}")
-            if self.data != "nyudv2":
-                raise self._error("data", f"nyudv2 for the modalities {modalities}")
-            if len(set(modalities)) < len(modalities):
-                raise self._error("modalities", "different ones")
-        own = self.model == "fcn_alexnet" or self.modalities != ("image",)
-        needs_default = ["fc6_kernel_size", "skip_scales", "deep_supervision", "backbone"] * own
-        needs_default += ["gradient_checkpointing"] * own
-        if self.model == "fcn_alexnet":
-            needs_default += ["padding", "channels"]
-            if self.freeze not in (None, "backbone"):
-                raise self._error("freeze", "`backbone` or none for fcn_alexnet")
-            if self.weights == "imagenet":
-                raise self._error("weights", "the file of a classifier for fcn_alexnet")
-        if self.modalities != ("image",):
-            needs_default += ["mean", "random_scale", "jitter"]
-        for name in needs_default:
-            default = SETTINGS[name].default
-            if getattr(self, name) != default:
-                network = self.model if self.model == "fcn_alexnet" else "several modalities"
-                raise self._error(name, f"{default} for {network}")
+        check_settings(self, SETTINGS)
 
     @property
     def num_channels(self) -> int:
@@ -335,51 +288,6 @@ class Recipe:
         if self.modalities == ("image",):
             return self.channels
         return sum(MODALITIES[modality] for modality in self.modalities)
-
-    def _check_backbone(self):
-        if self.data is not None and self.channels != 3:
-            raise self._error("channels", "3 for a data set by name")
-        if self.channels != 3 and self.jitter:
-            raise self._error("jitter", "false for images that are not RGB")
-        if self.backbone is None:
-            if self.model == "fcn4s":
-                raise self._error("backbone", "a network of keras.applications for fcn4s")
-            for name in ("head", "freeze_batch_norm"):
-                if getattr(self, name) != SETTINGS[name].default:
-                    raise self._error(name, f"{SETTINGS[name].default} without a `backbone`")
-            return
-        if self.weights not in (None, "imagenet"):
-            raise self._error("weights", "imagenet or none with a `backbone`")
-        if self.freeze not in (None, "backbone"):
-            raise self._error("freeze", "`backbone` or none with a `backbone`")
-        for name in ("deep_supervision", "gradient_checkpointing"):
-            if getattr(self, name):
-                raise self._error(name, f"{SETTINGS[name].default} with a `backbone`")
-
-    def _error(self, name, rule):
-        return SETTINGS[name].error(rule, getattr(self, name))
-
-    def _check_normalization(self):
-        if self.normalization == "sum":
-            mean_losses = {
-                "loss": "cross_entropy",
-                "region_loss": None,
-                "class_weights": None,
-            }
-            for name, value in mean_losses.items():
-                if getattr(self, name) != value:
-                    raise ValueError(
-                        f"`normalization='sum'` must go with {name}={value}: the sum is that of "
-                        f"the paper's cross-entropy. Received: {name}={getattr(self, name)!r}."
-                    )
-        elif self.learning_rate < _SMALLEST_RATE_OF_A_MEAN:
-            raise ValueError(
-                "`learning_rate` must be at least 1e-8 for the mean over pixels "
-                "(normalization='valid_pixels'): the paper's rates of 1e-10 to 1e-14 are for the "
-                "sum over all pixels, and one of 1e-10 amounts to 2.5e-05 of the mean at 500x500. "
-                f"Received: learning_rate={self.learning_rate:g}. Set normalization='sum', or "
-                "multiply the rate by the number of pixels."
-            )
 
     @property
     def views_differ(self) -> bool:

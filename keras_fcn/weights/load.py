@@ -58,9 +58,9 @@ def load(
 
     Args:
         model: The model to set.
-        source: `"imagenet"`, `"pascal_voc"`, `"pascal_voc_atonce"`; a path to a Keras file
-            (`.weights.h5`, `.h5`, `.keras`), a `.caffemodel`, a `.pth` of pytorch-fcn or an `.npz`
-            of wkentaro/fcn; or a `keras.Model`.
+        source: `"imagenet"`, or one of `published_names()`; a path to a Keras file (`.weights.h5`,
+            `.h5`, `.keras`), a `.caffemodel`, a `.pth` of pytorch-fcn or an `.npz` of wkentaro/fcn;
+            or a `keras.Model`.
         partial: If `False`, the source must set every variable.
 
     Raises:
@@ -221,7 +221,7 @@ def _port(model, contents, name, partial):
     elif _has_layer(model, "conv1"):
         _port_alexnet(model, entries, name, partial)
     else:
-        _port_vgg16(model, contents.entries, name, partial)
+        _port_vgg16(model, entries, name, partial)
 
 
 def _for_channels(model, entries, name):
