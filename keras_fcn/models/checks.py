@@ -63,6 +63,8 @@ def check_config(config: Mapping[str, Any], weights: object) -> None:
     size = config["fc6_kernel_size"]
     is_odd = _is_count(size) and size % 2 == 1
     _require(config, is_odd, "fc6_kernel_size", "a positive odd integer")
+    factor = config["input_upsampling"]
+    _require(config, _is_count(factor), "input_upsampling", "a positive integer")
     scales = "two numbers, for pool4 and pool3"
     _require(config, len(config["skip_scales"]) == 2, "skip_scales", scales)
     _require(config, len(config["input_shape"]) == 3, "input_shape", "three numbers or None")

@@ -8,7 +8,7 @@ from keras_fcn.backends import backend
 from keras_fcn.models.config import paddings
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN
-from keras_fcn.models.layout import change_layout
+from keras_fcn.models.layout import at_original_size, change_layout
 from keras_fcn.spec import output_stride
 
 
@@ -91,5 +91,7 @@ def _head(fcn, skips):
         fcn.num_classes, trainable_upsampling=False, data_format=layout, dtype=fcn.dtype_policy
     )
     logits = decoder.at_image_size(scores, image, stride, crop_offset)
+    factor = config["input_upsampling"]
+    logits = at_original_size(logits, factor, layout, f"logits{stride}_of_image")
     logits = layers.Activation("linear", dtype="float32", name=f"head{stride}")(logits)
     return change_layout(logits, layout, fcn.data_format, f"logits_layout{stride}")

@@ -18,7 +18,7 @@ from keras_fcn.models.checks import check_backbone, check_config
 from keras_fcn.models.config import as_json, label_space_config, num_channels
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.features import vgg16_features
-from keras_fcn.models.layout import change_layout, output_layers
+from keras_fcn.models.layout import at_original_size, change_layout, enlarge, output_layers
 from keras_fcn.spec import VGG16_FILTERS, output_stride
 
 
@@ -33,21 +33,28 @@ class FCN(BaseFCN):
     Args:
         num_classes: Number of classes, background included; at least 2.
         weights: `None` for random initialization; `"imagenet"` for the VGG-16 of
-            `keras.applications`; `"pascal_voc"`, or `"pascal_voc_atonce"` for FCN-8s, for the
-            authors' models; the path of a weight file; or a model of coarser stride to initialize
-            from. See `keras_fcn.weights.load`.
+            `keras.applications`; `"camvid"` for the FCN-8s of street scenes that is part of the
+            package; `"pascal_voc"`, or `"pascal_voc_atonce"` for FCN-8s, for the authors' models;
+            the path of a weight file; or a model of coarser stride to initialize from. See
+            `keras_fcn.weights.load`.
         input_shape: (height, width, channels), or (channels, height, width) if `data_format` is
             `"channels_first"`; `None` for an axis of any size. Pretrained first kernels are summed
             for one channel, and repeated and rescaled for two or more than three, with a warning.
         padding: `"paper"` pads the image with 100 pixels of zeros and leaves fc6 unpadded, as
             published (16 pixels more for every pixel of fc6's kernel beyond 7). `"same"` pads fc6
             instead of the image: three quarters of the arithmetic at 500x500, half at 224x224, and
-            different values near the image border.
+            different values near the image border. `None` for that of published weights, else
+            `"paper"`.
         filters: Filters of the convolutions in each of VGG-16's five blocks. Fewer make a slimmer
             network, trained from random initialization; pretrained weights need VGG-16's numbers.
-        fc_units: Output channels of fc6 and of fc7.
-        fc6_kernel_size: Kernel size of fc6 in pixels of pool5, odd. 1 gives the simplified network
-            that many tutorials draw.
+        fc_units: Output channels of fc6 and of fc7; `None` for those of published weights, else
+            4096.
+        fc6_kernel_size: Kernel size of fc6 in pixels of pool5, odd; `None` for that of published
+            weights, else 7. 1 gives the simplified network that many tutorials draw.
+        input_upsampling: Whole factor by which the image is enlarged bilinearly before the network;
+            the logits are averaged over each pixel's enlarged pixels. With 2, the network resolves
+            objects of half the size for four times the arithmetic. `None` for that of published
+            weights, else 1.
         dropout_rate: Fraction of fc6's and fc7's outputs that dropout sets to 0 in training.
         trainable_upsampling: If `False`, the transposed convolutions keep their bilinear kernels.
         skip_scales: Factors that pool4 and pool3 are multiplied by before they are scored; `None`
@@ -109,10 +116,11 @@ class FCN(BaseFCN):
         *,
         weights: str | os.PathLike | keras.Model | None = None,
         input_shape: tuple[int | None, int | None, int | None] = (None, None, 3),
-        padding: str = "paper",
+        padding: str | None = None,
         filters: tuple[int, int, int, int, int] = VGG16_FILTERS,
-        fc_units: int = 4096,
-        fc6_kernel_size: int = 7,
+        fc_units: int | None = None,
+        fc6_kernel_size: int | None = None,
+        input_upsampling: int | None = None,
         dropout_rate: float = 0.5,
         trainable_upsampling: bool = False,
         skip_scales: tuple[float, float] | None = None,
@@ -137,6 +145,10 @@ class FCN(BaseFCN):
             input_shape = (3, None, None)
         channels = num_channels(input_shape, data_format)
         published = weight_files.find_published(weights, stride=output_stride(self.skips))
+        padding = _first(padding, published and published.padding, "paper")
+        fc_units = _first(fc_units, published and published.fc_units, 4096)
+        fc6_kernel_size = _first(fc6_kernel_size, published and published.fc6_kernel_size, 7)
+        input_upsampling = _first(input_upsampling, published and published.input_upsampling, 1)
         if published is not None:
             skip_scales = published.skip_scales if skip_scales is None else skip_scales
             mean = published.mean if mean is None and channels == 3 else mean
@@ -149,6 +161,7 @@ class FCN(BaseFCN):
             "filters": tuple(filters),
             "fc_units": fc_units,
             "fc6_kernel_size": fc6_kernel_size,
+            "input_upsampling": input_upsampling,
             "dropout_rate": dropout_rate,
             "trainable_upsampling": trainable_upsampling,
             "skip_scales": (1.0, 1.0) if skip_scales is None else tuple(skip_scales),
@@ -172,10 +185,13 @@ class FCN(BaseFCN):
         # Each backend computes in its preferred layout; only images and logits are transposed.
         layout = backend.data_format if parts is None else parts.data_format
         image = change_layout(inputs, data_format, layout, "image_layout")
+        factor = config["input_upsampling"]
+        image = enlarge(image, factor, layout)
         if parts is None:
             logits, trunk = self._logits(image, config, layout, dtype)
         else:
             logits, trunk = parts.logits(image, config, dtype), None
+        logits = at_original_size(logits, factor, layout)
         outputs = output_layers(logits, classifier_activation, layout, data_format)
 
         name = name or type(self).__name__.lower()
@@ -214,6 +230,11 @@ class FCN(BaseFCN):
     def get_config(self):
         config = {**super().get_config(), "gradient_checkpointing": self.gradient_checkpointing}
         return config if self._backbone_config is None else {**config, **self._backbone_config()}
+
+
+def _first(*values):
+    """Returns the first value that is not `None`."""
+    return next(value for value in values if value is not None)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")

@@ -1,4 +1,4 @@
-"""From a backend's layout to the user's: permutations, and the layers that end a network."""
+"""From the user's layout to the backend's and back: permutations, and a network's ends."""
 
 import keras
 from keras import layers
@@ -10,6 +10,28 @@ def change_layout(x: keras.KerasTensor, layout: str, wanted: str, name: str) -> 
         return x
     axes = (2, 3, 1) if wanted == "channels_last" else (3, 1, 2)
     return layers.Permute(axes, dtype=x.dtype, name=name)(x)
+
+
+def enlarge(image: keras.KerasTensor, factor: int, layout: str) -> keras.KerasTensor:
+    """Returns an image upsampled bilinearly by a whole factor, in float32."""
+    if factor == 1:
+        return image
+    return layers.UpSampling2D(
+        factor,
+        data_format=layout,
+        interpolation="bilinear",
+        dtype="float32",
+        name="input_upsampling",
+    )(image)
+
+
+def at_original_size(
+    logits: keras.KerasTensor, factor: int, layout: str, name: str = "logits_of_image"
+) -> keras.KerasTensor:
+    """Returns the means of the logits over the pixels that `enlarge` made of each, in float32."""
+    if factor == 1:
+        return logits
+    return layers.AveragePooling2D(factor, data_format=layout, dtype="float32", name=name)(logits)
 
 
 def output_layers(

@@ -128,6 +128,7 @@ class MultimodalFCN32s(BaseFCN):
         of_vgg16 = {
             **config,
             "fc6_kernel_size": 7,
+            "input_upsampling": 1,
             "skip_scales": (1.0, 1.0),
             "input_shape": (None, None, 3),
             "include_preprocessing": False,

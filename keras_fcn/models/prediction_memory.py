@@ -30,7 +30,8 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
     maps = backend.block1_maps * itemsize * first.filters
     # The maps of block 1 are freed before the scores are computed, so only the larger counts.
     per_pixel = max(maps, backend.score_maps * 4 * classes) + _BYTES_OF_REST
-    return num_images * height * width * per_pixel
+    factor = getattr(_find(model, "input_upsampling"), "size", (1, 1))
+    return num_images * height * factor[0] * width * factor[1] * per_pixel
 
 
 def check_prediction_memory(

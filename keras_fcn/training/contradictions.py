@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 # Rates below this train nothing with a mean over pixels: the paper's are 1e-10 to 1e-14.
 _SMALLEST_RATE_OF_A_MEAN = 1e-8
 # Settings that only FCNs on VGG-16 with one input have, and further ones of two networks.
-_OF_VGG16 = ("backbone", "deep_supervision", "fc6_kernel_size", "gradient_checkpointing")
+_OF_VGG16 = (
+    *("backbone", "deep_supervision", "fc6_kernel_size", "gradient_checkpointing"),
+    "input_upsampling",
+)
 _NOT_OF_ALEXNET = (*_OF_VGG16, "skip_scales", "padding", "channels")
 _NOT_OF_MODALITIES = (*_OF_VGG16, "skip_scales", "mean", "random_scale", "jitter")
 

@@ -1,39 +1,44 @@
-"""A demonstration without downloads: stage-wise training of FCN-32s, 16s and 8s on drawn shapes."""
+"""A demonstration without downloads: street scenes through a trained FCN-8s, then a short `fit`."""
 
 import os
 import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_fcn.data.drawn_shapes import SHAPES, draw_shapes
+from keras_fcn.data.street_scenes import street_scenes
 from keras_fcn.inference import predict_label_maps
+from keras_fcn.label_spaces import CAMVID
 from keras_fcn.metrics import confusion_matrix
-from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
-from keras_fcn.spec import VGG16_FILTERS
-from keras_fcn.training.evaluate import Scores, score_title
+from keras_fcn.models.deep_supervision import with_coarser_heads
+from keras_fcn.models.fcn import FCN8s
+from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.progress import progress_bar
-from keras_fcn.visualization import colorize, picture_row, stack_pictures
+from keras_fcn.visualization import colorize, legend, picture_row, stack_pictures
 
-_NUM_TRAIN, _NUM_VAL, _NUM_SHOWN, _IMAGE_SIZE = 256, 64, 4, 96
-_BATCH_SIZE, _LEARNING_RATE = 4, 1e-3
+_HEADS = ("FCN-8s", "FCN-16s", "FCN-32s")
+_NUM_TRAIN, _NUM_VAL, _IMAGE_SIZE = 256, 64, 96
+_BATCH_SIZE, _EPOCHS, _LEARNING_RATE = 4, 4, 1e-3
 _FILTERS, _FC_UNITS = (8, 16, 32, 64, 128), 64
-# (name, model, epochs) of each stage, which starts from the weights of the previous one.
-_STAGES = (("FCN-32s", FCN32s, 4), ("FCN-16s", FCN16s, 2), ("FCN-8s", FCN8s, 3))
 
 
 def demo(out: str | os.PathLike) -> dict[str, Scores]:
-    """Trains the three models stage by stage, as in the paper, and compares them.
+    """Segments three street scenes with a trained FCN-8s, then trains a small one.
 
-    Training starts from scratch, with initial values for that purpose instead of VGG-16's weights.
-    The network is small, so that two CPU cores are enough: VGG-16's thirteen convolutions with 8 to
-    128 filters instead of 64 to 512, and 64 units instead of 4096 in fc6 and fc7.
+    The first network is that of `weights="camvid"`; the picture also shows what its coarser heads
+    predict, those of an FCN-16s and an FCN-32s. The second one is trained on drawn shapes, from
+    scratch, with initial values for that purpose instead of VGG-16's weights. It is slim: VGG-16's
+    thirteen convolutions with 8 to 128 filters instead of 64 to 512, and 64 units instead of 4096
+    in fc6 and fc7.
 
     Args:
         out: PNG file to write: image, FCN-32s, FCN-16s, FCN-8s, ground truth.
 
     Returns:
-        Dictionary from the name of each model to its `Scores` on validation images.
+        Dictionary with the `Scores` of `"FCN-8s"`, `"FCN-16s"` and `"FCN-32s"` on the street
+        scenes, and of `"shapes"`, the small network on validation images.
 
     Raises:
         FileNotFoundError: If the folder of `out` does not exist.
@@ -41,75 +46,125 @@ def demo(out: str | os.PathLike) -> dict[str, Scores]:
     if not Path(out).absolute().parent.is_dir():
         raise FileNotFoundError(f"`out` must lie in an existing folder. Received: out={out}.")
     started = time.monotonic()
-    keras.utils.set_random_seed(0)
-    print(
-        "FCN-32s, FCN-16s and FCN-8s in turn on drawn discs, squares and triangles, from random\n"
-        f"values, without VGG-16's weights. The network is slim: filters={_FILTERS}\n"
-        f"instead of {VGG16_FILTERS}, fc_units={_FC_UNITS} instead of 4096, padding='same'.",
-        flush=True,
-    )
-    images, label_maps = draw_shapes(_NUM_TRAIN + _NUM_VAL, size=_IMAGE_SIZE)
-    train = images[:_NUM_TRAIN], label_maps[:_NUM_TRAIN]
-    val_images, val_label_maps = images[_NUM_TRAIN:], label_maps[_NUM_TRAIN:]
-
-    scores, predictions, model = {}, {}, None
-    for name, stage, epochs in _STAGES:
-        model = _train_stage(name, stage, model, train, epochs)
-        predictions[name] = predict_label_maps(model, val_images)
-        scores[name] = Scores(
-            confusion_matrix(val_label_maps, predictions[name], SHAPES.num_classes)
-        )
-
-    _print_table(scores)
-    _picture(val_images, predictions, val_label_maps).save(out)
-    print(f"Picture: {out} ({time.monotonic() - started:.0f} s)")
+    scores = _street_scenes(out)
+    print(f"Picture: {out} ({time.monotonic() - started:.0f} s)\n", flush=True)
+    scores["shapes"] = _drawn_shapes()
     return scores
 
 
-def _print_table(scores):
-    columns = list(next(iter(scores.values())).as_dict())
-    titles = [score_title(column) for column in columns]
-    print(f"{_NUM_VAL} new images  " + "  ".join(titles))
-    for name, score in scores.items():
-        values = zip(titles, score.as_dict().values(), strict=True)
-        print(f"{name:<13}  " + "  ".join(f"{value:>{len(title)}.4f}" for title, value in values))
+def _street_scenes(out):
+    print(
+        'Three validation frames of CamVid, segmented by FCN8s(num_classes=11, weights="camvid")',
+        flush=True,
+    )
+    scenes = street_scenes()
+    heads = with_coarser_heads(FCN8s(CAMVID.num_classes, weights="camvid"))
+    channels_first = heads.data_format == "channels_first"
+    predictions = {}
+    with progress_bar("predicting", len(scenes)) as advance:
+        for name, (image, _) in scenes.items():
+            image = image.transpose(2, 0, 1) if channels_first else image
+            logits = heads.predict(image[None], verbose=0)
+            axis = 1 if channels_first else -1
+            predictions[name] = [head.argmax(axis)[0].astype("int32") for head in logits]
+            advance()
+    truths = [label_map for _, label_map in scenes.values()]
+    scores = {
+        head: _scores(truths, [maps[index] for maps in predictions.values()], CAMVID)
+        for index, head in enumerate(_HEADS)
+    }
+    _print_shares(list(scenes), truths, [maps[0] for maps in predictions.values()])
+    for head in reversed(_HEADS):
+        values = scores[head].as_dict()
+        print(
+            f"{head:<13} mean IoU {values['mean_iou']:.4f}, "
+            f"pixel accuracy {values['pixel_accuracy']:.4f}"
+        )
+    rows = [
+        picture_row(
+            {
+                name: image,
+                **{
+                    head: colorize(maps, CAMVID)
+                    for head, maps in zip(_HEADS[::-1], predictions[name][::-1], strict=True)
+                },
+                "ground truth": colorize(label_map, CAMVID),
+            },
+            height=240,
+        )
+        for name, (image, label_map) in scenes.items()
+    ]
+    stack_pictures([*rows, legend(CAMVID, rows[0].width, range(CAMVID.num_classes))]).save(out)
+    return scores
 
 
-def _picture(images, predictions, label_maps):
-    rows = []
-    for index in range(_NUM_SHOWN):
-        panels = {"image": images[index]}
-        panels |= {name: colorize(maps[index], SHAPES) for name, maps in predictions.items()}
-        panels["truth"] = colorize(label_maps[index], SHAPES)
-        rows.append(picture_row(panels, height=192))
-    return stack_pictures(rows)
+def _scores(truths, predictions, label_space):
+    classes, ignored = label_space.num_classes, label_space.ignore_class
+    return Scores(confusion_matrix(np.stack(truths), np.stack(predictions), classes, ignored))
 
 
-def _train_stage(name, stage, coarser, train, epochs):
-    model = stage(
+def _print_shares(names, truths, predictions):
+    """Prints the share of each class in the predictions and in the ground truth."""
+    print(f"{'':<13} " + "".join(f"{name:>19}" for name in names))
+    print(f"{'class':<13} " + "".join(f"{'predicted  true':>19}" for _ in names))
+    for label, name in enumerate(CAMVID.class_names):
+        shares = [
+            f"{(prediction == label).mean():>13.1%} {(truth == label).mean():>5.1%}"
+            for prediction, truth in zip(predictions, truths, strict=True)
+        ]
+        print(f"{name:<13} " + "".join(shares))
+
+
+def _drawn_shapes():
+    keras.utils.set_random_seed(0)
+    print(
+        "A small FCN-8s on drawn discs, squares and triangles, from random values:\n"
+        f"filters={_FILTERS}, fc_units={_FC_UNITS}, padding='same'",
+        flush=True,
+    )
+    started = time.monotonic()
+    images, label_maps = draw_shapes(_NUM_TRAIN + _NUM_VAL, size=_IMAGE_SIZE)
+    model = _trained(images[:_NUM_TRAIN], label_maps[:_NUM_TRAIN])
+    predicted = predict_label_maps(model, images[_NUM_TRAIN:])
+    scores = _scores(label_maps[_NUM_TRAIN:], predicted, SHAPES)
+    values = scores.as_dict()
+    print(
+        f"{_NUM_VAL} new images: mean IoU {values['mean_iou']:.4f}, "
+        f"pixel accuracy {values['pixel_accuracy']:.4f} ({time.monotonic() - started:.0f} s)"
+    )
+    return scores
+
+
+def _trained(images, label_maps):
+    model = FCN8s(
         num_classes=SHAPES.num_classes,
-        weights=coarser,
-        input_shape=(*train[0].shape[1:3], 3),
+        input_shape=(*images.shape[1:3], 3),
         padding="same",
         filters=_FILTERS,
         fc_units=_FC_UNITS,
         dropout_rate=0.0,
         data_format="channels_last",
     )
-    if coarser is None:
-        _set_initial_values(model, train[0][:32])
-    steps = epochs * (len(train[0]) // _BATCH_SIZE)
+    _set_initial_values(model, images[:32])
+    steps = _EPOCHS * (len(images) // _BATCH_SIZE)
     model.compile(
         optimizer=keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    with progress_bar(f"training {name}", steps) as advance:
+    with progress_bar("training", steps) as advance:
         show_step = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: advance(note=f"loss {logs['loss']:.3f}")
         )
-        model.fit(*train, batch_size=_BATCH_SIZE, epochs=epochs, verbose=0, callbacks=[show_step])
+        model.fit(
+            images,
+            label_maps,
+            batch_size=_BATCH_SIZE,
+            epochs=_EPOCHS,
+            verbose=0,
+            callbacks=[show_step],
+        )
     return model
 
 

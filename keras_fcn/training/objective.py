@@ -85,6 +85,7 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> BaseFCN:
             "freeze_batch_norm": recipe.freeze_batch_norm,
             "padding": recipe.padding,
             "fc6_kernel_size": recipe.fc6_kernel_size,
+            "input_upsampling": recipe.input_upsampling,
             "skip_scales": recipe.skip_scales,
             "mean": recipe.mean,
             "data_format": "channels_last",

@@ -141,6 +141,12 @@ class Recipe:
     fc6_kernel_size: int = setting(
         7, help="height and width of fc6's window in pixels of pool5; odd", minimum=1
     )
+    input_upsampling: int = setting(
+        1,
+        help="whole factor by which the image is enlarged before the network; 2 resolves objects "
+        "of half the size for four times the arithmetic",
+        minimum=1,
+    )
     dropout_rate: float = setting(
         0.5, help="fraction of the outputs of fc6 and fc7 that training drops", minimum=0, below=1
     )

@@ -94,12 +94,9 @@ def _model_of_run(run):
 def _published_model(name):
     """Returns the model of the finest stride that was published under a name."""
     published: Any = weights.find_published(name)
-    options = {
-        "weights": name,
-        "fc_units": published.fc_units,
-        "data_format": "channels_last",
-    }
+    options = {"weights": name, "data_format": "channels_last"}
     if published.network == "alexnet":
+        options["fc_units"] = published.fc_units
         return FCNAlexNet(published.label_space.num_classes, **options)
     if published.network != "vgg16":
         raise _more_than_an_image(name, published.network.split("+"))

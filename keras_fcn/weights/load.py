@@ -19,7 +19,12 @@ from keras_fcn.weights.keras_files import open_keras_file
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
 from keras_fcn.weights.port import port
-from keras_fcn.weights.published import cached_file, find_published, published_names
+from keras_fcn.weights.published import (
+    cached_file,
+    find_published,
+    packaged_file,
+    published_names,
+)
 from keras_fcn.weights.pytorch import open_pytorch_file
 
 _KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -82,7 +87,7 @@ def load(
         _port(model, _contents_of(vgg16), "VGG-16 of keras.applications", partial)
     elif source in published_names():
         published = _published(model, source)
-        path = cached_file(
+        path = packaged_file(published) or cached_file(
             published,
             lambda file, target: _convert(model, published, file, target),
             variant="-multitask" if hasattr(model, "tasks") else "",
@@ -174,7 +179,9 @@ def _published(model, name):
         )
     if model.network != "vgg16":
         return published
-    kernel, wanted = tuple(model.get_layer("fc6").kernel.shape), (7, 7, 512, published.fc_units)
+    size = published.fc6_kernel_size
+    kernel = tuple(model.get_layer("fc6").kernel.shape)
+    wanted = (size, size, 512, published.fc_units)
     if kernel != wanted:
         raise ValueError(
             f"fc6 must have a kernel of shape {wanted} for weights={name!r}. Received: {kernel}. "

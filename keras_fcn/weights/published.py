@@ -1,4 +1,4 @@
-"""Registry of the weights that the authors released, with their URLs and metadata."""
+"""Registry of published weights: those of the package, and those that the authors released."""
 
 import dataclasses
 import sys
@@ -13,6 +13,7 @@ from keras_fcn.io.download import (
     keras_home,
 )
 from keras_fcn.label_spaces import (
+    CAMVID,
     NYUDV2_40,
     PASCAL_CONTEXT,
     PASCAL_VOC,
@@ -30,15 +31,20 @@ class PublishedWeights:
     Args:
         name: Value of `weights`.
         stride: 32, 16 or 8, of FCN-32s, FCN-16s or FCN-8s.
-        files: Copies of the weights, as `PublishedFile`, in order of preference.
+        files: Copies of the weights, as `PublishedFile`, in order of preference. A file without a
+            URL is part of the package.
         label_space: `LabelSpace` of the training data.
         mean: Mean (blue, green, red) that training subtracted from the images.
         skip_scales: Scales of pool4 and pool3 in training.
-        scores: Published scores on the 736 images of seg11valid, fractions by name; empty if none
-            were published.
+        scores: Published scores, fractions by name; empty if none were published.
+        scored_on: The images that `scores` were measured on.
         license: License of the model.
         sources: URLs of the license and the scores.
         fc_units: Outputs of fc6 and fc7.
+        padding: As in `FCN`.
+        fc6_kernel_size: As in `FCN`.
+        input_upsampling: As in `FCN`.
+        training: The command that trained them, if it is one of this package.
         network: `"vgg16"` for `FCN32s`, `FCN16s` and `FCN8s`, `"alexnet"` for `FCNAlexNet`, or the
             modalities of a `MultimodalFCN32s`.
     """
@@ -53,7 +59,12 @@ class PublishedWeights:
     license: str
     sources: tuple[str, ...]
     fc_units: int = 4096
+    padding: str = "paper"
+    fc6_kernel_size: int = 7
+    input_upsampling: int = 1
     network: str = "vgg16"
+    scored_on: str = "the 736 images of seg11valid"
+    training: str | None = None
 
     @property
     def model_name(self) -> str:
@@ -171,6 +182,32 @@ PUBLISHED_WEIGHTS = (
         NYUDV2_MEAN,
         network="image+hha",
     ),
+    PublishedWeights(
+        name="camvid",
+        stride=8,
+        files=(
+            PublishedFile(
+                "camvid.weights.h5", "", md5="eaf156c18611840c8e4eb0b09e2358e3", size=35_070_994
+            ),
+        ),
+        label_space=CAMVID,
+        mean=PASCAL_VOC_MEAN,
+        skip_scales=(1.0, 1.0),
+        scores={
+            "pixel_accuracy": 0.9580,
+            "mean_accuracy": 0.8914,
+            "mean_iou": 0.8062,
+            "frequency_weighted_iou": 0.9230,
+        },
+        scored_on="the 101 validation images of CamVid, in SegNet's split",
+        license="research, as CamVid; VGG-16 is CC BY 4.0",
+        sources=("https://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",),
+        fc_units=384,
+        padding="same",
+        fc6_kernel_size=5,
+        input_upsampling=2,
+        training="python -m benchmarks.camvid",
+    ),
 )
 """The registry, `PublishedWeights`."""
 
@@ -204,6 +241,26 @@ def find_published(
     models = ", ".join(published.model_name for published in of_name)
     received = dataclasses.replace(of_name[0], stride=stride, network=network).model_name
     raise ValueError(f"weights={name!r} must be loaded into {models}. Received: {received}.")
+
+
+def packaged_file(published: PublishedWeights) -> Path | None:
+    """Returns the path of weights that are part of the package, `None` for others.
+
+    Raises:
+        OSError: If the file is missing or damaged.
+    """
+    file = published.files[0]
+    if file.url:
+        return None
+    path = Path(__file__).with_name(file.name)
+    try:
+        check(path, file)
+    except OSError as error:
+        raise OSError(
+            f"weights={published.name!r} must be part of the package, but {error}. Install "
+            "keras-fcn again."
+        ) from error
+    return path
 
 
 def cached_file(
