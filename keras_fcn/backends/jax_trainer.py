@@ -190,7 +190,7 @@ class Trainer:
     def _on_host(self, outputs):
         if self._distribution is not None and self._distribution.has_several_processes:
             return _rows_here(outputs, self._distribution.rows_here)
-        return np.asarray(outputs)
+        return np.asarray(_in_host_memory(outputs))
 
 
 def _jit_options(rematerializes):
@@ -224,6 +224,17 @@ class _ProgramOfEachSize:
             if len(self._programs) > _SIZES:
                 self._programs.popitem(last=False)
         return program(state, data)
+
+
+def _in_host_memory(array):
+    """Returns the array in memory from which NumPy copies it quickly.
+
+    On an H200, JAX copies 21 MB of logits in 18 ms to ordinary memory, and in 1 ms to page-locked
+    ("pinned") memory.
+    """
+    if backend.computes_on_cpu():
+        return array
+    return jax.device_put(array, array.sharding.with_memory_kind("pinned_host"))
 
 
 def _rows_here(array, rows):

@@ -1,3 +1,4 @@
+import functools
 import gc
 
 import keras
@@ -17,6 +18,9 @@ SIZES = {
 }
 # Keras on TensorFlow takes what the first two batches agree in for constant: the harder case.
 only_in_the_gate = pytest.mark.slow if BACKEND == "jax" else pytest.mark.gate
+# On PyTorch, its compiler of C++ takes one to two minutes more than the tracing of the step.
+COMPILERS = ["aot_eager", pytest.param(None, marks=pytest.mark.slow)]
+COMPILERS = COMPILERS if BACKEND == "torch" else [None]
 # TensorFlow takes 2 s to trace a step, and JAX would compile each operation by itself.
 EAGERLY = {"run_eagerly": BACKEND == "tensorflow"}
 
@@ -181,7 +185,12 @@ def test_a_step_in_half_precision(policy):
 
 # Operation by operation JAX compiles for 20 s; its steps are compared with the reference, too.
 @only_in_the_gate
-def test_a_compiled_step_equals_the_uncompiled_one():
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_a_compiled_step_equals_the_uncompiled_one(compiler, monkeypatch):
+    if compiler is not None:
+        import torch
+
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiler))
     images, label_maps = batch((32, 32))
     results = []
     for jit_compile in (False, True):

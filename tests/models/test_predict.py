@@ -74,6 +74,29 @@ def test_no_logits_stay_on_the_device_until_the_last_batch(model, monkeypatch):
     np.testing.assert_array_equal(np.concatenate(seen), logits)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's memory of the host")
+def test_logits_come_from_an_accelerator_through_pinned_memory(model, monkeypatch):
+    import jax
+
+    from keras_fcn.backends import backend
+
+    expected, kinds = model.predict(IMAGES, verbose=0), []
+    device_put = jax.device_put
+
+    def spy(array, sharding):
+        moved = device_put(array, sharding)
+        kinds.append(moved.sharding.memory_kind)
+        return moved
+
+    # Which JAX's CPUs have, too.
+    monkeypatch.setattr(type(backend), "computes_on_cpu", lambda self: False)
+    monkeypatch.setattr(jax, "device_put", spy)
+    logits = model.predict(IMAGES, verbose=0)
+    assert kinds == ["pinned_host"]
+    assert logits.flags.writeable
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_weights_of_now_are_used(model):
     before = model.predict(IMAGES, verbose=0)
     bias = model.get_layer("score_fr").bias

@@ -4,6 +4,7 @@ import pytest
 
 from keras_fcn.training.optimizer import PAPER_MULTIPLIERS, CoupledSGD
 
+BACKEND = keras.backend.backend()
 STEPS = 100
 RATE, MOMENTUM, DECAY = 1e-3, 0.99, 5e-4
 
@@ -54,7 +55,14 @@ KERNEL, BIAS = (1.0, 1.0), (2.0, 0.0)
 
 
 class TestAgainstCaffesFormula:
-    @pytest.mark.parametrize("jit_compile", [False, True])
+    # JAX takes half a minute to compile each operation by itself, PyTorch to compile the step.
+    @pytest.mark.parametrize(
+        "jit_compile",
+        [
+            pytest.param(False, marks=pytest.mark.slow if BACKEND == "jax" else ()),
+            pytest.param(True, marks=pytest.mark.slow if BACKEND == "torch" else ()),
+        ],
+    )
     def test_100_steps(self, jit_compile):
         model = make_model()
         expected = by_hand(model.get_weights(), [KERNEL, BIAS, KERNEL, BIAS])
