@@ -27,15 +27,6 @@ import keras
 import pytest
 
 
-def pytest_configure(config):
-    """Warnings are errors on TensorFlow alone, where all tests run; elsewhere they are shown."""
-    if keras.backend.backend() != "tensorflow":
-        # pytest has applied the filters to the whole session before this, and applies them again
-        # to each test: without a filter in its place, "error" would stay.
-        filters = config.getini("filterwarnings")
-        filters[filters.index("error")] = "default"
-
-
 @pytest.fixture(scope="session")
 def shared():
     """Folder of real data and weights beside the repository, which not everybody has."""

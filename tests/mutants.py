@@ -1264,6 +1264,57 @@ MUTANTS = (
         "distribution/test_torch.py distribution/test_devices.py",
         backend="torch",
     ),
+    # The enlarged image and the packaged weights
+    Mutant(
+        "the image is enlarged without interpolation",
+        "models/layout.py",
+        'interpolation="bilinear"',
+        'interpolation="nearest"',
+        "models/test_input_upsampling.py",
+    ),
+    Mutant(
+        "a pixel gets the largest of its enlarged pixels' logits",
+        "models/layout.py",
+        "layers.AveragePooling2D(",
+        "layers.MaxPooling2D(",
+        "models/test_input_upsampling.py",
+    ),
+    Mutant(
+        "an enlarged image is thought to need the memory of the image",
+        "models/prediction_memory.py",
+        "num_images * height * factor[0] * width * factor[1] * per_pixel",
+        "num_images * height * width * per_pixel",
+        "models/test_input_upsampling.py",
+    ),
+    Mutant(
+        "a recipe's image is not enlarged",
+        "training/objective.py",
+        '"input_upsampling": recipe.input_upsampling,',
+        '"input_upsampling": 1,',
+        "training/test_objective.py",
+    ),
+    Mutant(
+        "packaged weights go into a network of another padding",
+        "models/fcn.py",
+        '_first(padding, published and published.padding, "paper")',
+        '_first(padding, "paper")',
+        "weights/test_packaged.py",
+    ),
+    Mutant(
+        "damaged packaged weights are loaded",
+        "weights/published.py",
+        "        check(path, file)\n    except OSError as error:",
+        "        path.stat()\n    except OSError as error:",
+        "weights/test_packaged.py",
+    ),
+    Mutant(
+        "logits come from an accelerator through ordinary memory",
+        "backends/jax_trainer.py",
+        'return jax.device_put(array, array.sharding.with_memory_kind("pinned_host"))',
+        "return array",
+        "models/test_predict.py",
+        "jax",
+    ),
 )
 
 

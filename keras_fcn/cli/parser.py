@@ -11,10 +11,11 @@ from keras_fcn.cli import (
     receptive_field,
     reproduce,
     train,
+    weights,
 )
 from keras_fcn.version import __version__
 
-_COMMANDS = (train, evaluate, predict, convert, data, receptive_field, demo, reproduce)
+_COMMANDS = (train, evaluate, predict, convert, data, receptive_field, weights, demo, reproduce)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """Checks of the arguments of an FCN."""
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_fcn import weights as weight_files
@@ -43,6 +43,15 @@ def check_backbone(
         raise ValueError(f"`head` must be one of {HEADS}. Received: {head=}.")
 
 
+def check_input_shape(input_shape: Any) -> None:
+    """Raises a ValueError if an `input_shape` does not have three axes."""
+    if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
+        raise ValueError(
+            "`input_shape` must be (height, width, channels), each a number or None. Received: "
+            f"{input_shape=}."
+        )
+
+
 def check_config(config: Mapping[str, Any], weights: object) -> None:
     """Raises a ValueError if a value of an FCN's configuration is not as `FCN` describes it."""
     _check_common(config)
@@ -67,7 +76,6 @@ def check_config(config: Mapping[str, Any], weights: object) -> None:
     _require(config, _is_count(factor), "input_upsampling", "a positive integer")
     scales = "two numbers, for pool4 and pool3"
     _require(config, len(config["skip_scales"]) == 2, "skip_scales", scales)
-    _require(config, len(config["input_shape"]) == 3, "input_shape", "three numbers or None")
     channels = num_channels(config["input_shape"], config["data_format"])
     _require(config, _is_count(channels), "input_shape", "of a known number of channels")
     names = "blue, green and red" if channels == 3 else "one per channel"

@@ -14,9 +14,7 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def num_channels(input_shape: Sequence[int | None], data_format: str) -> Any:
-    """Returns the number of channels of an `input_shape`, `None` if there is none."""
-    if len(input_shape) != 3:
-        return None
+    """Returns the number of channels of an `input_shape`, `None` if it is not known."""
     return input_shape[0 if data_format == "channels_first" else -1]
 
 

@@ -14,7 +14,7 @@ from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import BackboneParts
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.block_by_block import BlockByBlock
-from keras_fcn.models.checks import check_backbone, check_config
+from keras_fcn.models.checks import check_backbone, check_config, check_input_shape
 from keras_fcn.models.config import as_json, label_space_config, num_channels
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.features import vgg16_features
@@ -139,6 +139,7 @@ class FCN(BaseFCN):
         name: str | None = None,
         **kwargs: Any,
     ):
+        check_input_shape(input_shape)
         data_format = data_format or keras.config.image_data_format()
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         if data_format == "channels_first" and tuple(input_shape) == (None, None, 3):

@@ -39,6 +39,7 @@ class PublishedWeights:
         scores: Published scores, fractions by name; empty if none were published.
         scored_on: The images that `scores` were measured on.
         license: License of the model.
+        parameters: Number of the model's parameters, bilinear kernels included.
         sources: URLs of the license and the scores.
         fc_units: Outputs of fc6 and fc7.
         padding: As in `FCN`.
@@ -58,6 +59,7 @@ class PublishedWeights:
     scores: dict[str, float]
     license: str
     sources: tuple[str, ...]
+    parameters: int
     fc_units: int = 4096
     padding: str = "paper"
     fc6_kernel_size: int = 7
@@ -65,6 +67,11 @@ class PublishedWeights:
     network: str = "vgg16"
     scored_on: str = "the 736 images of seg11valid"
     training: str | None = None
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the weights are part of the package."""
+        return not self.files[0].url
 
     @property
     def model_name(self) -> str:
@@ -80,7 +87,7 @@ _RELEASE = "https://github.com/shelhamer/fcn.berkeleyvision.org"
 _SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
 
 
-def _pascal_voc(name, stride, caffe_name, percent, *, npz, pth, skip_scales=(1.0, 1.0)):
+def _pascal_voc(name, stride, caffe_name, percent, parameters, *, npz, pth, skip_scales=(1.0, 1.0)):
     """`percent` are the four scores; each of `npz` and `pth` is (MD5 checksum, Drive id)."""
     # Copies with a checksum come first; among them, the one that does not need PyTorch.
     copies = [
@@ -100,10 +107,13 @@ def _pascal_voc(name, stride, caffe_name, percent, *, npz, pth, skip_scales=(1.0
         scores={score: value / 100 for score, value in zip(_SCORES, percent, strict=True)},
         license="unrestricted use",
         sources=(_RELEASE, "https://github.com/wkentaro/fcn"),
+        parameters=parameters,
     )
 
 
-def _of_release(name, stride, caffe_name, label_space, mean, network="vgg16", scores=None):
+def _of_release(
+    name, stride, caffe_name, label_space, mean, parameters, network="vgg16", scores=None
+):
     """A model of which only the authors' file is known, without a checksum."""
     file = f"{caffe_name}.caffemodel"
     return PublishedWeights(
@@ -116,14 +126,15 @@ def _of_release(name, stride, caffe_name, label_space, mean, network="vgg16", sc
         scores=scores or {},
         license="unrestricted use",
         sources=(_RELEASE,),
+        parameters=parameters,
         network=network,
     )
 
 
-def _stages(name, caffe_name, label_space, mean):
+def _stages(name, caffe_name, label_space, mean, parameters):
     return tuple(
-        _of_release(name, stride, caffe_name.format(stride), label_space, mean)
-        for stride in (32, 16, 8)
+        _of_release(name, stride, caffe_name.format(stride), label_space, mean, count)
+        for stride, count in zip((32, 16, 8), parameters, strict=True)
     )
 
 
@@ -133,6 +144,7 @@ PUBLISHED_WEIGHTS = (
         32,
         "fcn32s-heavy-pascal",
         (90.4810, 76.4824, 63.6261, 83.4580),
+        136_152_917,
         npz=("b7f0a2e66229ccdb099c0a60b432e8cf", "1l5Ubj7zflQAwaNI7G35DzNcMoTf8CDLW"),
         pth=("d3eb467a80e7da0468a20dfcbc13e6c8", "11k2Q0bvRQgQbT6-jYWeh6nmAsWlSCY3f"),
     ),
@@ -141,6 +153,7 @@ PUBLISHED_WEIGHTS = (
         16,
         "fcn16s-heavy-pascal",
         (90.9971, 78.0710, 65.0050, 84.2614),
+        134_815_994,
         npz=("7c9b50a1a8c6c20d3855d4823bbea61e", "1kwLpLz1jzQqqF5QxQphsO4-aObQIQMWS"),
         pth=("a2d4035f669f09483b39c9a14a0d6670", "1bctu58B6YH9bu6lBBSBB2rUeGlGhYLoP"),
     ),
@@ -149,6 +162,7 @@ PUBLISHED_WEIGHTS = (
         8,
         "fcn8s-heavy-pascal",
         (91.2212, 77.6146, 65.5126, 84.5445),
+        134_489_759,
         npz=("256c2a8235c1c65e62e48d3284fbd384", "1l_5RK28JRL19wpT22B-DY9We3TVXnnQQ"),
         pth=("de93e540ec79512f8770033849c8ae89", "1ieXWyoG68xqoHJPWdyrDyaIaaWlfmUxI"),
     ),
@@ -157,6 +171,7 @@ PUBLISHED_WEIGHTS = (
         8,
         "fcn8s-atonce-pascal",
         (91.1288, 78.4979, 65.3998, 84.4326),
+        134_489_759,
         npz=("5f3ffdc7fae1066606e1ef45cfda548f", "1lNHAz5QEo-OoHL8uAUuBPki-8xrEArhs"),
         pth=("bfed4437e941fef58932891217fe6464", "0B9P1L--7Wd2vblE1VUIxV1o2d2M"),
         skip_scales=(0.01, 0.0001),
@@ -167,19 +182,41 @@ PUBLISHED_WEIGHTS = (
         "fcn-alexnet-pascal",
         PASCAL_VOC,
         PASCAL_VOC_MEAN,
+        58_704_590,
         network="alexnet",
         scores={"mean_iou": 0.48},
     ),
-    *_stages("pascal_context", "pascalcontext-fcn{}s-heavy", PASCAL_CONTEXT, PASCAL_CONTEXT_MEAN),
-    *_stages("sift_flow", "siftflow-fcn{}s-heavy", SIFT_FLOW, SIFT_FLOW_MEAN),
-    _of_release("nyudv2", 32, "nyud-fcn32s-color-heavy", NYUDV2_40, NYUDV2_MEAN),
-    _of_release("nyudv2_hha", 32, "nyud-fcn32s-hha-heavy", NYUDV2_40, NYUDV2_MEAN, network="hha"),
+    *_stages(
+        "pascal_context",
+        "pascalcontext-fcn{}s-heavy",
+        PASCAL_CONTEXT,
+        PASCAL_CONTEXT_MEAN,
+        (149_251_964, 138_281_144, 135_589_364),
+    ),
+    *_stages(
+        "sift_flow",
+        "siftflow-fcn{}s-heavy",
+        SIFT_FLOW,
+        SIFT_FLOW_MEAN,
+        (138_856_289, 135_545_234, 134_734_787),
+    ),
+    _of_release("nyudv2", 32, "nyud-fcn32s-color-heavy", NYUDV2_40, NYUDV2_MEAN, 140_978_024),
+    _of_release(
+        "nyudv2_hha",
+        32,
+        "nyud-fcn32s-hha-heavy",
+        NYUDV2_40,
+        NYUDV2_MEAN,
+        140_978_024,
+        network="hha",
+    ),
     _of_release(
         "nyudv2_image_hha",
         32,
         "nyud-fcn32s-color-hha-heavy",
         NYUDV2_40,
         NYUDV2_MEAN,
+        275_402_448,
         network="image+hha",
     ),
     PublishedWeights(
@@ -202,6 +239,7 @@ PUBLISHED_WEIGHTS = (
         scored_on="the 101 validation images of CamVid, in SegNet's split",
         license="research, as CamVid; VGG-16 is CC BY 4.0",
         sources=("https://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",),
+        parameters=19_825_665,
         fc_units=384,
         padding="same",
         fc6_kernel_size=5,
@@ -249,9 +287,9 @@ def packaged_file(published: PublishedWeights) -> Path | None:
     Raises:
         OSError: If the file is missing or damaged.
     """
-    file = published.files[0]
-    if file.url:
+    if not published.is_packaged:
         return None
+    file = published.files[0]
     path = Path(__file__).with_name(file.name)
     try:
         check(path, file)

@@ -19,7 +19,7 @@ from keras_fcn.training.recipe import replace
 from keras_fcn.training.recipes import find_recipe
 
 pytestmark = pytest.mark.any_backend
-NARROW = {"filters": NARROW_FILTERS, "fc_units": 4, "weights": None}
+NARROW = {"filters": NARROW_FILTERS, "fc_units": 4, "padding": "same", "weights": None}
 
 
 @pytest.fixture

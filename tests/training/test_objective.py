@@ -1,14 +1,17 @@
 """What a recipe trains and how, worked out by hand for one step."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 from helpers import NARROW_FILTERS
 
+from keras_fcn import FCN32s
 from keras_fcn.label_spaces import generic
 from keras_fcn.training import Recipe
 from keras_fcn.training.objective import build_model, compiled
-from keras_fcn.training.recipe import replace
+from keras_fcn.training.recipe import SETTINGS, replace
 from keras_fcn.training.schedule import learning_rate
 
 IGNORED = 255
@@ -49,6 +52,27 @@ def step_of_bias(label_map, weights=(1.0, 1.0, 1.0), mean=True):
 
 def bias_of(model):
     return keras.ops.convert_to_numpy(model.get_layer("score_fr").bias)
+
+
+@pytest.mark.any_backend
+def test_every_setting_that_a_model_has_reaches_it():
+    changes = {
+        "padding": "paper",
+        "filters": NARROW_FILTERS,
+        "fc_units": 3,
+        "fc6_kernel_size": 5,
+        "input_upsampling": 2,
+        "dropout_rate": 0.25,
+        "trainable_upsampling": True,
+        "skip_scales": (0.5, 0.25),
+        "mean": (1.0, 2.0, 3.0),
+        "gradient_checkpointing": True,
+    }
+    of_model = set(inspect.signature(FCN32s).parameters) & set(SETTINGS)
+    of_backbones = {"backbone", "head", "freeze_batch_norm"}
+    assert of_model - of_backbones - set(changes) == {"num_classes", "label_space", "weights"}
+    config = build_model(replace(RECIPE, **changes), generic(3, IGNORED)).get_config()
+    assert {name: config[name] for name in changes} == changes
 
 
 def test_a_backbone_of_keras_applications_is_built_by_name():
