@@ -1266,11 +1266,11 @@ MUTANTS = (
     ),
     # The enlarged image and the packaged weights
     Mutant(
-        "the image is enlarged without interpolation",
-        "models/layout.py",
-        'interpolation="bilinear"',
-        'interpolation="nearest"',
-        "models/test_input_upsampling.py",
+        "the image is enlarged with its edge pixels left out",
+        "layers/bilinear_upsampling2d.py",
+        "previous = ops.concatenate([first, x",
+        "previous = ops.concatenate([last, x",
+        "layers/test_bilinear_upsampling2d.py",
     ),
     Mutant(
         "a pixel gets the largest of its enlarged pixels' logits",

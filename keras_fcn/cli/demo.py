@@ -1,4 +1,4 @@
-"""`keras-fcn demo`: trains the three models on drawn shapes."""
+"""`keras-fcn demo`: segments three street scenes, then trains a small model."""
 
 import argparse
 
@@ -8,7 +8,10 @@ from keras_fcn.cli import options as shared
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn demo` and its options."""
     parser = shared.add_command(
-        subparsers, "demo", run, help="train FCN-32s, 16s and 8s on drawn shapes, offline"
+        subparsers,
+        "demo",
+        run,
+        help="segment street scenes and train a small FCN-8s, offline",
     )
     parser.add_argument(
         "--out", default="keras-fcn-demo.png", metavar="PNG", help="file for the picture"
@@ -16,7 +19,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains the three models on drawn shapes."""
+    """Segments three street scenes, then trains a small model."""
     from keras_fcn.training.demo import demo
 
     demo(options.out)

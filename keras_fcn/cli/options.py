@@ -16,7 +16,7 @@ Subparsers = Any  # argparse has no public name for what `add_subparsers` return
 
 MODEL_HELP = (
     "folder written by train, a .keras, .caffemodel, .pth or .npz file, or published weights: "
-    "pascal_voc, pascal_voc_atonce, pascal_voc_alexnet, pascal_context, sift_flow or nyudv2"
+    "camvid, pascal_voc, pascal_voc_atonce, pascal_voc_alexnet, pascal_context, sift_flow or nyudv2"
 )
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 

@@ -1,6 +1,7 @@
 """Keras layers and initializers that the FCN models are built from."""
 
 from keras_fcn.layers.bilinear import Bilinear
+from keras_fcn.layers.bilinear_upsampling2d import BilinearUpSampling2D
 from keras_fcn.layers.convolutionalized_dense import ConvolutionalizedDense
 from keras_fcn.layers.crop_to_reference import CropToReference
 from keras_fcn.layers.dropout import Dropout
@@ -16,6 +17,7 @@ from keras_fcn.layers.vgg_preprocessing import VGGPreprocessing
 
 __all__ = [
     "Bilinear",
+    "BilinearUpSampling2D",
     "ConvolutionalizedDense",
     "CropToReference",
     "Dropout",

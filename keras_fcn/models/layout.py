@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from keras_fcn.layers import BilinearUpSampling2D
+
 
 def change_layout(x: keras.KerasTensor, layout: str, wanted: str, name: str) -> keras.KerasTensor:
     """Returns a 4D KerasTensor in the data format `wanted`; `name` is the permuting layer's."""
@@ -16,12 +18,8 @@ def enlarge(image: keras.KerasTensor, factor: int, layout: str) -> keras.KerasTe
     """Returns an image upsampled bilinearly by a whole factor, in float32."""
     if factor == 1:
         return image
-    return layers.UpSampling2D(
-        factor,
-        data_format=layout,
-        interpolation="bilinear",
-        dtype="float32",
-        name="input_upsampling",
+    return BilinearUpSampling2D(
+        factor, data_format=layout, dtype="float32", name="input_upsampling"
     )(image)
 
 

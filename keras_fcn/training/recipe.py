@@ -122,8 +122,8 @@ class Recipe:
     )
     weights: str | None = setting(
         None,
-        help="initial weights: `imagenet`, `pascal_voc`, `pascal_voc_atonce` or a file; only "
-        "`imagenet` with a `backbone`; none for random values",
+        help="initial weights: `imagenet`, `camvid`, `pascal_voc`, `pascal_voc_atonce` or a file; "
+        "only `imagenet` with a `backbone`; none for random values",
         option=True,
         metavar="WEIGHTS",
     )

@@ -185,7 +185,8 @@ def _published(model, name):
     if kernel != wanted:
         raise ValueError(
             f"fc6 must have a kernel of shape {wanted} for weights={name!r}. Received: {kernel}. "
-            "Leave out `fc_units` and `fc6_kernel_size`."
+            f"Set fc_units={published.fc_units} and fc6_kernel_size={size}, which are the defaults "
+            "of the models."
         )
     if _has_layer(model, "score_fr") and _num_classes(model) == published.label_space.num_classes:
         _check_skip_scales(model, _scales(published.skip_scales), f"weights={name!r}")

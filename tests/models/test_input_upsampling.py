@@ -77,6 +77,16 @@ def test_channels_first_and_a_saved_copy_give_the_same(tmp_path):
     np.testing.assert_allclose(of_first, logits, atol=1e-5 * abs(logits).max())
 
 
+def test_images_of_many_sizes_follow_each_other():
+    model, plain = small(padding="same", input_upsampling=2), small(padding="same")
+    for height, width in ((7, 9), (16, 5), (33, 20)):
+        images = np.random.default_rng(height).uniform(0, 255, (1, height, width, 3))
+        images = images.astype("float32")
+        expected = means(plain.predict(enlarged(images, 2), verbose=0), 2)
+        logits = model.predict(images, verbose=0)
+        assert abs(logits - expected).max() < 1e-4 * abs(expected).max()
+
+
 @pytest.mark.any_backend
 def test_the_maps_are_finer_by_the_factor():
     maps = coordinate_maps(small(padding="same", input_upsampling=2))
