@@ -388,7 +388,7 @@ def train(arguments, settings):
         "seconds": time.time() - began,
         "steps": steps,
         "settings": dataclasses.asdict(settings),
-        "arguments": {k: v for k, v in vars(arguments).items() if isinstance(v, int | float | str)},
+        "arguments": vars(arguments),
         "device": str(jax.devices()[0].device_kind),
         "log": log,
     }

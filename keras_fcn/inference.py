@@ -1,5 +1,7 @@
-"""Predicts the label map of an image of any size."""
+"""Predicts the label map and the class probabilities of an image of any size."""
 
+import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Sequence
@@ -9,17 +11,65 @@ import numpy as np
 from keras import ops
 
 from keras_fcn.backends.host_memory import return_freed_memory
+from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.prediction_memory import check_prediction_memory
 
 
-def predict_label_map(
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model predicts for an image; `predict` returns it.
+
+    Args:
+        scores: Logits or probabilities, (height, width, num_classes).
+        is_logits: Whether `scores` are logits.
+    """
+
+    scores: np.ndarray
+    is_logits: bool
+
+    @functools.cached_property
+    def label_map(self) -> np.ndarray:
+        """Class ids, (height, width), int32."""
+        return self.scores.argmax(axis=-1).astype("int32")
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """Probabilities of the classes, (height, width, num_classes), float32."""
+        if not self.is_logits:
+            return self.scores
+        exponents = np.exp(self.scores - self.scores.max(axis=-1, keepdims=True))
+        exponents /= exponents.sum(axis=-1, keepdims=True)
+        return exponents
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of the predicted class, (height, width), float32."""
+        return self.probabilities.max(axis=-1)
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Entropy of the class probabilities in nats, (height, width), float32.
+
+        0 where one class is certain, log(num_classes) where all are equally likely.
+        """
+        p = self.probabilities
+        return -(p * np.log(np.maximum(p, np.finfo(p.dtype).tiny))).sum(axis=-1)
+
+    @property
+    def class_shares(self) -> np.ndarray:
+        """Fraction of the pixels that is predicted as each class, (num_classes,), float64."""
+        counts = np.bincount(self.label_map.ravel(), minlength=self.scores.shape[-1])
+        return counts / self.label_map.size
+
+
+def predict(
     model: keras.Model,
     image: np.ndarray,
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
-) -> np.ndarray:
-    """Predicts the class of every pixel of an image.
+) -> Prediction:
+    """Predicts label map, class probabilities and confidence of an image.
 
     Args:
         model: An FCN, see `keras_fcn.models.fcn`, or another `keras.Model` from images to logits or
@@ -29,23 +79,44 @@ def predict_label_map(
         flip: See `predict_label_maps`.
 
     Returns:
-        Class ids, (height, width), int32.
+        `Prediction`. With several views, its probabilities are the mean of theirs.
 
     Raises:
         ValueError: If `image` does not have three axes, and as `predict_label_maps`.
 
     Examples:
-        >>> predict_label_map(FCN8s(2, fc_units=4), np.zeros((5, 9, 3), "uint8")).shape
-        (5, 9)
+        >>> prediction = predict(FCN8s(2, fc_units=4), np.zeros((5, 9, 3), "uint8"))
+        >>> prediction.label_map.shape, prediction.probabilities.shape
+        ((5, 9), (5, 9, 2))
+        >>> np.unique(prediction.confidence).tolist()  # New score layers are zero.
+        [0.5]
     """
     image = np.asarray(image)
     if image.ndim != 3:
         raise ValueError(
             f"`image` must be (height, width, channels). Received: image.shape={image.shape}."
         )
-    if _data_format(model) == "channels_first":
-        image = image.transpose(2, 0, 1)
-    return predict_label_maps(model, image[None], scales=scales, flip=flip)[0]
+    is_first = _data_format(model) == "channels_first"
+    images = image.transpose(2, 0, 1)[None] if is_first else image[None]
+    scores, is_single = _scores_of_views(model, images, scales, flip)
+    is_logits = is_single and _is_logits(model, scores, 1 if is_first else -1)
+    return Prediction(scores[0].transpose(1, 2, 0) if is_first else scores[0], is_logits)
+
+
+def predict_label_map(
+    model: keras.Model,
+    image: np.ndarray,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> np.ndarray:
+    """Returns `predict(...).label_map`: class ids, (height, width), int32.
+
+    Examples:
+        >>> predict_label_map(FCN8s(2, fc_units=4), np.zeros((5, 9, 3), "uint8")).shape
+        (5, 9)
+    """
+    return predict(model, image, scales=scales, flip=flip).label_map
 
 
 def predict_label_maps(
@@ -61,7 +132,7 @@ def predict_label_maps(
     and mirrored views are averaged.
 
     Args:
-        model: See `predict_label_map`.
+        model: See `predict`.
         images: RGB in [0, 255], (batch, height, width, 3).
         scales: Factors by which the images are resized.
         flip: Whether to add the horizontally mirrored views.
@@ -73,6 +144,16 @@ def predict_label_maps(
         ValueError: If there is no scale, or one is not greater than 0; if the number of channels is
             wrong, or the output does not have the height and width of the images; or, on CPUs, if
             the prediction needs more memory than is free.
+    """
+    class_axis = 1 if _data_format(model) == "channels_first" else -1
+    scores, _ = _scores_of_views(model, images, scales, flip)
+    return scores.argmax(axis=class_axis).astype("int32")
+
+
+def _scores_of_views(model, images, scales, flip):
+    """Returns the scores of the images, and whether they are the model's output for one view.
+
+    Those of several views are the mean of their probabilities.
     """
     scales = tuple(scales)
     if not scales or not all(scale > 0 for scale in scales):
@@ -91,15 +172,14 @@ def predict_label_maps(
     height, width = images.shape[first : first + 2]
     if isinstance(model, keras.Model):
         check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
-    if scales == (1.0,) and not flip:
-        scores = predict_scores(model, images)
-    else:
-        views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
-        scores = sum(_probabilities(model, images, *view) for view in views)
-    label_maps = scores.argmax(axis=class_axis).astype("int32")
-    del scores
-    _return_memory_of_another_size(label_maps.shape)
-    return label_maps
+    is_single = scales == (1.0,) and not flip
+    _return_memory_of_another_size(images.shape)
+    if is_single:
+        return predict_scores(model, images), True
+    views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
+    mean = sum(_probabilities(model, images, *view) for view in views)
+    mean /= len(views)
+    return mean, False
 
 
 def _data_format(model):
@@ -125,7 +205,7 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Predicts the logits, or probabilities, of a batch in the model's data format.
 
     Args:
-        model: As in `predict_label_map`.
+        model: As in `predict`.
         images: As in `predict_label_maps`.
 
     Returns:
@@ -148,10 +228,9 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def _is_logits(model, scores, class_axis):
-    config = model.get_config()
-    if "classifier_activation" in config:
-        return config["classifier_activation"] is None
-    # The configuration of another model does not state its last activation; the values show it.
+    if isinstance(model, BaseFCN):
+        return model.classifier_activation is None
+    # Another model does not state its last activation; the values show it.
     return scores.min() < 0 or abs(scores.sum(axis=class_axis) - 1).max() > 1e-2
 
 

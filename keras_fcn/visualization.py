@@ -68,6 +68,37 @@ def overlay(
     return np.rint(blended).astype("uint8")
 
 
+def outline(
+    image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace, thickness: int = 2
+) -> np.ndarray:
+    """Returns the image with the outlines of the regions in the colours of their classes.
+
+    Args:
+        image: (height, width, channels), uint8, shown by `as_rgb`.
+        label_map: Class ids, (height, width).
+        label_space: The `LabelSpace` with the palette.
+        thickness: Width of an outline in pixels on each side of a boundary.
+
+    Returns:
+        RGB, (height, width, 3), uint8.
+    """
+    label_map = np.asarray(label_map)
+    is_class = (label_map >= 0) & (label_map < label_space.num_classes)
+    near = np.zeros(label_map.shape, bool)
+    for axis in (0, 1):
+        for shift in range(1, thickness + 1):
+            if shift >= label_map.shape[axis]:
+                continue
+            first = [slice(None)] * 2
+            second = [slice(None)] * 2
+            first[axis], second[axis] = slice(None, -shift), slice(shift, None)
+            differs = label_map[tuple(first)] != label_map[tuple(second)]
+            near[tuple(first)] |= differs
+            near[tuple(second)] |= differs
+    shown = (near & is_class)[..., None]
+    return np.where(shown, colorize(label_map, label_space), as_rgb(image))
+
+
 def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: LabelSpace) -> None:
     """Writes a palette PNG whose indices are class ids, shown in the colours of the classes.
 
@@ -85,10 +116,24 @@ def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: 
 
 
 def save_overlay(
-    path: str | os.PathLike, image: np.ndarray, label_map: np.ndarray, label_space: LabelSpace
+    path: str | os.PathLike,
+    image: np.ndarray,
+    label_map: np.ndarray,
+    label_space: LabelSpace,
+    *,
+    outlines: bool = False,
 ) -> None:
-    """Writes the overlay of an image and a label map, with a legend of its classes below."""
-    picture = Image.fromarray(overlay(image, label_map, label_space))
+    """Writes the overlay of an image and a label map, with a legend of its classes below.
+
+    Args:
+        path: File to write.
+        image: As in `overlay`.
+        label_map: As in `overlay`.
+        label_space: As in `overlay`.
+        outlines: Whether to draw the outlines of the regions instead of their areas.
+    """
+    draw = outline if outlines else overlay
+    picture = Image.fromarray(draw(image, label_map, label_space))
     shown = [int(label) for label in np.unique(label_map) if 0 <= label < label_space.num_classes]
     stack_pictures([picture, legend(label_space, max(picture.width, 150), shown)]).save(path)
 

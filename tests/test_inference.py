@@ -1,11 +1,13 @@
 import keras
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from helpers import NARROW_FILTERS, randomize
 from PIL import Image
 
 from keras_fcn import FCN8s
-from keras_fcn.inference import predict_label_map
+from keras_fcn.inference import Prediction, predict, predict_label_map
 
 # Coarse, and of odd sides.
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype="uint8")
@@ -51,6 +53,43 @@ def test_label_map_is_the_largest_logit_at_the_size_of_the_image(model):
     assert label_map.shape == (37, 23)
     assert len(np.unique(label_map)) > 1
     np.testing.assert_array_equal(label_map, logits_of(model, IMAGE).argmax(-1))
+
+
+class TestPrediction:
+    def test_probabilities_are_the_softmax_of_the_logits(self, model):
+        prediction = predict(model, IMAGE)
+        expected = scipy.special.softmax(logits_of(model, IMAGE).astype("float64"), axis=-1)
+        np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
+        assert prediction.probabilities.dtype == "float32"
+        np.testing.assert_allclose(prediction.confidence, expected.max(-1), atol=1e-5)
+        entropy = scipy.stats.entropy(expected, axis=-1)
+        np.testing.assert_allclose(prediction.entropy, entropy, atol=1e-4)
+        np.testing.assert_array_equal(prediction.label_map, predict_label_map(model, IMAGE))
+
+    def test_views_average_their_probabilities(self, model):
+        prediction = predict(model, IMAGE, flip=True)
+        mirrored = probabilities(model, IMAGE[:, ::-1])[:, ::-1]
+        expected = (probabilities(model, IMAGE) + mirrored) / 2
+        np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
+
+    def test_a_softmax_in_the_model_is_not_taken_twice(self):
+        options = {"filters": NARROW_FILTERS, "fc_units": 4, "padding": "same"}
+        model = FCN8s(4, **options)
+        randomize(model, seed=0)
+        ready = FCN8s(4, **options, classifier_activation="softmax")
+        ready.set_weights(model.get_weights())
+        found = predict(ready, IMAGE).probabilities
+        np.testing.assert_allclose(found, probabilities(model, IMAGE), atol=1e-5)
+
+    def test_shares_count_pixels(self, model):
+        prediction = predict(model, IMAGE)
+        counted = [np.mean(prediction.label_map == label) for label in range(4)]
+        np.testing.assert_allclose(prediction.class_shares, counted)
+
+    def test_a_certain_pixel_has_no_entropy(self):
+        scores = np.array([[[200.0, -200.0], [0.0, 0.0]]], "float32")
+        prediction = Prediction(scores, is_logits=True)
+        np.testing.assert_allclose(prediction.entropy, [[0.0, np.log(2)]], atol=1e-6)
 
 
 class TestAveraging:

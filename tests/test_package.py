@@ -29,6 +29,7 @@ ROOMS = (
     "data",
     "inference",
     "visualization",
+    "polygons",
     "training",
     "export",
     "cli",

@@ -27,6 +27,22 @@ def test_overlay_blends_classes_and_leaves_other_pixels():
     np.testing.assert_array_equal(blended, expected)
 
 
+def test_outlines_are_drawn_on_both_sides_of_a_boundary():
+    space = LabelSpace(("a", "b"), ((255, 0, 0), (0, 0, 255)))
+    label_map = np.array([[0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 255]])
+    image = np.full((2, 7, 3), 9, "uint8")
+    drawn = visualization.outline(image, label_map, space, thickness=1)
+    red, blue, same = (255, 0, 0), (0, 0, 255), (9, 9, 9)
+    expected = [
+        [same, same, red, blue, same, same, blue],
+        [same, same, red, blue, same, blue, same],
+    ]
+    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(
+        visualization.outline(image, label_map, space, thickness=9)[label_map == 0], [red] * 6
+    )
+
+
 def test_saved_label_map_keeps_class_ids_and_shows_colours(tmp_path):
     visualization.save_label_map(tmp_path / "map.png", LABEL_MAP, SPACE)
     image = Image.open(tmp_path / "map.png")

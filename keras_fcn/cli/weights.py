@@ -48,6 +48,7 @@ def _as_json(published):
         "model": published.model_name,
         "classes": published.label_space.class_names,
         "parameters": published.parameters,
+        "packaged": published.is_packaged,
         "bytes": _size(published),
         "files": [dataclasses.asdict(file) for file in published.files],
         "scores": published.scores,

@@ -15,11 +15,11 @@ _TIMEOUT = 30.0
 
 @dataclasses.dataclass(frozen=True)
 class PublishedFile:
-    """A file on the internet.
+    """A published file: on the internet, or part of the package.
 
     Args:
         name: Name of the file; the suffix determines the format.
-        url: URL. `https://drive.google.com/...` needs gdown.
+        url: URL; empty for a file of the package. `https://drive.google.com/...` needs gdown.
         md5: Checksum of the file, `None` if none was published.
         size: Size of the file in bytes, `None` if none was published.
     """

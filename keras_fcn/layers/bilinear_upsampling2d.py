@@ -23,7 +23,8 @@ class BilinearUpSampling2D(keras.layers.UpSampling2D):
         (batch, height, width, channels), or channels first.
 
     Output shape:
-        (batch, height * size, width * size, channels), or channels first.
+        (batch, height * size, width * size, channels), or channels first; of the layer's compute
+        dtype, also for integers.
 
     Examples:
         >>> image = np.array([0.0, 4.0]).reshape(1, 1, 2, 1)
@@ -39,7 +40,7 @@ class BilinearUpSampling2D(keras.layers.UpSampling2D):
 
     def call(self, inputs):
         first = 1 if self.data_format == "channels_last" else 2
-        rows = _upsample(inputs, first, self.size[0])
+        rows = _upsample(ops.cast(inputs, self.compute_dtype), first, self.size[0])
         return _upsample(rows, first + 1, self.size[1])
 
     def get_config(self):

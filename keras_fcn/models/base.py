@@ -80,6 +80,11 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         return self._config["num_classes"]
 
     @property
+    def classifier_activation(self) -> str | None:
+        """Name of the activation over the classes; `None` for logits."""
+        return self._config.get("classifier_activation")
+
+    @property
     def label_space(self) -> LabelSpace | None:
         """`LabelSpace` of the classes; `None` if the model has none."""
         config = self._config["label_space"]

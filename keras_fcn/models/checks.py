@@ -1,7 +1,7 @@
 """Checks of the arguments of an FCN."""
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from keras_fcn import weights as weight_files
@@ -45,7 +45,11 @@ def check_backbone(
 
 def check_input_shape(input_shape: Any) -> None:
     """Raises a ValueError if an `input_shape` does not have three axes."""
-    if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
+    try:
+        axes = len(tuple(input_shape))
+    except TypeError:
+        axes = 0
+    if axes != 3:
         raise ValueError(
             "`input_shape` must be (height, width, channels), each a number or None. Received: "
             f"{input_shape=}."

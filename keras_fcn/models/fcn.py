@@ -100,6 +100,7 @@ class FCN(BaseFCN):
     Raises:
         ValueError: If an argument is invalid, or `weights` do not fit the model.
         FileNotFoundError: If `weights` is a path and no such file exists.
+        OSError: As `keras_fcn.weights.load`.
 
     Examples:
         >>> tuple(FCN8s(num_classes=21, fc_units=16)(np.zeros((1, 8, 9, 3))).shape)
@@ -145,7 +146,9 @@ class FCN(BaseFCN):
         if data_format == "channels_first" and tuple(input_shape) == (None, None, 3):
             input_shape = (3, None, None)
         channels = num_channels(input_shape, data_format)
-        published = weight_files.find_published(weights, stride=output_stride(self.skips))
+        published = None
+        if backbone is None:
+            published = weight_files.find_published(weights, stride=output_stride(self.skips))
         padding = _first(padding, published and published.padding, "paper")
         fc_units = _first(fc_units, published and published.fc_units, 4096)
         fc6_kernel_size = _first(fc6_kernel_size, published and published.fc6_kernel_size, 7)

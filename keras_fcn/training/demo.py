@@ -58,15 +58,12 @@ def _street_scenes(out):
         flush=True,
     )
     scenes = street_scenes()
-    heads = with_coarser_heads(FCN8s(CAMVID.num_classes, weights="camvid"))
-    channels_first = heads.data_format == "channels_first"
-    predictions = {}
+    model = FCN8s(CAMVID.num_classes, weights="camvid", data_format="channels_last")
+    heads, predictions = with_coarser_heads(model), {}
     with progress_bar("predicting", len(scenes)) as advance:
         for name, (image, _) in scenes.items():
-            image = image.transpose(2, 0, 1) if channels_first else image
             logits = heads.predict(image[None], verbose=0)
-            axis = 1 if channels_first else -1
-            predictions[name] = [head.argmax(axis)[0].astype("int32") for head in logits]
+            predictions[name] = [head[0].argmax(-1).astype("int32") for head in logits]
             advance()
     truths = [label_map for _, label_map in scenes.values()]
     scores = {

@@ -56,7 +56,7 @@ def _weights_of(archive, path):
 
 
 def _metadata(archive):
-    """Returns the scales of the skips and the mean from the configuration of an FCN."""
+    """Returns the `Contents` other than arrays from the configuration of an FCN."""
     config = json.loads(archive.read("config.json"))["config"]
     if "skip_scales" not in config:
         return {}
@@ -65,7 +65,15 @@ def _metadata(archive):
     if config["include_preprocessing"]:
         blue, green, red = map(float, config["mean"])
         mean = blue, green, red
-    return {"skip_scales": {pool: (float(scale),) for pool, scale in scales}, "mean": mean}
+    geometry = {
+        "padding": config.get("padding"),
+        "input_upsampling": config.get("input_upsampling", 1),
+    }
+    return {
+        "skip_scales": {pool: (float(scale),) for pool, scale in scales},
+        "mean": mean,
+        "geometry": {} if "backbone" in config else geometry,
+    }
 
 
 def _variable_name(index):

@@ -71,7 +71,7 @@ def load(
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If the source is a `.pth` file and PyTorch is not installed.
-        OSError: If weights cannot be downloaded.
+        OSError: If weights cannot be downloaded, or the file in the package is damaged.
         ValueError: If the source is damaged or does not fit. The message lists every layer with
             both shapes, and the model is unchanged.
     """
@@ -92,9 +92,17 @@ def load(
             lambda file, target: _convert(model, published, file, target),
             variant="-multitask" if hasattr(model, "tasks") else "",
         )
-        with _remedy(f"Delete {path} to download it again."), open_file(path) as contents:
-            scales = _scales(published.skip_scales)
-            contents = dataclasses.replace(contents, skip_scales=scales, mean=published.mean)
+        remedy = None if published.is_packaged else f"Delete {path} to download it again."
+        with _remedy(remedy), open_file(path) as contents:
+            contents = dataclasses.replace(
+                contents,
+                skip_scales=_scales(published.skip_scales),
+                mean=published.mean,
+                geometry={
+                    "padding": published.padding,
+                    "input_upsampling": published.input_upsampling,
+                },
+            )
             _port(model, contents, f"weights={source!r}", partial)
     else:
         with open_file(source) as contents:
@@ -136,7 +144,7 @@ def _contents_of(model):
         for variable in layer.weights
         if variable.name in ("kernel", "bias")
     }
-    return Contents(entries, _skip_scales_of(model), _mean_of(model))
+    return Contents(entries, _skip_scales_of(model), _mean_of(model), _geometry_of(model))
 
 
 def _reader(variable):
@@ -154,6 +162,16 @@ def _skip_scales_of(model):
         for pool in SKIPS
         if f"score_{pool}" in layers
     }
+
+
+def _geometry_of(model):
+    """Returns `Contents.geometry` of an FCN on VGG-16, empty for another model."""
+    layers = {layer.name: layer for layer in model.layers}
+    if not {"block1_conv1", "score_fr"} <= set(layers):
+        return {}
+    factor = getattr(layers.get("input_upsampling"), "size", (1, 1))[0]
+    padding = "paper" if "input_padding" in layers else "same"
+    return {"padding": padding, "input_upsampling": factor}
 
 
 def _mean_of(model):
@@ -185,8 +203,8 @@ def _published(model, name):
     if kernel != wanted:
         raise ValueError(
             f"fc6 must have a kernel of shape {wanted} for weights={name!r}. Received: {kernel}. "
-            f"Set fc_units={published.fc_units} and fc6_kernel_size={size}, which are the defaults "
-            "of the models."
+            f"Set fc_units={published.fc_units}, fc6_kernel_size={size}, "
+            f"padding={published.padding!r} and input_upsampling={published.input_upsampling}."
         )
     if _has_layer(model, "score_fr") and _num_classes(model) == published.label_space.num_classes:
         _check_skip_scales(model, _scales(published.skip_scales), f"weights={name!r}")
@@ -209,6 +227,8 @@ def _remedy(sentence):
     try:
         yield
     except ValueError as error:
+        if sentence is None:
+            raise
         raise ValueError(f"{error} {sentence}") from error
 
 
@@ -352,6 +372,7 @@ def _port_fcn(model, contents, name, partial):
             f"{found} classes, the model {num_classes}."
         )
     _check_mean(model, contents.mean, name)
+    _check_geometry(model, contents.geometry, name)
 
 
 def _num_classes(model):
@@ -399,6 +420,17 @@ def _check_mean(model, theirs, name):
         _warn(
             f"{name} was trained with the mean {list(theirs)}, and the model subtracts "
             f"{list(ours)}. Pass `mean`, unless you retrain the model."
+        )
+
+
+def _check_geometry(model, theirs, name):
+    ours = _geometry_of(model)
+    if ours and theirs and ours != dict(theirs):
+        names = " and ".join(f"{key}={value!r}" for key, value in theirs.items())
+        others = " and ".join(f"{key}={value!r}" for key, value in ours.items())
+        _warn(
+            f"{name} was trained with {names}, and the model has {others}: it predicts otherwise. "
+            "Pass the same, unless you retrain the model."
         )
 
 

@@ -244,7 +244,7 @@ PUBLISHED_WEIGHTS = (
         padding="same",
         fc6_kernel_size=5,
         input_upsampling=2,
-        training="python -m benchmarks.camvid",
+        training="python -m benchmarks.camvid, see docs/results/camvid-model.md",
     ),
 )
 """The registry, `PublishedWeights`."""

@@ -8,11 +8,73 @@ from cli.command_line import NARROW, error_of, npz_arrays, predict, train
 from helpers import assert_equal_weights, randomize, write_pairs
 from PIL import ExifTags, Image, ImageFile
 
-from keras_fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn import FCN8s, FCN16s, FCN32s, inference
 from keras_fcn.cli import main
 from keras_fcn.inference import predict_label_map
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES
 from keras_fcn.training.trained import open_model
+from keras_fcn.visualization import outline
+
+
+class TestOutputs:
+    """What `--probabilities` and others write beside the label map and the overlay."""
+
+    @pytest.fixture
+    def photos(self, caffemodel, tmp_path):
+        for name in ("street_a", "street_b"):
+            Image.fromarray(caffemodel.photo).save(tmp_path / f"{name}.png")
+        return tmp_path
+
+    @pytest.mark.any_backend
+    def test_probabilities_confidence_and_polygons_are_those_of_the_model(
+        self, caffemodel, photos, capsys
+    ):
+        out = photos / "out"
+        pattern = str(photos / "street_*.png")
+        options = ["--probabilities", "npz", "--confidence", "--polygons", "--classes"]
+        assert main(["predict", caffemodel.path, pattern, "--out", str(out), *options]) == 0
+        assert {path.name for path in out.iterdir()} == {
+            f"street_{letter}{suffix}"
+            for letter in "ab"
+            for suffix in (
+                *(".png", "_overlay.png", "_confidence.png", "_probabilities.npz"),
+                ".geojson",
+            )
+        }
+        expected = inference.predict(caffemodel.source, caffemodel.photo)
+        with np.load(out / "street_a_probabilities.npz") as file:
+            np.testing.assert_allclose(file["probabilities"], expected.probabilities, atol=1e-5)
+            assert file["class_names"][15] == "person"
+        confidence = np.asarray(Image.open(out / "street_a_confidence.png"))
+        assert abs(confidence - 255 * expected.confidence).max() <= 0.51
+        features = json.loads((out / "street_a.geojson").read_text())["features"]
+        pixels = np.zeros(21)
+        for feature in features:
+            pixels[feature["properties"]["class_id"]] += feature["properties"]["pixels"]
+        np.testing.assert_array_equal(pixels / pixels.sum(), expected.class_shares)
+        captured = capsys.readouterr()
+        largest = expected.class_shares.argmax()
+        name = open_model(caffemodel.path).label_space.class_names[largest]
+        assert f"street_b: {name} {expected.class_shares[largest]:.1%}" in captured.out
+        assert "2 images in" in captured.err
+        assert "waited for reading" in captured.err
+
+    @pytest.mark.any_backend
+    def test_probabilities_as_pictures_and_outlines(self, caffemodel, photos):
+        photo, out = str(photos / "street_a.png"), photos / "out"
+        options = ["--out", str(out), "--probabilities", "png", "--outline"]
+        assert main(["predict", caffemodel.path, photo, *options]) == 0
+        folder = out / "street_a_probabilities"
+        assert len(list(folder.iterdir())) == 21
+        expected = inference.predict(caffemodel.source, caffemodel.photo)
+        person = np.asarray(Image.open(folder / "15_person.png"))
+        assert abs(person - 255 * expected.probabilities[..., 15]).max() <= 0.51
+        height, width = caffemodel.photo.shape[:2]
+        space = open_model(caffemodel.path).label_space
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(out / "street_a_overlay.png"))[:height, :width],
+            outline(caffemodel.photo, expected.label_map, space),
+        )
 
 
 class TestBareWeights:

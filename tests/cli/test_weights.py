@@ -17,7 +17,7 @@ def test_it_lists_every_name_with_size_score_and_license(capsys):
     printed = capsys.readouterr().out
     assert "camvid: FCN8s, 11 classes, 19.8 million parameters, 35 MB, part of the" in printed
     assert "mean IoU 0.806 on the 101 validation images of CamVid" in printed
-    assert "trained by: python -m benchmarks.camvid" in printed
+    assert "trained by: python -m benchmarks.camvid, see docs/results/camvid-model.md" in printed
     assert "pascal_voc: FCN32s, 21 classes, 136.2 million parameters, 545 MB, downl" in printed
     assert printed.count("license: ") == len(PUBLISHED_WEIGHTS)
 
@@ -28,6 +28,7 @@ def test_json_has_the_same(capsys):
     assert [entry["name"] for entry in entries] == [p.name for p in PUBLISHED_WEIGHTS]
     assert entries[-1]["files"][0]["name"] == "camvid.weights.h5"
     assert entries[-1]["bytes"] == 35_070_994
+    assert [entry["name"] for entry in entries if entry["packaged"]] == ["camvid"]
 
 
 @pytest.mark.gate

@@ -33,6 +33,12 @@ def test_values_are_those_of_keras(data_format):
     assert (copy.size, copy.data_format) == ((2, 3), data_format)
 
 
+def test_integers_become_numbers_between_them():
+    image = np.array([0, 4], "uint8").reshape(1, 1, 2, 1)
+    found = BilinearUpSampling2D((1, 2), data_format="channels_last")(image)
+    assert keras.ops.convert_to_numpy(found).ravel().tolist() == [0.0, 1.0, 3.0, 4.0]
+
+
 def test_a_model_of_unknown_size_takes_every_size():
     inputs = keras.Input((None, None, 3))
     outputs = BilinearUpSampling2D(2, data_format="channels_last")(inputs)

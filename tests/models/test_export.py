@@ -125,8 +125,8 @@ def _assert_exports(model, format, folder, sizes=((2, 37, 45), (1, 64, 33))):
 @pytest.mark.gate
 @pytest.mark.parametrize(
     "options",
-    [{"padding": "paper"}, {"padding": "same", "input_upsampling": 2}],
-    ids=["paper", "same, enlarged"],
+    [{"padding": "paper"}, {"padding": "same"}, {"padding": "same", "input_upsampling": 2}],
+    ids=["paper", "same", "enlarged"],
 )
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_gives_the_models_logits_at_every_size(format, options, tmp_path):

@@ -91,6 +91,10 @@ class TestArguments:
             ({"mean": (1, 2)}, "`mean` must be 3 numbers, blue"),
             ({"data_format": "NCHW"}, "`data_format` must be"),
             ({"input_shape": 5}, r"`input_shape` must be \(height, width, channels\)"),
+            (
+                {"input_shape": np.array([8, 9])},
+                r"`input_shape` must be \(height, width, channels\)",
+            ),
             ({"input_shape": (8, 9)}, r"`input_shape` must be \(height, width, channels\)"),
             ({"input_shape": (None, None, None)}, "`input_shape` must be of a known number"),
             ({"input_shape": (None, None, 4), "mean": (1, 2, 3)}, "`mean` must be 4 numbers, one"),

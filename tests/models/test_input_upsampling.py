@@ -87,6 +87,15 @@ def test_images_of_many_sizes_follow_each_other():
         assert abs(logits - expected).max() < 1e-4 * abs(expected).max()
 
 
+def test_it_trains():
+    model = small(padding="same", input_upsampling=2, dropout_rate=0.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-5), loss)
+    label_map = np.random.default_rng(1).integers(0, 3, (1, *SIZE))
+    losses = [float(np.ravel(model.train_on_batch(image(), label_map))[0]) for _ in range(4)]
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.any_backend
 def test_the_maps_are_finer_by_the_factor():
     maps = coordinate_maps(small(padding="same", input_upsampling=2))

@@ -89,8 +89,35 @@ def test_a_damaged_file_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize("changes", [{"padding": "paper"}, {"input_upsampling": 1}])
+def test_another_geometry_is_warned_of(model, changes, tmp_path):
+    trained = "was trained with padding='same' and input_upsampling=2, and the model has "
+    with pytest.warns(UserWarning, match=f"weights='camvid' {trained}"):
+        FCN8s(num_classes=11, weights="camvid", **changes)
+    options = {"fc_units": 384, "fc6_kernel_size": 5, "padding": "same", "input_upsampling": 2}
+    with pytest.warns(UserWarning, match=f"Model 'fcn8s' {trained}"):
+        FCN8s(num_classes=11, weights=model, **{**options, **changes})
+    model.save(tmp_path / "camvid.keras")
+    with pytest.warns(UserWarning, match=f"camvid.keras {trained}"):
+        FCN8s(num_classes=11, weights=tmp_path / "camvid.keras", **{**options, **changes})
+
+
+@pytest.mark.any_backend
+def test_no_error_asks_to_delete_the_file():
+    model = FCN8s(5, fc_units=384, fc6_kernel_size=5, padding="same", input_upsampling=2)
+    with pytest.raises(ValueError, match="score_fr") as error:
+        load(model, "camvid", partial=False)
+    assert "Delete" not in str(error.value)
+
+
+@pytest.mark.any_backend
 def test_other_networks_are_refused():
     with pytest.raises(ValueError, match=r"must be loaded into FCN8s\. Received: FCN16s"):
         FCN16s(num_classes=11, weights="camvid")
     with pytest.raises(ValueError, match=r"fc6 must have a kernel of shape \(5, 5, 512, 384\)"):
         FCN8s(num_classes=11, weights="camvid", fc_units=16)
+    backbone = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    with pytest.raises(ValueError, match=r"`weights` must keep its default with `backbone`"):
+        FCN8s(num_classes=11, weights="camvid", backbone=backbone)

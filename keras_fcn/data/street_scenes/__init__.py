@@ -7,6 +7,7 @@ import numpy as np
 from keras_fcn.data.examples import read_image, read_label_map
 
 _FOLDER = Path(__file__).parent
+_NAMES = ("0016E5_07959", "0016E5_08059", "0016E5_08159")
 
 
 def street_scenes() -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -22,9 +23,10 @@ def street_scenes() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     References:
         - [Brostow et al., 2009](http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/)
     """
-    label_maps = sorted(_FOLDER.glob("*.labels.png"))
-    names = [path.name.removesuffix(".labels.png") for path in label_maps]
     return {
-        name: (read_image(_FOLDER / f"{name}.png"), read_label_map(path))
-        for name, path in zip(names, label_maps, strict=True)
+        name: (
+            read_image(_FOLDER / f"{name}.png"),
+            read_label_map(_FOLDER / f"{name}.labels.png"),
+        )
+        for name in _NAMES
     }
