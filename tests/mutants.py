@@ -1315,6 +1315,49 @@ MUTANTS = (
         "models/test_predict.py",
         "jax",
     ),
+    # What a prediction holds, and polygons
+    Mutant(
+        "probabilities are not normalized",
+        "inference.py",
+        "        exponents /= exponents.sum(axis=-1, keepdims=True)\n",
+        "",
+        "test_inference.py",
+    ),
+    Mutant(
+        "a softmax in the model is taken twice",
+        "inference.py",
+        "return model.classifier_activation is None",
+        "return True",
+        "test_inference.py",
+    ),
+    Mutant(
+        "several views add up their probabilities",
+        "inference.py",
+        "    mean /= len(views)\n",
+        "",
+        "test_inference.py",
+    ),
+    Mutant(
+        "regions that touch at a corner are one polygon",
+        "polygons.py",
+        "connectivity=4",
+        "connectivity=8",
+        "test_polygons.py",
+    ),
+    Mutant(
+        "the holes of a polygon run like its outer ring",
+        "polygons.py",
+        "*(_oriented(hole, -1) for hole in holes)",
+        "*(_oriented(hole, 1) for hole in holes)",
+        "test_polygons.py",
+    ),
+    Mutant(
+        "weights of another padding are loaded without a word",
+        "weights/load.py",
+        "if ours and theirs and ours != dict(theirs):",
+        "if False:",
+        "weights/test_packaged.py",
+    ),
 )
 
 
