@@ -228,6 +228,7 @@ class TestTransforms:
         assert Run(data / "run").label_space().ignore_class == 255
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("channels", [1, 4])
 def test_images_of_other_channels_train_and_are_shown(channels, tmp_path, three_layers, capsys):
     """From the check of the files to the pictures of the report and of a prediction."""

@@ -407,6 +407,7 @@ def test_frozen_layers_stay_and_the_others_change(recipe, tmp_path):
     assert changed == {"fc6", "score_fr"}
 
 
+@pytest.mark.any_backend  # models/test_deep_supervision.py trains them on each.
 def test_coarser_heads_learn_too_and_the_model_stays_an_fcn(recipe, tmp_path):
     recipe = replace(recipe, val_images=None, val_labels=None, steps=1, freeze="backbone")
     recipe = replace(recipe, model="fcn16s", deep_supervision=0.5, region_loss="dice")

@@ -96,7 +96,7 @@ class TestEveryNetwork:
         assert values["fc6/bias"].tolist() == [1] * 8
         assert values["fc7/bias"].tolist() == [2] * 8
 
-    @pytest.mark.gate
+    @pytest.mark.slow
     def test_vgg16_of_caffe_sets_the_classifiers_layers_from_its_matrices(self, tmp_path):
         layers = paper_layers(variables_as_numpy(FCN32s(2, fc_units=1)))
         fc6, fc7 = (
