@@ -212,6 +212,20 @@ def test_branches_of_other_offsets_are_an_error_with_both_maps():
     )
 
 
+def test_a_padding_of_keras_ops_is_read_like_the_layer():
+    inputs = keras.Input((None, None, 3))
+    padded = keras.ops.pad(inputs, [[0, 0], [2, 1], [3, 0], [0, 0]])
+    network = keras.Model(inputs, layers.Conv2D(2, 3, strides=2, name="conv")(padded))
+    x = layers.ZeroPadding2D(((2, 1), (3, 0)))(inputs)
+    of_layer = keras.Model(inputs, layers.Conv2D(2, 3, strides=2, name="conv")(x))
+    assert coordinate_maps(network)["conv"] == coordinate_maps(of_layer)["conv"]
+    mirrored = keras.Model(
+        inputs, keras.ops.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]], "reflect")
+    )
+    with pytest.raises(ValueError, match=r"\(Pad\) cannot be read unless .* mode='constant'"):
+        coordinate_maps(mirrored)
+
+
 def test_a_layer_that_cannot_be_read_is_declared():
     inputs = keras.Input((None, None, 3))
     x = layers.Lambda(lambda x: x[:, 1:-1, 1:-1], name="cut")(inputs)

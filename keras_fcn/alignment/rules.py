@@ -69,6 +69,8 @@ def output_map(
                 return values[0]
             return rule(operation, values[0])
     names = {cls.__name__ for cls in type(operation).__mro__}
+    if "Pad" in names:
+        return _of_pad(operation, values[0])
     if names & _ELEMENTWISE:
         _check_axes(operation, values)
         return _joined(values, raises)
@@ -203,6 +205,21 @@ def _of_zero_padding(layer, feature_map):
         for length, padding in zip(feature_map.size, layer.padding, strict=True)
     )
     return feature_map.then(*(_shift(-before) for before, _ in layer.padding), size)
+
+
+def _of_pad(operation, feature_map):
+    """`keras.ops.pad`, which names every axis of the tensor."""
+    widths = operation.pad_width
+    if operation.mode != "constant" or len(widths) != 4:
+        raise UnreadableLayerError(
+            "cannot be read unless it pads each axis by itself, with mode='constant'."
+        )
+    if not isinstance(feature_map, FeatureMap):
+        return feature_map
+    first = feature_map.rows_axis
+    rows, columns = widths[first : first + 2]
+    size = feature_map.size[0] + sum(rows), feature_map.size[1] + sum(columns)
+    return feature_map.then(_shift(-rows[0]), _shift(-columns[0]), size)
 
 
 def _of_cropping(layer, feature_map):
