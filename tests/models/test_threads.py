@@ -1,6 +1,7 @@
 """Several threads predict with one model, as a server does."""
 
 import concurrent.futures
+import time
 
 import keras
 import numpy as np
@@ -75,3 +76,19 @@ def test_a_prediction_does_not_use_up_the_weights():
     model.predict(np.concatenate([image(SIZES[0])] * 2), batch_size=1, verbose=0)
     assert all(now.value is then for now, then in zip(model.variables, before, strict=True))
     assert not any(value.is_deleted() for value in before)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone makes it under a lock")
+def test_threads_that_come_at_once_make_one_prediction_function(monkeypatch):
+    model, made = small(), []
+    make = model._made_predict_function
+
+    def slowly():
+        made.append(None)
+        time.sleep(0.3)
+        return make()
+
+    monkeypatch.setattr(model, "_made_predict_function", slowly)
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(lambda _: model.make_predict_function(), range(THREADS)))
+    assert len(made) == 1
