@@ -482,7 +482,7 @@ MUTANTS = (
     ),
     Mutant(
         "the published mean is not compared",
-        "weights/load.py",
+        "weights/metadata.py",
         "if not np.allclose(theirs, ours, atol=0.01):",
         "if not np.allclose(theirs, ours, atol=1e3):",
         "weights/test_load.py",
@@ -1354,7 +1354,7 @@ MUTANTS = (
     ),
     Mutant(
         "weights of another padding are loaded without a word",
-        "weights/load.py",
+        "weights/metadata.py",
         "if ours and theirs and ours != dict(theirs):",
         "if False:",
         "weights/test_packaged.py",

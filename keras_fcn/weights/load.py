@@ -3,19 +3,28 @@
 import contextlib
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_fcn.spec import SKIPS, output_stride, vgg16_layer_names
+from keras_fcn.spec import output_stride, vgg16_layer_names
 from keras_fcn.weights.caffe import open_caffemodel
 from keras_fcn.weights.channels import kernel_for_channels, warn_of_channels
 from keras_fcn.weights.entries import Contents, Entries, Entry
 from keras_fcn.weights.imagenet import imagenet_vgg16
 from keras_fcn.weights.keras_files import open_keras_file
+from keras_fcn.weights.metadata import (
+    by_pool,
+    check_geometry,
+    check_mean,
+    check_skip_scales,
+    geometry_of,
+    mean_of,
+    skip_scales_of,
+    warn,
+)
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
 from keras_fcn.weights.port import port
@@ -96,7 +105,7 @@ def load(
         with _remedy(remedy), open_file(path) as contents:
             contents = dataclasses.replace(
                 contents,
-                skip_scales=_scales(published.skip_scales),
+                skip_scales=by_pool(published.skip_scales),
                 mean=published.mean,
                 geometry={
                     "padding": published.padding,
@@ -144,41 +153,11 @@ def _contents_of(model):
         for variable in layer.weights
         if variable.name in ("kernel", "bias")
     }
-    return Contents(entries, _skip_scales_of(model), _mean_of(model), _geometry_of(model))
+    return Contents(entries, skip_scales_of(model), mean_of(model), geometry_of(model))
 
 
 def _reader(variable):
     return lambda: keras.ops.convert_to_numpy(variable).astype("float32")
-
-
-def _scales(skip_scales):
-    return {pool: (scale,) for pool, scale in zip(SKIPS, skip_scales, strict=True)}
-
-
-def _skip_scales_of(model):
-    layers = {layer.name: layer for layer in model.layers}
-    return {
-        pool: (getattr(layers.get(f"scale_{pool}"), "scale", 1.0),)
-        for pool in SKIPS
-        if f"score_{pool}" in layers
-    }
-
-
-def _geometry_of(model):
-    """Returns `Contents.geometry` of an FCN on VGG-16, empty for another model."""
-    layers = {layer.name: layer for layer in model.layers}
-    if not {"block1_conv1", "score_fr"} <= set(layers):
-        return {}
-    factor = getattr(layers.get("input_upsampling"), "size", (1, 1))[0]
-    padding = "paper" if "input_padding" in layers else "same"
-    return {"padding": padding, "input_upsampling": factor}
-
-
-def _mean_of(model):
-    for layer in model.layers:
-        if layer.name == "preprocessing":
-            return tuple(map(float, layer.mean))
-    return None
 
 
 def _published(model, name):
@@ -207,7 +186,7 @@ def _published(model, name):
             f"padding={published.padding!r} and input_upsampling={published.input_upsampling}."
         )
     if _has_layer(model, "score_fr") and _num_classes(model) == published.label_space.num_classes:
-        _check_skip_scales(model, _scales(published.skip_scales), f"weights={name!r}")
+        check_skip_scales(model, by_pool(published.skip_scales), f"weights={name!r}")
     return published
 
 
@@ -297,7 +276,7 @@ def _port_heads(model, entries, name, partial):
     scores = {layer for layer in found if layer.startswith("score_")}
     if partial and not all(_fits(model, entries, layer) for layer in scores):
         kept, unused = wanted, found
-        _warn(f"The score layers keep their values: {name} has other classes or tasks.")
+        warn(f"The score layers keep their values: {name} has other classes or tasks.")
     elif partial and scores < wanted:
         kept, unused = wanted - found, found - wanted
     entries = {key: entry for key, entry in entries.items() if key[0] not in unused}
@@ -342,7 +321,7 @@ def _port_vgg16(model, entries, name, partial):
             if has_classifier or not takes_classifier
             else f"{name} does not hold them"
         )
-        _warn(f"fc6 and fc7 stay random: {reason}. The model trains, but reaches lower scores.")
+        warn(f"fc6 and fc7 stay random: {reason}. The model trains, but reaches lower scores.")
 
 
 def _dense_as_kernel(kernel, shape):
@@ -363,16 +342,16 @@ def _port_fcn(model, contents, name, partial):
     else:
         if partial:
             kept, unused = _stage_wise(model, entries)
-        _check_skip_scales(model, contents.skip_scales, name)
+        check_skip_scales(model, contents.skip_scales, name)
     entries = {key: entry for key, entry in entries.items() if key[0] not in unused}
     port(model, entries, source=name, kept=kept)
     if "score_fr" in kept:
-        _warn(
+        warn(
             f"The score layers keep their values, which are zero in a new model: {name} has "
             f"{found} classes, the model {num_classes}."
         )
-    _check_mean(model, contents.mean, name)
-    _check_geometry(model, contents.geometry, name)
+    check_mean(model, contents.mean, name)
+    check_geometry(model, contents.geometry, name)
 
 
 def _num_classes(model):
@@ -391,48 +370,3 @@ def _stage_wise(model, entries):
     if sources not in _COARSER_MODELS or not sources - {"upscore", "upscore16"} < layers:
         return set(), set()
     return layers - sources, sources - layers
-
-
-def _check_skip_scales(model, skip_scales, name):
-    """Compares the scales of the skips of a source with those of the model.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    for pool, (factor,) in _skip_scales_of(model).items():
-        scales = skip_scales.get(pool)
-        if scales is None:
-            continue
-        if not scales or not np.allclose(scales, factor, rtol=1e-4):
-            numbers = ", ".join(f"{scale:g}" for scale in scales[:3])
-            raise ValueError(
-                f"`skip_scales` must be those of {name}, which scales {pool} by {numbers}. "
-                f"Received: {factor:g}. The at-once models need "
-                "skip_scales=AT_ONCE_SKIP_SCALES (--at-once)."
-            )
-
-
-def _check_mean(model, theirs, name):
-    ours = _mean_of(model)
-    if theirs is None or ours is None or len(theirs) != len(ours):
-        return
-    if not np.allclose(theirs, ours, atol=0.01):
-        _warn(
-            f"{name} was trained with the mean {list(theirs)}, and the model subtracts "
-            f"{list(ours)}. Pass `mean`, unless you retrain the model."
-        )
-
-
-def _check_geometry(model, theirs, name):
-    ours = _geometry_of(model)
-    if ours and theirs and ours != dict(theirs):
-        names = " and ".join(f"{key}={value!r}" for key, value in theirs.items())
-        others = " and ".join(f"{key}={value!r}" for key, value in ours.items())
-        _warn(
-            f"{name} was trained with {names}, and the model has {others}: it predicts otherwise. "
-            "Pass the same, unless you retrain the model."
-        )
-
-
-def _warn(message):
-    warnings.warn(message, stacklevel=5)
