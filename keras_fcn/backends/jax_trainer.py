@@ -86,7 +86,7 @@ class Trainer:
         # Changes no attribute of the model, so that threads do not disturb each other.
         self.make_predict_function()
         state = self._get_jax_state(trainable_variables=True, non_trainable_variables=True)
-        outputs, _ = self.predict_function(state, iter([[(x,)]]))
+        outputs, _ = self.predict_function(state, iter([keras_compat.JaxExecution([(x,)])]))
         return outputs
 
     def _get_jax_state(self, purge_model_variables=False, **requested):

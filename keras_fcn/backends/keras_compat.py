@@ -244,6 +244,14 @@ def jax_epoch_iterator_class() -> type:
     return trainer.JAXEpochIterator
 
 
+class JaxExecution(list):
+    """The batches of one execution, not stacked, in Keras's iterator of an epoch.
+
+    Public way tried: none; Keras 3.16 has such a class of its own. A plain list may be a batch of
+    PyTorch's `DataLoader`. Keras 3.15. tests/models/test_fit.py
+    """
+
+
 def jax_executions(batches: Iterator, number: int) -> Iterator:
     """Returns what Keras's iterator of an epoch yields, each for `number` batches, not stacked.
 
@@ -252,14 +260,13 @@ def jax_executions(batches: Iterator, number: int) -> Iterator:
     """
     if number == 1 or not _is_keras_316_on_jax():
         return batches
-    return iter(lambda: list(itertools.islice(batches, number)), [])
+    return iter(lambda: JaxExecution(itertools.islice(batches, number)), [])
 
 
 def jax_batches(iterator: Iterator, number: int) -> list:
     """Returns the next batches, at most `number`, of Keras's iterator of an epoch.
 
-    Keras 3.16 stacks the batches of an execution along a new first axis if their shapes are equal;
-    otherwise they are a list.
+    Keras 3.16 stacks the batches of an execution along a new first axis if their shapes are equal.
     Public way tried: none; the methods of the trainer create the iterator. Keras 3.15.
     tests/models/test_fit.py
 
@@ -271,7 +278,7 @@ def jax_batches(iterator: Iterator, number: int) -> list:
         StopIteration: If there are no more batches.
     """
     data = next(iterator)
-    if isinstance(data, list):
+    if isinstance(data, list) and type(data) is not list:
         return data
     if number == 1 or not _is_keras_316_on_jax():
         return [data, *itertools.islice(iterator, number - 1)]
