@@ -1339,6 +1339,27 @@ MUTANTS = (
         "test_inference.py",
     ),
     Mutant(
+        "a sampled video keeps every frame",
+        "data/video.py",
+        "                if now <= interval:\n",
+        "                if now < interval:\n",
+        "data/test_video.py",
+    ),
+    Mutant(
+        "a video of a rotated phone lies on its side",
+        "data/video.py",
+        "frame.rotation // 90",
+        "0",
+        "data/test_video.py",
+    ),
+    Mutant(
+        "colours for the colour-blind differ for trichromats alone",
+        "label_spaces/colour_blind.py",
+        "distances.min(axis=0)",
+        "distances[0]",
+        "test_label_spaces.py",
+    ),
+    Mutant(
         "regions that touch at a corner are one polygon",
         "polygons.py",
         "connectivity=4",

@@ -164,6 +164,7 @@ class Trainer:
             )
         else:
             logits = predict
+
         def to_host(state, iterator):
             # Keras would keep the logits of all batches on the device until the last one is there.
             batches = keras_compat.jax_batches(iterator, self.steps_per_execution)
