@@ -757,14 +757,14 @@ MUTANTS = (
     ),
     Mutant(
         "mirrored predictions are not mirrored back",
-        "inference.py",
+        "inference/prediction.py",
         "        scores = ops.flip(scores, axis=first + 1)",
         "        scores = ops.flip(scores, axis=first)",
-        "test_inference.py",
+        "inference/test_prediction.py",
     ),
     Mutant(
         "freed memory stays when the size changes",
-        "inference.py",
+        "inference/prediction.py",
         'getattr(_last_shape, "value", shape) != shape',
         "False",
         "models/test_many_sizes.py",
@@ -785,10 +785,10 @@ MUTANTS = (
     ),
     Mutant(
         "probabilities of a model around an FCN are normalized again",
-        "inference.py",
+        "inference/prediction.py",
         "return scores.min() < 0 or abs(scores.sum(axis=class_axis) - 1).max() > 1e-2",
         "return True",
-        "test_inference.py",
+        "inference/test_prediction.py",
     ),
     Mutant(
         "softmax leaves probabilities in a layout that PyTorch's loss does not take",
@@ -800,10 +800,10 @@ MUTANTS = (
     ),
     Mutant(
         "views average logits instead of probabilities",
-        "inference.py",
+        "inference/prediction.py",
         "    if is_logits:",
         "    if False:",
-        "test_inference.py",
+        "inference/test_prediction.py",
     ),
     Mutant(
         "the palette of a saved label map is one index off",
@@ -1319,24 +1319,24 @@ MUTANTS = (
     # What a prediction holds, and polygons
     Mutant(
         "probabilities are not normalized",
-        "inference.py",
+        "inference/prediction.py",
         "        exponents /= exponents.sum(axis=-1, keepdims=True)\n",
         "",
-        "test_inference.py",
+        "inference/test_prediction.py",
     ),
     Mutant(
         "a softmax in the model is taken twice",
-        "inference.py",
+        "inference/prediction.py",
         "return model.classifier_activation is None",
         "return True",
-        "test_inference.py",
+        "inference/test_prediction.py",
     ),
     Mutant(
         "several views add up their probabilities",
-        "inference.py",
+        "inference/prediction.py",
         "    mean /= len(views)\n",
         "",
-        "test_inference.py",
+        "inference/test_prediction.py",
     ),
     Mutant(
         "regions that touch at a corner are one polygon",

@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli import predict_tiles
 from keras_fcn.io.atomic import atomic_write
 
 
@@ -50,6 +51,13 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument(
         "--classes", action="store_true", help="print the fraction of each class in each image"
     )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="predict images larger than memory in windows of this height and width, exactly; "
+        "writes label maps as GeoTIFFs and resumes where it was interrupted; needs rasterio",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,6 +69,11 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.training.trained import open_model
 
     images = _named_images(options.images)
+    if options.tile is not None:
+        predict_tiles.check_options(options)
+        outputs = _output_paths(images, Path(options.out), {"label map": ".tif"})
+        predict_tiles.predict_tiles_of_images(options, outputs)
+        return
     outputs = _output_paths(images, Path(options.out), _suffixes(options))
     # Headers only: a file that is no image is found before the model is loaded.
     for path in outputs:
