@@ -124,5 +124,5 @@ def _digest_of_model(model):
     for weight in model.weights:
         values = np.ascontiguousarray(ops.convert_to_numpy(weight))
         digest.update(f"{values.shape} {values.dtype}".encode())
-        digest.update(values.tobytes())
+        digest.update(values.reshape(-1).view("uint8"))
     return digest.hexdigest()

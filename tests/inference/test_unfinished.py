@@ -80,7 +80,7 @@ class TestResume:
     def test_a_line_that_was_being_written_does_not_count(self, model, tmp_path):
         folder = begin(model, tmp_path / "labels.npy")
         with (folder / "finished.txt").open("a") as file:
-            file.write("1")  # Of "11\n".
+            file.write("6")  # Without its end.
         assert first_count(model, tmp_path / "labels.npy") == 5
         np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), IMAGE[..., 0] > 100)
 
