@@ -1385,7 +1385,7 @@ MUTANTS = (
         "a window that was being recorded counts as finished",
         "inference/unfinished.py",
         'text.split("\\n")[:-1] or [""]',
-        'text.split() or [""]',
+        'text.splitlines() or [""]',
         "inference/test_unfinished.py",
     ),
     Mutant(

@@ -82,13 +82,13 @@ def _progress(stack: contextlib.ExitStack) -> Callable[[int, int], None]:
             advance = stack.enter_context(progress_bar("predicting", total))
             before, begun = done, time.monotonic()
             if done:
-                say(f"{done} of {total} windows are already finished")
+                say(f"windows already finished: {done} of {total}")
                 advance(done)
             return
         seconds = (time.monotonic() - begun) / (done - before) * (total - done)
         left = f"about {duration(seconds)} left" if done < total and not is_terminal else ""
         if done == before + 1 and left:
-            say(f"{total - done} windows, {left}")
+            say(f"{total - done} more windows, {left}")
         advance(1, note=left)
 
     return progress

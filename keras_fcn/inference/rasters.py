@@ -66,10 +66,7 @@ class RasterImage:
         self._has_alpha = self._channels == 3 and meanings[-1] == ColorInterp.alpha
         self._palette = None
         if self._channels == 3 and meanings[0] == ColorInterp.palette:
-            table = dataset.colormap(1)
-            self._palette = np.zeros((256, 3), "uint8")
-            for value, colour in table.items():
-                self._palette[value] = colour[:3]
+            self._palette = np.array([colour[:3] for colour in _colours(dataset)], "uint8")
         held = dataset.count - self._has_alpha
         is_cmyk = ColorInterp.cyan in meanings
         is_grey = held == 1 and self._channels == 3
@@ -91,6 +88,12 @@ class RasterImage:
                 f"{path} must hold 8 or 16 bits per channel, and black as 0. Received: "
                 f"{structure}. Save it as 8-bit RGB."
             )
+
+
+def _colours(dataset):
+    """Returns the colours of the values 0, 1, ... of a palette image."""
+    table = dataset.colormap(1)
+    return [table.get(value, (0, 0, 0)) for value in range(max(256, max(table) + 1))]
 
 
 @contextlib.contextmanager

@@ -47,10 +47,10 @@ def open_source(source: Any, channels: int | None) -> Iterator[Source]:
     Raises:
         FileNotFoundError: If it is a path and there is no such file.
         ImportError: If it needs rasterio and that is not installed.
-        ValueError: If it is no image, or a file that does not hold these channels.
+        ValueError: If it is no image, or does not hold these channels.
     """
     if not isinstance(source, (str, os.PathLike)):
-        _check_image(source)
+        _check_image(source, channels)
         yield _sliced(source, functools.partial(_description_of_array, source))
         return
     description = functools.partial(_description_of_file, source)
@@ -68,12 +68,12 @@ def _sliced(array, description):
     return Source(tuple(array.shape), read, description)
 
 
-def _check_image(array):
+def _check_image(array, channels):
     shape = tuple(getattr(array, "shape", ()))
-    if len(shape) != 3 or 0 in shape:
+    if len(shape) != 3 or 0 in shape or channels not in (None, shape[2]):
         raise ValueError(
-            "`source` must be a path, or an image of shape (height, width, channels) with at "
-            f"least one pixel. Received: a {type(array).__name__} of shape {shape}."
+            f"`source` must be a path, or an image of shape (height, width, {channels or 'any'}) "
+            f"with at least one pixel. Received: a {type(array).__name__} of shape {shape}."
         )
 
 

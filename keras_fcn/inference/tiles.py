@@ -3,6 +3,7 @@
 import hashlib
 import json
 import numbers
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_fcn.inference.sources import open_source
 from keras_fcn.inference.windows import windows
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.base import BaseFCN
+from keras_fcn.models.prediction_memory import check_prediction_memory
 from keras_fcn.version import __version__
 
 
@@ -75,12 +77,15 @@ def predict_tiles(
     """
     if output not in ("labels", "probabilities"):
         raise ValueError(f"`output` must be 'labels' or 'probabilities'. Received: {output=}.")
+    if _is_file(source) and _is_file(sink) and os.path.samefile(source, sink):
+        raise ValueError(f"`sink` must be another file than `source`. Received: {sink=}.")
     if not isinstance(tile, numbers.Integral) or tile < 1:
         raise ValueError(f"`tile` must be an integer of at least 1. Received: {tile=}.")
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     channels, num_classes = model.input_shape[class_axis], model.output_shape[class_axis]
     with open_source(source, channels) as image:
         parts = windows(model, image.shape[:2], tile)
+        check_prediction_memory(model, parts[0].rows.stop, parts[0].columns.stop)
         target = open_sink(
             sink,
             image.shape[:2] if output == "labels" else (*image.shape[:2], num_classes),
@@ -107,6 +112,10 @@ def _description(model, image, parts):
         "windows": [len(parts), parts[0].rows.stop, parts[0].columns.stop],
         "version": __version__,
     }
+
+
+def _is_file(place):
+    return isinstance(place, (str, os.PathLike)) and os.path.isfile(place)
 
 
 def _predict_window(model, image, window, output):

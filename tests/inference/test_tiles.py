@@ -11,6 +11,7 @@ from keras_fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.inference import predict, predict_tiles
 from keras_fcn.inference.windows import windows
 from keras_fcn.layers import CropToReference
+from keras_fcn.models import prediction_memory
 from keras_fcn.models.fcn import FCN4s
 
 # A kernel of fc6 of 1 pixel leaves a halo of 149 pixels instead of 245.
@@ -231,10 +232,25 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"must end in .tif, .tiff, .npy for this output"):
             predict_tiles(many_classes, self.IMAGE, "p.png", **options)
 
-    @pytest.mark.parametrize("source", [np.zeros((9, 8)), np.zeros((0, 8, 3)), [[1]]])
+    @pytest.mark.parametrize(
+        "source", [np.zeros((9, 8)), np.zeros((0, 8, 3)), np.zeros((9, 8, 4)), [[1]]]
+    )
     def test_a_source_that_is_no_image(self, many_classes, source):
         with pytest.raises(ValueError, match="`source` must be a path, or an image of shape"):
             predict_tiles(many_classes, source, np.zeros((9, 8), "uint16"))
+
+    def test_a_sink_that_is_the_source(self, many_classes, tmp_path):
+        (tmp_path / "scene.tif").write_text("image")
+        with pytest.raises(ValueError, match="another file than `source`"):
+            predict_tiles(many_classes, tmp_path / "scene.tif", str(tmp_path / "scene.tif"))
+
+    def test_windows_that_do_not_fit_in_the_memory_leave_nothing(self, tmp_path, monkeypatch):
+        model = random_model(FCN8s, **NARROW, padding="same")
+        monkeypatch.setattr(prediction_memory, "free_memory", lambda: 1000)
+        monkeypatch.setattr(prediction_memory.backend, "computes_on_cpu", lambda: True)
+        with pytest.raises(ValueError, match=r"Predict in tiles or in smaller ones"):
+            predict_tiles(model, self.IMAGE, tmp_path / "labels.npy")
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32.5}, {"output": "logits"}])
     def test_wrong_options(self, many_classes, options):
