@@ -72,8 +72,7 @@ def _progress(stack: contextlib.ExitStack) -> Callable[[int, int], None]:
     """
     from keras_fcn.training.progress import duration, progress_bar, say
 
-    begun = time.monotonic()
-    advance, before = None, 0
+    advance, before, begun = None, 0, 0.0
     is_terminal = sys.stderr.isatty()  # Whose progress bar estimates the time itself.
 
     def progress(done, total):
@@ -87,7 +86,7 @@ def _progress(stack: contextlib.ExitStack) -> Callable[[int, int], None]:
             return
         seconds = (time.monotonic() - begun) / (done - before) * (total - done)
         left = f"about {duration(seconds)} left" if done < total and not is_terminal else ""
-        if done == before + 1 and left:
+        if done == before + 1 and left and 4 * done < total:  # The bar's first line comes later.
             say(f"{total - done} more windows, {left}")
         advance(1, note=left)
 

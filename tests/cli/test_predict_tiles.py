@@ -116,7 +116,14 @@ class TestRefused:
 def test_ctrl_c_leaves_what_the_same_command_continues(place, tmp_path):
     run = [sys.executable, "-m", "keras_fcn", *command(place, tmp_path, tile=308)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        run,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it starts in the background ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     finished = tmp_path / "scene.tif.unfinished" / "finished.txt"
     while not (finished.exists() and finished.read_text().count("\n") > 1):
         assert process.poll() is None
