@@ -142,13 +142,18 @@ class TestOtherFiles:
         predict_tiles(model, source, sink, tile=TILE)
         np.testing.assert_array_equal(sink, labels(IMAGE[..., 0]))
 
-    def test_jpeg_2000(self, model, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("scene.jp2", {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}),
+            ("big.tif", {"bigtiff": "YES", "photometric": "RGB"}),
+            ("cog.tif", {"driver": "COG"}),
+        ],
+    )
+    def test_other_rasters(self, model, name, options, tmp_path):
         bands = IMAGE.transpose(2, 0, 1)
-        options = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
-        source = write_raster(
-            tmp_path / "scene.jp2", bands, crs=CRS, transform=TRANSFORM, **options
-        )
-        predict_tiles(model, source, tmp_path / "labels.tif", tile=TILE)
+        path = write_raster(tmp_path / name, bands, crs=CRS, transform=TRANSFORM, **options)
+        predict_tiles(model, path, tmp_path / "labels.tif", tile=TILE)
         with rasterio.open(tmp_path / "labels.tif") as file:
             assert file.transform == TRANSFORM
             np.testing.assert_array_equal(file.read(1), labels(IMAGE[..., 0]))
