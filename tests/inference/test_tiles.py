@@ -118,6 +118,7 @@ class TestEqualToTheWholeImage:
 
 @pytest.mark.gate
 class TestMoreThatEqualTheWholeImage:
+    @pytest.mark.any_backend
     @pytest.mark.parametrize("remainder", range(32))
     def test_at_sizes_of_every_remainder(self, model, remainder):
         """Height and width modulo the stride; each is that of a border and of a cut."""
