@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_fcn.cli import frame_sequences, prediction_files
+from keras_fcn.cli import frame_sequences, predict_tiles, prediction_files
 from keras_fcn.cli import options as shared
 
 
@@ -69,6 +69,13 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument(
         "--classes", action="store_true", help="print the fraction of each class in each image"
     )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="predict images larger than memory in windows of this height and width, exactly; "
+        "writes label maps as GeoTIFFs and resumes where it was interrupted; needs rasterio",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -81,6 +88,12 @@ def run(options: argparse.Namespace) -> None:
     # Headers only: a file that is no image is found before the model is loaded.
     sequences, others = _opened_sequences(options)
     images = _named_images(others)
+    if options.tile is not None:
+        predict_tiles.check_options(options, sequences)
+        suffixes = {"label map": ".tif"}
+        outputs = prediction_files.output_paths(images, Path(options.out), suffixes)
+        predict_tiles.predict_tiles_of_images(options, outputs)
+        return
     outputs = prediction_files.output_paths(
         images, Path(options.out), prediction_files.suffixes(options)
     )

@@ -39,7 +39,6 @@ _DECODING_ERRORS = (
     ValueError,
     EOFError,
     struct.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -342,6 +341,11 @@ def _decode(path, read_as=None, pixels=True):
                 image.load()
     except FileNotFoundError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path} is too large to be decoded as a whole: {error} Save it as GeoTIFF and predict "
+            "it in tiles (--tile)."
+        ) from None
     except _DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None
     return image, raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
