@@ -751,7 +751,7 @@ MUTANTS = (
     Mutant(
         "an overlay does not name its classes",
         "visualization.py",
-        "legend(label_space, max(picture.width, 150), shown)",
+        "legend(label_space, max(picture.width, 150), legend_classes)",
         "legend(label_space, max(picture.width, 150))",
         "test_visualization.py",
     ),
@@ -1085,9 +1085,17 @@ MUTANTS = (
     Mutant(
         "an exception in `fit` loses the weights on JAX",
         "backends/jax_trainer.py",
-        "                self.jax_state_sync()\n                self._jax_state = None",
+        "                self.state_sync()\n                self._jax_state = None",
         "                self._jax_state = None",
         "models/test_failed_steps.py",
+        backend="jax",
+    ),
+    Mutant(
+        "steps_per_execution on JAX trains one batch of each execution",
+        "backends/keras_compat.py",
+        "return [data, *itertools.islice(iterator, number - 1)]",
+        "return [data]",
+        "models/test_fit.py",
         backend="jax",
     ),
     Mutant(
