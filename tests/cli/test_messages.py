@@ -39,6 +39,7 @@ class TestMessages:
                 "train": ["train"],
                 "evaluate": ["evaluate", "model"],
                 "predict": ["predict", "model", "image"],
+                "serve": ["serve", "model"],
                 "convert": ["convert", "source", "target"],
                 "check": ["data", "check", "folder"],
                 "preview": ["data", "preview", "folder"],
