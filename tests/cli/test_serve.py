@@ -1,18 +1,15 @@
 """`keras-fcn serve` as a process: what it prints, serves and leaves behind."""
 
-import contextlib
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 
 import httpx2
 import pytest
 from cli.command_line import error_of, predict
 from PIL import Image
+from serve.process import serving
 from serve.serving import PHOTO, PNG_TYPE, encoded
 
 from keras_fcn.cli import main
@@ -45,28 +42,6 @@ class TestErrors:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         assert main(["serve", "camvid"]) == 1
         assert "pip install 'keras-fcn[serve]'" in error_of(capsys)
-
-
-@contextlib.contextmanager
-def serving(folder, model, *options):
-    """A process that works in an empty folder; yields it and the address that it prints."""
-    for name in ("work", "home", "tmp"):
-        (folder / name).mkdir()
-    command = [sys.executable, "-m", "keras_fcn", "serve", model, "--port", "0", *options]
-    environment = {**os.environ, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
-    process = subprocess.Popen(
-        command,
-        cwd=folder / "work",
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process, process.stdout.readline().rpartition(" ")[2].strip()
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.gate
