@@ -99,20 +99,29 @@ def outline(
     return np.where(shown, colorize(label_map, label_space), as_rgb(image))
 
 
-def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: LabelSpace) -> None:
+def save_label_map(
+    path: str | os.PathLike | BinaryIO, label_map: np.ndarray, label_space: LabelSpace
+) -> None:
     """Writes a palette PNG whose indices are class ids, shown in the colours of the classes.
 
     More than 256 classes do not fit a palette and are written as a 16-bit grey PNG.
+
+    Args:
+        path: File to write, or one open for writing.
+        label_map: Class ids, (height, width).
+        label_space: The `LabelSpace` with the palette.
     """
+    # An open file has no suffix that names the format.
+    image_format = None if isinstance(path, str | os.PathLike) else "PNG"
     if label_space.num_classes > 256:
-        Image.fromarray(np.asarray(label_map).astype("uint16")).save(path)
+        Image.fromarray(np.asarray(label_map).astype("uint16")).save(path, image_format)
         return
     image = Image.fromarray(np.asarray(label_map).astype("uint8"))
     palette = np.zeros((256, 3), "uint8")
     palette[: label_space.num_classes] = label_space.palette
     palette[label_space.num_classes :] = 255
     image.putpalette(palette.ravel().tolist())
-    image.save(path)
+    image.save(path, image_format)
 
 
 def overlay_picture(

@@ -104,6 +104,9 @@ class TestManyClasses:
         label_map = np.arange(600).reshape(20, 30) % 300
         visualization.save_label_map(tmp_path / "a.png", label_map, generic(300))
         np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), label_map)
+        file = io.BytesIO()
+        visualization.save_label_map(file, label_map, generic(300))
+        assert file.getvalue() == (tmp_path / "a.png").read_bytes()
 
     @pytest.mark.parametrize("num_classes", [300, 1000])
     def test_pictures_stay_of_a_size_that_programs_open(self, tmp_path, num_classes):
