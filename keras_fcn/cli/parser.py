@@ -7,6 +7,7 @@ from keras_fcn.cli import (
     data,
     demo,
     evaluate,
+    export,
     predict,
     receptive_field,
     reproduce,
@@ -15,7 +16,18 @@ from keras_fcn.cli import (
 )
 from keras_fcn.version import __version__
 
-_COMMANDS = (train, evaluate, predict, convert, data, receptive_field, weights, demo, reproduce)
+_COMMANDS = (
+    train,
+    evaluate,
+    predict,
+    export,
+    convert,
+    data,
+    receptive_field,
+    weights,
+    demo,
+    reproduce,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -55,10 +55,10 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes what is predicted for images."""
     from keras_fcn.data.examples import read_image, read_size
+    from keras_fcn.export import open_model
     from keras_fcn.inference import predict
     from keras_fcn.models.prediction_memory import check_prediction_memory
     from keras_fcn.training.progress import progress_bar
-    from keras_fcn.training.trained import open_model
 
     images = _named_images(options.images)
     outputs = _output_paths(images, Path(options.out), _suffixes(options))
@@ -69,7 +69,11 @@ def run(options: argparse.Namespace) -> None:
         from keras_fcn.polygons import check_rasterio
 
         check_rasterio()
-    trained = open_model(options.model, at_once=options.at_once)
+    trained = open_model(
+        options.model,
+        at_once=options.at_once,
+        needs_probabilities=bool(options.probabilities or options.confidence),
+    )
     model, space, views = trained.model, trained.label_space, shared.views(options, trained)
     for size in {read_size(path, model.num_channels) for path in outputs}:
         check_prediction_memory(model, *size, scale=max(views["scales"]))

@@ -78,10 +78,10 @@ def _softmax(logits, class_axis):
 
 
 def _shapes(metadata: Metadata) -> Iterator[tuple[int, ...]]:
-    sizes = _SIZES
+    sizes = list(_SIZES)
     if metadata.size is not None:
-        sizes = tuple((batch, *metadata.size) for batch in (1, 2) if metadata.batch_size is None)
-        sizes = sizes or ((metadata.batch_size, *metadata.size),)
+        batch_sizes = (1, 2) if metadata.batch_size is None else (metadata.batch_size,)
+        sizes = [(batch, *metadata.size) for batch in batch_sizes]
     for batch, height, width in sizes:
         if metadata.data_format == "channels_first":
             yield batch, metadata.num_channels, height, width

@@ -1,6 +1,6 @@
-"""Converts a model and checks the file, in a process of its own on TensorFlow.
+"""Converts a model and checks the file: `python -m keras_fcn.export.child REQUEST RESULT`.
 
-    python -m keras_fcn.export.child REQUEST.json RESULT.json
+A process of its own, on TensorFlow, for `keras_fcn.export.export`.
 """
 
 import json
@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_fcn.data.examples import read_image
 from keras_fcn.export import check
-from keras_fcn.export.formats import FORMATS
+from keras_fcn.export.formats import FORMATS, Run
 from keras_fcn.export.metadata import Metadata
 from keras_fcn.export.request import Request
 from keras_fcn.export.traced import Traced
@@ -39,10 +39,10 @@ def convert(request: Request) -> dict[str, Any]:
     if metadata.quantization is not None:
         plain = request.scratch / f"float32{request.target.suffix}"
         format.write(traced.float32, plain, request.scratch)
-        result["float32_differences"] = _checked(traced.float32, format.load(plain, metadata))
+        result["float32_differences"] = checked(traced.float32, format.load(plain, metadata))
     format.write(traced, request.target, request.scratch)
     run = format.load(request.target, metadata)
-    result |= {"runtime": format.runtime(), "differences": _checked(traced, run)}
+    result |= {"runtime": format.runtime(), "differences": checked(traced, run)}
     if request.calibration:
         result["agreement"] = agreement(traced, run)
     return result
@@ -72,7 +72,7 @@ def calibration_images(paths: tuple[Path, ...], metadata: Metadata) -> Iterator[
         yield np.ascontiguousarray(image[None], "float32")
 
 
-def agreement(traced: Traced, run: Any) -> float:
+def agreement(traced: Traced, run: Run) -> float:
     """Returns the fraction of the calibration images' pixels whose largest score is the same."""
     class_axis = 1 if traced.metadata.data_format == "channels_first" else -1
     equal = total = 0
@@ -84,7 +84,12 @@ def agreement(traced: Traced, run: Any) -> float:
     return equal / total
 
 
-def _checked(traced, run):
+def checked(traced: Traced, run: Run) -> dict[str, float]:
+    """Returns `check.differences`.
+
+    Raises:
+        ValueError: If one is larger than the quantization may cause.
+    """
     differences = check.differences(traced, run)
     tolerance = _TOLERANCE.get(traced.metadata.quantization)
     largest = max(differences.values())

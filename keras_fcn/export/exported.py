@@ -84,14 +84,7 @@ class ExportedModel:
             ValueError: If the file takes images of another size.
         """
         images = np.ascontiguousarray(images, "float32")
-        wanted = self.input_shape[1:]
-        if any(length not in (None, found) for length, found in zip(wanted, images.shape[1:])):
-            height, width = self.metadata.size or (None, None)
-            raise ValueError(
-                f"`image` must be {height}x{width} pixels with {self.num_channels} channels for "
-                f"this exported model. Received: image.shape={images.shape[1:]}. Export it without "
-                "`size` (--size) for images of every size."
-            )
+        self._check_size(images)
         if self.metadata.batch_size == 1:
             output = np.concatenate([self._run(image[None]) for image in images])
         else:
@@ -100,6 +93,17 @@ class ExportedModel:
             return output
         scores = np.eye(self.num_classes, dtype="float32")[output]
         return scores.transpose(0, 3, 1, 2) if self.data_format == "channels_first" else scores
+
+    def _check_size(self, images):
+        first = 2 if self.data_format == "channels_first" else 1
+        size = images.shape[first : first + 2]
+        if self.metadata.size not in (None, size):
+            height, width = self.metadata.size
+            raise ValueError(
+                f"`image` must be {height}x{width} pixels, the size that the model was exported "
+                f"for. Received: {size[0]}x{size[1]}. Export it without `size` (--size) for images "
+                "of every size."
+            )
 
 
 def open_model(

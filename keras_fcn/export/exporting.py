@@ -21,7 +21,7 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.training.trained import open_model
 
 # More change the ranges of int8 little, and take time.
-_MOST_CALIBRATION_IMAGES = 32
+_MOST_CALIBRATION_IMAGES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def export(
             size better. LiteRT then takes batches of one image.
         quantize: `None`; `"float16"` to store the weights in half the bytes (not `"saved_model"`);
             or `"int8"` to compute convolutions in integers (`"onnx"` and `"litert"`).
-        calibration: Folder of typical images for `"int8"`; at most 32 are read.
+        calibration: Folder of typical images for `"int8"`; at most 16 are read.
         license: License that the file states; `None` for that of published weights.
 
     Returns:
@@ -100,9 +100,8 @@ def export(
     path = Path(path)
     _check_format(format, path, output, quantize, calibration)
     size = _checked_size(size)
-    if not isinstance(model_or_file, BaseFCN):
-        published = weights.find_published(model_or_file)
-        license = license or (published.license if published is not None else None)
+    if license is None and not isinstance(model_or_file, BaseFCN):
+        license = published_license(model_or_file)
     model = _opened(model_or_file)
     _check_output(model, output)
     metadata = Metadata.of(
@@ -118,13 +117,22 @@ def export(
         scratch.mkdir()
         model.save(scratch / "model.keras")
         images = _calibration_files(calibration)
-        request = Request(
-            scratch / "model.keras", temporary, format, metadata, images, scratch
-        )
+        request = Request(scratch / "model.keras", temporary, format, metadata, images, scratch)
         result = _in_child(request)
     return Exported(
         path, metadata, result["runtime"], result["differences"], result.get("agreement")
     )
+
+
+def published_license(name: str | os.PathLike) -> str | None:
+    """Returns the license of published weights by their name, `None` for another model.
+
+    Examples:
+        >>> published_license("camvid")
+        'research, as CamVid; VGG-16 is CC BY 4.0'
+    """
+    published = weights.find_published(name) if name in weights.published_names() else None
+    return None if published is None else published.license
 
 
 def _check_format(format, path, output, quantize, calibration):

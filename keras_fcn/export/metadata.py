@@ -78,8 +78,13 @@ class Metadata:
         return (self.batch_size, height, width, self.num_channels)
 
     def as_strings(self) -> dict[str, str]:
-        """Returns each value as JSON by its name, for formats whose metadata are strings."""
-        return {name: json.dumps(value) for name, value in dataclasses.asdict(self).items()}
+        """Returns each value that is not `None` by its name: text as it is, others as JSON."""
+        values = dataclasses.asdict(self).items()
+        return {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in values
+            if value is not None
+        }
 
     @classmethod
     def from_strings(cls, strings: Mapping[str, str]) -> "Metadata":
@@ -88,13 +93,19 @@ class Metadata:
         Raises:
             ValueError: If a value is missing or no JSON.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
-        if missing := [name for name in names if name not in strings]:
+        names = {field.name for field in dataclasses.fields(cls)}
+        if missing := sorted({"network", "output", "class_names", "palette"} - set(strings)):
             raise ValueError(f"its metadata lack {', '.join(missing)}")
-        values = {name: json.loads(strings[name]) for name in names}
-        for name in ("class_names", "palette", "mean", "size"):
-            if values[name] is not None:
-                values[name] = tuple(
-                    tuple(item) if isinstance(item, list) else item for item in values[name]
-                )
+        values: dict[str, Any] = {
+            name: value if name in _TEXTS else _as_tuple(json.loads(value))
+            for name, value in strings.items()
+            if name in names
+        }
         return cls(**values)
+
+
+_TEXTS = ("network", "output", "data_format", "quantization", "license", "version")
+
+
+def _as_tuple(value):
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value

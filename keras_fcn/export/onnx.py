@@ -107,9 +107,7 @@ def _store_in_float16(graph):
             continue
         half = f"{weights.name}.float16"
         casts.append(helper.make_node("Cast", [half], [weights.name], to=1))  # 1: float32.
-        graph.initializer[number].CopyFrom(
-            numpy_helper.from_array(array.astype("float16"), half)
-        )
+        graph.initializer[number].CopyFrom(numpy_helper.from_array(array.astype("float16"), half))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)

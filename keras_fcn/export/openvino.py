@@ -36,8 +36,7 @@ def read_metadata(path: Path) -> Metadata:
     model = imported("openvino").Core().read_model(path / GRAPH)
     if not model.has_rt_info([_SECTION]):
         raise ValueError(f"its rt_info has no section {_SECTION}")
-    section = model.get_rt_info([_SECTION])
-    return Metadata.from_strings({name: value.astype(str) for name, value in section.items()})
+    return Metadata.from_strings(model.get_rt_info([_SECTION]).value)
 
 
 def load(path: Path, metadata: Metadata) -> "Run":

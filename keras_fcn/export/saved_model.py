@@ -35,8 +35,13 @@ def read_metadata(path: Path) -> Metadata:
 def load(path: Path, metadata: Metadata) -> "Run":
     """Returns the signature "serving_default" as a function of a batch of images."""
     tensorflow = imported("tensorflow")
-    signature = tensorflow.saved_model.load(str(path)).signatures["serving_default"]
-    return lambda images: signature(image=tensorflow.constant(images))[metadata.output].numpy()
+    loaded = tensorflow.saved_model.load(str(path))  # Its functions do not keep its variables.
+
+    def run(images):
+        signature = loaded.signatures["serving_default"]
+        return signature(image=tensorflow.constant(images))[metadata.output].numpy()
+
+    return run
 
 
 def runtime() -> str:
