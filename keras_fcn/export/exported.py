@@ -1,7 +1,6 @@
 """Exported files as models: what predictions and evaluations need of a model."""
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ class ExportedModel:
             self._run = FORMATS[self.format].load(place, self.metadata)
         except (ImportError, FileNotFoundError):
             raise
-        except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        except Exception as error:  # Each runtime has its own.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(
                 f"{path} must be a whole file written by keras_fcn.export. Received: {reason}."
@@ -127,7 +126,7 @@ def open_model(
     model = ExportedModel(name)
     if needs_probabilities and model.metadata.output == "labels":
         raise ValueError(
-            "MODEL must return logits or probabilities for --probabilities and --confidence. "
-            f"Received: {name}, which returns labels."
+            "MODEL must return logits or probabilities for these outputs (--probabilities, "
+            f"--confidence). Received: {name}, which returns labels."
         )
     return TrainedModel(model, model.label_space)  # type: ignore[arg-type]

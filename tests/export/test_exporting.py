@@ -78,7 +78,7 @@ class TestArguments:
     ("script", "message"),
     [
         ("echo 1; echo 'no room'; kill -9 $$", "with signal 9, .*memory .* line: no room$"),
-        ("exit 3", "The conversion to onnx ended with exit status 3$"),
+        ("exit 3", r"The conversion to onnx ended with exit status 3\.$"),
         ('echo \'{"error": "2 is not 3"}\' > $4', "and was not kept: 2 is not 3"),
     ],
 )
