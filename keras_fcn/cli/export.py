@@ -51,7 +51,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "--evaluate",
         nargs=2,
         metavar=("IMAGES", "LABELS"),
-        help="folders of images and label maps on which to compare the mean IoU of file and model",
+        help="folders of images, with --size of that size, and of label maps, on which to compare "
+        "the mean IoU of the file with that of the model",
     )
 
 

@@ -35,7 +35,8 @@ def convert(request: Request) -> dict[str, Any]:
     model = in_float32(keras.saving.load_model(request.model, compile=False))
     metadata = request.metadata
     traced = Traced(model, metadata, lambda: calibration_images(request.calibration, metadata))
-    format, result = FORMATS[request.format], {}
+    format = FORMATS[request.format]
+    result: dict[str, Any] = {}
     if metadata.quantization is not None:
         plain = request.scratch / f"float32{request.target.suffix}"
         format.write(traced.float32, plain, request.scratch)
