@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
-
-_FORMATS = ("saved_model", "onnx", "litert", "openvino")
+from keras_fcn.spec import EXPORT_FORMATS, EXPORT_OUTPUTS
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -15,7 +14,10 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     )
     shared.add_trained_model(parser)
     parser.add_argument(
-        "--format", choices=_FORMATS, required=True, help="TensorFlow's SavedModel, or another"
+        "--format",
+        choices=EXPORT_FORMATS,
+        required=True,
+        help="TensorFlow's SavedModel, or another",
     )
     parser.add_argument(
         "--out",
@@ -25,8 +27,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     )
     parser.add_argument(
         "--output",
-        choices=("logits", "probabilities", "labels"),
-        default="logits",
+        choices=EXPORT_OUTPUTS,
+        default=EXPORT_OUTPUTS[0],
         help="what the file returns for each pixel; default: %(default)s",
     )
     parser.add_argument(

@@ -13,11 +13,12 @@ import keras_fcn
 from keras_fcn import weights
 from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
 from keras_fcn.export.formats import FORMATS, SUFFIXES
-from keras_fcn.export.metadata import OUTPUTS, Metadata
+from keras_fcn.export.metadata import Metadata
 from keras_fcn.export.packages import check_installed
 from keras_fcn.export.request import Request
 from keras_fcn.io.atomic import atomic_write
 from keras_fcn.models.base import BaseFCN
+from keras_fcn.spec import EXPORT_OUTPUTS
 from keras_fcn.training.trained import open_model
 
 # More change the ranges of int8 little, and take time.
@@ -102,6 +103,7 @@ def export(
     size = _checked_size(size)
     if license is None and not isinstance(model_or_file, BaseFCN):
         license = published_license(model_or_file)
+    images = _calibration_files(calibration)
     model = _opened(model_or_file)
     _check_output(model, output)
     metadata = Metadata.of(
@@ -116,7 +118,6 @@ def export(
         scratch = temporary.parent / "scratch"
         scratch.mkdir()
         model.save(scratch / "model.keras")
-        images = _calibration_files(calibration)
         request = Request(scratch / "model.keras", temporary, format, metadata, images, scratch)
         result = _in_child(request)
     return Exported(
@@ -138,8 +139,10 @@ def published_license(name: str | os.PathLike) -> str | None:
 def _check_format(format, path, output, quantize, calibration):
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: {format=}.")
-    if output not in OUTPUTS:
-        raise ValueError(f"`output` must be one of {', '.join(OUTPUTS)}. Received: {output=}.")
+    if output not in EXPORT_OUTPUTS:
+        raise ValueError(
+            f"`output` must be one of {', '.join(EXPORT_OUTPUTS)}. Received: {output=}."
+        )
     check_installed(FORMATS[format].PACKAGES)
     quantizations = (None, *FORMATS[format].QUANTIZATIONS)
     if quantize not in quantizations:
@@ -235,8 +238,6 @@ def _in_child(request):
         raise ChildProcessError(f"The conversion to {request.format} ended with {reason}.{last}")
     result = json.loads(places[1].read_text())
     if "error" in result:
-        raise ValueError(
-            f"The file of {request.format} must compute what the model does, and was not kept: "
-            f"{result['error']}."
-        )
+        error = result["error"].rstrip(".")
+        raise ValueError(f"The export to {request.format} failed and left no file: {error}.")
     return result

@@ -7,16 +7,14 @@ from types import ModuleType
 import numpy as np
 
 from keras_fcn.export import litert, onnx, openvino, saved_model
+from keras_fcn.spec import EXPORT_FORMATS
 
 Run = Callable[[np.ndarray], np.ndarray]
 """A loaded file as a function: a batch of float32 images -> its output."""
 
-FORMATS: dict[str, ModuleType] = {
-    "saved_model": saved_model,
-    "onnx": onnx,
-    "litert": litert,
-    "openvino": openvino,
-}
+FORMATS: dict[str, ModuleType] = dict(
+    zip(EXPORT_FORMATS, (saved_model, onnx, litert, openvino), strict=True)
+)
 """Modules by format, each with `write`, `read_metadata`, `load`, `runtime`, `PACKAGES` and
 `QUANTIZATIONS`."""
 

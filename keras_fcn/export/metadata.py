@@ -10,9 +10,6 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.version import __version__
 from keras_fcn.weights.metadata import mean_of
 
-OUTPUTS = ("logits", "probabilities", "labels")
-"""What an exported file returns for each pixel."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
@@ -20,7 +17,7 @@ class Metadata:
 
     Args:
         network: Class of the model, such as `"FCN8s"`.
-        output: One of `OUTPUTS`.
+        output: One of `keras_fcn.spec.EXPORT_OUTPUTS`.
         class_names: Names of the classes.
         palette: Colour (red, green, blue) of each class.
         ignore_class: Class id of ignored pixels, `None` for none.

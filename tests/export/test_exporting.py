@@ -79,7 +79,10 @@ class TestArguments:
     [
         ("echo 1; echo 'no room'; kill -9 $$", "with signal 9, .*memory .* line: no room$"),
         ("exit 3", r"The conversion to onnx ended with exit status 3\.$"),
-        ('echo \'{"error": "2 is not 3"}\' > $4', "and was not kept: 2 is not 3"),
+        (
+            'echo \'{"error": "2 is not 3"}\' > $4',
+            r"to onnx failed and left no file: 2 is not 3\.$",
+        ),
     ],
 )
 def test_the_end_of_the_process_is_one_sentence(script, message, model, tmp_path, monkeypatch):

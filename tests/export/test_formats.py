@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_fcn import FCN8s, FCN32s
 from keras_fcn.export import ExportedModel, child
-from keras_fcn.export.formats import FORMATS, find_format
+from keras_fcn.export.formats import find_format
 
 pytestmark = pytest.mark.any_backend
 
@@ -170,4 +170,3 @@ def test_other_folders_and_files_are_no_exports(tmp_path):
     assert find_format(tmp_path) is None
     assert find_format(tmp_path / "model.pth") is None
     assert find_format(tmp_path / "absent.onnx") is None
-    assert set(FORMATS) == {"saved_model", "onnx", "litert", "openvino"}
