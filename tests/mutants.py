@@ -1495,6 +1495,28 @@ MUTANTS = (
         "if False:",
         "weights/test_packaged.py",
     ),
+    # Exports
+    Mutant(
+        "an exported file may be wrong by a hundredth",
+        "export/check.py",
+        "TOLERANCE = 1e-4",
+        "TOLERANCE = 1e-2",
+        "export/test_check.py",
+    ),
+    Mutant(
+        "the labels of an exported file are compared where they are equal",
+        "export/check.py",
+        "[labels != scores.argmax(axis=-1)]",
+        "[labels == scores.argmax(axis=-1)]",
+        "export/test_check.py",
+    ),
+    Mutant(
+        "an exported file of one size takes every size",
+        "export/exported.py",
+        "if self.metadata.size not in (None, size):",
+        "if self.metadata.size is None and size is None:",
+        "export/test_exported.py",
+    ),
 )
 
 

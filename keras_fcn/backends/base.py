@@ -145,6 +145,12 @@ class Backend:
         """Returns the shape to trace and the keyword arguments for `keras.Model.export`."""
         return shape, kwargs
 
+    def traced_for_export(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which layers are traced for another runtime, with no kernel of
+        this backend's own.
+        """
+        return contextlib.nullcontext()
+
     # Replicas: parts of a step that each see their own examples of the batch
 
     def num_replicas(self) -> int:

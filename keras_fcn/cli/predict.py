@@ -81,9 +81,9 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes what is predicted for images and videos."""
     from keras_fcn.data.examples import read_size
+    from keras_fcn.export import open_model
     from keras_fcn.label_spaces import in_colour_blind_palette
     from keras_fcn.models.prediction_memory import check_prediction_memory
-    from keras_fcn.training.trained import open_model
 
     # Headers only: a file that is no image is found before the model is loaded.
     sequences, others = _opened_sequences(options)
@@ -103,7 +103,11 @@ def run(options: argparse.Namespace) -> None:
         from keras_fcn.polygons import check_rasterio
 
         check_rasterio()
-    trained = open_model(options.model, at_once=options.at_once)
+    trained = open_model(
+        options.model,
+        at_once=options.at_once,
+        needs_probabilities=bool(options.probabilities or options.confidence),
+    )
     space, views = trained.label_space, shared.views(options, trained)
     if options.colour_blind:
         space = in_colour_blind_palette(space)

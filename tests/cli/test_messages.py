@@ -78,7 +78,7 @@ class TestMessages:
             if file.startswith("cli/") or "torchrun" in text:
                 continue
             names = ["train"] if self.TRAIN_ALONE.match(file) else helps
-            if file == "training/trained.py":
+            if file in ("training/trained.py", "export/exported.py"):
                 names = ["evaluate", "predict", "serve"]
             if file.startswith("serve/"):
                 names = ["serve"]
