@@ -5,11 +5,12 @@ ENV PATH=/opt/keras-fcn/bin:$PATH
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY keras_fcn keras_fcn
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir ".[serve,large]"
 
 FROM python:3.12-slim
 COPY --from=build /opt/keras-fcn /opt/keras-fcn
-# A name of its own for the home folder, which holds downloaded weights.
+# Downloaded weights go to the user's home folder.
 RUN useradd --uid 10001 --create-home serve
 USER 10001
 WORKDIR /home/serve

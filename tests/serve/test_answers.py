@@ -12,8 +12,10 @@ from PIL import Image
 from serve.serving import PHOTO, PNG_TYPE, SPACE, encoded
 from starlette.testclient import TestClient
 
+from keras_fcn.backends import backend
 from keras_fcn.inference import predict
 from keras_fcn.models import prediction_memory
+from keras_fcn.serve import app
 from keras_fcn.serve.app import create_app
 
 pytestmark = pytest.mark.any_backend
@@ -169,6 +171,26 @@ def test_the_model_is_described_without_its_folder(served):
     assert answer["name"] == "street"
     assert answer["sources"] == ["https://example.org/"]
     assert (answer["license"], answer["max_side"]) == ("CC0-1.0", 50)
+
+
+def test_caches_are_cleared_after_so_many_sizes(served, monkeypatch):
+    """JAX's alone would grow for ever; the same size again counts once."""
+    cleared = []
+    monkeypatch.setattr(backend, "clear_caches", lambda: cleared.append(None))
+    monkeypatch.setattr(app, "MAX_SIZES", 2)
+    with TestClient(create_app(served), base_url="http://localhost") as client:
+        for sides, count in (
+            (10, 0),
+            (11, 0),
+            (10, 0),
+            (11, 0),
+            (12, 1),
+            (13, 1),
+            (14, 1),
+            (15, 2),
+        ):
+            post(client, body=encoded(PHOTO[:sides]))
+            assert len(cleared) == count
 
 
 def test_without_rasterio_there_are_no_polygons(served, monkeypatch):

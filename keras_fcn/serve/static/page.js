@@ -108,7 +108,6 @@ function again(item, side) {
 // What is shown.
 
 function render() {
-  document.body.dataset.state = items.length ? "photos" : "empty";
   byId("intake").hidden = items.length > 0;
   byId("work").hidden = !items.length;
   renderStrip();
