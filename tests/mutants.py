@@ -1381,6 +1381,13 @@ MUTANTS = (
         "*(_oriented(hole, 1) for hole in holes)",
         "test_polygons.py",
     ),
+    Mutant(
+        "caches of ever new sizes are never cleared",
+        "inference/caches.py",
+        "        if len(self._sizes) > self._max_sizes:\n",
+        "        if False:\n",
+        "inference/test_caches.py",
+    ),
     # Predictions in tiles
     Mutant(
         "windows keep one pixel that sees their padding",

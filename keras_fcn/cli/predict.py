@@ -126,8 +126,11 @@ class _Predictor:
     """Predicts one image after the other and writes what the options ask for."""
 
     def __init__(self, model: Any, space: Any, views: dict, options: argparse.Namespace):
+        from keras_fcn.inference.caches import BoundedCaches
+
         self._model, self._space, self._views, self._options = model, space, views, options
         self._shares: dict[str, Any] = {}
+        self._caches = BoundedCaches()
         self._started, self._reading = time.monotonic(), 0.0
 
     def predict_images(self, outputs: dict[Path, dict[str, Path]]) -> None:
@@ -171,6 +174,7 @@ class _Predictor:
                 prediction_files.write(prediction, image, self._space, paths, self._options)
                 name = paths["label map"].relative_to(self._options.out).with_suffix("")
                 self._shares[str(name)] = prediction.class_shares
+                self._caches.add(image.shape[:2])
                 yield image, prediction.label_map
                 advance()
                 asked = time.monotonic()

@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from keras_fcn.backends import backend
+from keras_fcn.inference.caches import BoundedCaches
 from keras_fcn.serve import bodies
 from keras_fcn.serve.answers import GEOJSON, JSON, PNG, Wish
 from keras_fcn.serve.guard import Guard
@@ -25,7 +25,6 @@ from keras_fcn.serve.segmentation import ServedModel
 from keras_fcn.serve.worker import Worker
 from keras_fcn.version import __version__
 
-MAX_SIZES = 50
 STATIC = Path(__file__).parent / "static"
 
 
@@ -64,7 +63,8 @@ def create_app(
 class _Routes:
     def __init__(self, served, limits, worker):
         self.served, self.limits, self.worker = served, limits, worker
-        self.sizes: set[tuple[int, int]] = set()
+        # Strangers send photos of many sizes.
+        self.caches = BoundedCaches()
         # Polygons need the extra `large`.
         has_polygons = importlib.util.find_spec("rasterio") is not None
         self.media_types = (JSON, PNG, *((GEOJSON,) if has_polygons else ()))
@@ -87,15 +87,8 @@ class _Routes:
     def _answer(self, body, wish):
         image = bodies.decode_image(body, self.served.model.num_channels)
         found = self.served.segment(image, wish.max_side)
-        self._limit_caches(found.predicted_size)
+        self.caches.add(found.predicted_size)
         return wish.answer(found, self.served)
-
-    def _limit_caches(self, size):
-        """JAX keeps traces of every size (docs/guides/memory.md), of which strangers send many."""
-        self.sizes.add(size)
-        if len(self.sizes) > MAX_SIZES:
-            backend.clear_caches()
-            self.sizes.clear()
 
     async def model(self, request: Request) -> Response:
         space = self.served.label_space

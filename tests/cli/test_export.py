@@ -28,7 +28,7 @@ def test_a_wrong_suffix_and_wrong_labels_are_one_line(model, tmp_path, capsys):
     images, _ = write_pairs(tmp_path / "data", "a")
     (tmp_path / "empty").mkdir()
     assert main([*command, "--evaluate", str(images), str(tmp_path / "empty")]) == 1
-    assert "label map" in error_of(capsys)
+    assert "`labels` must be a folder of" in error_of(capsys)
     assert not (tmp_path / "fcn.onnx").exists()
 
 

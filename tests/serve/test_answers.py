@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from keras_fcn.backends import backend
 from keras_fcn.inference import predict
+from keras_fcn.inference.caches import BoundedCaches
 from keras_fcn.models import prediction_memory
 from keras_fcn.serve import app
 from keras_fcn.serve.app import create_app
@@ -177,7 +178,7 @@ def test_caches_are_cleared_after_so_many_sizes(served, monkeypatch):
     """JAX's alone would grow for ever; the same size again counts once."""
     cleared = []
     monkeypatch.setattr(backend, "clear_caches", lambda: cleared.append(None))
-    monkeypatch.setattr(app, "MAX_SIZES", 2)
+    monkeypatch.setattr(app, "BoundedCaches", lambda: BoundedCaches(2))
     with TestClient(create_app(served), base_url="http://localhost") as client:
         for sides, count in (
             (10, 0),
