@@ -5,6 +5,12 @@ from collections.abc import Sequence
 MODEL_NAMES = ("fcn32s", "fcn16s", "fcn8s", "fcn4s", "fcn_alexnet")
 """Short names of the models, those on VGG-16 from the coarsest output stride to the finest."""
 
+EXPORT_FORMATS = ("saved_model", "onnx", "litert", "openvino")
+"""Formats of exported files."""
+
+EXPORT_OUTPUTS = ("logits", "probabilities", "labels")
+"""What an exported file returns for each pixel."""
+
 MODALITIES = {"image": 3, "depth": 1, "hha": 3}
 """Number of channels of each input that `MultimodalFCN32s` knows."""
 

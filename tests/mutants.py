@@ -751,7 +751,7 @@ MUTANTS = (
     Mutant(
         "an overlay does not name its classes",
         "visualization.py",
-        "legend(label_space, max(picture.width, 150), shown)",
+        "legend(label_space, max(picture.width, 150), legend_classes)",
         "legend(label_space, max(picture.width, 150))",
         "test_visualization.py",
     ),
@@ -1085,9 +1085,17 @@ MUTANTS = (
     Mutant(
         "an exception in `fit` loses the weights on JAX",
         "backends/jax_trainer.py",
-        "                self.jax_state_sync()\n                self._jax_state = None",
+        "                self.state_sync()\n                self._jax_state = None",
         "                self._jax_state = None",
         "models/test_failed_steps.py",
+        backend="jax",
+    ),
+    Mutant(
+        "steps_per_execution on JAX trains one batch of each execution",
+        "backends/keras_compat.py",
+        "return [data, *itertools.islice(iterator, number - 1)]",
+        "return [data]",
+        "models/test_fit.py",
         backend="jax",
     ),
     Mutant(
@@ -1339,6 +1347,27 @@ MUTANTS = (
         "inference/test_prediction.py",
     ),
     Mutant(
+        "a sampled video keeps every frame",
+        "data/video.py",
+        "                if now <= interval:\n",
+        "                if now < interval:\n",
+        "data/test_video.py",
+    ),
+    Mutant(
+        "a video of a rotated phone lies on its side",
+        "data/video.py",
+        "frame.rotation // 90",
+        "0",
+        "data/test_video.py",
+    ),
+    Mutant(
+        "colours for the colour-blind differ for trichromats alone",
+        "label_spaces/colour_blind.py",
+        "distances.min(axis=0)",
+        "distances[0]",
+        "test_label_spaces.py",
+    ),
+    Mutant(
         "regions that touch at a corner are one polygon",
         "polygons.py",
         "connectivity=4",
@@ -1416,12 +1445,77 @@ MUTANTS = (
         "    return True",
         "test_coordinate_maps.py",
     ),
+    # The server
+    Mutant(
+        "a body in chunks has no limit",
+        "serve/bodies.py",
+        "        if received > limits.max_bytes:\n",
+        "        if False:\n",
+        "serve/test_refusals.py",
+    ),
+    Mutant(
+        "any image format is decoded",
+        "serve/bodies.py",
+        "Image.open(_Body(body), formats=tuple(_FORMATS))",
+        "Image.open(_Body(body))",
+        "serve/test_refusals.py",
+    ),
+    Mutant(
+        "the page of another site may post",
+        "serve/guard.py",
+        "origin is not None and _address(origin) != host",
+        "origin is not None and not _address(origin)",
+        "serve/test_refusals.py",
+    ),
+    Mutant(
+        "a request that was given up frees its place while it still runs",
+        "serve/worker.py",
+        "        if self._future is None:\n",
+        "        if True:\n",
+        "serve/test_refusals.py",
+    ),
+    Mutant(
+        "the label map of a copy is enlarged half a pixel off",
+        "serve/segmentation.py",
+        "((np.arange(length) + 0.5) * known / length)",
+        "((np.arange(length) + 1.5) * known / length).clip(0, known - 1)",
+        "serve/test_answers.py",
+    ),
+    Mutant(
+        "Accept knows no qualities",
+        "serve/answers.py",
+        "qualities[pattern] = float(quality)",
+        "qualities[pattern] = 1.0",
+        "serve/test_answers.py",
+    ),
     Mutant(
         "weights of another padding are loaded without a word",
         "weights/metadata.py",
         "if ours and theirs and ours != dict(theirs):",
         "if False:",
         "weights/test_packaged.py",
+    ),
+    # Exports
+    Mutant(
+        "an exported file may be wrong by a hundredth",
+        "export/check.py",
+        "TOLERANCE = 1e-4",
+        "TOLERANCE = 1e-2",
+        "export/test_check.py",
+    ),
+    Mutant(
+        "the labels of an exported file are compared where they are equal",
+        "export/check.py",
+        "[labels != scores.argmax(axis=-1)]",
+        "[labels == scores.argmax(axis=-1)]",
+        "export/test_check.py",
+    ),
+    Mutant(
+        "an exported file of one size takes every size",
+        "export/exported.py",
+        "if self.metadata.size not in (None, size):",
+        "if self.metadata.size is None and size is None:",
+        "export/test_exported.py",
     ),
 )
 

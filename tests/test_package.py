@@ -32,6 +32,7 @@ ROOMS = (
     "polygons",
     "training",
     "export",
+    "serve",
     "cli",
 )
 

@@ -117,6 +117,9 @@ class Backend:
         """Returns `keras.ops.take`, as an operation that can be exported."""
         return ops.take(x, indices, axis=axis)
 
+    def clear_caches(self) -> None:
+        """Drops what was compiled for image sizes, if the backend would keep it for ever."""
+
     def rematerialized(self, function: Callable) -> Callable:
         """Returns `keras.remat` of a function of a list of tensors (gradient checkpointing)."""
         return keras.remat(function)
@@ -144,6 +147,12 @@ class Backend:
     ) -> tuple[Sequence[int | None], dict[str, Any]]:
         """Returns the shape to trace and the keyword arguments for `keras.Model.export`."""
         return shape, kwargs
+
+    def traced_for_export(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which layers are traced for another runtime, with no kernel of
+        this backend's own.
+        """
+        return contextlib.nullcontext()
 
     # Replicas: parts of a step that each see their own examples of the batch
 

@@ -1,5 +1,6 @@
 """TensorFlow: parts of wide convolutions on CPUs, and `tf.distribute`'s replicas and workers."""
 
+import contextlib
 import functools
 import json
 import os
@@ -21,6 +22,7 @@ class Backend(base.Backend):
 
     name = "tensorflow"
     score_maps = 5
+    _is_exporting = False
     formats_without_export = types.MappingProxyType({"torch": "Keras writes it on PyTorch only"})
 
     def gpu_names(self):
@@ -38,7 +40,7 @@ class Backend(base.Backend):
         parts = inputs.shape[-1] // _PART
         # In half precision the partial sums would be rounded, too.
         is_wide = data_format == "channels_last" and parts >= _LEAST_PARTS and dtype == "float32"
-        if not (is_wide and self.computes_on_cpu()):
+        if self._is_exporting or not (is_wide and self.computes_on_cpu()):
             return default(inputs, kernel)
         # Without a custom gradient, whose graph TensorFlow would keep until the process ends, and
         # with it the model.
@@ -46,6 +48,15 @@ class Backend(base.Backend):
             ops.split(inputs, parts, axis=-1), ops.split(kernel, parts, axis=2), strict=True
         )
         return functools.reduce(ops.add, (default(*pair) for pair in pairs))
+
+    @contextlib.contextmanager
+    def traced_for_export(self):
+        # Eight convolutions and their sum are slower than one in ONNX Runtime.
+        self._is_exporting = True
+        try:
+            yield
+        finally:
+            self._is_exporting = False
 
     def trainer(self):
         from keras_fcn.backends.tensorflow_trainer import Trainer

@@ -39,9 +39,9 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints the scores of a trained model."""
+    from keras_fcn.export import open_model
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
-    from keras_fcn.training.trained import open_model
     from keras_fcn.visualization import plot_confusion_matrix
 
     trained = open_model(options.model, at_once=options.at_once)

@@ -7,15 +7,29 @@ from keras_fcn.cli import (
     data,
     demo,
     evaluate,
+    export,
     predict,
     receptive_field,
     reproduce,
+    serve,
     train,
     weights,
 )
 from keras_fcn.version import __version__
 
-_COMMANDS = (train, evaluate, predict, convert, data, receptive_field, weights, demo, reproduce)
+_COMMANDS = (
+    train,
+    evaluate,
+    predict,
+    serve,
+    export,
+    convert,
+    data,
+    receptive_field,
+    weights,
+    demo,
+    reproduce,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,18 +5,21 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.frame_sequences import FrameSequence
 
 # The options of `predict` that a prediction in tiles takes; --test-scales and --test-flip must be
 # those of one view.
 _TAKEN = ("model", "images", "out", "tile", "at_once", "test_scales", "test_flip", "traceback")
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """Raises a ValueError if there are options that do not go with --tile."""
+def check_options(options: argparse.Namespace, sequences: Sequence[FrameSequence]) -> None:
+    """Raises a ValueError if there are options or videos that do not go with --tile."""
+    if sequences:
+        raise ValueError(f"--tile must be used with images. Received: {sequences[0].path}.")
     for name, value in vars(options).items():
         if name not in _TAKEN and value != options.parser.get_default(name):
             raise ValueError(

@@ -21,6 +21,8 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
     Returns:
         Bytes; `None` for a model without VGG-16's first convolution.
     """
+    if not isinstance(model, keras.Model):  # An exported file.
+        return None
     first = _find(model, "block1_conv1")
     if first is None or not isinstance(model.output, keras.KerasTensor):
         return None

@@ -48,10 +48,11 @@ class TestProgramOfEachSize:
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's oneDNN alone reads it")
-def test_onednn_keeps_few_primitives():
+@pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])
+def test_onednn_keeps_few_primitives(name):
     import keras_fcn.models.fcn  # noqa: F401
 
-    assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) == 64
+    assert int(os.environ[name]) == 64
 
 
 def test_memory_goes_back_when_the_size_changes(monkeypatch):

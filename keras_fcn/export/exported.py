@@ -1,0 +1,132 @@
+"""Exported files as models: what predictions and evaluations need of a model."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_fcn.export.formats import FORMATS, find_format
+from keras_fcn.export.metadata import Metadata
+from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.training import trained
+from keras_fcn.training.trained import TrainedModel
+
+
+class ExportedModel:
+    """An exported file that predicts as a model does, in its own runtime.
+
+    `keras_fcn.inference.predict` and `keras_fcn.training.evaluate.evaluate` take it.
+
+    Args:
+        path: File or folder written by `keras_fcn.export.export`.
+
+    Raises:
+        FileNotFoundError: If it is no exported file.
+        ImportError: If the runtime is not installed.
+        ValueError: If the file is damaged, or was written by something else.
+
+    Examples:
+        >>> model = ExportedModel("camvid.onnx")  # doctest: +SKIP
+        >>> predict(model, photo).label_map  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        found = find_format(Path(path))
+        if found is None:
+            raise FileNotFoundError(
+                "`path` must be a .onnx or .tflite file, or a folder of a SavedModel or of "
+                f"OpenVINO. Received: {path}."
+            )
+        self.format, place = found
+        try:
+            self.metadata: Metadata = FORMATS[self.format].read_metadata(place)
+            self._run = FORMATS[self.format].load(place, self.metadata)
+        except (ImportError, FileNotFoundError):
+            raise
+        except Exception as error:  # Each runtime has its own.
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"{path} must be a whole file written by keras_fcn.export. Received: {reason}."
+            ) from error
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.metadata.class_names)
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """`LabelSpace` of the classes."""
+        return self.metadata.label_space
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels of the images."""
+        return self.metadata.num_channels
+
+    @property
+    def data_format(self) -> str:
+        """`"channels_last"` or `"channels_first"`, of images and scores."""
+        return self.metadata.data_format
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of a batch of images, `None` for an axis of any length."""
+        return (None, *self.metadata.input_shape[1:])
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        """Returns logits or probabilities, shaped as those of the model.
+
+        A file of labels gives the label's class 1 and the others 0.
+
+        Raises:
+            ValueError: If the file takes images of another size.
+        """
+        images = np.ascontiguousarray(images, "float32")
+        self._check_size(images)
+        if self.metadata.batch_size == 1:
+            output = np.concatenate([self._run(image[None]) for image in images])
+        else:
+            output = self._run(images)
+        if self.metadata.output != "labels":
+            return output
+        scores = np.eye(self.num_classes, dtype="float32")[output]
+        return scores.transpose(0, 3, 1, 2) if self.data_format == "channels_first" else scores
+
+    def _check_size(self, images):
+        first = 2 if self.data_format == "channels_first" else 1
+        size = images.shape[first : first + 2]
+        if self.metadata.size not in (None, size):
+            height, width = self.metadata.size
+            raise ValueError(
+                f"`image` must be {height}x{width} pixels, the size that the model was exported "
+                f"for. Received: {size[0]}x{size[1]}. Export it without `size` (--size) for images "
+                "of every size."
+            )
+
+
+def open_model(
+    name: str | os.PathLike, *, at_once: bool = False, needs_probabilities: bool = False
+) -> TrainedModel:
+    """Returns a trained model, see `keras_fcn.training.trained.open_model`, or an exported one.
+
+    Args:
+        name: As there, or a file or folder written by `export`.
+        at_once: As there.
+        needs_probabilities: Whether a file that returns only labels is an error.
+
+    Raises:
+        ValueError: If a file of labels should give probabilities, and as there and as
+            `ExportedModel`.
+    """
+    if find_format(Path(name)) is None:
+        return trained.open_model(name, at_once=at_once)
+    if at_once:
+        raise ValueError(f"--at-once must be used with a .pth or .npz file. Received: {name}.")
+    model = ExportedModel(name)
+    if needs_probabilities and model.metadata.output == "labels":
+        raise ValueError(
+            "MODEL must return logits or probabilities, from which confidence follows. Received: "
+            f"{name}, which returns labels."
+        )
+    return TrainedModel(model, model.label_space)  # type: ignore[arg-type]
