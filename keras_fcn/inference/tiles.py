@@ -81,6 +81,11 @@ def predict_tiles(
         raise ValueError(f"`sink` must be another file than `source`. Received: {sink=}.")
     if not isinstance(tile, numbers.Integral) or tile < 1:
         raise ValueError(f"`tile` must be an integer of at least 1. Received: {tile=}.")
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "`model` must be a keras.Model, whose layers show its receptive field. Received: a "
+            f"{type(model).__name__}."
+        )
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     channels, num_classes = model.input_shape[class_axis], model.output_shape[class_axis]
     with open_source(source, channels) as image:

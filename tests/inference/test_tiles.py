@@ -240,6 +240,10 @@ class TestRefused:
         with pytest.raises(ValueError, match="`source` must be a path, or an image of shape"):
             predict_tiles(many_classes, source, np.zeros((9, 8), "uint16"))
 
+    def test_a_model_without_layers(self):
+        with pytest.raises(ValueError, match=r"`model` must be a keras.Model.*a function"):
+            predict_tiles(lambda image: image, self.IMAGE, np.zeros((9, 8), "uint8"))
+
     def test_a_sink_that_is_the_source(self, many_classes, tmp_path):
         (tmp_path / "scene.tif").write_text("image")
         with pytest.raises(ValueError, match="another file than `source`"):
