@@ -5,7 +5,7 @@ import glob
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,9 @@ class _Predictor:
             for frame, label_map in written:
                 add_overlay(frame, label_map)
 
-    def _written(self, images, title: str, total: int) -> Iterator[tuple[Any, Any]]:
+    def _written(
+        self, images: Iterable[tuple[dict, Any]], title: str, total: int
+    ) -> Iterator[tuple[Any, Any]]:
         """Yields each image and its label map, after its files are written."""
         from keras_fcn.inference import predict
         from keras_fcn.training.progress import progress_bar

@@ -6,13 +6,14 @@ import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_fcn.io.atomic import atomic_write
 from keras_fcn.label_spaces import LabelSpace
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
     from keras_fcn.inference import Prediction
 
@@ -94,7 +95,10 @@ def write(
     if options.probabilities == "png":
         _save_probability_pictures(paths["probabilities"], prediction.probabilities, space)
     elif options.probabilities == "npz":
-        arrays = {"probabilities": prediction.probabilities, "class_names": space.class_names}
+        arrays: dict[str, Any] = {
+            "probabilities": prediction.probabilities,
+            "class_names": space.class_names,
+        }
         save("probabilities", lambda file: np.savez_compressed(file, **arrays))
     if options.polygons:
         from keras_fcn.polygons import polygons
@@ -103,8 +107,22 @@ def write(
         save("polygons", lambda file: file.write_text(json.dumps(regions)))
 
 
-def overlay(image, label_map, space, options, legend_classes: Sequence[int] | None = None):
-    """Returns the picture of an overlay, with a legend unless the options say otherwise."""
+def overlay(
+    image: "np.ndarray",
+    label_map: "np.ndarray",
+    space: LabelSpace,
+    options: argparse.Namespace,
+    legend_classes: Sequence[int] | None = None,
+) -> "Image.Image":
+    """Returns the picture of an overlay, with a legend unless the options say otherwise.
+
+    Args:
+        image: (height, width, channels).
+        label_map: Class ids, (height, width).
+        space: Names and colours of the classes.
+        options: Those of the command.
+        legend_classes: As in `keras_fcn.visualization.overlay_picture`.
+    """
     from keras_fcn.visualization import overlay_picture
 
     return overlay_picture(
