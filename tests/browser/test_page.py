@@ -80,8 +80,14 @@ def photo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def label_map(url, photo):
+    return predicted(url, photo[1], "label_map")
+
+
+def predicted(url, path, output):
+    """The map that the server predicts for the file of a photo."""
     headers = {"Content-Type": "image/png", "Accept": "image/png"}
-    answer = httpx2.post(f"{url}predict", content=photo[1].read_bytes(), headers=headers)
+    query = f"predict?output={output}"
+    answer = httpx2.post(url + query, content=path.read_bytes(), headers=headers, timeout=60)
     return np.asarray(Image.open(io.BytesIO(answer.content)))
 
 
@@ -177,10 +183,7 @@ class TestPrediction:
         np.testing.assert_array_equal(drawn(page, tmp_path), expected)
 
     def test_uncertain_pixels_are_orange(self, open_page, url, photo, tmp_path):
-        query = "predict?output=confidence_map"
-        headers = {"Content-Type": "image/png", "Accept": "image/png"}
-        answer = httpx2.post(url + query, content=photo[1].read_bytes(), headers=headers)
-        confidence = np.asarray(Image.open(io.BytesIO(answer.content))).astype(float)
+        confidence = predicted(url, photo[1], "confidence_map").astype(float)
         page = open_page()
         predict(page, photo[1])
         page.locator("#opacity").fill("100")
@@ -438,7 +441,7 @@ class TestForEverybody:
 
     def test_both_languages_say_the_same_things(self, open_page):
         page = open_page()
-        text = httpx2.get(f"{page.url}texts.js").text
+        text = httpx2.get(f"{page.url}texts.js", timeout=60).text
         english, korean = (
             set(re.findall(r"^    (\w+):", part, re.MULTILINE)) for part in text.split("  ko: {")
         )

@@ -67,8 +67,8 @@ class TestProcess:
                 thread.start()
             for thread in threads:
                 thread.join()
-            assert httpx2.get(url).text.startswith("<!doctype html>")
-            assert httpx2.get(f"{url}model").json()["name"] == "net.caffemodel"
+            assert httpx2.get(url, timeout=60).text.startswith("<!doctype html>")
+            assert httpx2.get(f"{url}model", timeout=60).json()["name"] == "net.caffemodel"
             process.send_signal(signal.SIGTERM)
             printed, complaints = process.communicate(timeout=30)
         assert process.returncode == 0
