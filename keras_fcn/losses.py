@@ -80,7 +80,9 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         return super().call(y_true, keras.ops.moveaxis(y_pred, self.axis, -1))
 
     def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+        config = {**super().get_config(), "axis": self.axis}
+        config.pop("label_smoothing", None)  # Keras 3.16 has this argument.
+        return config
 
     @property
     def is_exact_on_replicas(self) -> bool:

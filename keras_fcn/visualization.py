@@ -99,43 +99,57 @@ def outline(
     return np.where(shown, colorize(label_map, label_space), as_rgb(image))
 
 
-def save_label_map(path: str | os.PathLike, label_map: np.ndarray, label_space: LabelSpace) -> None:
+def save_label_map(
+    path: str | os.PathLike | BinaryIO, label_map: np.ndarray, label_space: LabelSpace
+) -> None:
     """Writes a palette PNG whose indices are class ids, shown in the colours of the classes.
 
     More than 256 classes do not fit a palette and are written as a 16-bit grey PNG.
+
+    Args:
+        path: File to write, or one open for writing.
+        label_map: Class ids, (height, width).
+        label_space: The `LabelSpace` with the palette.
     """
+    # An open file has no suffix that names the format.
+    image_format = None if isinstance(path, str | os.PathLike) else "PNG"
     if label_space.num_classes > 256:
-        Image.fromarray(np.asarray(label_map).astype("uint16")).save(path)
+        Image.fromarray(np.asarray(label_map).astype("uint16")).save(path, image_format)
         return
     image = Image.fromarray(np.asarray(label_map).astype("uint8"))
     palette = np.zeros((256, 3), "uint8")
     palette[: label_space.num_classes] = label_space.palette
     palette[label_space.num_classes :] = 255
     image.putpalette(palette.ravel().tolist())
-    image.save(path)
+    image.save(path, image_format)
 
 
-def save_overlay(
-    path: str | os.PathLike,
+def overlay_picture(
     image: np.ndarray,
     label_map: np.ndarray,
     label_space: LabelSpace,
     *,
     outlines: bool = False,
-) -> None:
-    """Writes the overlay of an image and a label map, with a legend of its classes below.
+    legend_classes: Sequence[int] | None = None,
+) -> Image.Image:
+    """Returns the overlay of an image and a label map, with a legend of its classes below.
 
     Args:
-        path: File to write.
         image: As in `overlay`.
         label_map: As in `overlay`.
         label_space: As in `overlay`.
         outlines: Whether to draw the outlines of the regions instead of their areas.
+        legend_classes: Class ids in the legend; `None` for those of the label map, and an empty
+            sequence for no legend.
     """
     draw = outline if outlines else overlay
     picture = Image.fromarray(draw(image, label_map, label_space))
-    shown = [int(label) for label in np.unique(label_map) if 0 <= label < label_space.num_classes]
-    stack_pictures([picture, legend(label_space, max(picture.width, 150), shown)]).save(path)
+    if legend_classes is None:
+        ids = np.unique(label_map)
+        legend_classes = [int(label) for label in ids if 0 <= label < label_space.num_classes]
+    if not legend_classes:
+        return picture
+    return stack_pictures([picture, legend(label_space, max(picture.width, 150), legend_classes)])
 
 
 def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Image.Image:

@@ -226,6 +226,23 @@ def test_a_padding_of_keras_ops_is_read_like_the_layer():
         coordinate_maps(mirrored)
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_the_exchange_of_channels_in_a_preprocessing_changes_no_positions(data_format):
+    shape = (None, None, 3) if data_format == "channels_last" else (3, None, None)
+    image = keras.Input(shape)
+    x = keras.applications.vgg16.preprocess_input(image, data_format=data_format)
+    x = layers.Conv2D(2, 3, strides=2, data_format=data_format, name="conv")(x)
+    found = coordinate_maps(keras.Model(image, x))["conv"]
+    assert found.height == found.width == convolution(3, 2)
+
+
+@pytest.mark.parametrize("index", [np.s_[:, 1:], np.s_[:, :, ::-1], np.s_[:, 0]])
+def test_an_index_of_rows_or_columns_is_not_read(index):
+    image = keras.Input((None, None, 3))
+    with pytest.raises(ValueError, match=r"\(GetItem\) cannot be read"):
+        coordinate_maps(keras.Model(image, image[index]))
+
+
 def test_a_layer_that_cannot_be_read_is_declared():
     inputs = keras.Input((None, None, 3))
     x = layers.Lambda(lambda x: x[:, 1:-1, 1:-1], name="cut")(inputs)

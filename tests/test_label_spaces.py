@@ -1,7 +1,9 @@
 import dataclasses
 import subprocess
 import sys
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from keras_fcn import label_spaces
@@ -207,3 +209,49 @@ def test_importing_label_spaces_loads_neither_numpy_nor_keras():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stderr.strip() == ""
+
+
+class TestColourBlindPalette:
+    """Seen by another simulation (Viénot, Brettel and Mollon, 1999) and measured by OpenCV."""
+
+    # Linear RGB to the responses of the three cones, and how each deficiency derives the missing
+    # one: Viénot et al., equations 1 to 6.
+    CONES = np.array(
+        [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
+    )
+    EYES: ClassVar = {
+        "trichromatic": np.eye(3),
+        "protanopia": np.array([[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]]),
+        "deuteranopia": np.array([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]]),
+    }
+
+    def smallest_difference(self, palette):
+        import cv2
+
+        linear = (np.array(palette) / 255) ** 2.2
+        found = []
+        for eye in self.EYES.values():
+            seen = linear @ (np.linalg.inv(self.CONES) @ eye @ self.CONES).T
+            rgb = (np.clip(seen, 0, 1) ** (1 / 2.2)).astype("float32")
+            lab = cv2.cvtColor(rgb[None], cv2.COLOR_RGB2LAB)[0]
+            distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
+            found.append(distances[~np.eye(len(lab), dtype=bool)].min())
+        return min(found)
+
+    def test_its_colours_differ_for_each_eye(self):
+        palette = label_spaces.colour_blind_palette(21)
+        assert palette[:8] == label_spaces.colour_blind.OKABE_ITO
+        assert len(set(palette)) == 21
+        assert self.smallest_difference(palette[:12]) > 10
+        assert self.smallest_difference(palette) > 5
+        assert self.smallest_difference(label_spaces.voc_palette(21)) < 2
+
+    def test_the_names_stay(self):
+        space = label_spaces.in_colour_blind_palette(label_spaces.CAMVID)
+        assert space.class_names == label_spaces.CAMVID.class_names
+        assert space.ignore_class == label_spaces.CAMVID.ignore_class
+        assert space.palette == label_spaces.colour_blind_palette(11)
+
+    def test_too_many_classes_are_one_sentence(self):
+        with pytest.raises(ValueError, match=r"at most 223 colours\. Received: num_classes=224"):
+            label_spaces.colour_blind_palette(224)

@@ -27,11 +27,12 @@ ROOMS = (
     "weights",
     "models",
     "data",
-    "inference",
     "visualization",
+    "inference",
     "polygons",
     "training",
     "export",
+    "serve",
     "cli",
 )
 

@@ -104,6 +104,9 @@ class TestManyClasses:
         label_map = np.arange(600).reshape(20, 30) % 300
         visualization.save_label_map(tmp_path / "a.png", label_map, generic(300))
         np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), label_map)
+        file = io.BytesIO()
+        visualization.save_label_map(file, label_map, generic(300))
+        assert file.getvalue() == (tmp_path / "a.png").read_bytes()
 
     @pytest.mark.parametrize("num_classes", [300, 1000])
     def test_pictures_stay_of_a_size_that_programs_open(self, tmp_path, num_classes):
@@ -116,13 +119,16 @@ class TestManyClasses:
                 assert picture.width * picture.height < Image.MAX_IMAGE_PIXELS / 2
 
 
-def test_an_overlay_names_the_classes_that_it_shows(tmp_path):
+def test_an_overlay_names_the_classes_that_it_shows():
     space = LabelSpace(("road", "car", "tree"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
     image, label_map = np.zeros((40, 200, 3), "uint8"), np.zeros((40, 200), "int32")
     label_map[:, 100:] = 2
-    visualization.save_overlay(tmp_path / "a.png", image, label_map, space)
-    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    picture = np.asarray(visualization.overlay_picture(image, label_map, space))
     np.testing.assert_array_equal(picture[:40], visualization.overlay(image, label_map, space))
     legend_below = {tuple(colour) for colour in picture[40:].reshape(-1, 3).tolist()}
     assert {(255, 0, 0), (0, 0, 255)} < legend_below
     assert (0, 255, 0) not in legend_below
+    without = visualization.overlay_picture(image, label_map, space, legend_classes=())
+    np.testing.assert_array_equal(np.asarray(without), picture[:40])
+    every = np.asarray(visualization.overlay_picture(image, label_map, space, legend_classes=[1]))
+    assert (0, 255, 0) in {tuple(colour) for colour in every[40:].reshape(-1, 3).tolist()}

@@ -107,7 +107,10 @@ class _Reader:
             operation = operations[layer["name"]]
             for number, node in enumerate(layer["inbound_nodes"]):
                 arguments = _tensors(node, values)
-                outputs = self._outputs(operation, arguments, prefix)
+                if _indexes_channels(operation, node, arguments):
+                    outputs = [arguments[0][1]]
+                else:
+                    outputs = self._outputs(operation, arguments, prefix)
                 for place, value in enumerate(outputs):
                     values[operation.name, number, place] = value
                 if isinstance(outputs[0], FeatureMap):
@@ -123,6 +126,22 @@ class _Reader:
             return [output_map(operation, values, shapes, self._known, self._raises)]
         except UnreadableLayerError as error:
             raise ValueError(f"Layer {name!r} ({type(operation).__name__}) {error}") from None
+
+
+def _indexes_channels(operation, node, arguments):
+    """Returns whether an operation is `x[index]` that takes all rows and columns, such as RGB to
+    BGR in the preprocessing of `keras.applications`.
+    """
+    if type(operation).__name__ != "GetItem" or not isinstance(arguments[0][1], FeatureMap):
+        return False
+    (shape, found), index = arguments[0], node["kwargs"].get("key") or node["args"][1]
+    index = list(index) if isinstance(index, (tuple, list)) else [index]
+    classes = [isinstance(part, Mapping) and part.get("class_name") for part in index]
+    whole = {"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}
+    if "__ellipsis__" in classes:
+        place = classes.index("__ellipsis__")
+        index[place : place + 1] = [whole] * (len(shape) - len(index) + 1)
+    return all(part == whole for part in index[found.rows_axis : found.rows_axis + 2])
 
 
 def _keras_histories(config):

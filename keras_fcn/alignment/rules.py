@@ -302,6 +302,6 @@ _ELEMENTWISE = frozenset(
         *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Average", "Maximum", "Minimum"),
         *("Concatenate", "Negative", "Power", "Square", "Sqrt", "Exp", "Absolute", "Clip"),
         *("Relu", "Relu6", "Sigmoid", "HardSigmoid", "HardSilu", "Silu", "Gelu", "Tanh"),
-        *("Softplus", "Elu", "LogSoftmax"),
+        *("Softplus", "Elu", "LogSoftmax", "Stack"),
     )
 )

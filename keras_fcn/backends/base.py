@@ -117,6 +117,9 @@ class Backend:
         """Returns `keras.ops.take`, as an operation that can be exported."""
         return ops.take(x, indices, axis=axis)
 
+    def clear_caches(self) -> None:
+        """Drops what was compiled for image sizes, if the backend would keep it for ever."""
+
     def rematerialized(self, function: Callable) -> Callable:
         """Returns `keras.remat` of a function of a list of tensors (gradient checkpointing)."""
         return keras.remat(function)

@@ -46,6 +46,9 @@ class Backend(base.Backend):
         """Returns whether JAX computes on a single CPU."""
         return self.computes_on_cpu() and jax.device_count() == 1
 
+    def clear_caches(self):
+        jax.clear_caches()
+
     def convolve(self, default, inputs, kernel, data_format, dtype):
         """On several CPUs the kernel's gradient is XLA's, which all-reduces it once; on GPUs, too,
         which are fast but for the convolution of the image itself.

@@ -30,11 +30,14 @@ class EpochIterator(keras_compat.jax_epoch_iterator_class()):  # type: ignore[mi
             numbers = multihost_utils.process_allgather(np.array(number, "int32"))
             self._num_batches = None if numbers.min() < 0 else int(numbers.max())
 
-    def _get_distributed_iterator(self, distribution):
+    def _get_iterator(self):
+        distribution = keras.distribution.distribution()
         batches = self.data_adapter.get_jax_iterator()
-        if not distribution.has_several_processes:
-            return map(keras_compat.jax_distribute, batches)
-        return _global_batches(batches, distribution)
+        if distribution.has_several_processes:
+            batches = _global_batches(batches, distribution)
+        else:
+            batches = map(keras_compat.jax_distribute, batches)
+        return keras_compat.jax_executions(batches, self.steps_per_execution)
 
 
 def _global_batches(batches, distribution):

@@ -10,7 +10,7 @@ import jax
 import keras
 import numpy as np
 
-from keras_fcn.backends import backend
+from keras_fcn.backends import backend, keras_compat
 from keras_fcn.backends.interrupts import interrupts_wait
 from keras_fcn.backends.jax import AnyBatchSize
 from keras_fcn.backends.jax_kernels import memory_options
@@ -38,7 +38,7 @@ def _under_its_distribution(name):
             try:
                 return getattr(super(Trainer, self), name)(*args, **kwargs)
             except BaseException:
-                self.jax_state_sync()
+                self.state_sync()
                 self._jax_state = None
                 raise
 
@@ -86,7 +86,7 @@ class Trainer:
         # Changes no attribute of the model, so that threads do not disturb each other.
         self.make_predict_function()
         state = self._get_jax_state(trainable_variables=True, non_trainable_variables=True)
-        outputs, _ = self.predict_function(state, iter([(x,)]))
+        outputs, _ = self.predict_function(state, iter([keras_compat.JaxExecution([(x,)])]))
         return outputs
 
     def _get_jax_state(self, purge_model_variables=False, **requested):
@@ -101,23 +101,26 @@ class Trainer:
         names = _NAMES_OF_STATE if len(state) == 4 else _NAMES_OF_TEST_STATE
         self._jax_state = dict(zip(names, state, strict=True))
 
-    def jax_state_sync(self):
+    def state_sync(self):
         if self._jax_state and "metrics_variables" not in self._jax_state:
             # A prediction has changed nothing.
             self._jax_state_synced = True
         else:
-            super().jax_state_sync()
+            getattr(super(), keras_compat.jax_state_sync_name())()
+
+    # The name of Keras 3.15.
+    jax_state_sync = state_sync
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             rematerializes = getattr(self, "gradient_checkpointing", False)
             step = self._compiled_step("train_step", range(4), rematerializes)
-            self.train_function = self._make_function(step)
+            self.train_function = self._execution(step)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             step = self._compiled_step("test_step", (0, 1, 3))
-            self.test_function = self._make_function(step)
+            self.test_function = self._execution(step)
 
     def _compiled_step(self, name, parts_of_state, rematerializes=False):
         """Returns a step that stores its new state in the model before Ctrl-C can interrupt it.
@@ -161,16 +164,28 @@ class Trainer:
             )
         else:
             logits = predict
-        step = self._make_function(
-            lambda state, data: (logits(state, data), state), concatenate_outputs=True
-        )
 
-        def step_to_host(state, iterator):
+        def to_host(state, iterator):
             # Keras would keep the logits of all batches on the device until the last one is there.
-            outputs, _ = step(state, iterator)
-            return keras.tree.map_structure(self._on_host, outputs), state
+            batches = keras_compat.jax_batches(iterator, self.steps_per_execution)
+            outputs = [
+                keras.tree.map_structure(self._on_host, logits(state, data)) for data in batches
+            ]
+            if len(outputs) == 1:
+                return outputs[0], state
+            return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *outputs), state
 
-        return step_to_host
+        return to_host
+
+    def _execution(self, step):
+        """Returns what Keras calls with its iterator: `steps_per_execution` steps."""
+
+        def execute(state, iterator):
+            for data in keras_compat.jax_batches(iterator, self.steps_per_execution):
+                logs, state = step(state, data)
+            return logs, state
+
+        return execute
 
     @property
     def _is_compiled(self):

@@ -7,6 +7,7 @@ tests/backends/test_seam.py enforces it.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,9 +29,8 @@ OVERRIDDEN_METHODS = {
         "Public way: none, as above. Since 3.15. tests/distribution/test_torch.py"
     ),
     "_make_function": (
-        "TensorFlow: Keras reduces the logs of several workers over an axis they lack; JAX: makes "
-        "the loop of steps_per_execution around an own compiled step. Public way: override `fit`. "
-        " Since 3.15. tests/distribution/test_devices.py"
+        "TensorFlow: Keras reduces the logs of several workers over an axis they lack. Public way: "
+        "override `fit`. Since 3.15. tests/distribution/test_devices.py"
     ),
     "_get_metrics_result_or_logs": (
         "PyTorch: metrics are summed over the ranks where Keras reads them. Public way: "
@@ -244,6 +244,70 @@ def jax_epoch_iterator_class() -> type:
     return trainer.JAXEpochIterator
 
 
+class JaxExecution(list):
+    """The batches of one execution, not stacked, in Keras's iterator of an epoch.
+
+    Public way tried: none; Keras 3.16 has such a class of its own. A plain list may be a batch of
+    PyTorch's `DataLoader`. Keras 3.15. tests/models/test_fit.py
+    """
+
+
+def jax_executions(batches: Iterator, number: int) -> Iterator:
+    """Returns what Keras's iterator of an epoch yields, each for `number` batches, not stacked.
+
+    Keras 3.16 asks the iterator once per execution, and earlier versions once per batch.
+    Public way tried: none; see `jax_batches`. Keras 3.15. tests/distribution/test_devices.py
+    """
+    if number == 1 or not _is_keras_316_on_jax():
+        return batches
+    return iter(lambda: JaxExecution(itertools.islice(batches, number)), [])
+
+
+def jax_batches(iterator: Iterator, number: int) -> list:
+    """Returns the next batches, at most `number`, of Keras's iterator of an epoch.
+
+    Keras 3.16 stacks the batches of an execution along a new first axis if their shapes are equal.
+    Public way tried: none; the methods of the trainer create the iterator. Keras 3.15.
+    tests/models/test_fit.py
+
+    Args:
+        iterator: Yields batches, or what `jax_executions` describes.
+        number: `steps_per_execution` of the model.
+
+    Raises:
+        StopIteration: If there are no more batches.
+    """
+    data = next(iterator)
+    if isinstance(data, list) and type(data) is not list:
+        return data
+    if number == 1 or not _is_keras_316_on_jax():
+        return [data, *itertools.islice(iterator, number - 1)]
+
+    def batch(step):
+        return keras.tree.map_structure(lambda x: None if x is None else x[step], data)
+
+    return [batch(step) for step in range(number)]
+
+
+def _is_keras_316_on_jax() -> bool:
+    """Returns whether Keras stacks batches and calls `state_sync`.
+
+    Public way tried: `keras.version()` is the same for its nightly builds of before and after.
+    Keras 3.15. tests/models/test_failed_steps.py
+    """
+    return hasattr(keras.Model, "state_sync")
+
+
+def jax_state_sync_name() -> str:
+    """Returns the name of Keras's method that gives the variables the values of the last step.
+
+    Keras 3.16 renames it, and its own methods call the new name.
+    Public way tried: both names are public; one exists in each version. Keras 3.15.
+    tests/models/test_failed_steps.py
+    """
+    return "state_sync" if _is_keras_316_on_jax() else "jax_state_sync"
+
+
 def jax_distribute(batch: Any) -> Any:
     """Returns a batch laid out among the devices of the current distribution.
 
@@ -275,7 +339,10 @@ def torch_device() -> str:
     Public way tried: none; `keras.device` sets it and does not return it. Keras 3.15.
     tests/distribution/test_torch.py
     """
-    from keras.src.backend.torch.core import get_device
+    try:
+        from keras.src.backend.torch.core import get_device
+    except ImportError:  # Keras 3.16.
+        from keras.src.backend.torch.ops.core import get_device
 
     return str(get_device())
 
@@ -288,7 +355,9 @@ def metrics_of_this_process(model: keras.Model) -> dict:
     """
     from keras.src.trainers import trainer
 
-    return trainer.Trainer.get_metrics_result(model)
+    # Keras 3.16 renames the class.
+    base = getattr(trainer, "BaseTrainer", None) or trainer.Trainer
+    return base.get_metrics_result(model)
 
 
 # TensorFlow Datasets

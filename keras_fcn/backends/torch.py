@@ -17,6 +17,9 @@ from keras_fcn.backends import base, keras_compat
 # 400 sizes of FCN-8s. It reads this before its first convolution. A training step of a slim FCN-8s
 # takes 1.5 times as long with 48 or fewer, and no longer with 64.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+# PyTorch keeps the last 1024 convolutions that it has prepared for oneDNN, each for one image size.
+# With 64, steps and predictions take no longer. At least 1: PyTorch crashes with 0.
+os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
 
 # Height and width of the image that PyTorch traces: no map of it has a single pixel, because
 # torch.export takes a size of 1 for constant.

@@ -11,6 +11,7 @@ from keras_fcn.cli import (
     predict,
     receptive_field,
     reproduce,
+    serve,
     train,
     weights,
 )
@@ -20,6 +21,7 @@ _COMMANDS = (
     train,
     evaluate,
     predict,
+    serve,
     export,
     convert,
     data,

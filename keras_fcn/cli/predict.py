@@ -2,15 +2,15 @@
 
 import argparse
 import glob
-import json
 import os
 import sys
 import time
-import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from keras_fcn.cli import frame_sequences, predict_tiles, prediction_files
 from keras_fcn.cli import options as shared
-from keras_fcn.io.atomic import atomic_write
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -23,7 +23,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="files, patterns such as 'photos/*.jpg', or folders with all the images in them",
+        help="files, patterns such as 'photos/*.jpg', folders with all the images in them, or "
+        "videos, which need PyAV",
     )
     parser.add_argument(
         "--out", default="predictions", metavar="DIR", help="folder for the results"
@@ -43,6 +44,24 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "--outline", action="store_true", help="draw outlines instead of areas in the overlay"
     )
     parser.add_argument(
+        "--colour-blind",
+        action="store_true",
+        help="use colours that people with a colour vision deficiency can tell apart",
+    )
+    parser.add_argument(
+        "--legend",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show the classes below an overlay",
+    )
+    parser.add_argument(
+        "--fps",
+        type=float,
+        metavar="RATE",
+        help="frames per second that are predicted of a video, by default all; of a folder of "
+        "frames, the rate of a video of the overlays",
+    )
+    parser.add_argument(
         "--polygons",
         action="store_true",
         help="write the regions of each class as GeoJSON in pixel coordinates; needs rasterio",
@@ -50,19 +69,34 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument(
         "--classes", action="store_true", help="print the fraction of each class in each image"
     )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="predict images larger than memory in windows of this height and width, exactly; "
+        "writes label maps as GeoTIFFs and resumes where it was interrupted; needs rasterio",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes what is predicted for images."""
-    from keras_fcn.data.examples import read_image, read_size
+    """Writes what is predicted for images and videos."""
+    from keras_fcn.data.examples import read_size
     from keras_fcn.export import open_model
-    from keras_fcn.inference import predict
+    from keras_fcn.label_spaces import in_colour_blind_palette
     from keras_fcn.models.prediction_memory import check_prediction_memory
-    from keras_fcn.training.progress import progress_bar
 
-    images = _named_images(options.images)
-    outputs = _output_paths(images, Path(options.out), _suffixes(options))
     # Headers only: a file that is no image is found before the model is loaded.
+    sequences, others = _opened_sequences(options)
+    images = _named_images(others)
+    if options.tile is not None:
+        predict_tiles.check_options(options, sequences)
+        suffixes = {"label map": ".tif"}
+        outputs = prediction_files.output_paths(images, Path(options.out), suffixes)
+        predict_tiles.predict_tiles_of_images(options, outputs)
+        return
+    outputs = prediction_files.output_paths(
+        images, Path(options.out), prediction_files.suffixes(options)
+    )
     for path in outputs:
         read_size(path)
     if options.polygons:
@@ -74,82 +108,113 @@ def run(options: argparse.Namespace) -> None:
         at_once=options.at_once,
         needs_probabilities=bool(options.probabilities or options.confidence),
     )
-    model, space, views = trained.model, trained.label_space, shared.views(options, trained)
-    for size in {read_size(path, model.num_channels) for path in outputs}:
-        check_prediction_memory(model, *size, scale=max(views["scales"]))
-    shares, reading, started = {}, 0.0, time.monotonic()
-    with progress_bar("predicting", len(outputs)) as advance:
-        for path, paths in outputs.items():
-            asked = time.monotonic()
-            image = read_image(path, model.num_channels)
-            reading += time.monotonic() - asked
-            prediction = predict(model, image, **views)
-            os.makedirs(paths["label map"].parent, exist_ok=True)
-            _write(prediction, image, space, paths, options)
-            shares[paths["label map"].stem] = prediction.class_shares
-            advance()
-    seconds = time.monotonic() - started
-    if options.classes:
-        _print_shares(shares, space)
-    print(f"Label maps and overlays: {options.out}")
-    if len(outputs) > 1:  # The first one also compiles.
-        rate = f"{len(outputs)} images in {seconds:.1f} s, {len(outputs) / seconds:.2f} per second"
-        print(f"{rate}; {reading:.1f} s waited for reading", file=sys.stderr)
+    space, views = trained.label_space, shared.views(options, trained)
+    if options.colour_blind:
+        space = in_colour_blind_palette(space)
+    channels = trained.model.num_channels
+    for size in {read_size(path, channels) for path in outputs}:
+        check_prediction_memory(trained.model, *size, scale=max(views["scales"]))
+    predictor = _Predictor(trained.model, space, views, options)
+    if outputs:
+        predictor.predict_images(outputs)
+    for sequence in sequences:
+        predictor.predict_sequence(sequence)
+    predictor.summarize()
 
 
-def _suffixes(options):
-    """Returns a dictionary from each output to what follows the image's name in its file."""
-    suffixes = {"label map": ".png", "overlay": "_overlay.png"}
-    if options.confidence:
-        suffixes["confidence"] = "_confidence.png"
-    if options.probabilities == "npz":
-        suffixes["probabilities"] = "_probabilities.npz"
-    elif options.probabilities == "png":
-        suffixes["probabilities"] = "_probabilities"
-    if options.polygons:
-        suffixes["polygons"] = ".geojson"
-    return suffixes
+class _Predictor:
+    """Predicts one image after the other and writes what the options ask for."""
+
+    def __init__(self, model: Any, space: Any, views: dict, options: argparse.Namespace):
+        from keras_fcn.inference.caches import BoundedCaches
+
+        self._model, self._space, self._views, self._options = model, space, views, options
+        self._shares: dict[str, Any] = {}
+        self._caches = BoundedCaches()
+        self._started, self._reading = time.monotonic(), 0.0
+
+    def predict_images(self, outputs: dict[Path, dict[str, Path]]) -> None:
+        """Predicts the images, each of which has its own files."""
+        from keras_fcn.data.examples import read_image
+
+        images = (
+            (paths, read_image(path, self._model.num_channels)) for path, paths in outputs.items()
+        )
+        for _ in self._written(images, "predicting", len(outputs)):
+            pass
+
+    def predict_sequence(self, sequence: frame_sequences.FrameSequence) -> None:
+        """Predicts the frames, in a folder of their own, and makes a video of the overlays."""
+        folder = Path(self._options.out, sequence.name)
+        suffixes = prediction_files.suffixes(self._options)
+        del suffixes["overlay"]
+        folder.mkdir(parents=True, exist_ok=True)
+        frames = (
+            ({output: folder / f"{name}{suffix}" for output, suffix in suffixes.items()}, frame)
+            for name, frame in sequence.frames(self._model.num_channels)
+        )
+        video = folder.with_name(f"{folder.name}_overlay.mp4")
+        with frame_sequences.overlay_video(
+            video, sequence.fps, self._space, self._options
+        ) as add_overlay:
+            written = self._written(frames, f"predicting {sequence.path}", sequence.num_frames)
+            for frame, label_map in written:
+                add_overlay(frame, label_map)
+
+    def _written(self, images, title: str, total: int) -> Iterator[tuple[Any, Any]]:
+        """Yields each image and its label map, after its files are written."""
+        from keras_fcn.inference import predict
+        from keras_fcn.training.progress import progress_bar
+
+        images, asked = iter(images), time.monotonic()
+        with progress_bar(title, total) as advance:
+            for paths, image in images:
+                self._reading += time.monotonic() - asked
+                prediction = predict(self._model, image, **self._views)
+                prediction_files.write(prediction, image, self._space, paths, self._options)
+                name = paths["label map"].relative_to(self._options.out).with_suffix("")
+                self._shares[str(name)] = prediction.class_shares
+                self._caches.add(image.shape[:2])
+                yield image, prediction.label_map
+                advance()
+                asked = time.monotonic()
+
+    def summarize(self) -> None:
+        """Prints where the results are, and to standard error the time that they took."""
+        if self._options.classes:
+            _print_shares(self._shares, self._space)
+        print(f"Label maps and overlays: {self._options.out}")
+        count, seconds = len(self._shares), time.monotonic() - self._started
+        if count > 1:  # The first one also compiles.
+            print(
+                f"{count} images in {seconds:.1f} s, {count / seconds:.2f} per second; "
+                f"{self._reading:.1f} s waited for reading",
+                file=sys.stderr,
+            )
 
 
-def _write(prediction, image, space, paths, options):
-    import numpy as np
-
-    from keras_fcn.visualization import save_label_map, save_overlay
-
-    def write(output, save):
-        with atomic_write(paths[output], sync=False) as temporary:
-            save(temporary)
-
-    label_map = prediction.label_map
-    write("label map", lambda file: save_label_map(file, label_map, space))
-    write(
-        "overlay",
-        lambda file: save_overlay(file, image, label_map, space, outlines=options.outline),
-    )
-    if options.confidence:
-        write("confidence", lambda file: _save_fractions(file, prediction.confidence))
-    if options.probabilities == "npz":
-        arrays = {"probabilities": prediction.probabilities, "class_names": space.class_names}
-        write("probabilities", lambda file: np.savez_compressed(file, **arrays))
-    elif options.probabilities == "png":
-        paths["probabilities"].mkdir(exist_ok=True)
-        for label, name in enumerate(space.class_names):
-            file = paths["probabilities"] / f"{label}_{name.replace(os.sep, '_')}.png"
-            with atomic_write(file, sync=False) as temporary:
-                _save_fractions(temporary, prediction.probabilities[..., label])
-    if options.polygons:
-        from keras_fcn.polygons import polygons
-
-        regions = polygons(label_map, space)
-        write("polygons", lambda file: file.write_text(json.dumps(regions)))
-
-
-def _save_fractions(path, fractions):
-    """Writes numbers from 0 to 1 as a grey PNG of 8 bits."""
-    import numpy as np
-    from PIL import Image
-
-    Image.fromarray(np.rint(255 * fractions).astype("uint8")).save(path)
+def _opened_sequences(options):
+    """Returns the videos and folders of frames among the inputs, and the other inputs."""
+    sequences, others = [], []
+    for place in map(Path, _expanded(options.images)):
+        is_video = frame_sequences.is_video(place)
+        is_sequence = is_video or (options.fps is not None and place.is_dir())
+        (sequences if is_sequence else others).append(place)
+    if options.fps is not None and not options.fps > 0:
+        raise ValueError(f"--fps must be greater than 0. Received: {options.fps:g}.")
+    if options.fps is not None and not sequences:
+        raise ValueError("--fps needs a video or a folder of frames among the inputs.")
+    opened = [frame_sequences.open_sequence(path, options.fps) for path in sequences]
+    names = [sequence.name for sequence in opened]
+    for name, sequence in zip(names, opened, strict=True):
+        if names.count(name) > 1:
+            raise ValueError(
+                "Videos and folders of frames must differ in their names without suffix, which "
+                f"name the outputs. Received: {sequence.path} and another one."
+            )
+        if sequence.path.is_dir() and Path(options.out, name).resolve() == sequence.path.resolve():
+            raise ValueError(f"--out must be another folder: {sequence.path} would be overwritten.")
+    return opened, others
 
 
 def _print_shares(shares, space):
@@ -165,7 +230,7 @@ def _named_images(places):
     from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
 
     images = {}
-    for place in map(Path, _expanded(places)):
+    for place in places:
         if not place.is_dir():
             images[place] = place.stem
             continue
@@ -184,21 +249,3 @@ def _expanded(places):
     for place in places:
         matches = [] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
         yield from matches or [place]
-
-
-def _output_paths(images, out, suffixes):
-    """Returns a dictionary from each image to a dictionary from each output to its file."""
-    outputs, owners = {}, {}
-    for image, name in images.items():
-        name = unicodedata.normalize("NFC", name)
-        outputs[image] = {output: out / f"{name}{suffix}" for output, suffix in suffixes.items()}
-        for path in outputs[image].values():
-            if path in owners:
-                raise ValueError(
-                    f"Images must differ in their names without folder and suffix, which name the "
-                    f"outputs. Received: {owners[path]} and {image}."
-                )
-            owners[path] = image
-            if path.exists() and any(path.samefile(other) for other in images if other.exists()):
-                raise ValueError(f"--out must be another folder: {path} would be overwritten.")
-    return outputs

@@ -7,6 +7,7 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -32,18 +33,17 @@ _INVERTED = re.compile(r"[1L];\d*I")
 
 _SAMPLES_PER_PIXEL = 277  # A tag of TIFF.
 
-# Everything that Pillow's decoders raise for a file that is no image, truncated or damaged.
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
     EOFError,
     struct.error,
-    Image.DecompressionBombError,
 )
+"""Everything that Pillow's decoders raise for a file that is no image, truncated or damaged."""
 
 
-def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
+def read_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> np.ndarray:
     """Reads an image with the channels that a model takes, rotated by its EXIF orientation.
 
     Grey of 16 bits is scaled so that 65535 becomes 255. With three channels, grey, palette and CMYK
@@ -51,7 +51,7 @@ def read_image(path: str | os.PathLike, channels: int = 3) -> np.ndarray:
     opaque. A fourth channel that is no alpha, such as near infrared in a TIFF, raises an error.
 
     Args:
-        path: PNG, JPEG, WebP, TIFF or BMP.
+        path: PNG, JPEG, WebP, TIFF or BMP; its path, or the file open for reading.
         channels: 3 for RGB, 4 for the four channels of the file unchanged, 1 for grey.
 
     Output shape:
@@ -342,7 +342,12 @@ def _decode(path, read_as=None, pixels=True):
                 image.load()
     except FileNotFoundError:
         raise
-    except _DECODING_ERRORS as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path} is too large to be decoded as a whole: {error} Save it as GeoTIFF and predict "
+            "it in tiles (--tile)."
+        ) from None
+    except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None
     return image, raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
 

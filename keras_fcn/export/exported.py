@@ -126,7 +126,7 @@ def open_model(
     model = ExportedModel(name)
     if needs_probabilities and model.metadata.output == "labels":
         raise ValueError(
-            "MODEL must return logits or probabilities for these outputs (--probabilities, "
-            f"--confidence). Received: {name}, which returns labels."
+            "MODEL must return logits or probabilities, from which confidence follows. Received: "
+            f"{name}, which returns labels."
         )
     return TrainedModel(model, model.label_space)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from keras_fcn.label_spaces.ade20k import ADE20K
 from keras_fcn.label_spaces.choose import NAMES, choose
+from keras_fcn.label_spaces.colour_blind import colour_blind_palette, in_colour_blind_palette
 from keras_fcn.label_spaces.files import from_file
 from keras_fcn.label_spaces.known import (
     CAMVID,
@@ -28,7 +29,9 @@ __all__ = [
     "SIFT_FLOW_GEOMETRIC",
     "LabelSpace",
     "choose",
+    "colour_blind_palette",
     "from_file",
     "generic",
+    "in_colour_blind_palette",
     "voc_palette",
 ]

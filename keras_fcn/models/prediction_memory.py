@@ -60,8 +60,9 @@ def check_prediction_memory(
     raise ValueError(
         f"A prediction must fit in the free memory. Received: {num_images} image(s) of "
         f"{height}x{width} pixels at scale {scale:g}, which need about {needed / 2**30:.1f} GiB; "
-        f"{free / 2**30:.1f} GiB are free. Resize the image, split it into tiles, or predict at "
-        "scales below 1 (`scales`, or --test-scales on the command line)."
+        f"{free / 2**30:.1f} GiB are free. Predict in tiles or in smaller ones "
+        "(`keras_fcn.inference.predict_tiles`, or --tile on the command line), or at scales below "
+        "1 (`scales`, or --test-scales on the command line)."
     )
 
 

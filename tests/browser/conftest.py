@@ -1,4 +1,4 @@
-"""The built documentation, a server for it, and Chromium."""
+"""The built documentation, a server for it, `keras-fcn serve`, and Chromium."""
 
 import functools
 import http.server
@@ -21,6 +21,9 @@ CHROMIUM_FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A camera that everybody has.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 )
 
 

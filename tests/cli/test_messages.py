@@ -39,6 +39,7 @@ class TestMessages:
                 "train": ["train"],
                 "evaluate": ["evaluate", "model"],
                 "predict": ["predict", "model", "image"],
+                "serve": ["serve", "model"],
                 "convert": ["convert", "source", "target"],
                 "check": ["data", "check", "folder"],
                 "preview": ["data", "preview", "folder"],
@@ -78,7 +79,9 @@ class TestMessages:
                 continue
             names = ["train"] if self.TRAIN_ALONE.match(file) else helps
             if file in ("training/trained.py", "export/exported.py"):
-                names = ["evaluate", "predict"]
+                names = ["evaluate", "predict", "serve"]
+            if file.startswith("serve/"):
+                names = ["serve"]
             for name in names:
                 shown = of_this_command(text, helps[name])
                 for option in re.findall(r"--[a-z][a-z-]*", shown):

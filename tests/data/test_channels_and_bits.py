@@ -55,6 +55,8 @@ class TestChannels:
 
     def test_the_reader_gives_four_where_the_model_takes_four(self, infrared, tmp_path):
         np.testing.assert_array_equal(read_image(infrared, channels=4), FOUR)
+        with open(infrared, "rb") as file:
+            np.testing.assert_array_equal(read_image(file, channels=4), FOUR)
         Image.fromarray(FOUR).save(tmp_path / "a.png")
         np.testing.assert_array_equal(read_image(tmp_path / "a.png", channels=4), FOUR)
 

@@ -114,6 +114,24 @@ def test_fit_from_py_dataset_of_changing_size(sizes, workers):
     assert data.epochs >= 1
 
 
+@pytest.mark.gate
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras 3.15 raises on PyTorch")
+@pytest.mark.parametrize("sizes", [[(32, 40)] * 5, [(32, 40)] * 3 + [(40, 32)] * 2], ids=str)
+def test_steps_per_execution_changes_no_weight_and_no_prediction(sizes):
+    weights, predictions = [], []
+    for steps in (1, 2):
+        keras.utils.set_random_seed(0)
+        model = compiled_model(dropout_rate=0.0)
+        model.compile("sgd", model.loss, steps_per_execution=steps)
+        model.fit(Batches(sizes), epochs=1, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+        images = np.concatenate([batch((32, 40), seed)[0] for seed in range(5)])
+        predictions.append(model.predict(images, batch_size=2, verbose=0))
+    assert predictions[0].shape == (10, 32, 40, 3)
+    np.testing.assert_allclose(predictions[1], predictions[0], atol=1e-6)
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(*weights, strict=True))
+
+
 def test_evaluate_from_a_generator_of_changing_size():
     model = compiled_model()
     sizes = SIZES["the third differs"]

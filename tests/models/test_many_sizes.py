@@ -48,10 +48,11 @@ class TestProgramOfEachSize:
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's oneDNN alone reads it")
-def test_onednn_keeps_few_primitives():
+@pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])
+def test_onednn_keeps_few_primitives(name):
     import keras_fcn.models.fcn  # noqa: F401
 
-    assert int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) == 64
+    assert int(os.environ[name]) == 64
 
 
 def test_memory_goes_back_when_the_size_changes(monkeypatch):
@@ -63,7 +64,7 @@ def test_memory_goes_back_when_the_size_changes(monkeypatch):
 
     calls = []
     inference.predict_label_map(Model(), np.zeros((2, 2, 3)))
-    monkeypatch.setattr(inference, "return_freed_memory", lambda: calls.append(1))
+    monkeypatch.setattr(inference.prediction, "return_freed_memory", lambda: calls.append(1))
     for size, count in (((3, 4), 1), ((3, 4), 1), ((5, 4), 2), ((5, 4), 2), ((3, 4), 3)):
         inference.predict_label_map(Model(), np.zeros((*size, 3)))
         assert len(calls) == count

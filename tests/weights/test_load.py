@@ -16,6 +16,7 @@ from helpers import (
 )
 
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
+from keras_fcn.backends import backend
 
 pytestmark = pytest.mark.any_backend
 
@@ -281,25 +282,20 @@ def test_shared_weights_are_read_with_their_half_precision(shared):
 class TestChannels:
     """VGG-16's first kernel for images that are not RGB."""
 
-    def first(self, channels, source):
-        with pytest.warns(UserWarning, match=f"block1_conv1 .* 3 channels was .* {channels}"):
-            model = FCN32s(**SMALL, input_shape=(None, None, channels), weights=source)
-        preprocessing, convolution = map(model.get_layer, ("preprocessing", "block1_conv1"))
-
-        def features(image):
-            return keras.ops.convert_to_numpy(convolution(preprocessing(image)))
-
-        return features, model
+    def features(self, model, image):
+        """Returns the outputs of the first convolution, in the layout of the computation."""
+        inputs = image.transpose(0, 3, 1, 2) if backend.data_format == "channels_first" else image
+        found = model.get_layer("block1_conv1")(model.get_layer("preprocessing")(inputs))
+        return keras.ops.convert_to_numpy(found)
 
     def test_repeated_colours_have_the_features_of_the_colours(self):
         source = FCN32s(**SMALL)
         randomize(source, seed=1)
-        features, model = self.first(6, source)
+        with pytest.warns(UserWarning, match=r"block1_conv1 .* 3 channels was .* 6"):
+            model = FCN32s(**SMALL, input_shape=(None, None, 6), weights=source)
         rgb = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3))
-        expected = keras.ops.convert_to_numpy(
-            source.get_layer("block1_conv1")(source.get_layer("preprocessing")(rgb))
-        )
-        found = features(np.concatenate([rgb, rgb], axis=-1))
+        expected = self.features(source, rgb)
+        found = self.features(model, np.concatenate([rgb, rgb], axis=-1))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
         assert model.get_layer("preprocessing").mean == (122.67892, 116.66877, 104.00699) * 2
 
@@ -310,8 +306,6 @@ class TestChannels:
         with pytest.warns(UserWarning, match="was summed for 1"):
             model = FCN32s(**SMALL, input_shape=(None, None, 1), mean=mean[:1], weights=source)
         grey = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 1))
-        found, expected = (
-            keras.ops.convert_to_numpy(m.get_layer("block1_conv1")(m.get_layer("preprocessing")(x)))
-            for m, x in ((model, grey), (source, np.repeat(grey, 3, axis=-1)))
-        )
+        found = self.features(model, grey)
+        expected = self.features(source, np.repeat(grey, 3, axis=-1))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)

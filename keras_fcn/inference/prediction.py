@@ -96,7 +96,7 @@ def predict(
         raise ValueError(
             f"`image` must be (height, width, channels). Received: image.shape={image.shape}."
         )
-    is_first = _data_format(model) == "channels_first"
+    is_first = image_layout(model) == "channels_first"
     images = image.transpose(2, 0, 1)[None] if is_first else image[None]
     scores, is_single = _scores_of_views(model, images, scales, flip)
     is_logits = is_single and _is_logits(model, scores, 1 if is_first else -1)
@@ -145,7 +145,7 @@ def predict_label_maps(
             wrong, or the output does not have the height and width of the images; or, on CPUs, if
             the prediction needs more memory than is free.
     """
-    class_axis = 1 if _data_format(model) == "channels_first" else -1
+    class_axis = 1 if image_layout(model) == "channels_first" else -1
     scores, _ = _scores_of_views(model, images, scales, flip)
     return scores.argmax(axis=class_axis).astype("int32")
 
@@ -158,7 +158,7 @@ def _scores_of_views(model, images, scales, flip):
     scales = tuple(scales)
     if not scales or not all(scale > 0 for scale in scales):
         raise ValueError(f"`scales` must be numbers greater than 0. Received: {scales=}.")
-    data_format = _data_format(model)
+    data_format = image_layout(model)
     class_axis = 1 if data_format == "channels_first" else -1
     channels = getattr(model, "input_shape", images.shape)[class_axis]
     if channels not in (None, images.shape[class_axis]):
@@ -182,8 +182,12 @@ def _scores_of_views(model, images, scales, flip):
     return mean, False
 
 
-def _data_format(model):
-    """Returns the data format of an FCN, or infers that of another model from its input shape."""
+def image_layout(model: keras.Model) -> str:
+    """Returns the data format of an FCN, or infers that of another model from its input shape.
+
+    Raises:
+        ValueError: If the model does not take one image.
+    """
     if isinstance(getattr(model, "input", None), dict):
         raise ValueError(
             "`model` must take one image. Received: one that takes "
@@ -214,7 +218,7 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: If the output is not one map of the height and width of the images.
     """
-    data_format = _data_format(model)
+    data_format = image_layout(model)
     scores = model.predict_on_batch(images)
     shape = getattr(scores, "shape", ())
     first = 2 if data_format == "channels_first" else 1
@@ -246,7 +250,7 @@ def _return_memory_of_another_size(shape):
 
 def _probabilities(model, images, scale, mirrored):
     """Returns class probabilities at the size of the images, from one resized or mirrored view."""
-    data_format = _data_format(model)
+    data_format = image_layout(model)
     first, channels_last = (1, True) if data_format == "channels_last" else (2, False)
     size = images.shape[first : first + 2]
     options = {"interpolation": "bilinear", "antialias": True, "data_format": data_format}

@@ -1,0 +1,139 @@
+"""Videos and folders of frames, as `keras-fcn predict` reads them."""
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_fcn.cli.prediction_files import overlay
+from keras_fcn.io.atomic import atomic_write
+from keras_fcn.label_spaces import LabelSpace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameSequence:
+    """Frames of one size in their order.
+
+    Args:
+        path: A video file, or a folder of image files.
+        fps: Frames per second that are predicted, and of the video of the overlays.
+        num_frames: Number of frames; of a video, as far as its header says.
+        files: Image files by name; none of a video.
+        is_sampled: Whether a video has more frames per second.
+    """
+
+    path: Path
+    fps: Fraction
+    num_frames: int
+    files: dict[str, Path]
+    is_sampled: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the outputs."""
+        return self.path.stem if self.path.is_file() else self.path.resolve().name
+
+    def frames(self, channels: int) -> Iterator[tuple[str, "np.ndarray"]]:
+        """Yields the name of each frame, and the frame with the channels that a model takes.
+
+        Raises:
+            ValueError: If a frame of a video is damaged, or has another number of channels.
+        """
+        from keras_fcn.data import video
+        from keras_fcn.data.examples import read_image
+
+        if self.files:
+            for name, file in self.files.items():
+                yield name, read_image(file, channels)
+            return
+        if channels != 3:
+            raise ValueError(
+                f"The model must take 3 channels, as a video has. Received: {channels}."
+            )
+        frames = video.read_frames(self.path, float(self.fps) if self.is_sampled else None)
+        for number, frame in enumerate(frames, 1):
+            yield f"{number:06d}", frame
+
+
+def is_video(path: Path) -> bool:
+    """Returns whether a file is a video, by its suffix."""
+    from keras_fcn.data import video
+
+    return path.suffix.lower() in video.SUFFIXES
+
+
+def open_sequence(path: Path, fps: float | None) -> FrameSequence:
+    """Returns the sequence of a video file, or of a folder of frames.
+
+    Args:
+        path: Video file or folder.
+        fps: Frames per second; `None` for all frames of a video.
+
+    Raises:
+        ValueError: If the file is no video, or the folder has no images, or of several sizes.
+    """
+    from keras_fcn.data import video
+    from keras_fcn.data.examples import read_size
+    from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
+
+    if not path.is_dir():
+        info = video.read_info(path)
+        rate = min(info.fps, Fraction(fps)) if fps else info.fps
+        number = max(1, math.ceil(info.num_frames * rate / info.fps))
+        return FrameSequence(path, rate, number, {}, is_sampled=rate < info.fps)
+    video.check_pyav()
+    found = files_by_name(path, IMAGE_SUFFIXES)
+    if not found:
+        raise ValueError(
+            f"A folder of frames must hold {', '.join(IMAGE_SUFFIXES)} files. Received: {path}, a "
+            "folder with none."
+        )
+    files = {name: found[name][0] for name in sorted(found, key=_with_numbers)}
+    sizes = {read_size(file): file for file in files.values()}
+    if len(sizes) > 1:
+        (first, one), (second, other) = list(sizes.items())[:2]
+        raise ValueError(
+            f"The frames of a folder must have one size. Received: {one} of {first[0]}x{first[1]} "
+            f"pixels and {other} of {second[0]}x{second[1]}. Images of several sizes are predicted "
+            "without --fps."
+        )
+    return FrameSequence(path, Fraction(fps or 25), len(files), files)
+
+
+def _with_numbers(name):
+    """Key that sorts frame9 before frame10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+@contextlib.contextmanager
+def overlay_video(
+    path: Path, fps: Fraction, space: LabelSpace, options: argparse.Namespace
+) -> Iterator[Callable[["np.ndarray", "np.ndarray"], None]]:
+    """Yields a function of (image, label map) that appends their overlay to a video.
+
+    The video is written in one step. Its legend shows all classes, so that its frames have one
+    size.
+
+    Args:
+        path: The .mp4 file.
+        fps: Frames per second.
+        space: Names and colours of the classes.
+        options: Those of the command.
+    """
+    import numpy as np
+
+    from keras_fcn.data.video import VideoWriter
+
+    classes = range(space.num_classes)
+    with atomic_write(path, sync=False) as file, VideoWriter(file, fps) as writer:
+        yield lambda image, label_map: writer.add(
+            np.asarray(overlay(image, label_map, space, options, classes))
+        )

@@ -1,0 +1,96 @@
+"""`keras-fcn predict --tile`: label maps of images that are larger than memory."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from keras_fcn.cli import options as shared
+from keras_fcn.cli.frame_sequences import FrameSequence
+
+# The options of `predict` that a prediction in tiles takes; --test-scales and --test-flip must be
+# those of one view.
+_TAKEN = ("model", "images", "out", "tile", "at_once", "test_scales", "test_flip", "traceback")
+
+
+def check_options(options: argparse.Namespace, sequences: Sequence[FrameSequence]) -> None:
+    """Raises a ValueError if there are options or videos that do not go with --tile."""
+    if sequences:
+        raise ValueError(f"--tile must be used with images. Received: {sequences[0].path}.")
+    for name, value in vars(options).items():
+        if name not in _TAKEN and value != options.parser.get_default(name):
+            raise ValueError(
+                "--tile must be used without options that need the whole image. Received: "
+                f"--{name.replace('_', '-')}."
+            )
+
+
+def predict_tiles_of_images(
+    options: argparse.Namespace, outputs: Mapping[Path, Mapping[str, Path]]
+) -> None:
+    """Writes the label maps of images as GeoTIFFs.
+
+    Args:
+        options: Of `predict`.
+        outputs: Dictionary from each image to a dictionary whose `"label map"` is its file.
+    """
+    from keras_fcn.inference import predict_tiles
+    from keras_fcn.inference.rasters import import_rasterio
+    from keras_fcn.training.trained import open_model
+
+    # What is missing is found before the model is loaded.
+    import_rasterio()
+    for image in outputs:
+        os.stat(image)
+    trained = open_model(options.model, at_once=options.at_once)
+    views = shared.views(options, trained)
+    if views != {"scales": (1.0,), "flip": False}:
+        raise ValueError(
+            "--tile must be used with one view of the image: pass --test-scales 1 and "
+            f"--no-test-flip. Received: scales {views['scales']}, flip {views['flip']}."
+        )
+    for image, paths in outputs.items():
+        label_map = paths["label map"]
+        os.makedirs(label_map.parent, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            predict_tiles(
+                trained.model,
+                image,
+                label_map,
+                tile=options.tile,
+                label_space=trained.label_space,
+                progress=_progress(stack),
+            )
+    print(f"Label maps: {options.out}")
+
+
+def _progress(stack: contextlib.ExitStack) -> Callable[[int, int], None]:
+    """Returns a function of the numbers of finished windows and of all windows that shows them.
+
+    Args:
+        stack: Ends the progress bar.
+    """
+    from keras_fcn.training.progress import duration, progress_bar, say
+
+    advance, before, begun = None, 0, 0.0
+    is_terminal = sys.stderr.isatty()  # Whose progress bar estimates the time itself.
+
+    def progress(done, total):
+        nonlocal advance, before, begun
+        if advance is None:
+            advance = stack.enter_context(progress_bar("predicting", total))
+            before, begun = done, time.monotonic()
+            if done:
+                say(f"windows already finished: {done} of {total}")
+                advance(done)
+            return
+        seconds = (time.monotonic() - begun) / (done - before) * (total - done)
+        left = f"about {duration(seconds)} left" if done < total and not is_terminal else ""
+        if done == before + 1 and left and 4 * done < total:  # The bar's first line comes later.
+            say(f"{total - done} more windows, {left}")
+        advance(1, note=left)
+
+    return progress

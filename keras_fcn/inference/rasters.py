@@ -1,0 +1,211 @@
+"""Reads windows of georeferenced images, and writes GeoTIFFs, with rasterio."""
+
+import contextlib
+import importlib.util
+import os
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_fcn.inference.unfinished import UnfinishedArray
+
+# In MB. GDAL's default, 5 % of the machine's memory, would count as this process's.
+_CACHE = 64
+_BLOCK = 512
+_TRANSPARENT = 255
+
+
+class RasterImage:
+    """An image file of any size, read in windows: GeoTIFF, BigTIFF, COG, JPEG 2000 and others.
+
+    As `keras_fcn.data.read_image`: for a model of three channels, grey and palette images are
+    converted to RGB, an alpha channel is dropped, and grey of 16 bits is scaled so that 65535
+    becomes 255.
+
+    Args:
+        dataset: rasterio's open data set.
+        channels: Number of channels that the model takes.
+
+    Raises:
+        ValueError: If the file holds other channels or values.
+    """
+
+    def __init__(self, dataset: Any, channels: int):
+        self._dataset, self._channels = dataset, channels
+        self.shape = (dataset.height, dataset.width, channels)
+        self.georeference = {"crs": dataset.crs, "transform": dataset.transform}
+        self._check()
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Returns a window, (height, width, channels), uint8."""
+        place = (rows.start, rows.stop), (columns.start, columns.stop)
+        bands = self._dataset.read(window=place)
+        if self._palette is not None:
+            return self._palette[bands[0]]
+        if bands.dtype == "uint16":
+            bands = ((bands.astype("int64") + 128) // 257).astype("uint8")
+        if self._has_alpha and bands[-1].min() < _TRANSPARENT:
+            warnings.warn(
+                "Alpha channels are dropped because the model takes three channels. Transparent "
+                "pixels keep the colours that are stored under them.",
+                stacklevel=2,
+            )
+        colours = bands[:-1] if self._has_alpha else bands
+        if len(colours) < self._channels:
+            colours = np.repeat(colours, self._channels, axis=0)
+        return np.ascontiguousarray(colours.transpose(1, 2, 0))
+
+    def _check(self):
+        from rasterio.enums import ColorInterp
+
+        dataset, path = self._dataset, self._dataset.name
+        meanings = dataset.colorinterp
+        self._has_alpha = self._channels == 3 and meanings[-1] == ColorInterp.alpha
+        self._palette = None
+        if self._channels == 3 and meanings[0] == ColorInterp.palette:
+            self._palette = np.array([colour[:3] for colour in _colours(dataset)], "uint8")
+        held = dataset.count - self._has_alpha
+        is_cmyk = ColorInterp.cyan in meanings
+        is_grey = held == 1 and self._channels == 3
+        if is_cmyk or not (is_grey or held == self._channels):
+            raise ValueError(
+                f"{path} must hold the {self._channels} channels that the model takes. Received: "
+                f"{dataset.count}, {', '.join(meaning.name for meaning in meanings)}."
+            )
+        dtypes = set(dataset.dtypes)
+        if dtypes != {"uint8"} and not (dtypes == {"uint16"} and held == 1):
+            raise ValueError(
+                f"{path} must hold integers of 8 bits, or one channel of 16. Received: "
+                f"{', '.join(sorted(dtypes))}. Convert it first, for example with gdal_translate "
+                "-ot Byte -scale."
+            )
+        structure = {**dataset.tags(ns="IMAGE_STRUCTURE"), **dataset.tags(1, ns="IMAGE_STRUCTURE")}
+        if structure.get("MINISWHITE") == "YES" or "NBITS" in structure:
+            raise ValueError(
+                f"{path} must hold 8 or 16 bits per channel, and black as 0. Received: "
+                f"{structure}. Save it as 8-bit RGB."
+            )
+
+
+def _colours(dataset):
+    """Returns the colours of the values 0, 1, ... of a palette image."""
+    table = dataset.colormap(1)
+    return [table.get(value, (0, 0, 0)) for value in range(max(256, max(table) + 1))]
+
+
+@contextlib.contextmanager
+def open_raster(path: str | os.PathLike, channels: int) -> Iterator[RasterImage]:
+    """Yields a `RasterImage`.
+
+    Args:
+        path: Image file.
+        channels: As in `RasterImage`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If rasterio is not installed.
+        ValueError: If the file is no image, or as `RasterImage`.
+    """
+    rasterio = import_rasterio()
+    os.stat(path)  # Raises an error that is clearer than rasterio's.
+    _check_orientation(path)
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), contextlib.ExitStack() as stack:
+        try:
+            with _without_georeference_warnings():
+                dataset = stack.enter_context(rasterio.open(path))
+        except rasterio.errors.RasterioIOError as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}.") from None
+        yield RasterImage(dataset, channels)
+
+
+def write_geotiff(
+    path: str | os.PathLike,
+    array: UnfinishedArray,
+    *,
+    georeference: Mapping[str, Any],
+    palette: tuple | None,
+) -> None:
+    """Writes a tiled, compressed GeoTIFF; a BigTIFF if it may exceed 4 GB.
+
+    Args:
+        path: File to write.
+        array: What to write, of shape (height, width) or (height, width, bands).
+        georeference: `crs` and `transform`; empty for none.
+        palette: Colours of the values 0, 1, ... of a label map; `None` for no colour table.
+    """
+    rasterio = import_rasterio()
+    height, width = array.shape[:2]
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": array.shape[2] if len(array.shape) == 3 else 1,
+        "dtype": array.dtype.name,
+        "tiled": True,
+        "blockxsize": _BLOCK,
+        "blockysize": _BLOCK,
+        "compress": "deflate",
+        "interleave": "band",
+        "bigtiff": "IF_SAFER",
+        **georeference,
+    }
+    with (
+        rasterio.Env(GDAL_CACHEMAX=_CACHE),
+        _without_georeference_warnings(),
+        rasterio.open(path, "w", **profile) as dataset,
+    ):
+        if palette is not None:
+            # Before the pixels: afterwards GDAL would write it to another file.
+            colours = {value: (*map(int, colour), 255) for value, colour in enumerate(palette)}
+            dataset.write_colormap(1, colours)
+        for start in range(0, height, _BLOCK):
+            stop = min(start + _BLOCK, height)
+            values = array.rows(start, stop)
+            bands = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+            dataset.write(bands, window=((start, stop), (0, width)))
+
+
+def import_rasterio() -> types.ModuleType:
+    """Returns the package rasterio.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    if importlib.util.find_spec("rasterio") is None:
+        raise ImportError(
+            "rasterio must be installed to read and write GeoTIFF: pip install 'keras-fcn[large]'"
+        )
+    import rasterio
+    import rasterio.errors
+
+    return rasterio
+
+
+def _check_orientation(path):
+    """Refuses a file that is to be shown rotated: rasterio and GDAL ignore that tag."""
+    from PIL import Image, UnidentifiedImageError
+    from PIL.ExifTags import Base
+
+    with contextlib.suppress(UnidentifiedImageError, Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                orientation = image.getexif().get(Base.Orientation, 1)
+        if orientation != 1:
+            raise ValueError(
+                f"{path} must be stored upright. Received: EXIF orientation {orientation}. Rotate "
+                "the pixels first, for example with ImageMagick's -auto-orient."
+            )
+
+
+@contextlib.contextmanager
+def _without_georeference_warnings():
+    """An image without a coordinate reference system is as good as any."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

@@ -1,0 +1,119 @@
+"""An array that is written to a file part by part, over several runs of a program if need be."""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ARRAY, _FINISHED = "array.npy", "finished.txt"
+
+
+class UnfinishedArray:
+    """An array of which rows and columns are written one part after the other.
+
+    It lies in the folder `PATH.unfinished` next to `path`: the array as an .npy file, and a text
+    file whose first line describes how the array is made and whose other lines are the numbers of
+    the parts that are on the disk. A folder of the same description is continued; another one is
+    replaced, with a warning.
+
+    Args:
+        path: The file that the array is for. Its parent folder must exist.
+        shape: (height, width), or (height, width, channels).
+        dtype: dtype of the array.
+        description: What the values depend on, as JSON values.
+
+    Raises:
+        OSError: If the disk has too little free space, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        shape: tuple[int, ...],
+        dtype: np.dtype | str,
+        description: Mapping[str, Any],
+    ):
+        path = Path(path)
+        self.folder = path.with_name(f"{path.name}.unfinished")
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self._description = json.dumps({**description, "shape": shape, "dtype": self.dtype.str})
+        self.finished = self._read_finished()
+        if self.finished is None:
+            self.finished = self._begin()
+
+    @property
+    def file(self) -> Path:
+        """The .npy file."""
+        return self.folder / _ARRAY
+
+    def write(self, number: int, rows: slice, columns: slice, values: np.ndarray) -> None:
+        """Writes a part and records it as finished.
+
+        Args:
+            number: The part's number.
+            rows: Its rows.
+            columns: Its columns.
+            values: The part.
+        """
+        values = np.ascontiguousarray(values, self.dtype)
+        pixel = values[0, 0].nbytes
+        # Not by a memory map: a full disk would kill the process instead of raising an OSError.
+        with self.file.open("r+b") as file:
+            for row, line in zip(range(rows.start, rows.stop), values, strict=True):
+                file.seek(self._offset + (row * self.shape[1] + columns.start) * pixel)
+                file.write(line.data)
+            file.flush()
+            os.fsync(file.fileno())
+        with (self.folder / _FINISHED).open("a") as file:
+            file.write(f"{number}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.finished.add(number)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Returns a copy of some rows."""
+        # A map of its own each time, so that what was read does not stay in memory.
+        return np.array(np.load(self.file, mmap_mode="r")[start:stop])
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder)
+
+    def _read_finished(self):
+        """Returns the numbers of the finished parts, or `None` if there is nothing to continue."""
+        try:
+            text = (self.folder / _FINISHED).read_text()
+            self._offset = np.load(self.file, mmap_mode="r").offset
+        except FileNotFoundError:
+            return None
+        # A line that was being written when the process ended has no end.
+        first, *lines = text.split("\n")[:-1] or [""]
+        if first != self._description:
+            warnings.warn(
+                f"{self.folder} is of another image, model or setting, and is replaced.",
+                stacklevel=4,
+            )
+            return None
+        return set(map(int, lines))
+
+    def _begin(self):
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        needed = self.dtype.itemsize * int(np.prod(self.shape, dtype="int64"))
+        free = shutil.disk_usage(self.folder.parent).free
+        if needed > free:
+            raise OSError(
+                f"{self.folder.parent} must have {needed / 2**30:.1f} GiB of free disk space. "
+                f"Received: {free / 2**30:.1f} GiB."
+            )
+        self.folder.mkdir()
+        array = np.lib.format.open_memmap(self.file, "w+", self.dtype, self.shape)
+        self._offset = array.offset
+        del array
+        (self.folder / _FINISHED).write_text(f"{self._description}\n")
+        return set()

@@ -1,0 +1,46 @@
+"""What one request, and all requests together, may ask of the server."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one request, and all requests together, may ask of the server.
+
+    Args:
+        max_megabytes: Size of a body, in 1,000,000 bytes.
+        max_megapixels: Pixels of an image, in 1,000,000, compared before it is decoded.
+        timeout: Seconds in which a body must arrive, and then again seconds in which its prediction
+            must end.
+        queue: Requests at a time; the one that is being predicted counts.
+
+    Raises:
+        ValueError: If a limit is not greater than 0.
+
+    Examples:
+        >>> Limits(max_megabytes=0.5).max_bytes
+        500000
+    """
+
+    max_megabytes: float = 20
+    max_megapixels: float = 50
+    timeout: float = 60
+    queue: int = 8
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(
+                    f"`{name}` ({option}) must be greater than 0. Received: {name}={value}."
+                )
+
+    @property
+    def max_bytes(self) -> int:
+        """`max_megabytes` in bytes."""
+        return round(1e6 * self.max_megabytes)
+
+    @property
+    def max_pixels(self) -> int:
+        """`max_megapixels` in pixels."""
+        return round(1e6 * self.max_megapixels)

@@ -1,0 +1,139 @@
+"""`keras-fcn predict --tile`: exact label maps of large images, resumable, with its errors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from cli.command_line import error_of
+from helpers import NARROW_FILTERS, randomize
+from PIL import Image
+
+from keras_fcn import FCN32s
+from keras_fcn.cli import main
+from keras_fcn.inference import predict_label_map
+from keras_fcn.models import prediction_memory
+
+rasterio = pytest.importorskip("rasterio")
+
+pytestmark = [
+    pytest.mark.any_backend,
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
+TRANSFORM = rasterio.Affine(0.5, 0, 300_000, 0, -0.5, 5_000_000)
+IMAGE = np.random.default_rng(0).integers(0, 256, (500, 40, 3), "uint8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Folder with a model, whose halo is 137 pixels, and a GeoTIFF."""
+    folder = tmp_path_factory.mktemp("tiles")
+    options = {"filters": NARROW_FILTERS, "fc_units": 4, "fc6_kernel_size": 1}
+    model = FCN32s(3, **options, padding="same", data_format="channels_last")
+    randomize(model, seed=0)
+    model.save(folder / "model.keras")
+    profile = {"driver": "GTiff", "height": 500, "width": 40, "count": 3, "dtype": "uint8"}
+    profile |= {"crs": "EPSG:32633", "transform": TRANSFORM, "photometric": "RGB"}
+    with rasterio.open(folder / "scene.tif", "w", **profile) as file:
+        file.write(IMAGE.transpose(2, 0, 1))
+    np.save(folder / "expected.npy", predict_label_map(model, IMAGE))
+    return folder
+
+
+def command(place, out, *options, tile=330):
+    places = [str(place / "model.keras"), str(place / "scene.tif"), "--out", str(out)]
+    return ["predict", *places, "--tile", str(tile), *options]
+
+
+def check(place, path):
+    expected = np.load(place / "expected.npy")
+    assert len(np.unique(expected)) > 1
+    with rasterio.open(path) as file:
+        assert file.transform == TRANSFORM
+        # Where the two largest logits are all but equal, rounding decides.
+        assert np.mean(file.read(1) == expected) > 0.999
+
+
+class TestPredictTiles:
+    def test_writes_the_label_map_of_the_whole_image(self, place, tmp_path, capsys):
+        assert main(command(place, tmp_path)) == 0
+        check(place, tmp_path / "scene.tif")
+        assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+        captured = capsys.readouterr()
+        assert captured.out == f"Label maps: {tmp_path}\n"
+        first, *lines, last = captured.err.splitlines()
+        windows = int(last.partition("/")[2])
+        assert first.startswith(f"{windows - 1} more windows, about ")
+        assert last == f"predicting: {windows}/{windows}"
+        assert all(line.endswith(" s left") for line in lines)
+
+    def test_an_ordinary_prediction_that_does_not_fit_names_the_option(
+        self, place, capsys, monkeypatch
+    ):
+        monkeypatch.setattr(prediction_memory, "free_memory", lambda: 1000)
+        monkeypatch.setattr(prediction_memory.backend, "computes_on_cpu", lambda: True)
+        assert main(["predict", str(place / "model.keras"), str(place / "scene.tif")]) == 1
+        assert "Predict in tiles" in (error := error_of(capsys))
+        assert "--tile" in error
+
+    def test_an_image_beyond_pillows_limit_names_the_option(self, place, capsys, monkeypatch):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+        assert main(["predict", str(place / "model.keras"), str(place / "scene.tif")]) == 1
+        assert "--tile" in error_of(capsys)
+
+
+class TestRefused:
+    @pytest.mark.parametrize("option", ["--confidence", "--polygons", "--classes"])
+    def test_what_needs_the_whole_image(self, place, option, tmp_path, capsys):
+        assert main(command(place, tmp_path, option)) == 1
+        assert f"without options that need the whole image. Received: {option}." in error_of(capsys)
+
+    def test_several_views(self, place, tmp_path, capsys):
+        assert main(command(place, tmp_path, "--test-flip")) == 1
+        assert "pass --test-scales 1 and --no-test-flip" in error_of(capsys)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_tile_smaller_than_the_halo(self, place, tmp_path, capsys):
+        assert main(command(place, tmp_path, tile=256)) == 1
+        error = error_of(capsys)
+        assert "`tile` must be at least 308 for this model and image" in error
+        assert not list(tmp_path.iterdir())
+
+    def test_a_missing_image(self, place, tmp_path, capsys):
+        places = [str(place / "model.keras"), str(place / "none.tif"), "--out", str(tmp_path)]
+        assert main(["predict", *places, "--tile", "330"]) == 1
+        assert "No such file or directory" in error_of(capsys)
+
+    def test_an_output_that_is_the_image(self, place, capsys):
+        assert main(command(place, place)) == 1
+        assert "would be overwritten" in error_of(capsys)
+
+
+@pytest.mark.gate
+def test_ctrl_c_leaves_what_the_same_command_continues(place, tmp_path):
+    run = [sys.executable, "-m", "keras_fcn", *command(place, tmp_path, tile=308)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        run,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it starts in the background ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    finished = tmp_path / "scene.tif.unfinished" / "finished.txt"
+    while not (finished.exists() and finished.read_text().count("\n") > 1):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1].splitlines()
+    assert process.returncode == 130
+    assert errors[-1] == "keras-fcn: interrupted; run the same command again to resume"
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif.unfinished"]
+    done = finished.read_text().count("\n") - 1
+    second = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+    assert second.stderr.startswith(f"windows already finished: {done} of ")
+    check(place, tmp_path / "scene.tif")

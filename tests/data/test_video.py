@@ -1,0 +1,117 @@
+"""Videos, written and read by OpenCV, which is not the library that the package uses."""
+
+import struct
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_fcn.data import video
+
+pytestmark = pytest.mark.any_backend
+
+
+@pytest.fixture
+def frames():
+    """Ten frames of 48x64 pixels, each a little lighter, with a red corner at the top left."""
+    made = np.zeros((10, 48, 64, 3), "uint8")
+    made[...] = 20 * np.arange(1, 11)[:, None, None, None]
+    made[:, :16, :16] = (255, 0, 0)
+    return made
+
+
+def write_with_opencv(path, frames, fps, codec):
+    height, width = frames.shape[1:3]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(frame[..., ::-1])
+    writer.release()
+    return path
+
+
+def read_with_opencv(path):
+    capture, found = cv2.VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        found.append(read[1][..., ::-1])
+    return np.array(found), capture.get(cv2.CAP_PROP_FPS)
+
+
+def test_all_frames_are_those_that_were_written(tmp_path, frames):
+    path = write_with_opencv(tmp_path / "a.avi", frames, 10, "MJPG")
+    assert video.read_info(path) == video.VideoInfo(10, 10)
+    found = np.array(list(video.read_frames(path)))
+    assert found.shape == frames.shape
+    assert abs(found[:, 24:].astype(int) - frames[:, 24:]).max() <= 3
+    assert abs(found[:, 4, 4].astype(int) - (255, 0, 0)).max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("fps", "kept"), [(10, range(10)), (5, range(0, 10, 2)), (4, (0, 3, 5, 8)), (30, range(10))]
+)
+def test_frames_per_second_keep_the_first_frame_of_each_interval(tmp_path, frames, fps, kept):
+    path = write_with_opencv(tmp_path / "a.avi", frames, 10, "MJPG")
+    grey = [round(frame[40, 40, 1] / 20) - 1 for frame in video.read_frames(path, fps)]
+    assert grey == list(kept)
+
+
+def test_a_video_of_a_rotated_phone_is_upright(tmp_path, frames):
+    path = write_with_opencv(tmp_path / "a.mp4", frames, 10, "mp4v")
+    data = path.read_bytes()
+    # The matrix in the header of the track: identity becomes a quarter turn clockwise.
+    upright = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)
+    at = data.index(upright, data.index(b"tkhd"))
+    path.write_bytes(data[:at] + turned + data[at + len(turned) :])
+    found = next(video.read_frames(path))
+    assert found.shape == (64, 48, 3)
+    red = np.argwhere(found[..., 0].astype(int) - found[..., 1] > 100)
+    assert red[:, 0].max() < 20  # A clockwise turn brings the top left corner to the top right.
+    assert red[:, 1].min() > 28
+    by_opencv = read_with_opencv(path)[0][0]
+    assert abs(found.astype(int) - by_opencv).mean() < 3
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)], ids=str)
+def test_a_written_video_is_read_by_opencv(tmp_path, frames, size):
+    height, width = size
+    path = tmp_path / "a.mp4"
+    with video.VideoWriter(path, 12.5) as writer:
+        for frame in frames:
+            writer.add(frame[:height, :width])
+    found, fps = read_with_opencv(path)
+    assert fps == 12.5
+    # H.264 has even sizes.
+    assert found.shape == (10, height + height % 2, width + width % 2, 3)
+    if size == (48, 64):
+        assert abs(found[:, 24:].astype(int) - frames[:, 24:]).mean() < 3
+
+
+def test_frames_of_another_size_are_one_sentence(tmp_path, frames):
+    def write(writer):
+        writer.add(frames[0])
+        writer.add(frames[0][:40])
+
+    with (
+        video.VideoWriter(tmp_path / "a.mp4", 10) as writer,
+        pytest.raises(ValueError, match=r"one size\. Received: 64x40 pixels after 64x48"),
+    ):
+        write(writer)
+
+
+def test_what_is_no_video_is_one_sentence(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"no video" * 100)
+    with pytest.raises(ValueError, match=r"a\.mp4 cannot be read as a video: Invalid data"):
+        list(video.read_frames(path))
+    with pytest.raises(FileNotFoundError, match=r"b\.mp4"):
+        video.read_info(tmp_path / "b.mp4")
+    with pytest.raises(ValueError, match=r"greater than 0\. Received: fps=0"):
+        next(video.read_frames(path, 0))
+
+
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r'pip install "keras-fcn\[video\]"'):
+        video.read_info(tmp_path)
