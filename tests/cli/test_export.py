@@ -9,18 +9,18 @@ from helpers import randomize, write_pairs
 from keras_fcn import FCN32s
 from keras_fcn.cli import main
 from keras_fcn.export import ExportedModel
-
-pytestmark = pytest.mark.any_backend
+from keras_fcn.label_spaces import generic
 
 
 @pytest.fixture
 def model(tmp_path):
-    model = FCN32s(3, **NARROW, padding="same")
+    model = FCN32s(3, **NARROW, padding="same", label_space=generic(3, 255))
     randomize(model, seed=1)
     model.save(tmp_path / "model.keras")
     return str(tmp_path / "model.keras")
 
 
+@pytest.mark.any_backend
 def test_a_wrong_suffix_and_wrong_labels_are_one_line(model, tmp_path, capsys):
     command = ["export", model, "--format", "litert", "--out", str(tmp_path / "fcn.onnx")]
     assert main(command) == 1
@@ -33,7 +33,8 @@ def test_a_wrong_suffix_and_wrong_labels_are_one_line(model, tmp_path, capsys):
 
 
 @pytest.mark.gate
-def test_the_command_prints_what_the_check_measured(model, tmp_path, capsys):
+def test_a_model_of_every_backend_is_exported(model, tmp_path, capsys):
+    """On JAX and PyTorch, too: the process converts on TensorFlow."""
     folders = [str(folder) for folder in write_pairs(tmp_path / "data", "ab")]
     out = tmp_path / "fcn.onnx"
     command = ["export", model, "--format", "onnx", "--out", str(out), "--output", "labels"]

@@ -98,14 +98,22 @@ def test_an_onnx_file_returns_the_models_probabilities(narrow, converted):
     assert axes == ["batch", "height", "width", ""]
 
 
-@pytest.mark.gate
+PAPER, SAME = {"padding": "paper"}, {"padding": "same"}
+
+
 @pytest.mark.parametrize(
     ("format", "output", "network", "options"),
     [
-        ("saved_model", "labels", FCN8s, {"padding": "paper"}),
-        ("onnx", "labels", FCN8s, {"padding": "paper"}),
-        ("openvino", "logits", FCN32s, {"padding": "paper"}),
-        ("litert", "labels", FCN32s, {"padding": "same", "input_upsampling": 2}),
+        pytest.param("saved_model", "labels", FCN32s, PAPER, marks=pytest.mark.gate),
+        pytest.param("onnx", "labels", FCN32s, PAPER, marks=pytest.mark.gate),
+        pytest.param("openvino", "logits", FCN32s, SAME, marks=pytest.mark.gate),
+        pytest.param("litert", "labels", FCN32s, SAME, marks=pytest.mark.gate),
+        pytest.param("onnx", "logits", FCN8s, PAPER, marks=pytest.mark.slow),
+        pytest.param("openvino", "labels", FCN8s, PAPER, marks=pytest.mark.slow),
+        pytest.param("litert", "probabilities", FCN8s, PAPER, marks=pytest.mark.slow),
+        pytest.param(
+            *("litert", "logits", FCN8s, SAME | {"input_upsampling": 2}), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_every_format_computes_what_the_model_does(
@@ -116,7 +124,7 @@ def test_every_format_computes_what_the_model_does(
     assert_is_exported(path, result, model, output, format)
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 def test_channels_first_and_one_size(narrow, converted):
     model = narrow(FCN32s, padding="same", data_format="channels_first")
     path, result = converted(model, "onnx", "labels", size=(33, 20))
@@ -129,7 +137,7 @@ def test_channels_first_and_one_size(narrow, converted):
         exported.predict_on_batch(images.transpose(0, 1, 3, 2))
 
 
-@pytest.mark.gate
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "quantization"), [("onnx", "float16"), ("onnx", "int8"), ("litert", "int8")]
 )
