@@ -24,7 +24,7 @@ from keras_fcn.models.base import BaseFCN
 # Fractions of the largest logit. Weights in float16 change logits by less than 1e-3; what int8 may
 # change depends on the model: its labels are compared instead.
 _TOLERANCE = {None: check.TOLERANCE, "float16": 2e-2}
-_LEAST_AGREEMENT = 0.5
+_LEAST_AGREEMENT = 0.9
 
 
 def convert(request: Request) -> dict[str, Any]:

@@ -30,11 +30,11 @@ def write(traced: "Traced", path: Path, scratch: Path) -> None:
     converter = lite.TFLiteConverter.from_saved_model(str(saved_model))
     converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS]
     if traced.metadata.quantization is not None:
+        # For int8 without a representative data set, which would quantize the logits, too: a model
+        # of CamVid then gave 85 % of the pixels their label, and 99.6 % with this.
         converter.optimizations = [lite.Optimize.DEFAULT]
     if traced.metadata.quantization == "float16":
         converter.target_spec.supported_types = [imported("tensorflow").float16]
-    elif traced.metadata.quantization == "int8":
-        converter.representative_dataset = lambda: ({"image": i} for i in traced.calibration())
     path.write_bytes(converter.convert())
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(_METADATA, json.dumps(traced.metadata.as_strings(), indent=2))
