@@ -118,10 +118,15 @@ class TestEqualToTheWholeImage:
 
 @pytest.mark.gate
 class TestMoreThatEqualTheWholeImage:
+    @pytest.fixture(scope="class")
+    def models(self):
+        return [random_model(FCN8s, **NARROW, padding=padding) for padding in ("paper", "same")]
+
     @pytest.mark.any_backend
     @pytest.mark.parametrize("remainder", range(32))
-    def test_at_sizes_of_every_remainder(self, model, remainder):
-        """Height and width modulo the stride; each is that of a border and of a cut."""
+    def test_at_sizes_of_every_remainder(self, models, remainder):
+        """Modulo the stride, of a border and of a cut; for each padding as the height or width."""
+        model = models[remainder % 2]
         height, width = 384 + remainder, 32 + (7 * remainder + 5) % 32
         image = image_of(height, width)
         assert len(windows(model, (height, width), 375)) > 1
