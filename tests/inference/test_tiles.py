@@ -64,6 +64,11 @@ def model(request):
     return random_model(FCN8s, **NARROW, padding=request.param)
 
 
+@pytest.fixture(scope="module")
+def models():
+    return [random_model(FCN8s, **NARROW, padding=padding) for padding in ("paper", "same")]
+
+
 class TestEqualToTheWholeImage:
     def test_along_both_axes(self, model):
         image = image_of(393, 371)
@@ -118,10 +123,6 @@ class TestEqualToTheWholeImage:
 
 @pytest.mark.gate
 class TestMoreThatEqualTheWholeImage:
-    @pytest.fixture(scope="class")
-    def models(self):
-        return [random_model(FCN8s, **NARROW, padding=padding) for padding in ("paper", "same")]
-
     @pytest.mark.any_backend
     @pytest.mark.parametrize("remainder", range(32))
     def test_at_sizes_of_every_remainder(self, models, remainder):
