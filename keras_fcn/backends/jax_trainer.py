@@ -101,7 +101,7 @@ class Trainer:
         names = _NAMES_OF_STATE if len(state) == 4 else _NAMES_OF_TEST_STATE
         self._jax_state = dict(zip(names, state, strict=True))
 
-    def state_sync(self):
+    def state_sync(self) -> None:
         if self._jax_state and "metrics_variables" not in self._jax_state:
             # A prediction has changed nothing.
             self._jax_state_synced = True
