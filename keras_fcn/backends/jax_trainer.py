@@ -22,7 +22,7 @@ _NAMES_OF_STATE = (
 )
 _NAMES_OF_TEST_STATE = tuple(name for name in _NAMES_OF_STATE if "optimizer" not in name)
 # Programs that a model keeps for predictions, each of some MiB. With fewer, a process also grows
-# over many sizes: JAX keeps its traces of functions such as `jax.numpy.add`.
+# over many sizes, by entries of JAX's own caches.
 _SIZES = 16
 
 

@@ -80,6 +80,21 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
 
 
+def add_colour_blind(parser: argparse.ArgumentParser) -> None:
+    """Adds --colour-blind."""
+    parser.add_argument(
+        "--colour-blind",
+        action="store_true",
+        help="use colours that people with a colour vision deficiency can tell apart",
+    )
+
+
+def shown_space(options: argparse.Namespace, trained: "TrainedModel") -> LabelSpace:
+    """Returns the model's `LabelSpace`, in the colours that the options ask for."""
+    space = trained.label_space
+    return label_spaces.in_colour_blind_palette(space) if options.colour_blind else space
+
+
 def add_views(parser: argparse.ArgumentParser) -> None:
     """Adds the options of test-time augmentation."""
     for name in ("test_scales", "test_flip"):

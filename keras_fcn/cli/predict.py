@@ -43,11 +43,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument(
         "--outline", action="store_true", help="draw outlines instead of areas in the overlay"
     )
-    parser.add_argument(
-        "--colour-blind",
-        action="store_true",
-        help="use colours that people with a colour vision deficiency can tell apart",
-    )
+    shared.add_colour_blind(parser)
     parser.add_argument(
         "--legend",
         action=argparse.BooleanOptionalAction,
@@ -82,7 +78,6 @@ def run(options: argparse.Namespace) -> None:
     """Writes what is predicted for images and videos."""
     from keras_fcn.data.examples import read_size
     from keras_fcn.export import open_model
-    from keras_fcn.label_spaces import in_colour_blind_palette
     from keras_fcn.models.prediction_memory import check_prediction_memory
 
     # Headers only: a file that is no image is found before the model is loaded.
@@ -108,9 +103,7 @@ def run(options: argparse.Namespace) -> None:
         at_once=options.at_once,
         needs_probabilities=bool(options.probabilities or options.confidence),
     )
-    space, views = trained.label_space, shared.views(options, trained)
-    if options.colour_blind:
-        space = in_colour_blind_palette(space)
+    space, views = shared.shown_space(options, trained), shared.views(options, trained)
     channels = trained.model.num_channels
     for size in {read_size(path, channels) for path in outputs}:
         check_prediction_memory(trained.model, *size, scale=max(views["scales"]))

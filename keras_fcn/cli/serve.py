@@ -45,6 +45,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
             help=f"{help_text}; default: {getattr(Limits, name)}",
         )
     shared.add_views(parser)
+    shared.add_colour_blind(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -78,7 +79,7 @@ def _served(options):
         # Strangers need not know the folder.
         name=Path(options.model).resolve().name,
         model=trained.model,
-        label_space=trained.label_space,
+        label_space=shared.shown_space(options, trained),
         max_side=options.max_side,
         license=published.license if published else None,
         sources=published.sources if published else (),

@@ -6,9 +6,9 @@ from keras_fcn.backends import backend
 class BoundedCaches:
     """Clears the backend's caches after some number of image sizes.
 
-    JAX keeps traces for every size. Clearing them removes all compiled programs of the process, so
-    this is for a process that only predicts, such as a command or a server. It need not be called
-    by several threads at a time.
+    JAX keeps entries for every size. Clearing them removes all compiled programs of the process,
+    so this is for a process that only predicts, such as a command or a server. One thread may use
+    it at a time.
 
     Args:
         max_sizes: Number of sizes that the caches hold.

@@ -82,7 +82,7 @@ class TestProcess:
         assert (written == Image.open(tmp_path / "served.png")).all()
 
     def test_large_bodies_get_their_refusal_and_ctrl_c_stops_it(self, caffemodel, tmp_path):
-        limits = ("--max-megabytes", "5", "--allowed-host", "photos.example")
+        limits = ("--max-megabytes", "5", "--allowed-host", "photos.example", "--colour-blind")
         with serving(tmp_path, caffemodel.path, *limits) as (process, url):
             with httpx2.Client(base_url=url, timeout=60) as client:
                 # Read before it is refused: else the connection is reset under the answer.
@@ -91,7 +91,9 @@ class TestProcess:
                 )
                 named = client.get("health", headers={"Host": "photos.example"})
                 other = client.get("health", headers={"Host": "evil.example"})
+                colours = [found["colour"] for found in client.get("model").json()["classes"]]
             assert (text.status_code, named.status_code, other.status_code) == (415, 200, 421)
+            assert colours[1:3] == ["#e69f00", "#56b4e9"]  # Okabe and Ito's orange and sky blue.
             process.send_signal(signal.SIGINT)
             _, complaints = process.communicate(timeout=30)
         assert process.returncode == 130
