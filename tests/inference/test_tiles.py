@@ -122,8 +122,8 @@ class TestEqualToTheWholeImage:
 
 
 @pytest.mark.gate
+@pytest.mark.any_backend
 class TestMoreThatEqualTheWholeImage:
-    @pytest.mark.any_backend
     @pytest.mark.parametrize("remainder", range(32))
     def test_at_sizes_of_every_remainder(self, models, remainder):
         """Modulo the stride, of a border and of a cut; for each padding as the height or width."""
