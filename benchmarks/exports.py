@@ -60,13 +60,7 @@ def measure(sides, size, padding, runs, fixed):
                 difference = np.abs(logits[side] - first).max() / np.abs(first).max()
                 if not difference <= speed.TOLERANCE["float32"]:
                     raise RuntimeError(f"The logits of {side} differ by {difference:.1e}.")
-            seconds, peak = {side: [] for side in sides}, {}
-            for turn in range(runs + 1):
-                for side, process in processes.items():
-                    measured = speed.run(process)
-                    peak[side] = measured["peak"]
-                    if turn:
-                        seconds[side].append(measured["seconds"])
+            seconds, peak = speed.alternate(processes, runs)
         finally:
             for process in processes.values():
                 process.kill()

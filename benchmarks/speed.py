@@ -92,13 +92,7 @@ def measure(case: Case, runs: int) -> dict:
                     f"The outputs must equal the baseline's. Received: a relative difference of "
                     f"{difference:.1e} in {case.name}."
                 )
-            seconds, peak = {name: [] for name in names}, {}
-            for turn in range(runs + 1):
-                for name, process in processes.items():
-                    measured = run(process)
-                    peak[name] = measured["peak"]
-                    if turn:
-                        seconds[name].append(measured["seconds"])
+            seconds, peak = alternate(processes, runs)
         finally:
             for process in processes.values():
                 process.kill()
@@ -168,6 +162,23 @@ def _jax_cache():
     folder = tempfile.mkdtemp(prefix="jax-cache-")
     atexit.register(shutil.rmtree, folder)
     return folder
+
+
+def alternate(processes: dict, runs: int) -> tuple[dict, dict]:
+    """Lets the processes run in turn, after one warm-up run each.
+
+    Returns:
+        Seconds of every run, and peak memory in bytes, by the names of the processes.
+    """
+    seconds: dict = {name: [] for name in processes}
+    peak = {}
+    for turn in range(runs + 1):
+        for name, process in processes.items():
+            measured = run(process)
+            peak[name] = measured["peak"]
+            if turn:
+                seconds[name].append(measured["seconds"])
+    return seconds, peak
 
 
 def run(process):

@@ -1,11 +1,11 @@
 """Regions of a label map as polygons, in GeoJSON."""
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_fcn.io.extras import check_installed
 from keras_fcn.label_spaces import LabelSpace
 
 
@@ -44,8 +44,7 @@ def polygons(label_map: np.ndarray, label_space: LabelSpace) -> dict[str, Any]:
 
 def check_rasterio() -> None:
     """Raises an ImportError if rasterio is not installed."""
-    if importlib.util.find_spec("rasterio") is None:
-        raise ImportError("rasterio must be installed for polygons: pip install 'keras-fcn[large]'")
+    check_installed("large", ("rasterio",), "for polygons")
 
 
 def _feature(geometry, label, label_space):

@@ -1354,6 +1354,20 @@ MUTANTS = (
         "data/test_video.py",
     ),
     Mutant(
+        "the overlays of a video overwrite an input",
+        "cli/predict.py",
+        "if path in (video, folder) or folder in path.parents:",
+        "if path == folder:",
+        "cli/test_predict.py",
+    ),
+    Mutant(
+        "a missing package is found when it is imported",
+        "io/extras.py",
+        "    if missing:\n",
+        "    if False:\n",
+        "serve/test_refusals.py inference/test_rasters.py",
+    ),
+    Mutant(
         "a video of a rotated phone lies on its side",
         "data/video.py",
         "frame.rotation // 90",

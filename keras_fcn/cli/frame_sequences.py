@@ -41,6 +41,14 @@ class FrameSequence:
         """Name of the outputs."""
         return self.path.stem if self.path.is_file() else self.path.resolve().name
 
+    def outputs(self, out: Path) -> tuple[Path, Path]:
+        """Returns the folder of the frames' files, and the video of the overlays.
+
+        Args:
+            out: Folder of all outputs.
+        """
+        return out / self.name, out / f"{self.name}_overlay.mp4"
+
     def frames(self, channels: int) -> Iterator[tuple[str, "np.ndarray"]]:
         """Yields the name of each frame, and the frame with the channels that a model takes.
 

@@ -138,7 +138,7 @@ class _Predictor:
 
     def predict_sequence(self, sequence: frame_sequences.FrameSequence) -> None:
         """Predicts the frames, in a folder of their own, and makes a video of the overlays."""
-        folder = Path(self._options.out, sequence.name)
+        folder, video = sequence.outputs(Path(self._options.out))
         suffixes = prediction_files.suffixes(self._options)
         del suffixes["overlay"]
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,6 @@ class _Predictor:
             ({output: folder / f"{name}{suffix}" for output, suffix in suffixes.items()}, frame)
             for name, frame in sequence.frames(self._model.num_channels)
         )
-        video = folder.with_name(f"{folder.name}_overlay.mp4")
         with frame_sequences.overlay_video(
             video, sequence.fps, self._space, self._options
         ) as add_overlay:
@@ -201,14 +200,17 @@ def _opened_sequences(options):
         raise ValueError("--fps needs a video or a folder of frames among the inputs.")
     opened = [frame_sequences.open_sequence(path, options.fps) for path in sequences]
     names = [sequence.name for sequence in opened]
+    inputs = [path.resolve() for path in (*sequences, *others)]
     for name, sequence in zip(names, opened, strict=True):
         if names.count(name) > 1:
             raise ValueError(
                 "Videos and folders of frames must differ in their names without suffix, which "
                 f"name the outputs. Received: {sequence.path} and another one."
             )
-        if sequence.path.is_dir() and Path(options.out, name).resolve() == sequence.path.resolve():
-            raise ValueError(f"--out must be another folder: {sequence.path} would be overwritten.")
+        folder, video = (path.resolve() for path in sequence.outputs(Path(options.out)))
+        for path in inputs:
+            if path in (video, folder) or folder in path.parents:
+                raise ValueError(f"--out must be another folder: {path} would be overwritten.")
     return opened, others
 
 

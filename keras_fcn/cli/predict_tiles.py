@@ -37,9 +37,9 @@ def predict_tiles_of_images(
         options: Of `predict`.
         outputs: Dictionary from each image to a dictionary whose `"label map"` is its file.
     """
+    from keras_fcn.export import open_model
     from keras_fcn.inference import predict_tiles
     from keras_fcn.inference.rasters import import_rasterio
-    from keras_fcn.training.trained import open_model
 
     # What is missing is found before the model is loaded.
     import_rasterio()

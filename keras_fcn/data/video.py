@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_fcn.io.extras import check_installed
+
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 """Of the files that are taken for videos."""
 
@@ -91,6 +93,7 @@ class VideoWriter:
 
     Raises:
         ImportError: If PyAV is not installed.
+        ValueError: At its end, if no picture was added.
     """
 
     def __init__(self, path: str | os.PathLike, fps: Fraction | float):
@@ -127,18 +130,17 @@ class VideoWriter:
         if kind is None and self._stream is not None:
             self._container.mux(self._stream.encode())
         self._container.close()
+        if kind is None and self._stream is None:
+            raise ValueError("A video must have at least one frame. Received: none.")
 
 
 def check_pyav() -> None:
     """Raises an ImportError if PyAV is not installed."""
-    _av()
+    check_installed("video", ("av",), "to read and write videos")
 
 
 def _av():
-    try:
-        import av
-    except ImportError:
-        raise ImportError(
-            'Videos are read and written by PyAV: pip install "keras-fcn[video]".'
-        ) from None
+    check_pyav()
+    import av
+
     return av

@@ -14,7 +14,7 @@ from keras_fcn import weights
 from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
 from keras_fcn.export.formats import FORMATS, SUFFIXES
 from keras_fcn.export.metadata import Metadata
-from keras_fcn.export.packages import check_installed
+from keras_fcn.export.packages import check_packages
 from keras_fcn.export.request import Request
 from keras_fcn.io.atomic import atomic_write
 from keras_fcn.models.base import BaseFCN
@@ -145,7 +145,7 @@ def _check_format(format, path, output, quantize, calibration):
         raise ValueError(
             f"`output` must be one of {', '.join(EXPORT_OUTPUTS)}. Received: {output=}."
         )
-    check_installed(FORMATS[format].PACKAGES)
+    check_packages(FORMATS[format].PACKAGES)
     quantizations = (None, *FORMATS[format].QUANTIZATIONS)
     if quantize not in quantizations:
         allowed = " or ".join(map(str, quantizations))

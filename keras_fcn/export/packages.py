@@ -2,9 +2,9 @@
 
 import importlib
 import importlib.metadata
-import importlib.util
-from collections.abc import Iterable
 from typing import Any
+
+from keras_fcn.io.extras import check_installed
 
 
 def imported(name: str) -> Any:
@@ -13,17 +13,13 @@ def imported(name: str) -> Any:
     Raises:
         ImportError: If its package is not installed.
     """
-    check_installed([name.partition(".")[0]])
+    check_packages((name.partition(".")[0],))
     return importlib.import_module(name)
 
 
-def check_installed(names: Iterable[str]) -> None:
+def check_packages(names: tuple[str, ...]) -> None:
     """Raises an ImportError that names the packages that are missing."""
-    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
-        raise ImportError(
-            f"{', '.join(missing)} must be installed for this format: "
-            'pip install "keras-fcn[export]"'
-        )
+    check_installed("export", names, "for this format")
 
 
 def version(distribution: str) -> str:

@@ -1,7 +1,6 @@
 """Reads windows of georeferenced images, and writes GeoTIFFs, with rasterio."""
 
 import contextlib
-import importlib.util
 import os
 import types
 import warnings
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_fcn.inference.unfinished import UnfinishedArray
+from keras_fcn.io.extras import check_installed
 
 # In MB. GDAL's default, 5 % of the machine's memory, would count as this process's.
 _CACHE = 64
@@ -174,10 +174,7 @@ def import_rasterio() -> types.ModuleType:
     Raises:
         ImportError: If it is not installed.
     """
-    if importlib.util.find_spec("rasterio") is None:
-        raise ImportError(
-            "rasterio must be installed to read and write GeoTIFF: pip install 'keras-fcn[large]'"
-        )
+    check_installed("large", ("rasterio",), "to read and write GeoTIFF")
     import rasterio
     import rasterio.errors
 

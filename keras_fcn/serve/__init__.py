@@ -1,12 +1,8 @@
 """A server that predicts photos over HTTP, and its page for a browser."""
 
-import importlib.util
+from keras_fcn.io.extras import check_installed
 
 
 def check_serve() -> None:
     """Raises an ImportError if Starlette or uvicorn is not installed."""
-    for name in ("starlette", "uvicorn"):
-        if importlib.util.find_spec(name) is None:
-            raise ImportError(
-                f"{name} must be installed for a server: pip install 'keras-fcn[serve]'"
-            )
+    check_installed("serve", ("starlette", "uvicorn"), "for a server")

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from keras_fcn import FCN8s, FCN16s, FCN32s, inference
 from keras_fcn.cli import main
-from keras_fcn.data.video import read_frames
+from keras_fcn.data.video import VideoWriter, read_frames
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES
@@ -81,6 +81,25 @@ class TestOutputs:
         for number, frame in enumerate(shown):
             distances = [abs(frame[..., ::-1].astype(int) - each).mean() for each in expected]
             assert np.argmin(distances) == number
+
+    @pytest.mark.any_backend
+    @pytest.mark.parametrize(
+        "others",
+        [["ride_overlay.mp4"], ["ride/000001.png"], ["ride"], ["../here/ride/000001.png"]],
+        ids=str,
+    )
+    def test_no_input_is_overwritten_by_a_video(self, others, tmp_path, monkeypatch, capsys):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        Path("ride").mkdir()
+        Image.new("RGB", (8, 8)).save("ride/000001.png")
+        for name in ("ride.mp4", "ride_overlay.mp4"):
+            with VideoWriter(name, 5) as writer:
+                writer.add(np.zeros((8, 8, 3), "uint8"))
+        before = {path: path.read_bytes() for path in Path().rglob("*.*")}
+        assert main(["predict", "camvid", "ride.mp4", *others, "--out", "."]) == 1
+        assert "would be overwritten" in error_of(capsys)
+        assert {path: path.read_bytes() for path in Path().rglob("*.*")} == before
 
     @pytest.mark.any_backend
     @pytest.mark.parametrize(

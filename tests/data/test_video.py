@@ -100,6 +100,14 @@ def test_frames_of_another_size_are_one_sentence(tmp_path, frames):
         write(writer)
 
 
+def test_a_video_without_frames_is_one_sentence(tmp_path):
+    with (
+        pytest.raises(ValueError, match="at least one frame"),
+        video.VideoWriter(tmp_path / "a.mp4", 10),
+    ):
+        pass
+
+
 def test_what_is_no_video_is_one_sentence(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"no video" * 100)
@@ -113,5 +121,5 @@ def test_what_is_no_video_is_one_sentence(tmp_path):
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r'pip install "keras-fcn\[video\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[video\]'"):
         video.read_info(tmp_path)

@@ -1,5 +1,7 @@
 """Files that are read in windows, and files that are written, with other readers' eyes."""
 
+import sys
+
 import h5py
 import keras
 import numpy as np
@@ -234,9 +236,7 @@ class TestRefused:
             predict_tiles(model, tmp_path / "none.tif", tmp_path / "labels.tif")
 
     def test_files_without_rasterio(self, model, tmp_path, monkeypatch):
-        from keras_fcn.inference import rasters
-
-        monkeypatch.setattr(rasters.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setitem(sys.modules, "rasterio", None)
         with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[large\]'"):
             predict_tiles(model, IMAGE, tmp_path / "labels.tif")
         with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[large\]'"):
