@@ -1,4 +1,4 @@
-"""The faults of `mutants.py` can still be made; `python -m tests.mutants` looks who finds them."""
+"""The faults of `mutants` can still be made; `python -m tests.mutants` looks who finds them."""
 
 from pathlib import Path
 

@@ -1,0 +1,118 @@
+"""Faults of losses and metrics."""
+
+from .mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "focal loss counts ignored pixels in its mean",
+        "losses.py",
+        "num_pixels = backend.batch_sum(ops.sum(counted))",
+        "num_pixels = backend.batch_sum(ops.sum(ops.ones_like(counted)))",
+        "test_region_losses.py test_losses.py",
+    ),
+    Mutant(
+        "Dice counts what is predicted on ignored pixels",
+        "losses.py",
+        "p = ops.softmax(logits, axis=-1) * weights",
+        "p = ops.softmax(logits, axis=-1)",
+        "test_region_losses.py test_sample_weight.py",
+    ),
+    Mutant(
+        "Lovász sorts errors the wrong way round",
+        "losses.py",
+        "order = ops.argsort(-ops.stop_gradient(errors), axis=0)",
+        "order = ops.argsort(ops.stop_gradient(errors), axis=0)",
+        "test_region_losses.py",
+    ),
+    Mutant(
+        "class weights are not applied",
+        "losses.py",
+        "pixels = -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p",
+        "pixels = -weights[:, 0] * ops.sum(truth, axis=-1) * log_p",
+        "test_region_losses.py test_losses.py",
+    ),
+    Mutant(
+        "a weighted sum of losses is their mean",
+        "losses.py",
+        "weight * ops.cast(loss(y_true, y_pred, sample_weight), self.dtype)",
+        "weight / len(self.losses) * ops.cast(loss(y_true, y_pred, sample_weight), self.dtype)",
+        "test_losses.py test_region_losses.py",
+    ),
+    Mutant(
+        "the metric counts ignored pixels",
+        "metrics.py",
+        "ops.where(is_ignored, self._num_bins, stray),",
+        "ops.where(is_ignored, 0, stray),",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "the confusion matrix is transposed",
+        "metrics.py",
+        "ids * self.num_classes + ops.cast(predictions, backend.integer_dtype),",
+        "ops.cast(predictions, backend.integer_dtype) * self.num_classes + ids,",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "counts lose their carry",
+        "metrics.py",
+        "self._high.assign(self._high + carry)",
+        "self._high.assign(self._high)",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "mean IoU counts absent classes as 0",
+        "metrics.py",
+        "return _ratio(xp, xp.sum(scores), xp.sum(xp.where(pixels != 0, 1.0, 0.0)))",
+        "return xp.sum(scores) / max(len(scores), 1)",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "the boundary band is one pixel wider",
+        "metrics.py",
+        "after = np.take(counts, np.minimum(places + width, size), axis=axis)",
+        "after = np.take(counts, np.minimum(places + width + 1, size), axis=axis)",
+        "test_metrics.py",
+    ),
+    Mutant(
+        "a label that is no class counts like an ignored one",
+        "losses.py",
+        "not_a_class = ops.cast(ops.where(is_ignored, 0.0, np.nan), loss.dtype)",
+        "not_a_class = ops.cast(ops.where(is_ignored, 0.0, 0.0), loss.dtype)",
+        "test_label_checks.py",
+    ),
+    Mutant(
+        "the mean of focal loss divides by the weights",
+        "losses.py",
+        "num_pixels = backend.batch_sum(ops.sum(counted))",
+        "num_pixels = backend.batch_sum(ops.sum(weights))",
+        "test_sample_weight.py",
+    ),
+    Mutant(
+        "the Lovász union counts pixels, not their weights",
+        "losses.py",
+        "union = size + ops.cumsum(others, axis=0)",
+        "union = size + ops.cumsum(ops.sign(others), axis=0)",
+        "test_sample_weight.py",
+    ),
+    Mutant(
+        "Dice weights the prediction alone",
+        "losses.py",
+        "size = backend.batch_sum(ops.sum(truth * weights, axis=0))",
+        "size = backend.batch_sum(ops.sum(truth, axis=0))",
+        "test_sample_weight.py test_region_losses.py",
+    ),
+    Mutant(
+        "weighted metrics lose the fractions of an update",
+        "metrics.py",
+        'self._fraction.assign(ops.cast(sums - whole, "float32"))',
+        "pass",
+        "test_sample_weight.py",
+    ),
+    Mutant(
+        "weighted metrics count pixels",
+        "metrics.py",
+        "weights = ops.reshape(ops.where(is_class, weights, 1), [-1])",
+        "weights = ops.reshape(ops.where(is_class, weights * 0 + 1, 1), [-1])",
+        "test_sample_weight.py",
+    ),
+)

@@ -1,0 +1,86 @@
+"""Faults of weights and their files."""
+
+from .mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "a first kernel for more channels is not rescaled",
+        "weights/channels.py",
+        "% known] * (known / channels)",
+        "% known]",
+        "models/test_backbone.py weights/test_load.py",
+    ),
+    Mutant(
+        "a first kernel takes other channels in the order of Caffe",
+        "weights/load.py",
+        "kernel_for_channels(array[:, :, order], channels)",
+        "kernel_for_channels(array, channels)",
+        "weights/test_load.py",
+    ),
+    Mutant(
+        "one head takes SIFT Flow's geometric classes",
+        "weights/load.py",
+        'layer.removesuffix("_semantic")',
+        'layer.removesuffix("_geometric")',
+        "models/test_reference_networks.py weights/test_published.py",
+    ),
+    Mutant(
+        "random fc6 and fc7 are not told from a network of random values",
+        "weights/diagnose.py",
+        '    if layers["random"] and set(layers["random"]) <= {"fc6", "fc7"}:',
+        "    if False:",
+        "weights/test_diagnose.py",
+    ),
+    Mutant(
+        "kernels of the paper keep rows and columns exchanged",
+        "weights/paper_names.py",
+        "np.ascontiguousarray(np.transpose(array, (2, 3, 1, 0)))",
+        "np.ascontiguousarray(np.transpose(array, (3, 2, 1, 0)))",
+        "weights/test_paper_formats.py weights/test_caffe.py",
+    ),
+    Mutant(
+        "weights are set before all shapes agree",
+        "weights/port.py",
+        "    if problems:\n        problems.sort()",
+        "    for key in variables.keys() & entries.keys() if problems else ():\n"
+        "        if entries[key].shape == tuple(variables[key].shape):\n"
+        "            variables[key].assign(entries[key].read())\n"
+        "    if problems:\n        problems.sort()",
+        "weights/test_load.py",
+    ),
+    Mutant(
+        "the published mean is not compared",
+        "weights/metadata.py",
+        "if not np.allclose(theirs, ours, atol=0.01):",
+        "if not np.allclose(theirs, ours, atol=1e3):",
+        "weights/test_load.py",
+    ),
+    Mutant(
+        "Caffe's legacy shapes keep their axes of 1",
+        "weights/caffe.py",
+        "    if len(shape) == 4 and shape[:2] == (1, 1):",
+        "    if False:",
+        "weights/test_caffe.py",
+    ),
+    Mutant(
+        "trained weights pass for random ones",
+        "weights/diagnose.py",
+        "_KURTOSIS_OF_INITIAL_VALUES = 2.2",
+        "_KURTOSIS_OF_INITIAL_VALUES = 22.0",
+        "weights/test_diagnose.py",
+    ),
+    Mutant(
+        "damaged packaged weights are loaded",
+        "weights/published.py",
+        "        check(path, file)\n    except OSError as error:",
+        "        path.stat()\n    except OSError as error:",
+        "weights/test_packaged.py",
+    ),
+    Mutant(
+        "weights of another padding are loaded without a word",
+        "weights/metadata.py",
+        "if ours and theirs and ours != dict(theirs):",
+        "if False:",
+        "weights/test_packaged.py",
+    ),
+)
