@@ -51,6 +51,9 @@ class _Check:
                 "Exactly one of `epochs` and `steps` must be given. "
                 f"Received: epochs={recipe.epochs}, steps={recipe.steps}."
             )
+        if recipe.patience is not None:
+            validated = recipe.val_images if recipe.data is None else recipe.val_split
+            self._require(validated is not None, "patience", "none without a validation split")
         self._channels()
         self._backbone()
         if recipe.model == "fcn_alexnet":

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -14,20 +14,23 @@ from keras_fcn.backends import backend
 from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
 from keras_fcn.training.environment import code_of_package
-from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.final_report import write_final_report
 from keras_fcn.training.moving_average import MovingAverage
 from keras_fcn.training.objective import build_model, compiled, loss_of, model_class
 from keras_fcn.training.progress import duration, progress_bar, say
 from keras_fcn.training.recipe import PATHS, Recipe, as_settings
 from keras_fcn.training.run import Run, copy_of, drawing_errors_warn
-from keras_fcn.training.schedule import learning_rate
+from keras_fcn.training.run_callbacks import RunCallbacks, averages_stay
+from keras_fcn.training.schedule import learning_rate, schedule
 from keras_fcn.training.splits import Split, check_files, open_splits
 from keras_fcn.training.start_checks import (
     print_mean_loss_rate,
     warn_of_bad_start,
     warn_of_slow_precision,
 )
+from keras_fcn.training.steps import Steps
+from keras_fcn.training.user_code import UserCode
+from keras_fcn.training.validation import validate
 
 
 @dataclasses.dataclass
@@ -41,6 +44,8 @@ class State:
         seconds: Time spent on the run so far.
         history: A row for each epoch that was validated or needed no validation.
         class_weights: Weights of the classes in the loss, or `None`.
+        callbacks: State of each of the user's callbacks, see `RunCallbacks`.
+        stopped: Whether a callback or `patience` has ended the run early.
     """
 
     epoch: int = 0
@@ -49,6 +54,8 @@ class State:
     seconds: float = 0.0
     history: list[dict] = dataclasses.field(default_factory=list)
     class_weights: list[float] | None = None
+    callbacks: list[dict] = dataclasses.field(default_factory=list)
+    stopped: bool = False
 
 
 class Training:
@@ -67,6 +74,7 @@ class Training:
         model: keras.Model,
         checkpoint_every: int | None,
         devices: str | Sequence[str] | None,
+        user_code: UserCode,
     ):
         if checkpoint_every is not None and checkpoint_every < 1:
             raise ValueError(
@@ -75,6 +83,7 @@ class Training:
         self.run, self.recipe, self.model = run, recipe, model
         self.train_split, self.val_split = train_split, val_split
         self.checkpoint_every, self.devices = checkpoint_every, devices
+        self.user_code = user_code
         self.data = train_split.fingerprint()
         self.shard = processes.shard()
         _check_divides(recipe.batch_size, processes.world_size())
@@ -97,6 +106,7 @@ class Training:
         checkpoint_every: int | None,
         devices: str | Sequence[str] | None,
         gradients: str | None,
+        user_code: UserCode,
     ) -> "Training":
         train_split, val_split = _open_splits(recipe)
         weights = None
@@ -106,7 +116,9 @@ class Training:
         keras.utils.set_random_seed(recipe.seed)
         with scope(devices, gradients):
             model = build_model(recipe, train_split.label_space)
-            training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
+            training = cls(
+                run, recipe, train_split, val_split, model, checkpoint_every, devices, user_code
+            )
             training.state.class_weights = weights
             training.compile()
         if processes.rank() == 0:
@@ -123,18 +135,22 @@ class Training:
         checkpoint_every: int | None,
         devices: str | Sequence[str] | None,
         gradients: str | None,
+        user_code: UserCode,
     ) -> "Training":
         _, recipe = run.recipe()
+        user_code.check_names(run.path, run.user_code_names())
         processes.first_before_others(run.clean)
         if not run.has_state:
             say(f"{run.path} holds no checkpoint yet: it starts over.")
-            return cls.begin(run, recipe, checkpoint_every, devices, gradients)
+            return cls.begin(run, recipe, checkpoint_every, devices, gradients, user_code)
         facts = read_facts(run.state_path)
         train_split, val_split = _open_splits(recipe)
         keras.utils.set_random_seed(recipe.seed)
         with scope(devices, gradients):
             model = model_class(recipe).from_config(facts["model"])
-            training = cls(run, recipe, train_split, val_split, model, checkpoint_every, devices)
+            training = cls(
+                run, recipe, train_split, val_split, model, checkpoint_every, devices, user_code
+            )
             training.state = State(
                 **{field.name: facts[field.name] for field in dataclasses.fields(State)}
             )
@@ -176,8 +192,12 @@ class Training:
             ignore_class=self.train_split.label_space.ignore_class,
             class_weights=self.state.class_weights,
             num_steps=self.num_steps,
+            optimizer_averages=self.user_code.swaps_averages,
         )
-        if self.recipe.ema is not None:
+        self.callbacks = RunCallbacks(
+            self.user_code.callbacks, self.trained, self.num_epochs, self.steps_per_epoch
+        )
+        if self.recipe.ema is not None and not self.user_code.swaps_averages:
             self.average = MovingAverage(self.trained.trainable_variables, self.recipe.ema)
 
     def variables(self) -> dict[str, list]:
@@ -200,13 +220,15 @@ class Training:
     def run_to_end(self, keep_state: bool) -> None:
         if self.state.epoch < self.num_epochs and backend.compiles_each_size:
             say("The first step with each image size compiles the network and takes longer.")
+        self.callbacks.begin(self.state.callbacks)
         self._finish_epoch()  # Of a run that ended between its last step and its validation.
-        while self.state.epoch < self.num_epochs:
+        while self.state.epoch < self.num_epochs and not self.state.stopped:
             self._train_epoch()
             self.save_state()
             self._finish_epoch()
         # The other ranks wait: until its end the run can be resumed.
         processes.first_before_others(self._write_report)
+        self.callbacks.end(_logs(self.state.history[-1]))
         if not keep_state and self.run.is_finished:
             self.run.remove_state()
 
@@ -223,6 +245,7 @@ class Training:
             self.state.seconds + now - self._counted_until,
             now,
         )
+        self.state.callbacks = self.callbacks.states()
         facts = dataclasses.asdict(self.state)
         facts |= {"data": self.data, "model": self.model.get_config()}
         try:
@@ -260,7 +283,8 @@ class Training:
         if (heads := len(self.trained.outputs)) > 1:
             batches = batches.map(lambda image, label_map: (image, (label_map,) * heads))
         title = f"epoch {self.state.epoch + 1}/{self.num_epochs}"
-        with progress_bar(title, steps - first_step) as advance:
+        self.callbacks.begin_epoch(self.state.epoch)
+        with progress_bar(title, steps - first_step) as advance, averages_stay(self.trained):
             self.trained.fit(
                 batches.take(steps - first_step),
                 initial_epoch=self.state.epoch,
@@ -269,6 +293,9 @@ class Training:
                 verbose=0,
                 callbacks=[Steps(self, steps, advance)],
             )
+        if self.trained.stop_training:
+            # As in `fit`, the epoch ends here.
+            self.state.epoch, self.state.step, self.state.stopped = self.state.epoch + 1, 0, True
 
     def _finish_epoch(self):
         """Validates and appends a row to the history, once all steps of the epoch are done."""
@@ -280,82 +307,56 @@ class Training:
         if state.epoch == len(state.history):
             return
         steps = min(state.epoch * self.steps_per_epoch, self.num_steps)
-        rate = learning_rate(self.recipe, self.num_steps, steps - 1)
-        row = {"epoch": state.epoch, "loss": state.loss, "learning_rate": rate}
+        row = {
+            "epoch": state.epoch,
+            "loss": state.loss,
+            "learning_rate": self._learning_rate(steps - 1),
+        }
         due = state.epoch % self.recipe.validate_every == 0 or state.epoch == self.num_epochs
         with contextlib.nullcontext() if self.average is None else self.average.in_place():
             if self.val_split is None:
                 self.run.save_model(self.model)
             elif due:
-                row |= self._validate()
+                self.callbacks.begin_validation()
+                row |= self._validated()
                 earlier = [past.get("val_mean_iou", -1.0) for past in state.history]
                 if row["val_mean_iou"] > max(earlier, default=-1.0):
                     self.run.save_model(self.model)
+                self.callbacks.end_validation(_logs(row))
         state.history.append(row)
         self.run.write_history(state.history)
+        if self.callbacks.end_epoch(state.epoch - 1, _logs(row)) or self._has_lost_patience():
+            state.stopped = True
+        if state.stopped and state.epoch < self.num_epochs:
+            say(f"The run ends early, after {state.epoch} of {self.num_epochs} epochs.")
 
-    def _validate(self):
-        space = self.val_split.label_space
+    def _validated(self):
+        split = self.val_split
+        loss = loss_of(self.recipe, split.label_space.ignore_class, self.state.class_weights)
         # Images of different sizes are validated one by one, which several devices cannot share.
         model = self.model if self.devices is None else copy_of(self.model)
-        batches = self.val_split.batches(self.shard)
-        loss = loss_of(self.recipe, space.ignore_class, self.state.class_weights)
-        with progress_bar("validation", int(batches.cardinality())) as advance:
-            scores = evaluate(
-                model,
-                batches,
-                num_classes=space.num_classes,
-                ignore_class=space.ignore_class,
-                loss=loss,
-                progress=advance,
-            )
-        # Batches of one image, of which a rank may have none.
-        count = int(batches.cardinality())
-        loss, count = processes.sum_of_all(np.array([count * (scores.loss or 0.0), count]))
-        scores = Scores(processes.sum_of_all(scores.matrix), loss=float(loss / count))
-        say(
-            f"epoch {self.state.epoch}: validation loss {scores.loss:.4g}, "
-            + ", ".join(f"{name} {value:.4f}" for name, value in scores.as_dict().items())
-        )
-        row = {"val_loss": scores.loss}
-        row |= {f"val_{name}": value for name, value in scores.as_dict().items()}
-        for name, iou in zip(space.class_names, scores.class_iou, strict=True):
-            row[f"val_iou/{name}"] = float(iou)
-        return row
+        return validate(model, split, loss, self.shard, self.state.epoch)
+
+    def _learning_rate(self, step):
+        """The rate of a step; without a schedule, a callback may have changed it."""
+        if self.user_code.callbacks and not callable(schedule(self.recipe, self.num_steps)):
+            return float(keras.ops.convert_to_numpy(self.trained.optimizer.learning_rate))
+        return learning_rate(self.recipe, self.num_steps, step)
+
+    def _has_lost_patience(self):
+        """Whether the last `patience` epochs brought no better validation mean IoU."""
+        if self.recipe.patience is None:
+            return False
+        scores = {
+            row["epoch"]: row["val_mean_iou"] for row in self.state.history if "val_mean_iou" in row
+        }
+        best = max(scores, key=lambda epoch: scores[epoch], default=self.state.epoch)
+        return self.state.epoch - best >= self.recipe.patience
 
 
-class Steps(keras.callbacks.Callback):
-    """Checks the loss, shows progress, and writes the checkpoints within an epoch."""
-
-    def __init__(self, training: Training, num_steps: int, advance: Callable[..., None]):
-        super().__init__()
-        self._training, self._num_steps, self._advance = training, num_steps, advance
-        self._first_step, self._loss_before = training.state.step, training.state.loss
-
-    def on_train_batch_end(self, batch, logs=None):
-        training = self._training
-        loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise ValueError(
-                training.not_finite("loss", f"{loss} in", self._first_step + batch + 1)
-            )
-        training.state.step = self._first_step + batch + 1
-        # Keras logs the mean over the images since `fit` was called.
-        before, so_far = (
-            training.num_images(step) for step in (self._first_step, training.state.step)
-        )
-        training.state.loss = (self._loss_before * before + loss * (so_far - before)) / so_far
-        self._advance(note=f"loss {training.state.loss:.4g}{training.time_left()}")
-        every = training.checkpoint_every
-        done = training.state.epoch * training.steps_per_epoch + training.state.step
-        checkpoint_due = every and done % every == 0 and training.state.step < self._num_steps
-        if training.average or checkpoint_due:
-            # On JAX this writes the values of the training state back to the variables.
-            training.trained = self.model
-        if training.average:
-            training.average.update()
-        if checkpoint_due:
-            training.save_state()
+def _logs(row):
+    """Returns a row of the history as the logs of Keras's callbacks."""
+    return {name: value for name, value in row.items() if name != "epoch"}
 
 
 def _check_divides(batch_size, world_size):

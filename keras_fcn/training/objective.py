@@ -113,6 +113,7 @@ def compiled(
     ignore_class: int | None,
     class_weights: list[float] | None,
     num_steps: int,
+    optimizer_averages: bool = False,
 ) -> keras.Model:
     """Returns the compiled model; with deep supervision, one around it with coarser heads.
 
@@ -122,14 +123,24 @@ def compiled(
         ignore_class: Class id of the ignored pixels.
         class_weights: Weight of each class, if the recipe weights them.
         num_steps: Number of batches of the whole run, over which the schedule extends.
+        optimizer_averages: Whether the optimizer keeps the moving average of the weights (`ema`),
+            for `keras.callbacks.SwapEMAWeights`.
+
+    Raises:
+        ValueError: If it should, but the recipe has no `ema`.
     """
+    if optimizer_averages and recipe.ema is None:
+        raise ValueError(
+            "SwapEMAWeights must be used with a recipe whose `ema` is the decay of the average. "
+            "Received: ema=None."
+        )
     _freeze(model, recipe.freeze)
     trained = with_coarser_heads(model) if recipe.deep_supervision else model
     heads = len(trained.outputs)
     # Keras averages the accumulated gradients; the paper sums them.
     weight = recipe.accumulate if recipe.normalization == "sum" else 1
     trained.compile(
-        optimizer=_optimizer(recipe, num_steps),
+        optimizer=_optimizer(recipe, num_steps, optimizer_averages),
         loss=[loss_of(recipe, ignore_class, class_weights)] * heads,
         loss_weights=[float(weight), *[weight * recipe.deep_supervision] * (heads - 1)],
     )
@@ -179,11 +190,13 @@ def loss_of(
     return losses.WeightedSum([loss, region_loss], [1.0, recipe.region_loss_weight])
 
 
-def _optimizer(recipe, num_steps):
+def _optimizer(recipe, num_steps, averages):
     options = {
         "learning_rate": schedule(recipe, num_steps),
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
+    if averages:
+        options |= {"use_ema": True, "ema_momentum": recipe.ema}
     if recipe.optimizer == "coupled_sgd":
         multipliers = PAPER_MULTIPLIERS
         if recipe.model == "fcn_alexnet":

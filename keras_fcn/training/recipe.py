@@ -267,6 +267,14 @@ class Recipe:
     validate_every: int = setting(
         1, help="epochs between two validations; the last epoch is always validated", minimum=1
     )
+    patience: int | None = setting(
+        None,
+        help="epochs without a better validation mean IoU after which the run ends (early "
+        "stopping); none to train all `epochs`",
+        minimum=1,
+        option=True,
+        metavar="N",
+    )
     test_scales: tuple[float, ...] = setting(
         (1.0,),
         help="factors of the resized images over which final predictions are averaged (test-time "

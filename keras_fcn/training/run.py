@@ -10,7 +10,7 @@ import shutil
 import tomllib
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -85,13 +85,20 @@ class Run:
         """The best model so far."""
         return self.path / MODEL
 
-    def create(self, name: str, recipe: Recipe, label_space: LabelSpace) -> None:
+    def create(
+        self,
+        name: str,
+        recipe: Recipe,
+        label_space: LabelSpace,
+        user_code: Mapping[str, list[str]] | None = None,
+    ) -> None:
         """Makes the folder and writes what repeats the run.
 
         Args:
             name: What the recipe is called.
             recipe: The `Recipe`.
             label_space: The `LabelSpace` of the model's classes.
+            user_code: See `UserCode.names`.
         """
         if not _writes():
             return
@@ -101,6 +108,7 @@ class Run:
                 **_head(name),
                 "settings": _without_none(as_settings(recipe)),
                 "label_space": _without_none(dataclasses.asdict(label_space)),
+                **({"python": dict(user_code)} if user_code else {}),
             },
         )
 
@@ -112,6 +120,10 @@ class Run:
             ValueError: If its `config.toml` is damaged.
         """
         return _recipe_of(self._config, self.path / CONFIG)
+
+    def user_code_names(self) -> dict[str, list[str]]:
+        """Returns what the run was begun with in Python; see `UserCode.names`."""
+        return self._config.get("python", {})
 
     def label_space(self) -> LabelSpace:
         """Returns the `LabelSpace` of the model's classes."""

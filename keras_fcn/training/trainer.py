@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
+
 from keras_fcn.distribution import processes
 from keras_fcn.training.failures import (
     one_line_for_files,
@@ -17,6 +19,7 @@ from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages
 from keras_fcn.training.trained import open_run
+from keras_fcn.training.user_code import UserCode
 
 
 def train(
@@ -29,6 +32,7 @@ def train(
     devices: str | Sequence[str] | None = None,
     gradients: str | None = None,
     keep_state: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run | Stages:
     """Trains a recipe and writes a run folder.
 
@@ -51,6 +55,12 @@ def train(
             own dtype. See `keras_fcn.distribution.data_parallel`.
         keep_state: Whether to keep the last checkpoint, with the optimizer's state, after the run
             is finished.
+        callbacks: Keras callbacks, called as by one `fit` over the whole run: `on_train_begin`
+            before the first step, `on_epoch_end` after the validation, with its scores in the logs
+            (`val_mean_iou`, `val_loss`, `val_iou/CLASS`), and `on_train_end` when the report is
+            written. Callbacks that set the learning rate need `schedule="constant"` and
+            `warmup=0`, and `SwapEMAWeights` an `ema`. Each stage of a staged recipe is a run. With
+            several processes, each calls its own.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -75,6 +85,7 @@ def train(
         "devices": devices,
         "gradients": gradients,
         "keep_state": keep_state,
+        "user_code": UserCode(callbacks),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(out)):
@@ -96,6 +107,7 @@ def resume(
     devices: str | Sequence[str] | None = None,
     gradients: str | None = None,
     keep_state: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run | Stages:
     """Resumes an interrupted run from its last checkpoint, as if it had not been interrupted.
 
@@ -105,19 +117,22 @@ def resume(
         devices: As in `train`; they may be others than before.
         gradients: As in `train`, and may be another than before.
         keep_state: As in `train`.
+        callbacks: As in `train`, of the same classes in the same order; their state is restored.
 
     Returns:
         The `Run` or `Stages`.
 
     Raises:
         FileNotFoundError: If there is no such run, or its data are gone.
-        ValueError: If its checkpoint is damaged, or its data have changed.
+        ValueError: If its checkpoint is damaged, its data have changed, or it was begun with other
+            callbacks.
     """
     options = {
         "checkpoint_every": checkpoint_every,
         "devices": devices,
         "gradients": gradients,
         "keep_state": keep_state,
+        "user_code": UserCode(callbacks),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(path)):
@@ -153,7 +168,7 @@ def _begin_run(run, recipe, name, options):
     recipe = recipe.with_absolute_paths()
     with one_line_for_files():
         training = Training.begin(run, recipe, **options)
-        run.create(name, recipe, training.train_split.label_space)
+        run.create(name, recipe, training.train_split.label_space, options["user_code"].names())
         with removed_unless_resumable(run.path, lambda: run.has_state or run.has_model):
             training.run_to_end(keep_state)
     return run

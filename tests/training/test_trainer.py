@@ -21,7 +21,7 @@ from keras_fcn import FCN16s
 from keras_fcn.cli import main
 from keras_fcn.data import find_pairs
 from keras_fcn.label_spaces import generic
-from keras_fcn.training import Recipe, StagedRecipe, loop, trainer
+from keras_fcn.training import Recipe, StagedRecipe, loop, trainer, validation
 from keras_fcn.training import run as run_module
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.evaluate import Scores
@@ -29,6 +29,7 @@ from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run, Stages
 from keras_fcn.training.splits import Split
 from keras_fcn.training.trained import open_model
+from keras_fcn.training.user_code import UserCode
 
 # Small networks are not initialized from VGG-16.
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initial values:UserWarning")
@@ -123,7 +124,7 @@ class TestResume:
             (loop.Steps, "on_train_batch_end", 4, None, [0, 1]),
             pytest.param(loop.Steps, "on_train_batch_end", 4, 1, [0], marks=pytest.mark.slow),
             # Trained, but not validated; and validated, but not written down.
-            (loop, "evaluate", 2, None, []),
+            (validation, "evaluate", 2, None, []),
             pytest.param(Run, "write_history", 1, 1, [0, 1], marks=pytest.mark.slow),
         ],
     )
@@ -309,7 +310,7 @@ class TestMisfortune:
 
     @pytest.mark.any_backend
     def test_a_lost_validation_set(self, recipe, tmp_path, monkeypatch):
-        evaluate, calls = loop.evaluate, []
+        evaluate, calls = validation.evaluate, []
 
         def losing(*args, **kwargs):
             calls.append(1)
@@ -317,7 +318,7 @@ class TestMisfortune:
                 os.rename(recipe.val_labels, tmp_path / "lost")
             return evaluate(*args, **kwargs)
 
-        monkeypatch.setattr(loop, "evaluate", losing)
+        monkeypatch.setattr(validation, "evaluate", losing)
         with pytest.raises(ValueError, match="A file cannot be opened") as caught:
             train(recipe, tmp_path / "run")
         assert recipe.val_labels in str(caught.value)
@@ -423,7 +424,9 @@ class TestHowItLearns:
     @pytest.mark.any_backend
     def test_the_rate_of_a_summed_loss_is_told_as_that_of_a_mean(self, recipe, tmp_path, capsys):
         changes = {"optimizer": "coupled_sgd", "normalization": "sum", "learning_rate": 1e-6}
-        loop.Training.begin(Run(tmp_path / "run"), replace(recipe, **changes), None, None, None)
+        loop.Training.begin(
+            Run(tmp_path / "run"), replace(recipe, **changes), None, None, None, UserCode()
+        )
         # 1e-6 times 8 x 10 pixels times 2 images.
         printed = capsys.readouterr().err
         assert printed.count("amounts to 0.00016 for the mean over the pixels, at 8x10") == 1
@@ -452,7 +455,7 @@ class TestHowItLearns:
             kept.append(variables_as_numpy(model))
             save_model(run, model)
 
-        monkeypatch.setattr(loop, "evaluate", evaluate)
+        monkeypatch.setattr(validation, "evaluate", evaluate)
         monkeypatch.setattr(Run, "save_model", keep)
         run = train(replace(recipe, epochs=4), tmp_path / "run")
         assert len(kept) == 2
