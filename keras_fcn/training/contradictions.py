@@ -51,9 +51,7 @@ class _Check:
                 "Exactly one of `epochs` and `steps` must be given. "
                 f"Received: epochs={recipe.epochs}, steps={recipe.steps}."
             )
-        if recipe.patience is not None:
-            validated = recipe.val_images if recipe.data is None else recipe.val_split
-            self._require(validated is not None, "patience", "none without a validation split")
+        self._validation()
         self._channels()
         self._backbone()
         if recipe.model == "fcn_alexnet":
@@ -62,6 +60,29 @@ class _Check:
         if recipe.modalities != ("image",):
             self._modalities()
         self._normalization()
+
+    def _validation(self):
+        recipe = self._recipe
+        is_validated = recipe.holds_out or recipe.val_images is not None
+        if recipe.data is not None:
+            is_validated = recipe.val_split is not None
+        if recipe.patience is not None:
+            self._require(is_validated, "patience", "none without a validation split")
+        for name in ("val_share", "folds"):
+            if getattr(recipe, name) is not None:
+                rule = "none for a data set by name"
+                self._require(recipe.data is None, name, f"{rule}: name a `val_split`")
+                self._require(recipe.val_images is None, name, "none with `val_images`")
+        if recipe.folds is not None:
+            self._require(recipe.val_share is None, "folds", "none with `val_share`")
+            is_one = recipe.fold is not None and recipe.fold <= recipe.folds
+            self._require(is_one, "fold", f"1 to {recipe.folds}, the number of `folds`")
+        else:
+            self._require(recipe.fold is None, "fold", "none without `folds`")
+        if not recipe.holds_out:
+            self._require(
+                recipe.group_by is None, "group_by", "none without `val_share` or `folds`"
+            )
 
     def _channels(self):
         if self._recipe.channels != 3:

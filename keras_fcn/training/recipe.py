@@ -52,6 +52,37 @@ class Recipe:
     val_labels: str | None = setting(
         None, help="folder of their label maps", is_folder=True, option=True
     )
+    val_share: float | None = setting(
+        None,
+        help="fraction of the training images that is held out for validation, with similar "
+        "classes, instead of `val_images`",
+        above=0,
+        below=1,
+        option=True,
+        metavar="SHARE",
+    )
+    folds: int | None = setting(
+        None,
+        help="number of parts of similar classes for a cross-validation, one of which is held out, "
+        "instead of `val_images`",
+        minimum=2,
+        option=True,
+        metavar="N",
+    )
+    fold: int | None = setting(
+        None,
+        help="which of the `folds` is held out for validation, from 1",
+        minimum=1,
+        option=True,
+        metavar="K",
+    )
+    group_by: str | None = setting(
+        None,
+        help="regular expression that is searched in the name of each image: images of which its "
+        "first group matches the same, such as the frames of a video, stay in one part",
+        option=True,
+        metavar="REGEX",
+    )
     label_space: str | None = setting(
         None,
         help=f"name of a label space ({', '.join(NAMES)}), or a .toml or .json file",
@@ -317,6 +348,11 @@ class Recipe:
             2.5e-05
         """
         return self.learning_rate * height * width * self.batch_size * self.accumulate
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether validation images are held out of the training images."""
+        return self.val_share is not None or self.folds is not None
 
     def num_steps(self, num_examples: int) -> int:
         """Returns the number of batches of the run."""

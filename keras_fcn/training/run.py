@@ -10,7 +10,7 @@ import shutil
 import tomllib
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -30,6 +30,7 @@ from keras_fcn.visualization import plot_curves
 CONFIG = "config.toml"
 MODEL = "best.keras"
 _HISTORY = "metrics.csv"
+_SPLIT = "split.csv"
 _STATE = "last.npz"
 _REPORT = "report.html"
 _EVENTS = "tensorboard"
@@ -42,7 +43,7 @@ class Run:
 
     `config.toml` repeats the run, `last.npz` goes on with it until its end, `best.keras` is the
     model, `metrics.csv`, `curves.png` and `tensorboard/` are its history, and `report.html` tells
-    of all.
+    of all. `split.csv` lists the images that were held out for validation, if the recipe does so.
 
     Args:
         path: The folder.
@@ -150,6 +151,24 @@ class Run:
             return
         with _replacing(self.path / MODEL) as temporary:
             copy_of(model).save(temporary)
+
+    def write_split(self, train: Sequence[str], validation: Sequence[str]) -> None:
+        """Writes which images are trained on and which are held out.
+
+        Args:
+            train: File names of the training images.
+            validation: File names of the validation images.
+        """
+        if not _writes():
+            return
+        with (
+            _replacing(self.path / _SPLIT) as temporary,
+            temporary.open("w", encoding="utf-8", errors=_ANY_LETTER, newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(("split", "image"))
+            writer.writerows(("train", name) for name in train)
+            writer.writerows(("validation", name) for name in validation)
 
     def write_history(self, history: list[dict]) -> None:
         """Writes the scores, a dictionary for each epoch, as a table, as curves and as events."""

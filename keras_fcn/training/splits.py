@@ -17,6 +17,7 @@ from keras_fcn.data.named import example_names, label_space_of, version_of
 from keras_fcn.data.transforms import photometric_jitter, random_crop, random_flip, random_scale
 from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import LabelSpace, choose
+from keras_fcn.training.held_out import hold_out
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe
 
@@ -148,7 +149,7 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
         label_space, open_them = label_space_of(recipe.data), _named_splits
     else:
         _check_folders(recipe)
-        label_space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
+        label_space = _space_of_files(recipe)
         if recipe.crop is not None:
             label_space = _with_ignore_class(label_space)
         open_them = _folder_splits
@@ -174,8 +175,7 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
     rank, world_size = processes.shard()
     pairs = [pair for split in splits if split is not None for pair in split.examples]
     own = pairs[rank::world_size]
-    # Without the `ignore_class` for the padding of crops, which must not occur in files.
-    space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
+    space = _space_of_files(recipe)
     rules = {
         "num_classes": space.num_classes,
         "ignore_class": space.ignore_class,
@@ -214,6 +214,11 @@ def transforms(recipe: Recipe, ignore_class: int | None) -> list:
     return chosen
 
 
+def _space_of_files(recipe):
+    """Without the `ignore_class` for the padding of crops, which must not occur in files."""
+    return choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
+
+
 def _with_ignore_class(space):
     """Returns the label space, with 255 for the padding of crops if it has no `ignore_class`."""
     if space.ignore_class is not None:
@@ -239,10 +244,12 @@ def _named_splits(recipe, label_space):
 
 
 def _folder_splits(recipe, label_space):
-    pairs = [find_pairs(recipe.images, recipe.labels)]
+    pairs: list[Sequence[Pair]] = [find_pairs(recipe.images, recipe.labels)]
+    palette = label_space.palette if recipe.palette else None
     if recipe.val_images is not None:
         pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
-    palette = label_space.palette if recipe.palette else None
+    elif recipe.holds_out:
+        pairs = [*hold_out(pairs[0], recipe, _space_of_files(recipe), palette)]
     splits = [
         Split(split, label_space, palette=palette, channels=recipe.channels) for split in pairs
     ]

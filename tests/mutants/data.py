@@ -291,4 +291,25 @@ MUTANTS = (
         "distances[0]",
         "test_label_spaces.py",
     ),
+    Mutant(
+        "a rare class may be in one part alone",
+        "data/partition.py",
+        "scarce = shown & (left <= (~held).sum(0))",
+        "scarce = shown & False",
+        "data/test_partition.py",
+    ),
+    Mutant(
+        "shares of a partition do not count",
+        "data/partition.py",
+        "missing[part] -= added",
+        "pass",
+        "data/test_partition.py",
+    ),
+    Mutant(
+        "the held-out images are trained on, too",
+        "training/held_out.py",
+        "for number, pair in enumerate(pairs) if number not in validation]",
+        "for number, pair in enumerate(pairs)]",
+        "training/test_held_out.py",
+    ),
 )

@@ -13,7 +13,7 @@ MUTANTS = (
     Mutant(
         "a file's 255 passes for the padding of windows",
         "training/splits.py",
-        "    space = choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)",
+        "    space = _space_of_files(recipe)",
         "    space = splits[0].label_space",
         "cli/test_train.py",
     ),
