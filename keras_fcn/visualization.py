@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -261,6 +261,31 @@ def plot_curves(history: list[dict], path: str | os.PathLike | BinaryIO) -> None
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(path, dpi=130)
+
+
+def plot_histories(histories: Mapping[str, list[dict]], path: str | os.PathLike | BinaryIO) -> None:
+    """Plots the training loss and the validation mean IoU of several runs over their epochs.
+
+    Args:
+        histories: The history of each run by its name, as in `plot_curves`.
+        path: PNG or SVG file to write, or a binary file object for a PNG.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
+    for name, history in histories.items():
+        for axis, column in zip(axes, ("loss", "val_mean_iou"), strict=True):
+            rows = [row for row in history if column in row]
+            points = [row["epoch"] for row in rows], [row[column] for row in rows]
+            axis.plot(*points, marker="o", ms=3, label=name)
+    axes[0].set(title="training loss", xlabel="epoch", ylim=(0, None))
+    axes[1].set(title="validation mean IoU", xlabel="epoch", ylim=(0, 1))
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
     figure.savefig(path, dpi=130)
 
 

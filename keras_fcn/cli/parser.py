@@ -3,6 +3,7 @@
 import argparse
 
 from keras_fcn.cli import (
+    compare,
     convert,
     data,
     demo,
@@ -20,6 +21,7 @@ from keras_fcn.version import __version__
 _COMMANDS = (
     train,
     evaluate,
+    compare,
     predict,
     serve,
     export,

@@ -8,11 +8,12 @@ import numpy as np
 from keras_fcn import metrics
 from keras_fcn.training.environment import environment
 from keras_fcn.training.evaluate import Scores, evaluate
+from keras_fcn.training.image_scores import ImageScores
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe, as_settings
 from keras_fcn.training.report import ReportImage, write_report
 from keras_fcn.training.run import Run
-from keras_fcn.training.splits import Split
+from keras_fcn.training.splits import Split, open_splits
 
 _NUM_SHOWN = 4
 _TRIMAP = 5
@@ -35,6 +36,7 @@ def write_final_report(
     if val_split is not None:
         ranked = _Ranked(val_split.names())
         scores = _scores(model, val_split, "final scores", ranked, trimap=_TRIMAP)
+        run.write_image_scores(ranked.scores())
         if recipe.views_differ:
             views = {"scales": recipe.test_scales, "flip": recipe.test_flip}
             view_scores = _scores(model, val_split, "test-time augmentation", None, **views)
@@ -58,6 +60,20 @@ def write_final_report(
     )
 
 
+def evaluate_images(run: Run) -> ImageScores:
+    """Returns the scores of a run's best model on each image of its validation split.
+
+    Raises:
+        FileNotFoundError, ValueError: If the data of the run are gone.
+    """
+    _, val_split = open_splits(run.recipe()[1])
+    if val_split is None:
+        raise ValueError(f"RUN must have a validation split. Received: {run.path}.")
+    ranked = _Ranked(val_split.names())
+    _scores(run.load_model(), val_split, f"scores of {run.path.name}", ranked)
+    return ranked.scores()
+
+
 def _scores(
     model: keras.Model, split: Split, title: str, ranked: "_Ranked | None", **options: Any
 ) -> Scores:
@@ -76,10 +92,12 @@ def _scores(
 
 
 class _Ranked:
-    """Collects the images with the best and the worst predictions, by their mean IoU."""
+    """Collects the scores of all images, and those with the best and the worst predictions."""
 
     def __init__(self, names):
+        self._all_names = tuple(names)
         self._names = iter(names)
+        self._matrices = []
         self._images = []
         self._example = None
 
@@ -94,6 +112,7 @@ class _Ranked:
         matrix = metrics.confusion_matrix(
             label_map, prediction, space.num_classes, space.ignore_class
         )
+        self._matrices.append(matrix)
         name = next(self._names)
         if not matrix.any():
             return
@@ -103,6 +122,9 @@ class _Ranked:
         )
         self._images.sort(key=lambda shown: shown.mean_iou)
         del self._images[_NUM_SHOWN:-_NUM_SHOWN]
+
+    def scores(self):
+        return ImageScores.of_matrices(self._all_names, self._matrices)
 
     def best(self):
         return self._images[::-1][:_NUM_SHOWN]

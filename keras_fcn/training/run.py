@@ -23,6 +23,7 @@ from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.training.checkpoint import Variables, save_state
+from keras_fcn.training.image_scores import ImageScores
 from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings, from_settings
 from keras_fcn.version import __version__
 from keras_fcn.visualization import plot_curves
@@ -31,6 +32,7 @@ CONFIG = "config.toml"
 MODEL = "best.keras"
 _HISTORY = "metrics.csv"
 _SPLIT = "split.csv"
+_IMAGE_SCORES = "image_scores.npz"
 _STATE = "last.npz"
 _REPORT = "report.html"
 _EVENTS = "tensorboard"
@@ -43,7 +45,8 @@ class Run:
 
     `config.toml` repeats the run, `last.npz` goes on with it until its end, `best.keras` is the
     model, `metrics.csv`, `curves.png` and `tensorboard/` are its history, and `report.html` tells
-    of all. `split.csv` lists the images that were held out for validation, if the recipe does so.
+    of all. `image_scores.npz` holds the scores of each validation image, and `split.csv` lists the
+    images that were held out for validation, if any were.
 
     Args:
         path: The folder.
@@ -222,6 +225,22 @@ class Run:
         """Calls `write` with the path of the report."""
         with _replacing(self.path / _REPORT) as temporary:
             write(temporary)
+
+    def write_image_scores(self, scores: ImageScores) -> None:
+        """Writes the scores of the model on each validation image."""
+        if not _writes():
+            return
+        with _replacing(self.path / _IMAGE_SCORES) as temporary:
+            scores.save(temporary)
+
+    def image_scores(self) -> ImageScores | None:
+        """Returns the scores of the model on each validation image; `None` before the end.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        path = self.path / _IMAGE_SCORES
+        return ImageScores.load(path) if path.is_file() else None
 
     def load_model(self) -> keras.Model:
         """Returns the saved model."""
