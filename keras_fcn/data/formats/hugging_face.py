@@ -101,12 +101,12 @@ def _columns(source, data, image_column, label_column):
     image = image_column or next(iter(known + columns), None)
     others = [name for name in columns if name != image]
     label = label_column or (others[0] if len(others) == 1 else None)
-    for name, option in ((image, "--image-column"), (label, "--label-column")):
+    for name, kind in ((image, "image"), (label, "label")):
         if name not in columns:
             raise ValueError(
                 f"{source} must have a column of images and one of label maps, both of images. "
                 f"Received: {name or 'no choice'} among {', '.join(columns) or 'none'}. "
-                f"Name it ({option})."
+                f"Name it as `{kind}_column` (--{kind}-column)."
             )
     return image, label
 

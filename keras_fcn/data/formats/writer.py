@@ -13,7 +13,6 @@ import numpy as np
 import tomli_w
 from PIL import Image
 
-from keras_fcn.data.examples import check_label_map
 from keras_fcn.data.files import IMAGE_SUFFIXES
 from keras_fcn.data.formats.orientation import draw_upright, read_geometry
 from keras_fcn.data.formats.source import Item, Source, one_per_name
@@ -191,11 +190,26 @@ def _write_pair(item: Item, out: Path, space: LabelSpace, link: bool) -> bool:
     labels.mkdir(parents=True, exist_ok=True)
     images.mkdir(parents=True, exist_ok=True)
     label_map = draw_upright(item, stored, orientation)
-    check_label_map(item.origin, label_map, space.num_classes, space.ignore_class)
+    _check_values(item.origin, label_map, space)
     with atomic_write(label_path) as temporary:
         _save_label_map(temporary, label_map, space)
     _write_image(images / f"{base}{suffix}", content, link)
     return True
+
+
+def _check_values(origin, label_map, space):
+    wrong = (label_map < 0) | (label_map >= space.num_classes)
+    if space.ignore_class is not None:
+        wrong &= label_map != space.ignore_class
+    if not wrong.any():
+        return
+    row, column = (int(index) for index in np.argwhere(wrong)[0])
+    ignored = "" if space.ignore_class is None else f" and {space.ignore_class}, which is ignored"
+    raise ValueError(
+        f"{origin} must hold the class ids 0 to {space.num_classes - 1}{ignored}. Received: "
+        f"{int(label_map[row, column])} at row {row}, column {column}. "
+        "Name all classes (--classes)."
+    )
 
 
 def _write_image(path, content, link):
