@@ -20,6 +20,7 @@ from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
 
 _DESCRIPTION, CLASSES = "import.json", "classes.toml"
+_LONGEST_WRITE = 60  # Seconds after which a temporary file belongs to a killed process.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,7 @@ def write(
         if progress is not None:
             progress()
     for folder in folders:
-        remove_leftovers(folder)
+        remove_leftovers(folder, _LONGEST_WRITE)
     _write_label_space(out / CLASSES, source.label_space)
     left_out = {what: count for what, count in source.left_out.items() if count}
     return ImportReport(out, source.label_space, num_pairs, written, left_out)
