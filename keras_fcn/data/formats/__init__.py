@@ -107,8 +107,9 @@ def _check_apart(source, out):
 
 
 def _as_json(value):
+    """Returns an option as JSON; a path as the same text wherever the import is run."""
     if isinstance(value, Mapping):
         return [[str(key), str(target)] for key, target in value.items()]
     if isinstance(value, str | os.PathLike):
-        return str(value)
+        return os.path.realpath(value) if os.path.exists(value) else str(value)
     return value

@@ -21,6 +21,11 @@ from keras_fcn.data.formats.source import (
 
 OVERLAPS = ("area", "order")
 _PREFIX = "instances_"
+_NEEDED = {
+    "images": ("id", "file_name"),
+    "annotations": ("image_id", "category_id"),
+    "categories": ("id", "name"),
+}
 
 
 def coco(
@@ -92,23 +97,22 @@ def _files(source):
 
 def _content(path):
     content = read_json(path)
-    keys = ("images", "annotations", "categories")
-    for key in keys:
+    for key, names in _NEEDED.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             held = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise ValueError(
-                f"{path} must hold lists of {', '.join(keys)}, as COCO's instances. "
+                f"{path} must hold lists of {', '.join(_NEEDED)}, as COCO's instances. "
                 f"Received: {held}."
             )
-    for key, needed in zip(
-        keys, (("file_name",), ("image_id", "category_id"), ("name",)), strict=True
-    ):
-        for entry in content[key]:
-            if missing := [name for name in (*needed, "id")[:2] if name not in entry]:
+        for entry in entries:
+            if wrong := [name for name in names if not isinstance(entry.get(name), int | str)]:
                 raise ValueError(
-                    f"{path}: each of {key} must have {missing[0]}. Received: {entry}."
+                    f"{path}: each of {key} must have {wrong[0]}. Received: {str(entry)[:80]}."
                 )
+    counts = collections.Counter(image["id"] for image in content["images"])
+    if twice := [image_id for image_id, count in counts.items() if count > 1]:
+        raise ValueError(f"{path} must have one image per id. Received twice: {twice[0]!r}.")
     return content
 
 

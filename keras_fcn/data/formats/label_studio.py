@@ -25,6 +25,7 @@ from keras_fcn.data.formats.source import (
 )
 
 _LABELS = ("brushlabels", "polygonlabels", "rectanglelabels", "labels")
+_MOST_PERCENT = 500
 _BOX = ("x", "y", "width", "height")
 _UPLOAD = re.compile("[0-9a-f]{8}-")  # Label Studio's prefix of the names of uploaded files.
 
@@ -52,8 +53,7 @@ def label_studio(
     """
     path, given = Path(source), class_names(classes)
     tasks = read_json(path)
-    is_export = isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks)
-    if not is_export or not all(isinstance(task.get("annotations"), list) for task in tasks):
+    if not _are_dicts(tasks) or not all(_are_dicts(task.get("annotations")) for task in tasks):
         raise ValueError(
             f"{path} must be Label Studio's export 'JSON', a list of tasks with `annotations`. "
             "Received: something else, such as JSON-MIN. Export it as JSON."
@@ -69,7 +69,7 @@ def label_studio(
             continue
         left_out["further annotations of a task"] += len(annotations) - 1
         chosen = next((one for one in annotations if one.get("ground_truth")), annotations[0])
-        drawn = list(_regions(chosen.get("result") or [], origin, left_out))
+        drawn = list(_regions(chosen.get("result"), origin, left_out))
         for label, _, _ in drawn:
             if given is not None and label not in given:
                 raise ValueError(
@@ -89,12 +89,16 @@ def label_studio(
 
 def _regions(results, origin, left_out):
     """Yields the label, the size of the image and the geometry of each region."""
-    labelled = {one.get("id") for one in results if _label(one.get("value")) is not None}
+    if not _are_dicts(results) or not _are_dicts([one.get("value") for one in results]):
+        raise ValueError(
+            f"{origin} must have a list of results with a value. Received: {str(results)[:80]}."
+        )
+    labelled = {str(one.get("id")) for one in results if _label(one["value"]) is not None}
     for result in results:
-        value, label = result.get("value") or {}, _label(result.get("value"))
+        value, label = result["value"], _label(result["value"])
         points = value.get("points")
         has_area = "rle" in value or all(key in value for key in _BOX)
-        if label is None and (has_area or points) and result.get("id") in labelled:
+        if label is None and (has_area or points) and str(result.get("id")) in labelled:
             continue  # A second result of the same region has its label.
         if label is None or not (has_area or (isinstance(points, list) and len(points) > 2)):
             left_out[f"regions of the type {result.get('type')}"] += 1
@@ -106,19 +110,40 @@ def _regions(results, origin, left_out):
             )
         if "rle" not in value:
             regions.check_pycocotools()
+            _check_numbers(value, origin)
         yield label, size, value
+
+
+def _are_dicts(values):
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
+
+
+def _check_numbers(value, origin):
+    if "points" in value:
+        points = value["points"]
+        is_valid = all(isinstance(point, list) and len(point) == 2 for point in points)
+        numbers = [number for point in points for number in point] if is_valid else [None]
+    else:
+        numbers = [*(value[key] for key in _BOX), value.get("rotation") or 0]
+    if not all(regions.is_number(number) and abs(number) < _MOST_PERCENT for number in numbers):
+        raise ValueError(
+            f"{origin} must have regions near the image, in percent of its size. "
+            f"Received: {str(value)[:80]}."
+        )
 
 
 def _label(value):
     for key in _LABELS:
-        if isinstance(value, dict) and value.get(key):
-            return str(value[key][0])
+        if isinstance(labels := value.get(key), list) and labels:
+            return str(labels[0])
     return None
 
 
 def _image(task, origin, folders):
     """Returns the name and the file of the image of a task."""
-    texts = [text for text in (task.get("data") or {}).values() if isinstance(text, str)]
+    data = task.get("data")
+    values = data.values() if isinstance(data, dict) else ()
+    texts = [text for text in values if isinstance(text, str)]
     names = [name for text in texts if (name := _path(text)).lower().endswith(IMAGE_SUFFIXES)]
     if len(names) != 1:
         raise ValueError(f"{origin} must have one image in its data. Received: {texts}.")
@@ -156,8 +181,7 @@ def _polygon(value, size):
     """Returns x, y, x, y, ... in pixels; Label Studio has them in percent."""
     height, width = size
     if "points" in value:
-        points = [point for point in value["points"] if len(point) == 2]
-        return [c for x, y in points for c in (x / 100 * width, y / 100 * height)]
+        return [c for x, y in value["points"] for c in (x / 100 * width, y / 100 * height)]
     x, y, w, h = (value[key] / 100 for key in _BOX)
     x, y, w, h = x * width, y * height, w * width, h * height
     # A rectangle turns clockwise around its upper left corner.

@@ -30,6 +30,7 @@ _POINTS = {"polygon": (3, None), "oriented_rectangle": (4, 4)}
 _POINTS |= dict.fromkeys(("rectangle", "circle", "mask"), (2, 2))
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 _IGNORED = "__ignore__"
+_FARTHEST = 1e5
 
 
 def labelme(
@@ -94,8 +95,8 @@ def _content(path):
         raise ValueError(f"{path} must be a file of labelme, with a list `shapes`.")
     for shape in shapes:
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
-            raise ValueError(f"{path} must hold shapes with a label. Received: {shape}.")
-        kind = shape["shape_type"] = shape.get("shape_type") or "polygon"
+            raise ValueError(f"{path} must hold shapes with a label. Received: {str(shape)[:80]}.")
+        kind = shape["shape_type"] = str(shape.get("shape_type") or "polygon")
         if kind in _WITHOUT_AREA:
             continue
         points = shape.get("points")
@@ -111,7 +112,9 @@ def _content(path):
 
 
 def _is_point(point):
-    return isinstance(point, list) and len(point) == 2 and all(map(is_number, point))
+    # Pillow takes time in proportion to the size of a shape. NaN is less than nothing, too.
+    is_pair = isinstance(point, list) and len(point) == 2 and all(map(is_number, point))
+    return is_pair and all(-_FARTHEST < coordinate < _FARTHEST for coordinate in point)
 
 
 def _item(path, content, folder, images, class_ids):
@@ -192,16 +195,18 @@ def _region(kind, points, size):
 def _mask(shape, size, path):
     (left, top), (right, bottom) = np.asarray(shape["points"]).astype(int).tolist()
     try:
-        with Image.open(io.BytesIO(_from_base64(shape.get("mask"), path, "masks"))) as image:
-            mask = np.asarray(image).astype(bool)
-    except DECODING_ERRORS as error:
+        image = Image.open(io.BytesIO(_from_base64(shape.get("mask"), path, "masks")))
+    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} must hold masks as images. Received: {error}.") from None
     region = np.zeros(size, bool)
     box = region[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
-    if min(left, top) < 0 or box.shape != mask.shape:
+    if min(left, top) < 0 or box.shape != (image.height, image.width):
         raise ValueError(
             f"{path} must hold masks of the size of their box within the image. Received: "
-            f"{mask.shape[::-1]} for the box {shape['points']}."
+            f"{image.size} for the box {shape['points']}."
         )
-    box[:] = mask
+    try:
+        box[:] = np.asarray(image.convert("L")) > 0
+    except DECODING_ERRORS as error:
+        raise ValueError(f"{path} must hold masks as images. Received: {error}.") from None
     return region

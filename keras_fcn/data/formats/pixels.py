@@ -77,5 +77,5 @@ def _mode(path):
             return image.mode
     except FileNotFoundError:
         raise
-    except DECODING_ERRORS as error:
+    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None

@@ -34,6 +34,8 @@ def of_polygons(
 
     most = _MOST_SIZES_OUTSIDE * max(size)
     for polygon in polygons:
+        if not isinstance(polygon, list | tuple):
+            raise ValueError(f"{origin} must hold lists of polygons. Received: {polygon!r}.")
         wrong = [x for x in polygon if not is_number(x) or not math.isfinite(x) or abs(x) > most]
         if wrong or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(

@@ -106,21 +106,15 @@ def _source(source, images, space, read):
                 )
             used.add(name)
             path = labels[name][0]
-            items.append(
-                Item(name, image_files[name][0], _Read(read, path), str(path), None, split)
-            )
+            draw = functools.partial(_draw, read, path)
+            items.append(Item(name, image_files[name][0], draw, str(path), None, split))
     left_out["label maps in no split"] = len(labels.keys() - used)
     return Source(space, items, left_out, [labels[name][0] for name in used])
 
 
-class _Read:
+def _draw(read, path, size):
     """Reads a label map, of whatever size it is."""
-
-    def __init__(self, read, path):
-        self._read, self._path = read, path
-
-    def __call__(self, size):
-        return self._read(self._path)
+    return read(path)
 
 
 def _splits(folder, labels):

@@ -20,6 +20,11 @@ from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
 
 _DESCRIPTION, CLASSES = "import.json", "classes.toml"
+_SHOWN_AS = {
+    "class_names": "other classes",
+    "ignore_class": "other classes",
+    "labels": "other labels",
+}
 _LONGEST_WRITE = 60  # Seconds after which a temporary file belongs to a killed process.
 
 
@@ -104,21 +109,23 @@ def write(
         raise ValueError(
             f"The source must hold at least one image with labels. Received: {reasons or 'none'}."
         )
-    _begin(out, {**description, "labels": _fingerprint(source.files)})
+    space = source.label_space
+    classes = {"class_names": list(space.class_names), "ignore_class": space.ignore_class}
+    _begin(out, {**description, **classes, "labels": _fingerprint(source.files)})
     num_pairs: dict[str, int] = {}
     written = 0
     folders = set()
     for item in items:
         folders |= set(_folders(out, item))
-        written += _write_pair(item, out, source.label_space, link)
+        written += _write_pair(item, out, space, link)
         num_pairs[item.split or ""] = num_pairs.get(item.split or "", 0) + 1
         if progress is not None:
             progress()
     for folder in folders:
         remove_leftovers(folder, _LONGEST_WRITE)
-    _write_label_space(out / CLASSES, source.label_space)
+    _write_label_space(out / CLASSES, space)
     left_out = {what: count for what, count in source.left_out.items() if count}
-    return ImportReport(out, source.label_space, num_pairs, written, left_out)
+    return ImportReport(out, space, num_pairs, written, left_out)
 
 
 def _begin(out, description):
@@ -149,7 +156,7 @@ def _differences(path, description):
     except (ValueError, AttributeError):
         return f"a damaged {path}"
     return ", ".join(
-        "other labels" if name == "labels" else f"{name}={description.get(name)}" for name in names
+        dict.fromkeys(_SHOWN_AS.get(name, f"{name}={description.get(name)}") for name in names)
     )
 
 
