@@ -1,5 +1,6 @@
 """Imports what labelling tools write: pairs of images and label maps, and a label space."""
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -81,6 +82,9 @@ def import_data(
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: {format=}.")
     _check_apart(source, out)
+    given = inspect.signature(FORMATS[format]).bind(source, **options)
+    # The command line passes every option, also those that have their default.
+    given.apply_defaults()
     found = FORMATS[format](source, **options)
     done, total = 0, len(found.items)
 
@@ -92,8 +96,7 @@ def import_data(
 
     description = {
         "format": format,
-        "source": os.path.realpath(source) if os.path.exists(source) else str(source),
-        **{name: _as_json(value) for name, value in options.items()},
+        **{name: _as_json(value) for name, value in given.arguments.items()},
     }
     return write(found, out, description, link=link, progress=advance)
 

@@ -163,8 +163,8 @@ def _differences(path, description):
 def _fingerprint(files):
     """Returns a checksum of the names, sizes and times of files."""
     checksum = hashlib.sha256()
-    for path in sorted(files):
-        status = path.stat()
+    for path in sorted(map(os.path.realpath, files)):
+        status = os.stat(path)
         checksum.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return checksum.hexdigest()
 

@@ -156,6 +156,33 @@ class TestFolders:
         report = import_data("coco", tmp_path / "robo", tmp_path / "out")
         assert report.num_pairs == {"train": 1, "valid": 1}
 
+    def test_one_json_in_a_folder_has_no_split(self, tmp_path):
+        for place in ("annotations/instances_default.json", "x.json"):
+            folder = tmp_path / place.replace("/", "-")
+            save_image(folder / "images" / "a.png", HEIGHT, WIDTH)
+            save_json(folder / place, instances((3, [SQUARE])))
+            report = import_data("coco", folder, tmp_path / "out" / folder.name)
+            assert report.num_pairs == {"": 1}
+
+    def test_a_folder_without_json_and_a_split_with_two_are_refused(self, tmp_path):
+        (tmp_path / "in" / "train").mkdir(parents=True)
+        with pytest.raises(FileNotFoundError, match=r"must hold annotations/instances_SPLIT\.json"):
+            import_data("coco", tmp_path / "in", tmp_path / "out")
+        for name in ("a.json", "b.json"):
+            save_json(tmp_path / "in" / "train" / name, instances())
+        with pytest.raises(ValueError, match=r"A split must have one JSON file.*b\.json"):
+            import_data("coco", tmp_path / "in", tmp_path / "out")
+
+    def test_an_id_of_two_images_is_refused(self, tmp_path):
+        content = instances()
+        content["images"].append(content["images"][0] | {"file_name": "b.png"})
+        with pytest.raises(ValueError, match=r"one image per id. Received twice: 5"):
+            run(tmp_path, content)
+
+    def test_an_unknown_overlap_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="`overlap` must be one of area, order"):
+            run(tmp_path, instances(), overlap="size")
+
     def test_other_categories_in_a_split_are_refused(self, tmp_path):
         for split, name in (("train", "cat"), ("val", "dog")):
             content = instances(categories=[{"id": 1, "name": name}])

@@ -23,7 +23,7 @@ SOURCES = {
     ),
     "labelme": {
         **{"imagePath": "a.png", "imageData": None, "imageHeight": 10, "imageWidth": 20},
-        "shapes": test_labelme.SHAPES[:5],
+        "shapes": test_labelme.SHAPES[:4],
     },
     "label-studio": [
         test_label_studio.task(
@@ -70,5 +70,5 @@ def test_no_value_of_a_json_ends_in_another_error(tmp_path, format):
             refused += 1
             assert not (folder / "out" / "classes.toml").exists()
         else:
-            assert "labels/a.png" in files(folder / "out")
+            assert len(files(folder / "out" / "labels")) == 1
     assert 10 < refused < 60

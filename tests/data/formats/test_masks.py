@@ -113,6 +113,19 @@ class TestBinaryFiles:
         with pytest.raises(ValueError, match=r"must hold 0 and one other value. Received: 3"):
             run(folder)
 
+    def test_binary_files_may_hold_a_colour(self, folder):
+        for name, region in (("cat", CAT), ("dog", DOG)):
+            colours = region[..., None] * (0, 90, 7)
+            save_array(folder / "masks" / name / "1.png", colours)
+        run(folder)
+        np.testing.assert_array_equal(label_map(folder / "out", "1"), np.where(DOG, 2, CAT))
+
+    def test_a_mask_that_is_no_image_is_named(self, folder):
+        self.save(folder, "cat/1", "dog/1")
+        (folder / "masks" / "dog" / "1.png").write_bytes(b"no image")
+        with pytest.raises(ValueError, match=r"dog/1\.png cannot be read as an image"):
+            run(folder)
+
     def test_masks_of_several_sizes_are_refused(self, folder):
         self.save(folder, "cat/1", "dog/1")
         save_array(folder / "masks" / "dog" / "1.png", 255 * DOG[:2])

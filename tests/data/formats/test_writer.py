@@ -161,6 +161,12 @@ class TestSecondRun:
         assert "2 of them were complete already" in report.as_text()
         assert len(files(masks / "out")) == 8
 
+    def test_it_may_run_elsewhere_and_name_what_is_the_default(self, masks, monkeypatch):
+        monkeypatch.chdir(masks)
+        options = {"images": "photos", "classes": None, "mapping": None}
+        assert import_data("masks", "masks", "out", **options).written == 3
+        assert run(masks).written == 0
+
     @pytest.mark.parametrize(
         ("options", "named"),
         [({"mapping": {"255": "2"}}, "mapping"), ({"classes": "no,yes"}, "classes")],
@@ -256,6 +262,21 @@ class TestNames:
         )
         with pytest.raises(ValueError, match=r"a\.gif must be one of .*Received: \.gif"):
             write(source, tmp_path / "out", {})
+
+    def test_an_image_that_is_none_is_refused(self, masks):
+        (masks / "photos" / "a.jpg").write_bytes(b"no image")
+        with pytest.raises(ValueError, match=r"photos/a\.jpg cannot be read as an image"):
+            run(masks)
+
+    def test_a_source_without_images_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match=r"at least one image with labels. Received: 3 lines"):
+            write(Source(generic(2), [], collections.Counter(lines=3), []), tmp_path / "out", {})
+
+    def test_a_damaged_description_is_refused(self, masks):
+        run(masks)
+        (masks / "out" / "import.json").write_text("{")
+        with pytest.raises(ValueError, match=r"Received: a damaged .*import\.json"):
+            run(masks)
 
     def test_an_unknown_format_is_answered_with_the_known_ones(self, tmp_path):
         with pytest.raises(
