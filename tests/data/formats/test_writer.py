@@ -288,3 +288,12 @@ class TestNames:
         run(masks, mapping={"255": "cat"})
         description = json.loads((masks / "out" / "import.json").read_text())
         assert description["mapping"] == [["255", "cat"]]
+
+
+@pytest.mark.parametrize(
+    ("format", "package", "extra"), [("coco", "pycocotools", "formats"), ("hf", "datasets", "hf")]
+)
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, format, package, extra):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=rf"{package} must be .*'keras-fcn\[{extra}\]'"):
+        import_data(format, tmp_path / "x", tmp_path / "out")
