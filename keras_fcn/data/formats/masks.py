@@ -6,13 +6,21 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.files import IMAGE_SUFFIXES, LABEL_MAP_SUFFIXES, files_by_name
+from keras_fcn.data.files import IMAGE_SUFFIXES, LABEL_MAP_SUFFIXES
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
 from keras_fcn.data.formats.pixels import read_binary, read_colours, read_values
-from keras_fcn.data.formats.source import Item, Source, as_folder, ignore_class_for, with_background
+from keras_fcn.data.formats.source import (
+    Item,
+    Source,
+    as_folder,
+    file_of_name,
+    ignore_class_for,
+    with_background,
+)
 
 _IGNORED = "ignore"
 _PIXEL = r"\d+(,\d+,\d+)?"
@@ -22,7 +30,7 @@ def masks(
     source: str | os.PathLike,
     *,
     images: str | os.PathLike | None = None,
-    mapping: Mapping[str, str] | None = None,
+    mapping: Mapping[Any, str | int] | None = None,
     classes: Classes = None,
 ) -> Source:
     """Reads masks whose values, colours, folders or suffixes stand for classes.
@@ -30,13 +38,13 @@ def masks(
     Args:
         source: Folder of the masks, with or without subfolders.
         images: Folder of the images, of the same names.
-        mapping: Dictionary from what a mask holds to a class. Keys are values (`"255"`), colours
-            (`"128,0,0"`), or names: those of subfolders with a binary mask for each image, or
+        mapping: Dictionary from what a mask holds to a class. Keys are values (255), colours
+            (128, 0, 0), or names: those of subfolders with a binary mask for each image, or
             suffixes of file names (`"_cat"` of `1_cat.png`). Values are class ids, names of
             classes, or `"ignore"`. Class 0 is the background, and so are the value 0 and black
             unless they are keys. Binary masks hold 0 and one other value; where several overlap,
             the last of `mapping` is on top. By default, subfolders are classes in alphabetical
-            order; without any, `{"255": "1"}`.
+            order; without any, `{255: 1}`.
         classes: Names of the classes 0, 1, ..., see `class_names`.
 
     Raises:
@@ -46,9 +54,10 @@ def masks(
     folder = as_folder(source)
     if images is None:
         raise ValueError("The folder of the images must be given (--images). Received: none.")
-    image_files = files_by_name(as_folder(images, "images"), IMAGE_SUFFIXES)
-    mask_files = files_by_name(folder, LABEL_MAP_SUFFIXES)
-    keys = dict(mapping or _default(folder, image_files, mask_files))
+    image_files = file_of_name(as_folder(images, "images"), IMAGE_SUFFIXES)
+    mask_files = file_of_name(folder, LABEL_MAP_SUFFIXES)
+    given = mapping or _default(folder, image_files, mask_files)
+    keys = {_as_text(key): str(target) for key, target in given.items()}
     names, class_ids, ignore_class = _classes(keys, class_names(classes))
     lengths = {len(key.split(",")) if re.fullmatch(_PIXEL, key) else 0 for key in keys}
     if len(lengths) > 1:
@@ -60,14 +69,14 @@ def masks(
         parts_of = _parts(folder, class_ids, mask_files)
         draw = _draw_binary
     else:
-        parts_of = {name: paths[:1] for name, paths in mask_files.items()}
+        parts_of = {name: [path] for name, path in mask_files.items()}
         draw = functools.partial(_draw_pixels, _by_pixel(class_ids))
     matched = sorted(image_files.keys() & parts_of.keys())
     used = [part for name in matched for part in parts_of[name]]
     left_out = collections.Counter(
         {
             "images without a mask": len(image_files) - len(matched),
-            "masks without an image": sum(map(len, mask_files.values())) - len(used),
+            "masks without an image": len(mask_files) - len(used),
         }
     )
     if not matched:
@@ -78,10 +87,14 @@ def masks(
         )
     items = []
     for name in matched:
-        image, parts = image_files[name][0], parts_of[name]
+        image, parts = image_files[name], parts_of[name]
         items.append(Item(name, image, functools.partial(draw, parts), f"The mask of {image}"))
     files = [part if isinstance(part, Path) else part[1] for part in used]
     return Source(label_space(names, ignore_class), items, left_out, files)
+
+
+def _as_text(key):
+    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def _default(folder, image_files, mask_files):
@@ -136,12 +149,12 @@ def _parts(folder, class_ids, mask_files):
     parts_of = collections.defaultdict(list)
     for key, class_id in class_ids.items():
         is_folder, found = (folder / key).is_dir(), False
-        for file_name, paths in mask_files.items():
+        for file_name, path in mask_files.items():
             name = file_name.removeprefix(f"{key}/") if is_folder else file_name.removesuffix(key)
             # Of the suffixes _cat and _big_cat, the longer one counts.
             longest = max(class_ids, key=lambda k: len(k) if file_name.endswith(k) else 0)
             if name != file_name and (is_folder or longest == key):
-                parts_of[name].append((class_id, paths[0]))
+                parts_of[name].append((class_id, path))
                 found = True
         if not found:
             raise ValueError(

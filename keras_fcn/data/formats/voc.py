@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from keras_fcn.data.examples import read_label_map
-from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
+from keras_fcn.data.files import IMAGE_SUFFIXES
 from keras_fcn.data.formats.classes import (
     Classes,
     class_names,
@@ -19,6 +19,7 @@ from keras_fcn.data.formats.source import (
     Item,
     Source,
     as_folder,
+    file_of_name,
     ignore_class_for,
     relative_path,
 )
@@ -90,8 +91,8 @@ def _of_colours(colour_of):
 
 def _source(source, images, space, read):
     folder = as_folder(source)
-    labels = files_by_name(as_folder(folder / _LABELS), (".png",))
-    image_files = files_by_name(as_folder(images or folder / _IMAGES, "images"), IMAGE_SUFFIXES)
+    labels = file_of_name(as_folder(folder / _LABELS), (".png",))
+    image_files = file_of_name(as_folder(images or folder / _IMAGES, "images"), IMAGE_SUFFIXES)
     left_out: collections.Counter = collections.Counter()
     items, used = [], set()
     for split, names in _splits(folder, labels).items():
@@ -101,15 +102,15 @@ def _source(source, images, space, read):
                 continue
             if name not in image_files:
                 raise FileNotFoundError(
-                    f"{labels[name][0]} has no image in {images or folder / _IMAGES}. Pass the "
+                    f"{labels[name]} has no image in {images or folder / _IMAGES}. Pass the "
                     "folder of the images (--images)."
                 )
             used.add(name)
-            path = labels[name][0]
+            path = labels[name]
             draw = functools.partial(_draw, read, path)
-            items.append(Item(name, image_files[name][0], draw, str(path), None, split))
+            items.append(Item(name, image_files[name], draw, str(path), None, split))
     left_out["label maps in no split"] = len(labels.keys() - used)
-    return Source(space, items, left_out, [labels[name][0] for name in used])
+    return Source(space, items, left_out, [labels[name] for name in used])
 
 
 def _draw(read, path, size):

@@ -31,7 +31,7 @@ class TestPixels:
 
     def test_values_are_mapped(self, folder):
         save_array(folder / "masks" / "1.png", 100 * CAT + 50 * DOG)
-        report = run(folder, mapping={"100": "1", "50": "2", "150": "ignore"})
+        report = run(folder, mapping={100: 1, "50": "2", 150: "ignore"})
         assert report.label_space.class_names == ("background", "class 1", "class 2")
         wanted = np.array([0, 1, 2, 255])[CAT + 2 * DOG]
         np.testing.assert_array_equal(label_map(folder / "out", "1"), wanted)
@@ -50,7 +50,7 @@ class TestPixels:
             assert image.mode == "P"
         (folder / "masks").mkdir()
         image.save(folder / "masks" / "1.png")
-        report = run(folder, mapping={"128,0,0": "cat", "0,0,9": "dog", "7,7,7": "cat"})
+        report = run(folder, mapping={(128, 0, 0): "cat", "0,0,9": "dog", "7,7,7": "cat"})
         assert report.label_space.class_names == ("background", "cat", "dog")
         wanted = np.array([0, 1, 2, 1])[CAT + 2 * DOG]
         np.testing.assert_array_equal(label_map(folder / "out", "1"), wanted)
@@ -151,6 +151,13 @@ class TestRefusals:
         save_array(folder / "masks" / "1.png", np.zeros((3, 4, 3)))
         with pytest.raises(ValueError, match=message):
             run(folder, **options)
+
+    @pytest.mark.parametrize("place", ["images/1.bmp", "masks/1.bmp"])
+    def test_files_that_differ_in_their_suffix_alone_are_refused(self, folder, place):
+        save_array(folder / "masks" / "1.png", 255 * CAT)
+        save_array(folder / place, 255 * CAT)
+        with pytest.raises(ValueError, match=r"one file per name. Received: 1\.bmp and 1\.png"):
+            run(folder)
 
     def test_other_names_than_those_of_the_images_are_refused(self, folder):
         save_array(folder / "masks" / "1_mask.png", CAT)
