@@ -1,9 +1,10 @@
-"""`keras-fcn data`: checks or shows pairs of images and label maps."""
+"""`keras-fcn data`: checks, shows or imports pairs of images and label maps."""
 
 import argparse
 import json
 from pathlib import Path
 
+from keras_fcn.cli import data_import
 from keras_fcn.cli import options as shared
 
 _DIR_HELP = (
@@ -14,7 +15,7 @@ _DIR_HELP = (
 
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn data` and its options."""
-    data = subparsers.add_parser("data", help="check or preview a data set")
+    data = subparsers.add_parser("data", help="check, preview or import a data set")
     subparsers = data.add_subparsers(required=True, metavar="COMMAND")
 
     check = shared.add_command(
@@ -30,6 +31,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     _add_folders(preview)
     preview.add_argument("--count", type=int, default=8, metavar="N", help="number of pairs")
     preview.add_argument("--out", default="preview.png", metavar="PNG", help="file for the sheet")
+
+    data_import.add_parser(subparsers)
 
 
 def _add_folders(parser):

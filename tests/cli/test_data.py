@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import numpy as np
@@ -63,3 +64,75 @@ class TestColoursAsClasses:
     def test_without_the_option_the_values_are_no_classes(self, data, black_and_white, capsys):
         assert main(["data", "check", str(data), *black_and_white[:2]]) == 1
         assert "holds the value 255" in capsys.readouterr().out
+
+
+@pytest.mark.any_backend
+class TestImport:
+    @pytest.fixture
+    def export(self, tmp_path):
+        """CVAT's export of two images with three classes."""
+        colours = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], "uint8")
+        for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+            (tmp_path / "cvat" / folder).mkdir(parents=True)
+        random = np.random.default_rng(0)
+        for name in ("a", "b"):
+            photo = Image.fromarray(random.integers(0, 256, (8, 9, 3), "uint8"))
+            photo.save(tmp_path / "cvat" / "JPEGImages" / f"{name}.jpg")
+            labels = Image.fromarray(colours[random.integers(0, 3, (8, 9))])
+            labels.save(tmp_path / "cvat" / "SegmentationClass" / f"{name}.png")
+        lines = "sky:0,0,0::\nroad:128,64,128::\ncar:0,0,142::\n"
+        (tmp_path / "cvat" / "labelmap.txt").write_text(lines)
+        (tmp_path / "cvat" / "ImageSets" / "Segmentation" / "default.txt").write_text("a\nb\n")
+        return tmp_path / "cvat"
+
+    def test_what_is_imported_is_checked_and_trained_on(self, export, three_layers, capsys):
+        out = export.parent / "out"
+        assert main(["data", "import", "cvat", str(export), str(out)]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "2 pairs",
+            "3 classes: 0 sky, 1 road, 2 car; 255 is ignored",
+            f"label space: {out / 'classes.toml'}",
+        ]
+        space = ["--label-space", str(out / "classes.toml")]
+        assert main(["data", "check", str(out), *space]) == 0
+        folders = ["--images", str(out / "images"), "--labels", str(out / "labels")]
+        options = ["--model", "fcn32s", "--epochs", "1", "--out", str(out.parent / "run")]
+        assert main(["train", *folders, *space, *options]) == 0
+
+    def test_json_and_progress(self, export, capsys):
+        out = export.parent / "out"
+        assert main(["data", "import", "cvat", str(export), str(out), "--json", "--link"]) == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out)["pairs"] == {"out": 2}
+        assert printed.err.splitlines() == ["importing: 1/2", "importing: 2/2"]
+
+    def test_a_refusal_is_one_sentence(self, export, capsys):
+        (export / "labelmap.txt").unlink()
+        assert main(["data", "import", "cvat", str(export), str(export.parent / "out")]) == 1
+        assert "There is no file" in error_of(capsys)
+
+    def test_options_of_masks(self, data, capsys):
+        masks = ["data", "import", "masks", str(data / "labels"), str(data / "out")]
+        masks += ["--images", str(data / "images")]
+        assert main([*masks, "--map", "0=road", "1=car", "--map", "2=car", "255=ignore"]) == 0
+        assert "3 classes: 0 background, 1 road, 2 car; 255" in capsys.readouterr().out
+        assert main([*masks, "--map", "255"]) == 1
+        assert "--map must be KEY=CLASS, each KEY once. Received: 255." in error_of(capsys)
+
+    def test_every_format_has_a_command_with_its_options(self):
+        from keras_fcn.cli.parser import build_parser
+        from keras_fcn.data.formats import FORMATS
+
+        for name, function in FORMATS.items():
+            options = vars(build_parser().parse_args(["data", "import", name, "in", "out"]))
+            arguments = set(inspect.signature(function).parameters)
+            shared = {"source", "out", "link", "json", "run", "parser", "command", "format"}
+            assert set(options) - shared - {"traceback"} | {"source"} == arguments
+
+    def test_an_interrupted_import_says_how_to_go_on(self, export, capsys, monkeypatch):
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("keras_fcn.data.formats.import_data", interrupt)
+        assert main(["data", "import", "cvat", str(export), str(export.parent / "out")]) == 130
+        assert "run the same command again to resume" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 import keras_fcn
 from keras_fcn.cli import main, of_this_command
 from keras_fcn.cli.parser import build_parser
+from keras_fcn.data.formats import FORMATS
 
 
 @pytest.mark.any_backend
@@ -43,6 +44,7 @@ class TestMessages:
                 "convert": ["convert", "source", "target"],
                 "check": ["data", "check", "folder"],
                 "preview": ["data", "preview", "folder"],
+                **{name: ["data", "import", name, "in", "out"] for name in FORMATS},
                 "demo": ["demo"],
                 "reproduce": ["reproduce", "pascal_voc"],
             }.items()
