@@ -25,7 +25,7 @@ def fraction(argument: str, value: Any) -> float:
     Raises:
         ValueError: If `value` is no number from 0 to 1.
     """
-    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+    if not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
         raise ValueError(
             f"`{argument}` must be a number from 0 to 1. Received: {argument}={value!r}."
         )
