@@ -179,8 +179,7 @@ class Focal(_SegmentationLoss):
         self.gamma = float(gamma)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
-        pixels = -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
+        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
         if self.gamma:
             # At 1 - p = 0 the derivative of a power below 1 is infinite.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
@@ -244,14 +243,13 @@ class OHEM(_SegmentationLoss):
         self.threshold, self.min_kept = float(threshold), float(min_kept)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
-        pixels = -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
+        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
         counted = ops.reshape(counted, (-1,))
         # Ignored pixels come last in the order.
         p = ops.stop_gradient(ops.where(counted > 0, ops.exp(log_p), 2.0))
         order = ops.sort(backend.batch_concatenate(p))
-        num_pixels = backend.batch_sum(ops.sum(counted))
-        num_kept = ops.cast(ops.ceil(self.min_kept * num_pixels), "int32")
+        num_valid = backend.batch_sum(ops.sum(counted))
+        num_kept = ops.cast(ops.ceil(self.min_kept * num_valid), "int32")
         last = ops.take(order, ops.maximum(num_kept - 1, 0))
         # Not the other way round: NaN, which is in no order, must reach the loss.
         is_easy = ops.logical_and(p >= self.threshold, ops.logical_or(p > last, num_kept == 0))
@@ -420,6 +418,12 @@ def _read(loss, label_map, logits, sample_weight):
     ids = ops.cast(ops.where(is_class, labels, 0), "int32")
     not_a_class = ops.cast(ops.where(is_ignored, 0.0, np.nan), loss.dtype)
     return ids, ops.logical_not(is_ignored), ops.where(is_class, weights, not_a_class)
+
+
+def _cross_entropies(logits, truth, weights, class_weights):
+    """Returns log p of the true class of each pixel, and the weighted loss -w log p."""
+    log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
+    return log_p, -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
 
 
 def _ratio(part, whole):

@@ -38,9 +38,10 @@ def as_transform(
     - A layer of Keras that is called with {"images", "segmentation_masks"}, such as
       `keras.layers.RandomRotation`, or a `keras.layers.Pipeline` of them. All seeds that it keeps
       are set for each example, so that a run repeats on one backend; another backend draws other
-      numbers. It computes on Keras's backend, one example at a time. Keras reads label maps at the
-      nearest pixel in most layers, but has one `fill_value` for image and label map:
-      `fill_mode="constant", fill_value=255` makes new pixels white and ignored.
+      numbers. It computes on Keras's backend, on the CPU, one example at a time. Keras reads label
+      maps at the nearest pixel in most layers, but has one `fill_value` for image and label map:
+      `fill_mode="constant", fill_value=255` makes new pixels white and ignored. Layers that mix a
+      batch, such as `CutMix`, get a batch of one.
 
     Whatever comes back is checked: types, sizes, and that every label is one of those that went in
     or `ignore_class`, since a label map that was interpolated holds other values.
@@ -145,27 +146,55 @@ def _call_by_keyword(augmenter):
 
 
 def _call_of_layer(layer, keras):
-    lock = threading.Lock()
+    layers, lock = _layers_of(layer, keras), threading.Lock()
+    if any(isinstance(part, keras.layers.RandomElasticTransform) for part in layers):
+        raise ValueError(
+            "`augmenter` must not hold RandomElasticTransform, which draws other displacements for "
+            "the label map than for the image in Keras 3.15. Albumentations' ElasticTransform "
+            "keeps both in register."
+        )
 
     def call(image, label_map, seed):
-        data = {
-            "images": image.astype("float32"),
-            "segmentation_masks": label_map[..., None].astype("float32"),
-        }
-        with lock:
+        pixels, labels = image.astype("float32"), label_map[..., None].astype("float32")
+        with lock, keras.device("cpu"):
             states = [v for v in layer.variables if v.path.endswith("seed_generator_state")]
             numbers = iter(_integers(seed, 2 * len(states)))
             for state in states:
                 state.assign([next(numbers), next(numbers)])
-            data = layer(data, training=True)
-            new_image, new_label_map = (
-                keras.ops.convert_to_numpy(data[key]) for key in ("images", "segmentation_masks")
-            )
+            both = map(keras.ops.convert_to_tensor, (pixels, labels))
+            for part in layers:
+                both = _applied(part, *both, keras)
+            new_image, new_label_map = map(keras.ops.convert_to_numpy, both)
         if image.dtype == np.uint8:
             new_image = np.clip(np.round(new_image), 0, 255)
         return new_image.astype(image.dtype), new_label_map
 
     return call
+
+
+def _layers_of(layer, keras):
+    """Returns a layer as a list, or those that a `Pipeline` or `Sequential` applies in turn."""
+    if isinstance(layer, keras.layers.Pipeline | keras.Sequential):
+        return [part for outer in layer.layers for part in _layers_of(outer, keras)]
+    return [layer]
+
+
+def _applied(layer, image, label_map, keras):
+    """Returns image and label map, both changed by a layer."""
+    data = {"images": image, "segmentation_masks": label_map}
+    if not hasattr(layer, "get_random_transformation"):
+        data = layer(data, training=True)
+        return data["images"], data["segmentation_masks"]
+    # Not by calling the layer: on PyTorch, Keras 3.15's affine_transform writes into the matrix
+    # with which it rotates the image, and rotates the label map otherwise.
+    transformation = layer.get_random_transformation(data, training=True)
+    for_label_map = keras.tree.map_structure(
+        lambda value: keras.ops.copy(value) if keras.ops.is_tensor(value) else value, transformation
+    )
+    return (
+        layer.transform_single_image(image, transformation),
+        layer.transform_single_segmentation_mask(label_map, for_label_map),
+    )
 
 
 def _integers(seed, count):
