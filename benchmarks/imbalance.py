@@ -3,9 +3,10 @@
     python -m benchmarks.imbalance --data CAMVID --seconds 1800 --out imbalance.json
     python -m benchmarks.imbalance --out imbalance.json --table
 
-Every variant starts from the same weights and trains for the same seconds, measured after its first
-steps, plus those of its start; the learning rate falls to 0 at the end. Results are written as soon as a variant is
-validated: a second call measures only the missing ones. FILE.md beside FILE.json holds the table.
+Every variant starts from the same weights and trains for the same seconds: its first steps are
+timed, and the number of steps follows. The learning rate falls to 0 at the end. Results are written
+as soon as a variant is validated: a second call measures only the missing ones. FILE.md, beside
+FILE.json, holds the table.
 
 CAMVID holds train/, trainannot/, val/ and valannot/, as SegNet prepared them: images of 480x360
 and label maps of the same names, class ids 0 to 10 and 11 for ignored pixels.

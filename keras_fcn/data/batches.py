@@ -219,8 +219,10 @@ def evaluation_batches(
     """
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, False, data_format)
     rank, world_size = checked_shard(shard)
-    if any(isinstance(transform, MixingTransform) for transform in transforms):
-        raise ValueError("`transforms` must not mix two examples in an evaluation.")
+    if mixing := [t.__name__ for t in transforms if isinstance(t, MixingTransform)]:
+        raise ValueError(
+            f"`transforms` must not mix two examples in an evaluation. Received: {mixing}."
+        )
     source = _source(examples, batching, transforms, palette, channels, on_error, cache)
     read = source.read(source.in_order().shard(world_size, rank))
     if transforms:

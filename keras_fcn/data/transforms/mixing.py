@@ -79,7 +79,9 @@ def class_mix(
     if classes is not None:
         classes = [integer_of_at_least("classes", class_id, 0) for class_id in classes]
     if classes == []:
-        raise ValueError(f"`classes` must hold at least one class id, or be None. {classes=}.")
+        raise ValueError(
+            f"`classes` must hold at least one class id, or be None. Received: {classes=}."
+        )
     if ignore_class is not None:
         ignore_class = integer("ignore_class", ignore_class)
 
