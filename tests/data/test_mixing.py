@@ -146,9 +146,9 @@ class TestSecondExample:
         assert [len(part) for part in parts] == [COUNT // 2] * 2
         assert set(parts[0]) | set(parts[1]) == set(whole[:-1])
 
-    def test_it_went_through_the_transforms_before_with_numbers_of_its_own(self, source):
+    def test_it_went_through_the_transforms_before_with_numbers_of_its_own(self, pairs):
         """Labels count the columns: whether each of the two was mirrored is read off them."""
-        dataset = train(source, transforms=[random_flip, both, lambda i, m, s: (i, m)])
+        dataset = train({"examples": pairs}, transforms=[random_flip, both, lambda i, m, s: (i, m)])
         flips = []
         for _ in range(12):
             for _, label_maps in dataset.as_numpy_iterator():
@@ -158,9 +158,9 @@ class TestSecondExample:
         assert other == pytest.approx(0.5, abs=0.18)
         assert np.mean([a == b for a, b in flips]) == pytest.approx(0.5, abs=0.18)
 
-    def test_crops_before_make_the_sizes_equal(self, source):
+    def test_crops_before_make_the_sizes_equal(self, pairs):
         transforms = [random_crop(2, 4, 255), class_mix([1, 2]), random_flip]
-        dataset = train(source, transforms=transforms)
+        dataset = train({"examples": pairs}, transforms=transforms)
         assert dataset.element_spec[0].shape.as_list() == [None, 2, 4, 3]
         for images, label_maps in dataset.as_numpy_iterator():
             assert images.shape[1:] == (2, 4, 3)
