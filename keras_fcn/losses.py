@@ -179,8 +179,7 @@ class Focal(_SegmentationLoss):
         self.gamma = float(gamma)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
-        pixels = -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
+        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
         if self.gamma:
             # At 1 - p = 0 the derivative of a power below 1 is infinite.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
@@ -189,6 +188,83 @@ class Focal(_SegmentationLoss):
 
     def get_config(self):
         return {**super().get_config(), "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class OHEM(_SegmentationLoss):
+    """Online hard example mining: the mean cross-entropy of the hardest pixels.
+
+    A pixel is hard if the probability of its true class is below `threshold`. If fewer than
+    `min_kept` of the pixels are, that many with the smallest probabilities are kept instead. The
+    loss of a batch is the mean over the pixels that are kept, each times the weight of its class,
+    which does not matter for the choice. The gradient does not flow through the choice.
+
+    `sample_weight` multiplies the loss of each pixel, or of all pixels of an image. It matters
+    neither for the choice nor for the number of pixels by which the mean is divided, as in
+    `SparseCategoricalCrossentropy`. On several replicas the pixels of the whole batch are compared,
+    and each replica gathers and sorts the probabilities of all.
+
+    Args:
+        threshold: Probability of the true class from which on a pixel is easy, greater than 0 and
+            at most 1; 1 keeps all that have any loss.
+        min_kept: Smallest fraction, from 0 to 1, of the pixels that are not ignored. Of several
+            pixels with the same probability at the limit, all are kept.
+        ignore_class: As in `Focal`; never kept.
+        class_weights: As in `Focal`.
+        axis: As in `Focal`.
+        name: Name of the loss; that of the class if `None`.
+        dtype: As in Keras.
+
+    Raises:
+        ValueError: If `threshold` or `min_kept` is not as described, a weight is less than 0, or
+            the weights are not one per class.
+
+    References:
+        - [Shrivastava et al., 2016](https://arxiv.org/abs/1604.03540)
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.7,
+        min_kept: float = 1 / 16,
+        ignore_class: int | None = None,
+        class_weights: Sequence[float] | None = None,
+        axis: int = -1,
+        name: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+    ):
+        super().__init__(ignore_class, class_weights, axis, name, dtype)
+        if not 0 < threshold <= 1:
+            raise ValueError(
+                f"`threshold` must be greater than 0 and at most 1. Received: {threshold=}."
+            )
+        if not 0 <= min_kept <= 1:
+            raise ValueError(f"`min_kept` must be from 0 to 1. Received: {min_kept=}.")
+        self.threshold, self.min_kept = float(threshold), float(min_kept)
+
+    def _loss(self, logits, truth, weights, counted, class_weights):
+        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
+        counted = ops.reshape(counted, (-1,))
+        # Ignored pixels come last in the order.
+        p = ops.stop_gradient(ops.where(counted > 0, ops.exp(log_p), 2.0))
+        order = ops.sort(backend.batch_concatenate(p))
+        num_valid = backend.batch_sum(ops.sum(counted))
+        num_kept = ops.cast(ops.ceil(self.min_kept * num_valid), "int32")
+        last = ops.take(order, ops.maximum(num_kept - 1, 0))
+        # Not the other way round: NaN, which is in no order, must reach the loss.
+        is_easy = ops.logical_and(p >= self.threshold, ops.logical_or(p > last, num_kept == 0))
+        # An invalid label has a weight of NaN and any probability.
+        is_easy = ops.logical_and(is_easy, pixels == pixels)
+        kept = counted * (1 - ops.cast(is_easy, counted.dtype))
+        total = backend.batch_sum(ops.sum(kept * pixels))
+        return total / ops.maximum(backend.batch_sum(ops.sum(kept)), 1.0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "threshold": self.threshold,
+            "min_kept": self.min_kept,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -342,6 +418,12 @@ def _read(loss, label_map, logits, sample_weight):
     ids = ops.cast(ops.where(is_class, labels, 0), "int32")
     not_a_class = ops.cast(ops.where(is_ignored, 0.0, np.nan), loss.dtype)
     return ids, ops.logical_not(is_ignored), ops.where(is_class, weights, not_a_class)
+
+
+def _cross_entropies(logits, truth, weights, class_weights):
+    """Returns log p of the true class of each pixel, and the weighted loss -w log p."""
+    log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
+    return log_p, -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
 
 
 def _ratio(part, whole):

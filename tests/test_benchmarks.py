@@ -1,5 +1,6 @@
 """The benchmarks compute FLOP and ratios correctly, and an interrupted run can be resumed."""
 
+import argparse
 import importlib.util
 import json
 import re
@@ -17,7 +18,14 @@ pytestmark = [
 sys.path.append(str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import backbones, backbones_worker, devices, growth, speed  # noqa: E402
+from benchmarks import (  # noqa: E402
+    backbones,
+    backbones_worker,
+    devices,
+    growth,
+    imbalance,
+    speed,
+)
 
 RESULT = {
     **vars(speed.Case("forward", "jax", "float32", "paper", "FCN8s", (500, 500))),
@@ -251,3 +259,48 @@ class TestBackbones:
         from torch import nn
 
         assert backbones_worker._values_of_module(nn.BatchNorm2d(7)) == 4 * 7
+
+
+class TestImbalance:
+    @pytest.fixture
+    def measured(self, monkeypatch):
+        names = []
+
+        def measure(variant, options):
+            names.append(variant)
+            if variant == "focal loss" and len(names) < 4:
+                raise RuntimeError("the process ended")
+            iou = dict.fromkeys(imbalance.SHOWN, 0.25) | {"pole": len(names) / 100}
+            return {"iou": iou, "mean_iou": 0.5, "steps": 7, "seconds": 60.4}
+
+        monkeypatch.setattr(imbalance, "measure", measure)
+        return names
+
+    def call(self, monkeypatch, *arguments):
+        monkeypatch.setattr(sys, "argv", ["imbalance", *map(str, arguments)])
+        imbalance.main()
+
+    def test_only_missing_variants_are_measured_again(
+        self, monkeypatch, measured, tmp_path, capsys
+    ):
+        out = tmp_path / "imbalance.json"
+        arguments = ("--data", tmp_path, "--seconds", 60, "--out", out)
+        with pytest.raises(RuntimeError):
+            self.call(monkeypatch, *arguments)
+        self.call(monkeypatch, *arguments)
+        assert measured == [*list(imbalance.VARIANTS)[:3], *list(imbalance.VARIANTS)[2:]]
+        table = out.with_suffix(".md").read_text()
+        assert "| class weights | 0.020 | 0.250 | 0.250 | 0.250 | 0.500 | 7 | 60 |" in table
+        capsys.readouterr()
+        self.call(monkeypatch, "--table", "--out", out)
+        assert capsys.readouterr().out == table
+        with pytest.raises(SystemExit, match="holds results of another seconds"):
+            self.call(monkeypatch, "--data", tmp_path, "--seconds", 61, "--out", out)
+
+    def test_every_variant_is_a_recipe(self, monkeypatch, tmp_path):
+        options = argparse.Namespace(
+            data=tmp_path, weights=None, fc_units=8, precision="float32", batch_size=1,
+            crop=(32, 32), seed=0,
+        )  # fmt: skip
+        recipes = [imbalance.recipe_of(variant, options) for variant in imbalance.VARIANTS]
+        assert len(set(recipes)) == 5

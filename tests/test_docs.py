@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import keras
@@ -114,6 +115,15 @@ def test_the_code_of_a_guide_runs(guide, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert blocks
     exec(compile("\n".join(blocks), f"{guide}.md", "exec"), {})
+
+
+@pytest.mark.gate
+def test_the_program_of_the_transforms_prints_what_its_guide_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    program = API.parent / "guides" / "programs" / "transforms.py"
+    runpy.run_path(str(program), run_name="__main__")
+    assert capsys.readouterr().out == program.with_suffix(".txt").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["transforms.jpg"]
 
 
 def test_the_guide_has_the_table_of_all_settings():

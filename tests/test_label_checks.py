@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_fcn.losses import (
+    OHEM,
     Dice,
     Focal,
     LovaszSoftmax,
@@ -25,6 +26,7 @@ LOSSES = {
         np.log(3),
     ),
     "focal": (lambda **options: Focal(gamma=1.0, **options), 2 / 3 * np.log(3)),
+    "ohem": (OHEM, np.log(3)),
     "dice": (Dice, 1 - 2 * (1 / 3) / (1 / 3 + 1)),
     "lovasz": (LovaszSoftmax, 2 / 3),
 }

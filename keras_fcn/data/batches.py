@@ -12,9 +12,11 @@ from keras_fcn.data.files import Pair
 from keras_fcn.data.padding import PadTo, batched, check_pad_to
 from keras_fcn.data.shards import Shard, checked_shard
 from keras_fcn.data.sources import DatasetSource, PairsSource
-from keras_fcn.data.transforms import Transform, random_flip
+from keras_fcn.data.transforms import MixingTransform, Transform, random_flip
 
 _DATA_FORMATS = ("channels_last", "channels_first")
+# Larger than the place of any transform, so that seeds differ.
+_SECOND = 2**20
 
 
 def training_batches(
@@ -24,7 +26,7 @@ def training_batches(
     ignore_class: int | None,
     batch_size: int,
     seed: int,
-    transforms: Sequence[Transform] = (random_flip,),
+    transforms: Sequence[Transform | MixingTransform] = (random_flip,),
     pad_to: PadTo = None,
     drop_remainder: bool = False,
     shard: Shard = (0, 1),
@@ -54,7 +56,9 @@ def training_batches(
         ignore_class: Class id of pixels to leave out, or `None`.
         batch_size: Images per batch.
         seed: Integer of at least 0.
-        transforms: Augmentations as in `keras_fcn.data.transforms`, applied in this order.
+        transforms: Augmentations as in `keras_fcn.data.transforms`, applied in this order. A
+            `MixingTransform` gets a second example, for which another file of `examples` is read
+            per example, also from other shards.
         pad_to: Sizes that batches may have, for backends that recompile for each new size. An
             integer m pads height and width to the next multiple of m; (height, width) pads to this
             size; a list of sizes pads to the smallest that holds the batch. `None` pads no further.
@@ -104,6 +108,13 @@ def training_batches(
             f"would run fewer steps than the others. Received: {on_error=}, {shard=}. Find such "
             "files with `check_pairs` (keras-fcn data check)."
         )
+    mixes = any(isinstance(transform, MixingTransform) for transform in transforms)
+    if on_error == "skip" and mixes:
+        raise ValueError(
+            "`on_error` must be 'raise' with a transform that mixes two examples: the second may "
+            f"be a file that is skipped. Received: {on_error=}. Find such files with `check_pairs` "
+            "(keras-fcn data check)."
+        )
     source = _source(examples, batching, transforms, palette, channels, on_error, cache)
     per_shard = None if source.num_examples is None else source.num_examples // world_size
     if world_size > 1 and not per_shard:
@@ -120,13 +131,19 @@ def training_batches(
         )
     epochs = _Epochs(first_epoch, steps)
 
-    def one_epoch(epoch):
-        chosen = source.shuffled(seed, epoch, shuffle_buffer).shard(world_size, rank)
+    def chosen(order):
+        own = order.shard(world_size, rank)
         if world_size > 1:
-            chosen = chosen.take(per_shard)
-        if first_step:
-            chosen = chosen.skip(first_step * batch_size)
-        transformed = source.read(chosen).map(
+            own = own.take(per_shard)
+        return own.skip(first_step * batch_size) if first_step else own
+
+    def one_epoch(epoch):
+        order = source.shuffled(seed, epoch, shuffle_buffer)
+        examples = source.read(chosen(order))
+        if mixes:
+            following = order.skip(1).concatenate(order.take(1))
+            examples = tf.data.Dataset.zip(examples, source.read(chosen(following)))
+        transformed = examples.map(
             _transformed(transforms, tf.stack([tf.constant(seed, tf.int64), epoch])),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
@@ -202,6 +219,10 @@ def evaluation_batches(
     """
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, False, data_format)
     rank, world_size = checked_shard(shard)
+    if mixing := [t.__name__ for t in transforms if isinstance(t, MixingTransform)]:
+        raise ValueError(
+            f"`transforms` must not mix two examples in an evaluation. Received: {mixing}."
+        )
     source = _source(examples, batching, transforms, palette, channels, on_error, cache)
     read = source.read(source.in_order().shard(world_size, rank))
     if transforms:
@@ -301,12 +322,30 @@ def _source(examples, batching, transforms, palette, channels, on_error, cache):
 
 
 def _transformed(transforms, seed):
-    def transform(index, image, label_map):
-        example_seed = tf.random.fold_in(seed, index)
+    """Returns a function of one example, or of the two that a `MixingTransform` needs."""
+
+    def transform(*examples):
+        (index, *example), *others = examples if len(examples) == 2 else [examples]
+        seeds = [tf.random.fold_in(seed, index)]
+        pairs = [example, *(other for _, *other in others)]
+        # The second example draws its own numbers: it is not what it is in its own place.
+        seeds += [tf.random.fold_in(seeds[0], _SECOND) for _ in others]
         for place, function in enumerate(transforms):
-            changed = function(image, label_map, tf.random.fold_in(example_seed, place))
-            image, label_map = _checked(function, changed, image.shape[-1])
-        return image, label_map
+            if isinstance(function, MixingTransform):
+                (image, label_map), (other_image, other_label_map) = pairs
+                of_this = tf.random.fold_in(seeds[0], place)
+                mixed = function(image, label_map, of_this, other_image, other_label_map)
+                pairs[0] = _checked(function, mixed, image.shape[-1])
+                continue
+            pairs = [
+                _checked(
+                    function,
+                    function(image, label_map, tf.random.fold_in(of_example, place)),
+                    image.shape[-1],
+                )
+                for (image, label_map), of_example in zip(pairs, seeds, strict=True)
+            ]
+        return pairs[0]
 
     return transform
 

@@ -1,6 +1,7 @@
 """Names and colours of the classes 0, 1, ..., and the class id of ignored pixels."""
 
 import dataclasses
+import difflib
 import numbers
 import operator
 from collections.abc import Sequence
@@ -37,6 +38,29 @@ class LabelSpace:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    def class_id(self, name: str) -> int:
+        """Returns the id of a class, which is given by its name or by its id as a string.
+
+        Raises:
+            ValueError: If there is no such class. The message names the closest one.
+
+        Examples:
+            >>> generic(3).class_id("class 2"), generic(3).class_id("2")
+            (2, 2)
+        """
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if name.isdecimal() and int(name) < self.num_classes:
+            return int(name)
+        lower = {known.lower(): known for known in self.class_names}
+        alike = difflib.get_close_matches(name.lower(), lower, n=1)
+        raise ValueError(
+            f"{name!r} is no class. "
+            + (f"Did you mean {lower[alike[0]]!r}? " if alike else "")
+            + f"The classes are {', '.join(self.class_names)}, with the ids 0 to "
+            f"{self.num_classes - 1}."
+        )
 
 
 def generic(num_classes: int, ignore_class: int | None = None) -> LabelSpace:

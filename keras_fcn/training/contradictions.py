@@ -18,7 +18,11 @@ _OF_VGG16 = (
     "input_upsampling",
 )
 _NOT_OF_ALEXNET = (*_OF_VGG16, "skip_scales", "padding", "channels")
-_NOT_OF_MODALITIES = (*_OF_VGG16, "skip_scales", "mean", "random_scale", "jitter")
+# Depth has pixels without a value, which interpolation and noise would change.
+_NOT_OF_MODALITIES = (
+    *(*_OF_VGG16, "skip_scales", "mean", "random_scale", "jitter"),
+    *("random_resized_crop", "rotation", "blur", "noise"),
+)
 
 
 def check_settings(recipe: Recipe, settings: Mapping[str, Setting]) -> None:
@@ -37,10 +41,7 @@ class _Check:
 
     def all(self):
         recipe = self._recipe
-        scale = recipe.random_scale
-        self._require(
-            scale is None or scale[0] <= scale[1], "random_scale", "a smallest and a largest factor"
-        )
+        self._augmentation()
         if recipe.deep_supervision:
             rule = "0 for fcn32s, which has no coarser head"
             self._require(recipe.model != "fcn32s", "deep_supervision", rule)
@@ -83,6 +84,28 @@ class _Check:
             self._require(
                 recipe.group_by is None, "group_by", "none without `val_share` or `folds`"
             )
+
+    def _augmentation(self):
+        recipe = self._recipe
+        scale = recipe.random_scale
+        self._require(
+            scale is None or scale[0] <= scale[1], "random_scale", "a smallest and a largest factor"
+        )
+        smallest, largest = recipe.random_resized_crop_area
+        rule = "a smallest and a largest fraction"
+        self._require(smallest <= largest, "random_resized_crop_area", rule)
+        if recipe.random_resized_crop is None:
+            self._require_defaults(("random_resized_crop_area",), "without `random_resized_crop`")
+        else:
+            self._require_defaults(("random_scale", "crop"), "with `random_resized_crop`")
+        if recipe.crop is None:
+            self._require_defaults(("crop_classes",), "without `crop`")
+        if recipe.crop_classes is None:
+            self._require_defaults(("crop_classes_share",), "without `crop_classes`")
+        if recipe.class_mix is None:
+            self._require_defaults(("class_mix_share",), "without `class_mix`")
+        if recipe.loss != "ohem":
+            self._require_defaults(("ohem_threshold", "ohem_min_kept"), "without loss='ohem'")
 
     def _channels(self):
         if self._recipe.channels != 3:

@@ -177,6 +177,13 @@ def loss_of(
             ignore_class=ignore_class,
             reduction="sum" if recipe.normalization == "sum" else "sum_over_batch_size",
         )
+    elif recipe.loss == "ohem":
+        loss = losses.OHEM(
+            threshold=recipe.ohem_threshold,
+            min_kept=recipe.ohem_min_kept,
+            ignore_class=ignore_class,
+            class_weights=class_weights,
+        )
     else:
         # Without its exponent, focal loss is cross-entropy.
         loss = losses.Focal(

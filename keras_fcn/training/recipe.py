@@ -218,7 +218,21 @@ class Recipe:
         option=True,
     )
     loss: str = setting(
-        "cross_entropy", help="loss of each pixel", choices=("cross_entropy", "focal")
+        "cross_entropy",
+        help="loss of each pixel; `ohem` is the cross-entropy of the hardest pixels alone",
+        choices=("cross_entropy", "focal", "ohem"),
+    )
+    ohem_threshold: float = setting(
+        0.7,
+        help="pixels whose class has a smaller probability are hard, with loss `ohem`",
+        above=0,
+        maximum=1,
+    )
+    ohem_min_kept: float = setting(
+        1 / 16,
+        help="smallest fraction of the pixels that loss `ohem` keeps, if fewer are hard",
+        minimum=0,
+        maximum=1,
     )
     region_loss: str | None = setting(
         None, help="loss of regions that is added to `loss`", choices=("dice", "lovasz_softmax")
@@ -294,7 +308,82 @@ class Recipe:
         option=True,
         metavar=("HEIGHT", "WIDTH"),
     )
+    crop_classes: tuple[str, ...] | None = setting(
+        None,
+        help="names or ids of rare classes: a share of the windows of `crop` is drawn around a "
+        "pixel of one of them; none for windows anywhere",
+        is_class=True,
+        option=True,
+        metavar="CLASS",
+    )
+    crop_classes_share: float = setting(
+        1 / 3,
+        help="fraction of the windows that is drawn around `crop_classes`",
+        minimum=0,
+        maximum=1,
+        option=True,
+        metavar="SHARE",
+    )
+    random_resized_crop: tuple[int, int] | None = setting(
+        None,
+        help="height and width to which a random part of the image is resized, instead of "
+        "`random_scale` and `crop`; none for no such part",
+        minimum=1,
+        option=True,
+        metavar=("HEIGHT", "WIDTH"),
+    )
+    random_resized_crop_area: tuple[float, float] = setting(
+        (0.25, 1.0),
+        help="smallest and largest part for `random_resized_crop`, as fractions of the image's "
+        "area",
+        above=0,
+        maximum=1,
+    )
+    rotation: float | None = setting(
+        None,
+        help="largest angle in degrees of a random rotation, either way; new pixels are ignored; "
+        "none for no rotation",
+        above=0,
+        maximum=180,
+        option=True,
+        metavar="DEGREES",
+    )
+    class_mix: tuple[str, ...] | None = setting(
+        None,
+        help="names or ids of rare classes whose pixels are pasted from another training image "
+        "(ClassMix); none for no pasting",
+        is_class=True,
+        option=True,
+        metavar="CLASS",
+    )
+    class_mix_share: float = setting(
+        0.5, help="fraction of the images on which `class_mix` pastes", minimum=0, maximum=1
+    )
     jitter: bool = setting(False, help="whether colours change at random", option=True)
+    blur: float | None = setting(
+        None,
+        help="largest standard deviation in pixels of a random Gaussian blur; none for no blur",
+        above=0,
+        option=True,
+        metavar="PIXELS",
+    )
+    noise: float | None = setting(
+        None,
+        help="largest standard deviation of random Gaussian noise, as a fraction of 255; none for "
+        "no noise",
+        above=0,
+        maximum=1,
+        option=True,
+        metavar="FRACTION",
+    )
+    cutout: tuple[int, int] | None = setting(
+        None,
+        help="height and width of a rectangle that is erased from each image, but not from its "
+        "label map; none for no rectangle",
+        minimum=1,
+        option=True,
+        metavar=("HEIGHT", "WIDTH"),
+    )
     validate_every: int = setting(
         1, help="epochs between two validations; the last epoch is always validated", minimum=1
     )

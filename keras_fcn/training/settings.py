@@ -33,9 +33,12 @@ class Setting:
         help: What it does: a phrase without a period.
         choices: The valid values, if they are few.
         minimum: The smallest valid value.
+        maximum: The largest valid value.
         above: All valid values are greater.
         below: All valid values are less.
         is_folder: Whether it is the path of a folder.
+        is_class: Whether it names classes of the label space: by name, or by an id, which may be
+            written as a number and is kept as a string.
         option: Whether `keras-fcn train` has an option of this name.
         metavar: What the help of the option calls the value, or each value of a tuple.
     """
@@ -46,9 +49,11 @@ class Setting:
     help: str
     choices: tuple[str, ...] | None = None
     minimum: float | None = None
+    maximum: float | None = None
     above: float | None = None
     below: float | None = None
     is_folder: bool = False
+    is_class: bool = False
     option: bool = False
     metavar: str | tuple[str, ...] | None = None
 
@@ -98,6 +103,7 @@ class Setting:
     @property
     def _tuple_rule(self):
         items = {int: "integers", float: "numbers", str: "strings"}[self.item_type]
+        items = "names or ids of classes" if self.is_class else items
         return f"one or more {items}" if self.length is None else f"{self.length} {items}"
 
     @property
@@ -105,6 +111,7 @@ class Setting:
         limits = {
             "at least": self.minimum,
             "greater than": self.above,
+            "at most": self.maximum,
             "less than": self.below,
         }
         rule = " and ".join(f"{word} {n:g}" for word, n in limits.items() if n is not None)
@@ -150,11 +157,14 @@ class Setting:
             return int(item)
         if self.item_type in (str, bool) and isinstance(item, self.item_type):
             return item
-        raise self.error(_KINDS[self.item_type], value)
+        if self.is_class and isinstance(item, numbers.Integral) and is_number:
+            return str(int(item))
+        raise self.error(self._tuple_rule if self.is_class else _KINDS[self.item_type], value)
 
     def _is_within_limits(self, item):
         return (
             (self.minimum is None or item >= self.minimum)
+            and (self.maximum is None or item <= self.maximum)
             and (self.above is None or item > self.above)
             and (self.below is None or item < self.below)
         )

@@ -14,7 +14,20 @@ from keras_fcn.data.examples import Palette, check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load
 from keras_fcn.data.named import example_names, label_space_of, version_of
-from keras_fcn.data.transforms import photometric_jitter, random_crop, random_flip, random_scale
+from keras_fcn.data.transforms import (
+    MixingTransform,
+    Transform,
+    class_mix,
+    cutout,
+    gaussian_blur,
+    gaussian_noise,
+    photometric_jitter,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+    random_rotation,
+    random_scale,
+)
 from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import LabelSpace, choose
 from keras_fcn.training.held_out import hold_out
@@ -29,7 +42,7 @@ class Split:
     Args:
         examples: Pairs of files, or a dataset as from `keras_fcn.data.load`.
         label_space: The `LabelSpace` of the label maps after augmentation: with an `ignore_class`
-            for the padding of crops, even if the files have none.
+            for new pixels of crops and rotations, even if the files have none.
         palette: Colours of true-colour label maps, for pairs.
         channels: Number of channels of the images.
         source: Arguments of `load_named` for a data set by name; `None` for pairs.
@@ -74,11 +87,17 @@ class Split:
         )
 
     def training_batches(
-        self, recipe: Recipe, epoch: int, first_step: int, shard: tuple[int, int] = (0, 1)
+        self,
+        recipe: Recipe,
+        epoch: int,
+        first_step: int,
+        shard: tuple[int, int] = (0, 1),
+        extra: Sequence[Transform | MixingTransform] = (),
     ) -> tf.data.Dataset:
         """Returns the batches of one epoch of a recipe, from batch number `first_step`.
 
-        `shard` is (rank, world_size) of the processes among which each batch is sharded.
+        `shard` is (rank, world_size) of the processes among which each batch is sharded; `extra`
+        are further transforms, as in `transforms`.
         """
         return batches.training_batches(
             self.examples,
@@ -88,7 +107,7 @@ class Split:
             batch_size=recipe.batch_size // shard[1],
             shard=shard,
             seed=recipe.seed,
-            transforms=transforms(recipe, self.label_space.ignore_class),
+            transforms=transforms(recipe, self.label_space, extra),
             first_epoch=epoch,
             first_step=first_step,
         )
@@ -150,11 +169,11 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
     else:
         _check_folders(recipe)
         label_space = _space_of_files(recipe)
-        if recipe.crop is not None:
+        if recipe.crop is not None or recipe.rotation is not None:
             label_space = _with_ignore_class(label_space)
         open_them = _folder_splits
     # Raises before a download that takes minutes.
-    transforms(recipe, label_space.ignore_class)
+    transforms(recipe, label_space)
     return open_them(recipe, label_space)
 
 
@@ -190,37 +209,84 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
     processes.all_or_none(check)
 
 
-def transforms(recipe: Recipe, ignore_class: int | None) -> list:
+def transforms(
+    recipe: Recipe,
+    label_space: LabelSpace,
+    extra: Sequence[Transform | MixingTransform] = (),
+) -> list[Transform | MixingTransform]:
     """Returns the data augmentation of a recipe, in its order.
 
+    Sizes come first, so that the others compute on few pixels; pasting comes before the colours, so
+    that both parts of an image change alike; what is erased has neither blur nor noise.
+
+    Args:
+        recipe: The recipe.
+        label_space: Classes that the recipe names, and the `ignore_class` of new pixels.
+        extra: Transforms that follow those of the recipe.
+
     Raises:
-        ValueError: If there is a crop but no `ignore_class` for the padding of small images, or a
-            setting is invalid for its transform.
+        ValueError: If there is a crop or a rotation but no `ignore_class` for new pixels, a class
+            is none of the label space, or a setting is invalid for its transform.
     """
-    chosen = []
+    chosen: list[Transform | MixingTransform] = []
     if recipe.random_scale is not None:
         chosen.append(random_scale(*recipe.random_scale))
+    if recipe.rotation is not None:
+        ignore_class = _ignore_class_for("rotation", "new pixels", recipe, label_space)
+        chosen.append(random_rotation(-recipe.rotation, recipe.rotation, ignore_class))
     if recipe.crop is not None:
-        if ignore_class is None:
-            raise ValueError(
-                "`crop` must be used with an `ignore_class` for the padding of small images. "
-                f"Received: crop={recipe.crop}, ignore_class=None."
+        ignore_class = _ignore_class_for("crop", "the padding of small images", recipe, label_space)
+        rare = _class_ids("crop_classes", recipe, label_space)
+        chosen.append(
+            random_crop(*recipe.crop, ignore_class, classes=rare, share=recipe.crop_classes_share)
+        )
+    if recipe.random_resized_crop is not None:
+        smallest, largest = recipe.random_resized_crop_area
+        chosen.append(
+            random_resized_crop(
+                *recipe.random_resized_crop, smallest_area=smallest, largest_area=largest
             )
-        chosen.append(random_crop(*recipe.crop, ignore_class))
+        )
     if recipe.flip:
         chosen.append(random_flip)
+    if recipe.class_mix is not None:
+        rare = _class_ids("class_mix", recipe, label_space)
+        chosen.append(class_mix(rare, probability=recipe.class_mix_share))
     if recipe.jitter:
         chosen.append(photometric_jitter())
-    return chosen
+    if recipe.blur is not None:
+        chosen.append(gaussian_blur(0.0, recipe.blur))
+    if recipe.noise is not None:
+        chosen.append(gaussian_noise(0.0, recipe.noise))
+    if recipe.cutout is not None:
+        chosen.append(cutout(*recipe.cutout))
+    return [*chosen, *extra]
+
+
+def _ignore_class_for(name, purpose, recipe, label_space):
+    if label_space.ignore_class is None:
+        raise ValueError(
+            f"`{name}` must be used with an `ignore_class` for {purpose}. "
+            f"Received: {name}={getattr(recipe, name)}, ignore_class=None."
+        )
+    return label_space.ignore_class
+
+
+def _class_ids(name, recipe, label_space):
+    """Returns the ids of the classes that a setting names."""
+    try:
+        return [label_space.class_id(wanted) for wanted in getattr(recipe, name) or ()]
+    except ValueError as error:
+        raise ValueError(f"`{name}` must hold classes of the data: {error}") from None
 
 
 def _space_of_files(recipe):
-    """Without the `ignore_class` for the padding of crops, which must not occur in files."""
+    """Without the `ignore_class` for new pixels, which must not occur in files."""
     return choose(recipe.label_space, recipe.num_classes, recipe.ignore_class)
 
 
 def _with_ignore_class(space):
-    """Returns the label space, with 255 for the padding of crops if it has no `ignore_class`."""
+    """Returns the label space, with 255 for new pixels if it has no `ignore_class`."""
     if space.ignore_class is not None:
         return space
     ignore_class = next(

@@ -5,11 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from register import assert_in_register, blocks, run
 
 from keras_fcn.data.transforms import (
+    cutout,
+    gaussian_blur,
+    gaussian_noise,
     photometric_jitter,
     random_crop,
     random_flip,
+    random_resized_crop,
+    random_rotation,
     random_scale,
     resize_keeping_aspect,
 )
@@ -53,47 +59,6 @@ class TestRandomFlip:
         assert [flipped(seed) for _ in range(3)] == [first] * 3
 
 
-# One colour per class, far from each other and from black, the padding.
-COLOURS = np.array(
-    [(250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 20), (20, 250, 250), (250, 20, 250)]
-)
-
-
-def blocks(height, width, side=12, seed=0):
-    """Label map of flat blocks, and the image that it is painted into."""
-    rows, columns = -(-height // side), -(-width // side)
-    label_map = np.random.default_rng(seed).integers(0, len(COLOURS), (rows, columns))
-    label_map = label_map.repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
-    return COLOURS[label_map].astype("uint8"), label_map.astype("int32")
-
-
-def nearest_class(image):
-    """Class whose colour is nearest; 255 for black, the padding."""
-    colours = np.concatenate([COLOURS, [(0, 0, 0)]])
-    distance = ((image[..., None, :].astype(int) - colours) ** 2).sum(axis=-1)
-    return np.array([*range(len(COLOURS)), 255])[distance.argmin(axis=-1)]
-
-
-def inside(label_map, margin):
-    """Pixels whose neighbours as far as `margin` all have their label."""
-    smallest = cv2.erode(label_map.astype("uint8"), np.ones((2 * margin + 1,) * 2, "uint8"))
-    largest = cv2.dilate(label_map.astype("uint8"), np.ones((2 * margin + 1,) * 2, "uint8"))
-    return smallest == largest
-
-
-def assert_in_register(image, label_map, margin):
-    """Away from the borders of blocks the image shows the label's colour; 0 is everywhere."""
-    away = inside(label_map, margin) if margin else np.ones(label_map.shape, bool)
-    assert away.mean() > 0.3
-    np.testing.assert_array_equal(nearest_class(image)[away], label_map[away])
-
-
-def run(transform, image, label_map, seed=(0, 0)):
-    image, label_map = transform(tf.constant(image), tf.constant(label_map), tf.constant(seed))
-    assert (image.dtype, label_map.dtype) == (tf.uint8, tf.int32)
-    return image.numpy(), label_map.numpy()
-
-
 SCALES = (0.37, 0.5, 0.73, 1.0, 1.31, 2.0, 2.9)
 
 
@@ -104,6 +69,12 @@ TRANSFORMS = {
     "crop": (random_crop(40, 90, ignore_class=255), 0),
     "jitter": (photometric_jitter(0.05, 0.1, 0.1, 0.01), 0),
     "resize": (resize_keeping_aspect(shorter=55), 1),
+    "rare crop": (random_crop(40, 90, ignore_class=255, classes=[3, 5]), 0),
+    "resized crop": (random_resized_crop(60, 50, smallest_area=0.4), 2),
+    "rotation": (random_rotation(-40, 40, ignore_class=255), 1),
+    "noise": (gaussian_noise(0.0, 0.05), 0),
+    "blur": (gaussian_blur(0.0, 1.5), 3),
+    "cutout": (cutout(20, 30, number=2, ignore_class=255), 0),
 }
 
 
@@ -114,15 +85,24 @@ class TestEveryTransform:
         image, label_map = blocks(70, 84)
         for seed in range(12):
             new_image, new_label_map = run(transform, image, label_map, (seed, 3))
-            assert_in_register(new_image, new_label_map, margin)
+            assert_in_register(new_image, new_label_map, margin, erases=name == "cutout")
             assert set(np.unique(new_label_map)) <= {*np.unique(label_map), 255}
+
+    @pytest.mark.parametrize("name", TRANSFORMS)
+    def test_shapes_are_known_in_a_graph_and_all_channels_are_changed(self, name):
+        transform, _ = TRANSFORMS[name]
+        if name == "jitter":
+            return
+        spec = (tf.TensorSpec((None, None, 5), tf.uint8), tf.TensorSpec((None, None), tf.int32))
+        shapes = tf.function(transform).get_concrete_function(*spec, (0, 1)).output_shapes
+        assert (shapes[0].rank, shapes[1].rank, shapes[0][-1]) == (3, 2, 5)
 
     def test_all_in_a_row(self):
         image, label_map = blocks(70, 84)
         for seed in range(12):
             result = image, label_map
-            for transform, _ in TRANSFORMS.values():
-                result = run(transform, *result, seed=(seed, 5))
+            for name in ("flip", "scale", "crop", "jitter", "resize"):
+                result = run(TRANSFORMS[name][0], *result, seed=(seed, 5))
             assert_in_register(*result, margin=2)
 
     @pytest.mark.parametrize("name", TRANSFORMS)
@@ -139,7 +119,7 @@ class TestEveryTransform:
             np.testing.assert_array_equal(other[0], results[0][0])
             np.testing.assert_array_equal(other[1], results[0][1])
 
-    @pytest.mark.parametrize("name", ["flip", "scale", "crop", "jitter"])
+    @pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "resize"])
     def test_seeds_differ(self, name):
         transform, _ = TRANSFORMS[name]
         image, label_map = blocks(70, 110)

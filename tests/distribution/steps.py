@@ -26,6 +26,7 @@ SCENARIOS = {
     "focal": {"loss": "focal"},
     "dice": {"loss": "dice"},
     "lovasz": {"loss": "lovasz"},
+    "ohem": {"loss": "ohem"},
     "weighted sum": {"loss": "weighted sum"},
     "uneven batches": {"examples": 13, "batch_size": 6},
     "generator": {"generator": True, "examples": 19, "evaluated": True},
@@ -88,6 +89,7 @@ def objective(name):
         "focal": losses.Focal(**options),
         "dice": losses.Dice(**options),
         "lovasz": losses.LovaszSoftmax(**options),
+        "ohem": losses.OHEM(0.2, 0.3, **options),
         "weighted sum": losses.WeightedSum([cross_entropy, losses.Dice(**options)], [1, 0.5]),
     }[name]
     # Adam divides by the gradient's magnitude: its default epsilon would amplify rounding errors.

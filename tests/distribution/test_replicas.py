@@ -66,6 +66,7 @@ class TestLosses:
         "loss",
         [
             losses.Focal(ignore_class=IGNORED),
+            losses.OHEM(0.05, 0.3, ignore_class=IGNORED),
             losses.Dice(IGNORED),
             losses.LovaszSoftmax(IGNORED),
             losses.WeightedSum(

@@ -112,8 +112,13 @@ def gradients_in_bfloat16(rank, world):
 
 def region_losses(rank, world, rows=UNEVENLY):
     loss = losses.WeightedSum(
-        [losses.Focal(ignore_class=IGNORED), losses.Dice(IGNORED), losses.LovaszSoftmax(IGNORED)],
-        [1, 0.5, 0.5],
+        [
+            losses.Focal(ignore_class=IGNORED),
+            losses.Dice(IGNORED),
+            losses.LovaszSoftmax(IGNORED),
+            losses.OHEM(0.05, 0.3, ignore_class=IGNORED),
+        ],
+        [1, 0.5, 0.5, 0.5],
     )
     batches = Batches(shard(rank, world, rows))
     return fitted(tiny_model(rank), batches, CoupledSGD(1e-1), loss)

@@ -27,8 +27,8 @@ MUTANTS = (
     Mutant(
         "class weights are not applied",
         "losses.py",
-        "pixels = -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p",
-        "pixels = -weights[:, 0] * ops.sum(truth, axis=-1) * log_p",
+        "return log_p, -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p",
+        "return log_p, -weights[:, 0] * ops.sum(truth, axis=-1) * log_p",
         "test_region_losses.py test_losses.py",
     ),
     Mutant(
@@ -114,5 +114,26 @@ MUTANTS = (
         "weights = ops.reshape(ops.where(is_class, weights, 1), [-1])",
         "weights = ops.reshape(ops.where(is_class, weights * 0 + 1, 1), [-1])",
         "test_sample_weight.py",
+    ),
+    Mutant(
+        "OHEM keeps ignored pixels",
+        "losses.py",
+        "p = ops.stop_gradient(ops.where(counted > 0, ops.exp(log_p), 2.0))",
+        "p = ops.stop_gradient(ops.exp(log_p))",
+        "test_ohem.py",
+    ),
+    Mutant(
+        "OHEM divides by all pixels",
+        "losses.py",
+        "return total / ops.maximum(backend.batch_sum(ops.sum(kept)), 1.0)",
+        "return total / ops.maximum(num_valid, 1.0)",
+        "test_ohem.py",
+    ),
+    Mutant(
+        "OHEM takes logits that are NaN for easy",
+        "losses.py",
+        "kept = counted * (1 - ops.cast(is_easy, counted.dtype))",
+        "kept = counted * ops.cast(ops.logical_or(p < self.threshold, p <= last), counted.dtype)",
+        "test_ohem.py",
     ),
 )

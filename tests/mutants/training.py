@@ -178,4 +178,18 @@ MUTANTS = (
         'self.callbacks.end_epoch(state.epoch - 1, {"loss": row["loss"]})',
         "training/test_run_callbacks.py",
     ),
+    Mutant(
+        "rare classes of a recipe do not reach the crop",
+        "training/splits.py",
+        "random_crop(*recipe.crop, ignore_class, classes=rare, share=recipe.crop_classes_share)",
+        "random_crop(*recipe.crop, ignore_class)",
+        "training/test_augmentation.py",
+    ),
+    Mutant(
+        "erased pixels get noise",
+        "training/splits.py",
+        "    return [*chosen, *extra]",
+        "    return [*chosen[-1:], *chosen[:-1], *extra]",
+        "training/test_augmentation.py",
+    ),
 )

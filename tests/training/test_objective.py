@@ -173,6 +173,16 @@ class TestLoss:
         factor = 4 / 9 + 4 / 9 * np.log(3)
         self.check(replace(RECIPE, loss="focal"), factor * step_of_bias(LABEL_MAPS))
 
+    def test_ohem_takes_the_mean_over_the_pixels_below_its_threshold_or_a_fraction(self):
+        # All pixels have p = 1/3 at the start, and ties are all kept.
+        for settings in ({"ohem_threshold": 0.4}, {"ohem_threshold": 0.3, "ohem_min_kept": 0.1}):
+            self.check(replace(RECIPE, loss="ohem", **settings), step_of_bias(LABEL_MAPS))
+        settings = {"ohem_threshold": 0.3, "ohem_min_kept": 0}
+        self.check(replace(RECIPE, loss="ohem", **settings), np.zeros(3))
+        weights = [0.5, 3.0, 1.0]
+        recipe = replace(RECIPE, loss="ohem", class_weights="median_frequency")
+        self.check(recipe, step_of_bias(LABEL_MAPS, weights), weights)
+
     @pytest.mark.parametrize("region_loss", ["dice", "lovasz_softmax"])
     def test_a_region_loss_is_added_with_its_weight(self, region_loss):
         _, train = trained(replace(RECIPE, region_loss=region_loss, region_loss_weight=0.5))

@@ -18,6 +18,8 @@ class Example:
     factors: tuple[float, ...] = setting((1.0,), help="some factors", above=0)
     rate: float = setting(0.5, help="a rate", minimum=0, below=1)
     name: str | None = setting(None, help="a name", choices=("a", "b"))
+    part: float = setting(1.0, help="a part", above=0, maximum=1)
+    rare: tuple[str, ...] | None = setting(None, help="rare classes", is_class=True)
 
 
 class TestSetting:
@@ -29,6 +31,8 @@ class TestSetting:
             ("factors", [2, 0.5], (2.0, 0.5)),
             ("rate", 0, 0.0),
             ("name", "b", "b"),
+            ("part", 1, 1.0),
+            ("rare", ["pole", 9], ("pole", "9")),
         ],
     )
     def test_valid_values_become_the_declared_type(self, name, value, checked):
@@ -49,6 +53,10 @@ class TestSetting:
             ("rate", "1", "a number"),
             ("rate", float("inf"), "a finite number"),
             ("name", "c", "one of none, a, b"),
+            ("part", 1.01, "greater than 0 and at most 1"),
+            ("rare", [], "one or more names or ids of classes"),
+            ("rare", [True], "one or more names or ids of classes"),
+            ("rare", "pole", "one or more names or ids of classes"),
         ],
     )
     def test_an_error_states_the_rule_and_the_value(self, name, value, rule):
@@ -62,6 +70,8 @@ class TestSetting:
             "| `factors` | `[1.0]` | one or more numbers, greater than 0 each | Some factors. |",
             "| `rate` | `0.5` | a number, at least 0 and less than 1 | A rate. |",
             "| `name` | none | `a`, `b`, or none | A name. |",
+            "| `part` | `1` | a number, greater than 0 and at most 1 | A part. |",
+            "| `rare` | none | one or more names or ids of classes, or none | Rare classes. |",
         ]
 
     def test_a_docstring_lists_the_settings(self):
@@ -101,6 +111,8 @@ class TestOptions:
             (["--crop", "320", "480"], "crop", [320, 480]),
             (["--no-jitter"], "jitter", False),
             (["--palette"], "palette", True),
+            (["--crop-classes", "pole", "9"], "crop_classes", ["pole", "9"]),
+            (["--rotation", "5"], "rotation", 5.0),
             (["--learning-rate", "1e-3"], "learning_rate", 1e-3),
             (["--model", "fcn16s"], "model", "fcn16s"),
             (["--images", "photos"], "images", "photos"),

@@ -1,0 +1,192 @@
+"""What helps rare classes: FCN-8s on CamVid for a fixed time, with one change per variant.
+
+    python -m benchmarks.imbalance --data CAMVID --seconds 1800 --out imbalance.json
+    python -m benchmarks.imbalance --out imbalance.json --table
+
+Every variant starts from the same weights and trains for the same seconds: its first steps are
+timed, and the number of steps follows. The learning rate falls to 0 at the end. Results are written
+as soon as a variant is validated: a second call measures only the missing ones. FILE.md, beside
+FILE.json, holds the table.
+
+CAMVID holds train/, trainannot/, val/ and valannot/, as SegNet prepared them: images of 480x360
+and label maps of the same names, class ids 0 to 10 and 11 for ignored pixels.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+SHOWN = ("pole", "sign symbol", "pedestrian", "bicyclist")
+VARIANTS = {
+    "plain": {},
+    "class weights": {"class_weights": "median_frequency"},
+    "focal loss": {"loss": "focal"},
+    "rare-class windows": {"crop_classes": SHOWN},
+    "OHEM": {"loss": "ohem"},
+}
+# Steps before the clock starts, which compile, and steps that are timed.
+_FIRST, _TIMED = 2, 4
+
+
+def recipe_of(variant: str, options: argparse.Namespace, **changes):
+    """Returns the recipe of a variant."""
+    from keras_fcn.training import Recipe
+
+    folders = {
+        name: str(options.data / folder)
+        for name, folder in (
+            ("images", "train"),
+            ("labels", "trainannot"),
+            ("val_images", "val"),
+            ("val_labels", "valannot"),
+        )
+    }
+    return Recipe(
+        **folders,
+        label_space="camvid",
+        weights=options.weights,
+        padding="same",
+        fc_units=options.fc_units,
+        freeze="block2",
+        precision=options.precision,
+        batch_size=options.batch_size,
+        random_scale=(0.75, 2.0),
+        crop=tuple(options.crop),
+        jitter=True,
+        seed=options.seed,
+        **{**VARIANTS[variant], **changes},
+    )
+
+
+def measure(variant: str, options: argparse.Namespace) -> dict:
+    """Trains and validates one variant; returns its scores, steps and seconds."""
+    from keras_fcn.training.evaluate import evaluate
+    from keras_fcn.training.splits import open_splits
+
+    recipe = recipe_of(variant, options)
+    train, validation = (
+        dataclasses.replace(split, examples=split.examples[: options.images])
+        for split in open_splits(recipe)
+    )
+    class_weights = None
+    if recipe.class_weights is not None:
+        class_weights = train.class_weights().tolist()
+    seconds_per_step = _train(recipe, train, class_weights, _FIRST + _TIMED)[1]
+    steps = max(1, round(options.seconds / seconds_per_step))
+    began = time.perf_counter()
+    model, _ = _train(recipe, train, class_weights, steps)
+    seconds = time.perf_counter() - began
+    scores = evaluate(model, validation.batches(), **validation.classes)
+    names = validation.label_space.class_names
+    return {
+        "steps": steps,
+        "seconds": seconds,
+        "mean_iou": scores.as_dict()["mean_iou"],
+        "iou": dict(zip(names, scores.class_iou.tolist(), strict=True)),
+    }
+
+
+def _train(recipe, split, class_weights, steps):
+    """Returns the model after some steps, and the mean of their seconds but for the first."""
+    import keras
+
+    from keras_fcn.training.objective import build_model, compiled
+
+    keras.utils.set_random_seed(recipe.seed)
+    recipe = dataclasses.replace(recipe, epochs=None, steps=steps)
+    model = build_model(recipe, split.label_space)
+    trained = compiled(
+        model,
+        recipe,
+        ignore_class=split.label_space.ignore_class,
+        class_weights=class_weights,
+        num_steps=steps,
+    )
+    done, began = 0, time.perf_counter()
+    for epoch in range(steps):  # More than there are.
+        for images, label_maps in split.training_batches(recipe, epoch, 0):
+            loss = float(trained.train_on_batch(images.numpy(), label_maps.numpy()))
+            done += 1
+            if done == min(_FIRST, steps):
+                began = time.perf_counter()
+            if done == steps:
+                timed = max(1, steps - _FIRST)
+                print(f"  step {done}: loss {loss:.3f}", flush=True)
+                return model, (time.perf_counter() - began) / timed
+    raise ValueError("`--data` must hold training images.")
+
+
+def table(results: dict) -> str:
+    """Returns the IoU of the rare classes and the mean IoU of each variant, in Markdown."""
+    head = ["variant", *SHOWN, "mean IoU", "steps", "seconds"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for variant, result in results.items():
+        values = [f"{result['iou'][name]:.3f}" for name in SHOWN]
+        values += [f"{result['mean_iou']:.3f}", str(result["steps"]), f"{result['seconds']:.0f}"]
+        lines.append(f"| {variant} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def _read(path, settings):
+    """Returns the results of a file, none if it is new."""
+    if not path.exists():
+        return {}
+    try:
+        kept = json.loads(path.read_text())
+        there, results = kept["settings"], kept["results"]
+    except (ValueError, TypeError, KeyError):
+        raise SystemExit(
+            f"--out must be a new file or one written by this command. Received: {path}"
+        ) from None
+    if settings is not None and there != settings:
+        different = ", ".join(name for name in settings if there.get(name) != settings[name])
+        raise SystemExit(f"{path} holds results of another {different}. Pass another --out.")
+    return results
+
+
+def _write(path, text):
+    from keras_fcn.io.atomic import atomic_write
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
+
+
+def main():
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of CamVid")
+    parser.add_argument("--seconds", type=float, default=1800, help="of training, per variant")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--table", action="store_true", help="print the results in --out alone")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--weights", default="imagenet", help="a name or a file")
+    parser.add_argument("--fc-units", type=int, default=1024)
+    parser.add_argument("--crop", type=int, nargs=2, default=(352, 480))
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, help="the first of each split alone, for a trial")
+    options = parser.parse_args()
+    if options.table:
+        print(table(_read(options.out, None)))
+        return
+    if options.data is None:
+        parser.error("--data must be given, but for --table")
+    names = ("seconds", "weights", "fc_units", "batch_size", "precision", "seed", "images")
+    settings = {name: getattr(options, name) for name in names} | {"crop": list(options.crop)}
+    results = _read(options.out, settings)
+    for variant in options.only:
+        if variant in results:
+            continue
+        print(f"{variant}:", flush=True)
+        results[variant] = measure(variant, options)
+        results = {name: results[name] for name in VARIANTS if name in results}
+        _write(options.out, json.dumps({"settings": settings, "results": results}, indent=1))
+        _write(options.out.with_suffix(".md"), table(results) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
