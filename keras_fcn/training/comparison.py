@@ -196,7 +196,7 @@ def _score_row(compared):
     if (difference := compared.difference) is None:
         return [*row, "–", "–", "–"]
     row += [f"{difference.value:+.4f}", f"{difference.low:+.4f} to {difference.high:+.4f}"]
-    return [*row, f"{difference.better:.1%}"]
+    return [*row, f"{100 * difference.better:.1f} %"]
 
 
 def _class_column(compared, num_classes):

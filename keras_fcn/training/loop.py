@@ -278,7 +278,7 @@ class Training:
         self._counted_until, first_step = time.monotonic(), self.state.step
         steps = self._steps_of(self.state.epoch)
         batches = self.train_split.training_batches(
-            self.recipe, self.state.epoch, first_step, self.shard
+            self.recipe, self.state.epoch, first_step, self.shard, self.user_code.transforms
         )
         if (heads := len(self.trained.outputs)) > 1:
             batches = batches.map(lambda image, label_map: (image, (label_map,) * heads))

@@ -14,22 +14,9 @@ from keras_fcn.data.examples import Palette, check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.loading import load
 from keras_fcn.data.named import example_names, label_space_of, version_of
-from keras_fcn.data.transforms import (
-    MixingTransform,
-    Transform,
-    class_mix,
-    cutout,
-    gaussian_blur,
-    gaussian_noise,
-    photometric_jitter,
-    random_crop,
-    random_flip,
-    random_resized_crop,
-    random_rotation,
-    random_scale,
-)
 from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import LabelSpace, choose
+from keras_fcn.training.augmentation import Augmenter, transforms
 from keras_fcn.training.held_out import hold_out
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe
@@ -92,7 +79,7 @@ class Split:
         epoch: int,
         first_step: int,
         shard: tuple[int, int] = (0, 1),
-        extra: Sequence[Transform | MixingTransform] = (),
+        extra: Sequence[Augmenter] = (),
     ) -> tf.data.Dataset:
         """Returns the batches of one epoch of a recipe, from batch number `first_step`.
 
@@ -207,77 +194,6 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
             check_pairs(own, **rules, progress=lambda done, of: advance())
 
     processes.all_or_none(check)
-
-
-def transforms(
-    recipe: Recipe,
-    label_space: LabelSpace,
-    extra: Sequence[Transform | MixingTransform] = (),
-) -> list[Transform | MixingTransform]:
-    """Returns the data augmentation of a recipe, in its order.
-
-    Sizes come first, so that the others compute on few pixels; pasting comes before the colours, so
-    that both parts of an image change alike; what is erased has neither blur nor noise.
-
-    Args:
-        recipe: The recipe.
-        label_space: Classes that the recipe names, and the `ignore_class` of new pixels.
-        extra: Transforms that follow those of the recipe.
-
-    Raises:
-        ValueError: If there is a crop or a rotation but no `ignore_class` for new pixels, a class
-            is none of the label space, or a setting is invalid for its transform.
-    """
-    chosen: list[Transform | MixingTransform] = []
-    if recipe.random_scale is not None:
-        chosen.append(random_scale(*recipe.random_scale))
-    if recipe.rotation is not None:
-        ignore_class = _ignore_class_for("rotation", "new pixels", recipe, label_space)
-        chosen.append(random_rotation(-recipe.rotation, recipe.rotation, ignore_class))
-    if recipe.crop is not None:
-        ignore_class = _ignore_class_for("crop", "the padding of small images", recipe, label_space)
-        rare = _class_ids("crop_classes", recipe, label_space)
-        chosen.append(
-            random_crop(*recipe.crop, ignore_class, classes=rare, share=recipe.crop_classes_share)
-        )
-    if recipe.random_resized_crop is not None:
-        smallest, largest = recipe.random_resized_crop_area
-        chosen.append(
-            random_resized_crop(
-                *recipe.random_resized_crop, smallest_area=smallest, largest_area=largest
-            )
-        )
-    if recipe.flip:
-        chosen.append(random_flip)
-    if recipe.class_mix is not None:
-        rare = _class_ids("class_mix", recipe, label_space)
-        chosen.append(class_mix(rare, probability=recipe.class_mix_share))
-    if recipe.jitter:
-        chosen.append(photometric_jitter())
-    if recipe.blur is not None:
-        chosen.append(gaussian_blur(0.0, recipe.blur))
-    if recipe.noise is not None:
-        chosen.append(gaussian_noise(0.0, recipe.noise))
-    if recipe.cutout is not None:
-        chosen.append(cutout(*recipe.cutout))
-    return [*chosen, *extra]
-
-
-def _ignore_class_for(name, purpose, recipe, label_space):
-    if label_space.ignore_class is None:
-        raise ValueError(
-            f"`{name}` must be used with an `ignore_class` for {purpose}. "
-            f"Received: {name}={getattr(recipe, name)}, ignore_class=None."
-        )
-    return label_space.ignore_class
-
-
-def _class_ids(name, recipe, label_space):
-    """Returns the ids of the classes that a setting names."""
-    try:
-        return [label_space.class_id(wanted) for wanted in getattr(recipe, name) or ()]
-    except ValueError as error:
-        raise ValueError(f"`{name}` must hold classes of the data: {error}") from None
 
 
 def _space_of_files(recipe):

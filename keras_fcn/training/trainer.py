@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_fcn.distribution import processes
+from keras_fcn.training.augmentation import Augmenter
 from keras_fcn.training.failures import (
     one_line_for_files,
     one_line_for_lost_processes,
@@ -33,6 +34,7 @@ def train(
     gradients: str | None = None,
     keep_state: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    transforms: Sequence[Augmenter] = (),
 ) -> Run | Stages:
     """Trains a recipe and writes a run folder.
 
@@ -61,6 +63,9 @@ def train(
             written. Callbacks that set the learning rate need `schedule="constant"` and
             `warmup=0`, and `SwapEMAWeights` an `ema`. Each stage of a staged recipe is a run. With
             several processes, each calls its own.
+        transforms: Augmentation that follows that of the recipe: transforms of
+            `keras_fcn.data.transforms`, functions of (image, label_map), Albumentations, or layers
+            of Keras; see `keras_fcn.data.transforms.as_transform`.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -85,7 +90,7 @@ def train(
         "devices": devices,
         "gradients": gradients,
         "keep_state": keep_state,
-        "user_code": UserCode(callbacks),
+        "user_code": UserCode(callbacks, transforms),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(out)):
@@ -108,6 +113,7 @@ def resume(
     gradients: str | None = None,
     keep_state: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    transforms: Sequence[Augmenter] = (),
 ) -> Run | Stages:
     """Resumes an interrupted run from its last checkpoint, as if it had not been interrupted.
 
@@ -118,6 +124,7 @@ def resume(
         gradients: As in `train`, and may be another than before.
         keep_state: As in `train`.
         callbacks: As in `train`, of the same classes in the same order; their state is restored.
+        transforms: As in `train`, of the same names in the same order.
 
     Returns:
         The `Run` or `Stages`.
@@ -125,14 +132,14 @@ def resume(
     Raises:
         FileNotFoundError: If there is no such run, or its data are gone.
         ValueError: If its checkpoint is damaged, its data have changed, or it was begun with other
-            callbacks.
+            callbacks or transforms.
     """
     options = {
         "checkpoint_every": checkpoint_every,
         "devices": devices,
         "gradients": gradients,
         "keep_state": keep_state,
-        "user_code": UserCode(callbacks),
+        "user_code": UserCode(callbacks, transforms),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(path)):

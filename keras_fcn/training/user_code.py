@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_fcn.training.augmentation import Augmenter
+
 
 @dataclasses.dataclass(frozen=True)
 class UserCode:
@@ -13,12 +15,14 @@ class UserCode:
 
     Args:
         callbacks: Instances of `keras.callbacks.Callback`.
+        transforms: Augmentation that follows that of the recipe.
 
     Raises:
-        ValueError: If one is something else.
+        ValueError: If a callback is something else.
     """
 
     callbacks: Sequence[keras.callbacks.Callback] = ()
+    transforms: Sequence[Augmenter] = ()
 
     def __post_init__(self):
         for callback in self.callbacks:
@@ -35,7 +39,10 @@ class UserCode:
 
     def names(self) -> dict[str, list[str]]:
         """Returns the names of classes and functions by argument, without empty lists."""
-        names = {"callbacks": [_name(callback) for callback in self.callbacks]}
+        names = {
+            "callbacks": [_name(callback) for callback in self.callbacks],
+            "transforms": [_name(transform) for transform in self.transforms],
+        }
         return {argument: each for argument, each in names.items() if each}
 
     def check_names(self, run: Any, names: dict[str, list[str]]) -> None:

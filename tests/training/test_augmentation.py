@@ -10,8 +10,9 @@ from register import run
 from keras_fcn.data.transforms import MixingTransform, random_flip
 from keras_fcn.label_spaces import CAMVID, generic
 from keras_fcn.training import Recipe
+from keras_fcn.training.augmentation import transforms
 from keras_fcn.training.recipe import replace
-from keras_fcn.training.splits import Split, open_splits, transforms
+from keras_fcn.training.splits import Split, open_splits
 
 pytestmark = pytest.mark.any_backend
 

@@ -38,7 +38,7 @@ class TestCompare:
         best = max(row["val_mean_iou"] for row in Run("fast").history())
         assert re.search(rf"^fast +\d +{best:.4f} +\S+ +– +– +–$", printed, re.MULTILINE)
         interval = r"[+-]0\.\d{4} to [+-]0\.\d{4}"
-        assert re.search(rf"^slow .* [+-]0\.\d{{4}} +{interval} +\S+%$", printed, re.MULTILINE)
+        assert re.search(rf"^slow .* [+-]0\.\d{{4}} +{interval} +\d+\.\d %$", printed, re.MULTILINE)
         assert re.search(r"^learning_rate +0\.03 +1e-06 +1e-06$", printed, re.MULTILINE)
         assert re.search(r"^jitter +False +True +True$", printed, re.MULTILINE)
         # Other images give no difference, but scores.
