@@ -56,7 +56,7 @@ def test_a_comment_makes_another_code_of_the_package(tmp_path, monkeypatch):
     copy = shutil.copytree(source.parents[1], tmp_path / "keras_fcn")
     monkeypatch.setattr(module, "__file__", str(copy / "training" / source.name))
     assert code_of_package() == before
-    with (copy / "losses.py").open("a") as file:
+    with (copy / "metrics.py").open("a") as file:
         file.write("# A comment.\n")
     assert code_of_package() != before
 

@@ -84,6 +84,7 @@ class Interrupts(keras.callbacks.Callback):
             raise Stop
 
 
+@pytest.mark.any_backend
 def test_callbacks_are_called_as_by_one_fit_over_the_run(recipe, tmp_path):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile(loss="mse", optimizer="sgd")
@@ -97,6 +98,7 @@ def test_callbacks_are_called_as_by_one_fit_over_the_run(recipe, tmp_path):
     assert ours.logs[0].keys() >= of_keras.logs[0].keys() == {"loss", "val_loss"}
 
 
+@pytest.mark.any_backend
 def test_early_stopping_and_the_best_model_of_checkpoints(recipe, tmp_path):
     recipe = replace(recipe, epochs=6)
     stopping = keras.callbacks.EarlyStopping("val_mean_iou", mode="max", patience=1)
@@ -164,6 +166,7 @@ def test_a_callback_that_stops_within_an_epoch_ends_it_there(recipe, tmp_path):
     assert len(resume(run.path, callbacks=[StopsAt(), Recorder()]).history()) == 1
 
 
+@pytest.mark.any_backend
 def test_patience_ends_a_run_whose_validation_mean_iou_does_not_rise(
     recipe, tmp_path, monkeypatch, capsys
 ):
@@ -185,6 +188,7 @@ def test_patience_ends_a_run_whose_validation_mean_iou_does_not_rise(
         replace(recipe, patience=2)
 
 
+@pytest.mark.any_backend
 def test_each_stage_of_a_staged_recipe_is_a_run(recipe, tmp_path):
     recorder = Recorder()
     staged = StagedRecipe(stages={"32s": recipe, "16s": replace(recipe, model="fcn16s")})
@@ -193,6 +197,7 @@ def test_each_stage_of_a_staged_recipe_is_a_run(recipe, tmp_path):
     assert begins == [("train begin", 2, STEPS)] * 2
 
 
+@pytest.mark.any_backend
 class TestErrors:
     @pytest.mark.parametrize(
         ("callbacks", "changes", "message"),

@@ -37,6 +37,7 @@ def mirror_files(folder):
         Image.fromarray(pixels[:, ::-1]).save(path)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "transform", [mirrored, albumentations.HorizontalFlip(p=1)], ids=["function", "Albumentations"]
 )
