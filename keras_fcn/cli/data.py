@@ -57,7 +57,7 @@ def run_check(options: argparse.Namespace) -> int:
     if options.chart:
         plot_class_shares(report.shares, report.label_space, options.chart)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
-    return 1 if report.problems else 0
+    return 1 if report.errors else 0
 
 
 def run_preview(options: argparse.Namespace) -> None:

@@ -112,7 +112,9 @@ class TestClassesAndShares:
     def test_a_class_that_the_training_set_lacks_is_named_though_another_split_has_it(self, data):
         write(data / "val", "d", [[2, 1]], 40)
         (problem,) = check(data).problems
-        assert problem.message == "No pixel in train shows class 2, tree: a model cannot learn it."
+        assert problem.message == (
+            "No pixel in train shows class 2, tree: a model cannot learn it. val will score it as 0."
+        )
 
 
 class TestMatchPairs:
