@@ -93,7 +93,7 @@ class LabelErrors:
         if self.num_trained_on:
             lines.append(
                 "A model has learnt the errors of images that it was trained on. To have every "
-                "image held out, train with --folds K --fold 1 to K, and pass all runs."
+                "image held out, train one run per fold (`folds`, `fold`) and pass all runs."
             )
         if not self.errors:
             return "\n".join(lines)

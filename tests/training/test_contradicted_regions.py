@@ -70,6 +70,12 @@ class TestRegions:
         ]
         assert len(regions_of(label_map, probabilities, threshold=0.5)) == 3
 
+    def test_the_threshold_is_that_of_the_predicted_class(self):
+        truth = np.zeros((20, 20), "int32")
+        found = Contradictions.of(np.full_like(truth, 1), certain(truth, 0.8))
+        assert len(found.regions(np.array([0.7, 0.9, 0.9]))) == 1
+        assert found.regions(np.array([0.9, 0.7, 0.7])) == []
+
     def test_ignored_pixels_and_the_edge_of_the_image(self):
         truth = np.zeros((20, 20), "int32")
         label_map = np.full_like(truth, 255)
