@@ -1,10 +1,10 @@
-"""`keras-fcn data`: checks, shows or imports pairs of images and label maps."""
+"""`keras-fcn data`: checks, shows or imports pairs of images and label maps, or finds errors."""
 
 import argparse
 import json
 from pathlib import Path
 
-from keras_fcn.cli import data_import
+from keras_fcn.cli import data_errors, data_import
 from keras_fcn.cli import options as shared
 
 _DIR_HELP = (
@@ -15,7 +15,9 @@ _DIR_HELP = (
 
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn data` and its options."""
-    data = subparsers.add_parser("data", help="check, preview or import a data set")
+    data = subparsers.add_parser(
+        "data", help="check, preview or import a data set, or find its label errors"
+    )
     subparsers = data.add_subparsers(required=True, metavar="COMMAND")
 
     check = shared.add_command(
@@ -33,6 +35,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     preview.add_argument("--out", default="preview.png", metavar="PNG", help="file for the sheet")
 
     data_import.add_parser(subparsers)
+    data_errors.add_parser(subparsers)
 
 
 def _add_folders(parser):
@@ -57,7 +60,7 @@ def run_check(options: argparse.Namespace) -> int:
     if options.chart:
         plot_class_shares(report.shares, report.label_space, options.chart)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
-    return 1 if report.problems else 0
+    return 1 if report.errors else 0
 
 
 def run_preview(options: argparse.Namespace) -> None:

@@ -6,11 +6,10 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.class_weights import median_frequency, warn_of_absent_classes
+from keras_fcn.data.check_report import Problem, Report
 from keras_fcn.data.examples import (
     Palette,
     check_label_map,
@@ -27,112 +26,12 @@ from keras_fcn.data.files import (
     split_folders,
     unlinked,
 )
+from keras_fcn.data.label_alignment import boundary_fits, misalignments
+from keras_fcn.data.near_duplicates import HashedImage, difference_hash, near_duplicates
 from keras_fcn.label_spaces import LabelSpace
 
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """A problem of one or more files, or of a class.
-
-    Args:
-        kind: `"unmatched"`, `"unreadable"`, `"size"`, `"label"`, `"duplicate"`, `"class"` for a
-            class that never occurs or occurs in one split only, or `"ignored"` if more than half
-            of all pixels are ignored.
-        files: The files that have the problem.
-        message: One sentence.
-    """
-
-    kind: str
-    files: tuple[str, ...]
-    message: str
-
-
-@dataclasses.dataclass
-class Report:
-    """Statistics and problems of a data set.
-
-    Args:
-        label_space: `LabelSpace` of the label maps.
-        num_pairs: Number of pairs by name of the split.
-        sizes: Number of images of each (height, width).
-        pixels: Number of pixels of each class.
-        pixels_where_present: Number of pixels, of any class, in the images that show each class.
-        images: Number of images that show each class.
-        ignored_pixels: Number of ignored pixels.
-        problems: `Problem`s in the order in which they were found.
-    """
-
-    label_space: LabelSpace
-    num_pairs: dict[str, int]
-    sizes: dict[tuple[int, int], int]
-    pixels: np.ndarray
-    pixels_where_present: np.ndarray
-    images: np.ndarray
-    ignored_pixels: int
-    problems: list[Problem]
-
-    @property
-    def shares(self) -> np.ndarray:
-        """Fraction of each class among the pixels that are not ignored, (num_classes,)."""
-        return self.pixels / max(1, self.pixels.sum())
-
-    @property
-    def class_weights(self) -> np.ndarray:
-        """Returns `median_frequency` weights. Warns of classes that never occur."""
-        warn_of_absent_classes(self.pixels, self.label_space.class_names)
-        return median_frequency(self.pixels, self.pixels_where_present)
-
-    def as_dict(self) -> dict:
-        """Returns everything as JSON values."""
-        weights: Any = median_frequency(self.pixels, self.pixels_where_present)
-        weights = [
-            float(weight) if pixels else None
-            for weight, pixels in zip(weights, self.pixels, strict=True)
-        ]
-        columns = zip(
-            self.label_space.class_names,
-            self.pixels,
-            self.shares,
-            self.images,
-            weights,
-            strict=True,
-        )
-        return {
-            "pairs": self.num_pairs,
-            "sizes": [
-                {"height": height, "width": width, "images": count}
-                for (height, width), count in self.sizes.items()
-            ],
-            "classes": [
-                {
-                    "name": name,
-                    "pixels": int(pixels),
-                    "share": float(share),
-                    "images": int(images),
-                    "median_frequency_weight": weight,
-                }
-                for name, pixels, share, images, weight in columns
-            ],
-            "ignored_pixels": self.ignored_pixels,
-            "problems": [dataclasses.asdict(problem) for problem in self.problems],
-        }
-
-    def as_text(self) -> str:
-        """Returns everything as a table, the problems last."""
-        lines = [f"{name}: {count} pairs" for name, count in self.num_pairs.items()]
-        sizes = [f"{width}x{height} ({count})" for (height, width), count in self.sizes.items()]
-        lines.append(f"sizes, width x height: {', '.join(sizes[:5])}{', ...' * (len(sizes) > 5)}")
-        lines.append(f"{'class':<20} {'pixels':>14} {'share':>8} {'images':>7} {'weight':>8}")
-        for entry in self.as_dict()["classes"]:
-            weight = entry["median_frequency_weight"]
-            lines.append(
-                f"{entry['name']:<20} {entry['pixels']:>14,} {entry['share']:>8.2%} "
-                f"{entry['images']:>7} {'-' if weight is None else f'{weight:.3f}':>8}"
-            )
-        lines.append(f"{'left out':<20} {self.ignored_pixels:>14,}")
-        lines += [f"{problem.kind}: {problem.message}" for problem in self.problems]
-        lines.append(f"{len(self.problems)} problems" if self.problems else "no problems")
-        return "\n".join(lines)
+_NEARLY_UNLABELLED = 0.95
+_NUM_SHOWN = 5
 
 
 def check_data(
@@ -144,7 +43,9 @@ def check_data(
 ) -> Report:
     """Reads every pair once and continues after each problem.
 
-    Images are compared by their pixels, so that copies in other file formats are found, too.
+    Images are compared by their pixels, so that copies in other file formats are found, too; those
+    of different splits also by `near_duplicates`. Label maps are compared with the edges of their
+    images, see `misalignments`.
 
     Args:
         splits: Dictionary from the name of a split to its pairs.
@@ -168,6 +69,9 @@ def check_data(
     )
     sizes: collections.Counter = collections.Counter()
     owners: collections.defaultdict = collections.defaultdict(list)
+    hashed: dict[str, list[HashedImage]] = {name: [] for name in splits}
+    fits: dict[str, list] = {name: [] for name in splits}
+    unlabelled: list[tuple[Path, float]] = []
     pixels_of = {name: np.zeros(label_space.num_classes, "int64") for name in splits}
     complete = True
     jobs = [(split, pair) for split, pairs in splits.items() for pair in map(Pair.of, pairs)]
@@ -178,17 +82,25 @@ def check_data(
             if result.size is not None:
                 sizes[result.size] += 1
                 owners[result.digest].append((split, pair.image))
+                hashed[split].append(HashedImage(str(pair.image), result.digest, result.hash))
             complete &= result.counts is not None
             if result.counts is not None:
                 _count(report, result.counts)
                 pixels_of[split] += result.counts[:-1]
+                fits[split].append((str(pair.label_map), result.fits))
+                ignored = result.counts[-1] / result.counts.sum()
+                if ignored > _NEARLY_UNLABELLED:
+                    unlabelled.append((pair.label_map, ignored))
             if progress is not None:
                 progress()
     report.sizes = dict(sizes.most_common())
     report.problems.extend(_duplicates(owners))
+    report.problems.extend(near_duplicates(hashed))
+    report.problems.extend(misalignments(fits))
     if complete:
         report.problems.extend(_absent_classes(pixels_of, label_space.class_names))
     report.problems.extend(_mostly_ignored(report))
+    report.problems.extend(_nearly_unlabelled(unlabelled))
     return report
 
 
@@ -198,7 +110,9 @@ class _PairResult:
 
     problems: list[Problem]
     size: tuple[int, int] | None = None
-    digest: bytes | None = None
+    digest: bytes = b""
+    hash: np.ndarray | None = None
+    fits: np.ndarray | None = None
     counts: np.ndarray | None = None
 
 
@@ -219,6 +133,7 @@ def _read(pair, label_space, palette, channels):
     if image is not None:
         result.size = image.shape[:2]
         result.digest = hashlib.sha256(image.tobytes() + str(image.shape).encode()).digest()
+        result.hash = difference_hash(image)
     if label_map is None:
         return result
     if image is not None:
@@ -240,6 +155,8 @@ def _read(pair, label_space, palette, channels):
         is_class = label_map != ignore_class if ignore_class is not None else slice(None)
         counts = np.bincount(label_map[is_class].ravel(), minlength=num_classes)
         result.counts = np.append(counts, label_map.size - counts.sum())
+        if image is not None and image.shape[:2] == label_map.shape:
+            result.fits = boundary_fits(image, label_map, ignore_class)
     return result
 
 
@@ -271,6 +188,8 @@ def _absent_classes(pixels_of, class_names):
         holders = [split for split, pixels in pixels_of.items() if pixels[class_id]]
         if not to_learn[class_id]:
             message = f"No pixel{where} shows class {class_id}, {name}: a model cannot learn it."
+            if holders:
+                message += f" {' and '.join(holders)} will score it as 0."
         elif len(holders) == 1 < len(pixels_of):
             others = " and ".join(split for split in pixels_of if split not in holders)
             message = (
@@ -294,6 +213,20 @@ def _mostly_ignored(report):
             " If this is the second class, save it as 1, or pass a palette of both (--palette)."
         )
     yield Problem("ignored", (), message)
+
+
+def _nearly_unlabelled(label_maps):
+    if not label_maps:
+        return
+    shown = ", ".join(f"{path} ({share:.1%})" for path, share in label_maps[:_NUM_SHOWN])
+    shown += ", ..." * (len(label_maps) > _NUM_SHOWN)
+    count = "1 label map has" if len(label_maps) == 1 else f"{len(label_maps)} label maps have"
+    message = (
+        f"{count} more than {_NEARLY_UNLABELLED:.0%} of ignored pixels: {shown}. "
+        "Such images teach next to nothing: label them, or leave them out."
+    )
+    files = tuple(str(path) for path, _ in label_maps)
+    yield Problem("unlabelled", files, message, severity="warning")
 
 
 def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:

@@ -112,7 +112,61 @@ class TestClassesAndShares:
     def test_a_class_that_the_training_set_lacks_is_named_though_another_split_has_it(self, data):
         write(data / "val", "d", [[2, 1]], 40)
         (problem,) = check(data).problems
-        assert problem.message == "No pixel in train shows class 2, tree: a model cannot learn it."
+        assert problem.message == (
+            "No pixel in train shows class 2, tree: a model cannot learn it. "
+            "val will score it as 0."
+        )
+
+
+class TestWarnings:
+    def test_label_maps_that_are_nearly_all_ignored_are_listed(self, data):
+        for number in range(7):
+            label_map = np.full((10, 10), 255)
+            label_map[0, :4] = [0, 1, 2, 0]
+            write(data / "train", f"bare{number}", label_map, 100 + number)
+        label_map[0, 4] = 0  # 95 % are not more than 95 %.
+        write(data / "val", "enough", label_map, 200)
+        warning = check(data).problems[-1]
+        assert (warning.kind, warning.severity) == ("unlabelled", "warning")
+        assert warning.message.startswith("7 label maps have more than 95% of ignored pixels: ")
+        assert warning.message.count("(96.0%)") == 5
+        assert len(warning.files) == 7
+
+    def test_flipped_label_maps_leave_the_exit_code_at_0(self, tmp_path, capsys):
+        rng = np.random.default_rng(0)
+        for split in ("train", "val"):
+            for number in range(22):
+                label_map = np.zeros((90, 120), "uint8")
+                for label in (1, 2, 1, 2, 1):
+                    top, left = rng.integers(0, (70, 90))
+                    label_map[top : top + 35, left : left + 50] = label
+                write(tmp_path / split, number, label_map, 0)
+                noisy = label_map * 90 + rng.integers(0, 30, label_map.shape)
+                noisy = np.repeat(noisy[:, :, None], 3, axis=2).astype("uint8")
+                Image.fromarray(noisy).save(tmp_path / split / f"{number}.png")
+                if split == "val":
+                    flipped = Image.fromarray(label_map[:, ::-1])
+                    flipped.save(tmp_path / "valannot" / f"{number}.png")
+        assert main(["data", "check", str(tmp_path), *TestCommands.OPTIONS]) == 0
+        *_, warning, last = capsys.readouterr().out.splitlines()
+        assert warning.startswith("warning, alignment: The label maps of val fit")
+        assert last == "no problems, 1 warning"
+
+    def test_near_duplicates_of_two_splits_are_a_problem(self, data):
+        rng = np.random.default_rng(0)
+        image = Image.fromarray(rng.integers(0, 256, (30, 40, 3), "uint8"))
+        for split, size in (("train", (400, 300)), ("val", (600, 450))):
+            write(data / split, "frame", [[0] * size[0]] * size[1], 0)
+            image.resize(size, Image.Resampling.BICUBIC).save(data / split / "frame.png")
+        report = check(data)
+        assert "near-duplicate" in kinds_of(report.errors)
+
+    def test_a_pair_of_two_sizes_is_not_compared_by_its_edges(self, data):
+        label_map = np.tile([[0, 1]], (200, 100))
+        write(data / "train", "large", label_map, 50)
+        noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), "uint8")
+        Image.fromarray(noise).save(data / "train" / "large.png")
+        assert "size" in kinds_of(check(data).problems)
 
 
 class TestMatchPairs:

@@ -1,0 +1,46 @@
+"""`keras-fcn data errors`: shows the labels that trained models contradict."""
+
+import argparse
+import json
+from pathlib import Path
+
+from keras_fcn.cli import options as shared
+
+
+def add_parser(subparsers: shared.Subparsers) -> None:
+    """Adds `keras-fcn data errors` and its options."""
+    parser = shared.add_command(
+        subparsers,
+        "errors",
+        run,
+        help="show the images whose labels trained models contradict",
+        description="Shows the training and validation images whose labels the models of runs "
+        "contradict most confidently, each judged by a run that held it out, if there is one.",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders written by train, such as those of all folds of a cross-validation",
+    )
+    parser.add_argument("--count", type=int, default=12, metavar="N", help="number of images")
+    parser.add_argument("--out", default="errors.png", metavar="PNG", help="file for the sheet")
+    shared.add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the images whose labels are contradicted, and writes them as a sheet."""
+    from keras_fcn.training.label_errors import find_label_errors
+
+    if options.count < 1:
+        raise ValueError(f"--count must be at least 1. Received: {options.count}.")
+    if not Path(options.out).parent.is_dir():
+        raise FileNotFoundError(
+            f"--out must be a file in a folder that exists. Received: {options.out}."
+        )
+    found = find_label_errors(options.runs, options.count)
+    if found.errors:
+        found.sheet().save(options.out)
+    print(json.dumps(found.as_dict(), indent=2) if options.json else found.as_text())
+    if found.errors and not options.json:
+        print(f"Sheet: {options.out}")
