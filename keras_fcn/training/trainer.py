@@ -18,6 +18,7 @@ from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages
+from keras_fcn.training.trackers import check_names
 from keras_fcn.training.trained import open_run
 from keras_fcn.training.user_code import UserCode
 
@@ -33,6 +34,7 @@ def train(
     gradients: str | None = None,
     keep_state: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: Sequence[str] = (),
 ) -> Run | Stages:
     """Trains a recipe and writes a run folder.
 
@@ -61,6 +63,9 @@ def train(
             written. Callbacks that set the learning rate need `schedule="constant"` and
             `warmup=0`, and `SwapEMAWeights` an `ema`. Each stage of a staged recipe is a run. With
             several processes, each calls its own.
+        track: Experiment trackers that the run is logged to, of `"mlflow"`, `"wandb"` and
+            `"tensorboard"`; see `keras_fcn.training.trackers`. The server, the project and so on
+            are the tracker's own environment variables. A tracker that fails is a warning.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -69,6 +74,7 @@ def train(
         FileExistsError: If `out` exists.
         FileNotFoundError, ValueError: If a file cannot be used, or the weights do not fit; if the
             loss is no longer finite.
+        ImportError: If the package of a tracker is not installed.
         OSError: If the run folder cannot be written, or another process has been lost; its last
             checkpoint is whole.
 
@@ -86,6 +92,7 @@ def train(
         "gradients": gradients,
         "keep_state": keep_state,
         "user_code": UserCode(callbacks),
+        "track": check_names(track),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(out)):
@@ -108,6 +115,7 @@ def resume(
     gradients: str | None = None,
     keep_state: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: Sequence[str] = (),
 ) -> Run | Stages:
     """Resumes an interrupted run from its last checkpoint, as if it had not been interrupted.
 
@@ -118,6 +126,7 @@ def resume(
         gradients: As in `train`, and may be another than before.
         keep_state: As in `train`.
         callbacks: As in `train`, of the same classes in the same order; their state is restored.
+        track: As in `train`, and may be others than before; a tracker continues its tracked run.
 
     Returns:
         The `Run` or `Stages`.
@@ -133,6 +142,7 @@ def resume(
         "gradients": gradients,
         "keep_state": keep_state,
         "user_code": UserCode(callbacks),
+        "track": check_names(track),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(path)):
