@@ -132,7 +132,7 @@ class Tracker(keras.callbacks.Callback):
             if not self._has_failed:
                 warnings.warn(
                     f"The run is not tracked by {self.name}: {type(error).__name__}: "
-                    f"{' '.join(str(error).split())} The run goes on.",
+                    f"{' '.join(str(error).split()).rstrip('.')}. The run goes on.",
                     stacklevel=2,
                 )
             self._has_failed = True
