@@ -317,7 +317,9 @@ def plot_rate_search(
     # A loss that diverges would flatten the rest of the curve.
     low, high = finite.min(), min(finite.max(), 2 * finite[0])
     margin = 0.15 * (high - low) or 0.1
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - margin, high + margin))
+    axes.set(
+        xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - margin, high + margin)
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130)

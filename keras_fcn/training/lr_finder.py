@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_fcn.training.objective import build_model, compiled
 from keras_fcn.training.progress import progress_bar
-from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
+from keras_fcn.training.recipe import Recipe, StagedRecipe
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.splits import Split, check_files, open_splits
 
@@ -102,7 +102,9 @@ def find_learning_rate(
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     if isinstance(recipe, StagedRecipe):
         recipe = next(iter(recipe.stages.values()))
-    recipe = replace(recipe, schedule="constant", warmup=0.0, learning_rate=smallest, ema=None)
+    recipe = dataclasses.replace(
+        recipe, schedule="constant", warmup=0.0, learning_rate=smallest, ema=None
+    )
     train_split, val_split = open_splits(recipe)
     check_files((train_split, val_split), recipe)
     weights = None

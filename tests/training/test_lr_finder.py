@@ -19,9 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*random initial values:UserWarn
 
 def quadratic(x):
     """A model `y = w * x` from w = 1 towards 0, and the second derivative of its loss."""
-    model = keras.Sequential(
-        [keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")]
-    )
+    model = keras.Sequential([keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
     model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse")
     model.build((None, 1))
     return model, 2 * x**2

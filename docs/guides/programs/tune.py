@@ -38,6 +38,7 @@ class Prune(keras.callbacks.Callback):
 
 
 def score(trial):
+    """Trains with the settings that a trial suggests and returns the best score."""
     recipe = Recipe(
         images=str(folder / "train/images"),
         labels=str(folder / "train/labels"),
@@ -46,6 +47,9 @@ def score(trial):
         num_classes=4,
         model="fcn8s",
         weights="camvid",
+        padding="same",
+        fc_units=384,
+        fc6_kernel_size=5,
         batch_size=4,
         epochs=4,
         learning_rate=trial.suggest_float("learning_rate", 1e-6, 1e-2, log=True),
