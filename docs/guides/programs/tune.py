@@ -16,14 +16,15 @@ from keras_fcn.data.drawn_shapes import draw_shapes
 from keras_fcn.training import Recipe, train
 
 folder = Path("tuning")
-for split, number, seed in (("train", 16, 0), ("val", 8, 1)):
+for split, number, seed in (("train", 8, 0), ("val", 4, 1)):
     for part in ("images", "labels"):
         (folder / split / part).mkdir(parents=True)
-    for index, (image, label_map) in enumerate(zip(*draw_shapes(number, 64, seed), strict=True)):
+    for index, (image, label_map) in enumerate(zip(*draw_shapes(number, 48, seed), strict=True)):
         Image.fromarray(image.astype("uint8")).save(folder / split / f"images/{index}.png")
         Image.fromarray(label_map.astype("uint8")).save(folder / split / f"labels/{index}.png")
 
 
+# --8<-- [start:search]
 class Prune(keras.callbacks.Callback):
     """Reports each epoch's score to a trial, and ends the trial that falls behind the others."""
 
@@ -51,7 +52,7 @@ def score(trial):
         fc_units=384,
         fc6_kernel_size=5,
         batch_size=4,
-        epochs=4,
+        epochs=3,
         learning_rate=trial.suggest_float("learning_rate", 1e-6, 1e-2, log=True),
         weight_decay=trial.suggest_float("weight_decay", 1e-5, 1e-1, log=True),
     )
@@ -59,6 +60,7 @@ def score(trial):
     return max(row["val_mean_iou"] for row in run.history())
 
 
+# --8<-- [end:search]
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

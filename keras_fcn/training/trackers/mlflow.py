@@ -31,6 +31,8 @@ class MLflowTracker(Tracker):
     def open(self, title, settings):
         # By default, a request to a server that is gone is repeated for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        # Standard output is for the results.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
