@@ -135,7 +135,7 @@ def test_the_search_with_optuna_trains_and_prunes(tmp_path, monkeypatch):
     program = API.parent / "guides" / "programs" / "tune.py"
     score = runpy.run_path(str(program))["score"]
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2))
-    study.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-4})
+    study.enqueue_trial({"learning_rate": 2e-4, "weight_decay": 1e-3})
     study.optimize(score, n_trials=1)
     (trial,) = study.trials
     assert trial.state == optuna.trial.TrialState.PRUNED
@@ -143,7 +143,7 @@ def test_the_search_with_optuna_trains_and_prunes(tmp_path, monkeypatch):
     study = optuna.create_study(direction="maximize")
     # The number of a trial is the name of its run.
     study.add_trial(trial)
-    study.enqueue_trial({"learning_rate": 1e-3, "weight_decay": 1e-4})
+    study.enqueue_trial({"learning_rate": 2e-4, "weight_decay": 1e-3})
     study.optimize(score, n_trials=1)
     assert study.best_value > 0.3
 
