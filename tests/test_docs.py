@@ -128,7 +128,7 @@ def test_the_program_of_the_transforms_prints_what_its_guide_shows(tmp_path, mon
 
 
 @pytest.mark.gate
-@pytest.mark.filterwarnings("ignore:.*classes:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*weights=.camvid.:UserWarning")
 def test_the_search_with_optuna_trains_and_prunes(tmp_path, monkeypatch):
     """The program itself takes minutes."""
     monkeypatch.chdir(tmp_path)
