@@ -289,6 +289,42 @@ def plot_histories(histories: Mapping[str, list[dict]], path: str | os.PathLike 
     figure.savefig(path, dpi=130)
 
 
+def plot_rate_search(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    path: str | os.PathLike | BinaryIO,
+    suggestion: float | None = None,
+) -> None:
+    """Plots the losses of a learning-rate range test over the logarithm of the rate.
+
+    Args:
+        rates: The learning rate of each step.
+        losses: The loss of each step.
+        smoothed: The smoothed loss of each step.
+        path: PNG or SVG file to write, or a binary file object for a PNG.
+        suggestion: A rate to mark, or `None`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, ".", ms=3, c="#999999", label="loss")
+    axes.plot(rates, smoothed, c="#4c72b0", label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, c="#c44e52", ls="--", label=f"steepest: {suggestion:.2g}")
+    finite = np.asarray(smoothed)[np.isfinite(smoothed)]
+    # A loss that diverges would flatten the rest of the curve.
+    low, high = finite.min(), min(finite.max(), 2 * finite[0])
+    margin = 0.15 * (high - low) or 0.1
+    axes.set(
+        xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - margin, high + margin)
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
 def plot_receptive_fields(
     maps: dict[str, FeatureMap],
     image_size: tuple[int, int],

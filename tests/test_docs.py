@@ -8,6 +8,7 @@ import runpy
 from pathlib import Path
 
 import keras
+import optuna
 import pytest
 
 import keras_fcn
@@ -124,6 +125,27 @@ def test_the_program_of_the_transforms_prints_what_its_guide_shows(tmp_path, mon
     runpy.run_path(str(program), run_name="__main__")
     assert capsys.readouterr().out == program.with_suffix(".txt").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["transforms.jpg"]
+
+
+@pytest.mark.gate
+@pytest.mark.filterwarnings("ignore:.*weights=.camvid.:UserWarning")
+def test_the_search_with_optuna_trains_and_prunes(tmp_path, monkeypatch):
+    """The program itself takes minutes."""
+    monkeypatch.chdir(tmp_path)
+    program = API.parent / "guides" / "programs" / "tune.py"
+    score = runpy.run_path(str(program))["score"]
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=2))
+    study.enqueue_trial({"learning_rate": 2e-4, "weight_decay": 1e-3})
+    study.optimize(score, n_trials=1)
+    (trial,) = study.trials
+    assert trial.state == optuna.trial.TrialState.PRUNED
+    assert list(trial.intermediate_values) == [0]
+    study = optuna.create_study(direction="maximize")
+    # The number of a trial is the name of its run.
+    study.add_trial(trial)
+    study.enqueue_trial({"learning_rate": 2e-4, "weight_decay": 1e-3})
+    study.optimize(score, n_trials=1)
+    assert study.best_value > 0.3
 
 
 def test_the_guide_has_the_table_of_all_settings():

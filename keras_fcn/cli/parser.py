@@ -9,6 +9,7 @@ from keras_fcn.cli import (
     demo,
     evaluate,
     export,
+    lr_find,
     predict,
     receptive_field,
     reproduce,
@@ -20,6 +21,7 @@ from keras_fcn.version import __version__
 
 _COMMANDS = (
     train,
+    lr_find,
     evaluate,
     compare,
     predict,

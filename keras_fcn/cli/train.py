@@ -2,13 +2,12 @@
 
 import argparse
 import os
-import tomllib
 import typing
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli import recipe_options
 from keras_fcn.cli.scores import print_scores
-from keras_fcn.training.recipe import SETTINGS, replace
-from keras_fcn.training.recipes import RECIPES, find_recipe
+from keras_fcn.training import trackers
 
 if typing.TYPE_CHECKING:
     from keras_fcn.training.run import Run
@@ -22,20 +21,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         run,
         help="train by a recipe, or on folders of images and label maps",
     )
-    parser.add_argument(
-        "recipe",
-        nargs="?",
-        metavar="RECIPE",
-        help=f"{', '.join(RECIPES)}, or the config.toml of a run; default: folder",
-    )
+    recipe_options.add_recipe(parser)
     parser.add_argument("--out", metavar="RUN", help="new folder of the run")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a setting of the recipe, such as epochs=20 or crop=[320,320]",
-    )
     parser.add_argument(
         "--from",
         dest="start",
@@ -69,10 +56,14 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         action="store_true",
         help="resume RUN if it exists, as after a restart",
     )
-    for name, declared in SETTINGS.items():
-        if declared.option:
-            # An option that is not given leaves the recipe's value.
-            shared.add_setting(parser, name, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=trackers.NAMES,
+        help="log the run to an experiment tracker, too; may be given several times",
+    )
+    recipe_options.add_settings(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -88,19 +79,20 @@ def run(options: argparse.Namespace) -> None:
         "devices": devices,
         "gradients": options.gradients,
         "keep_state": options.keep_state,
+        "track": options.track,
     }
-    changes = _settings(options)
+    changes = recipe_options.changes(options)
     if options.resume is not None:
         if changes or options.recipe or options.out or options.start:
             raise ValueError(
-                "--resume must be given alone or with --checkpoint-every, --devices, --gradients "
-                "or --keep-state: a run keeps its settings."
+                "--resume must be given alone or with --checkpoint-every, --devices, --gradients, "
+                "--keep-state or --track: a run keeps its settings."
             )
         trained = trainer.resume(options.resume, **every)
     else:
         if options.out is None:
             raise ValueError("--out must be given: the new folder of the run.")
-        name, recipe = _recipe(options.recipe or "folder", changes)
+        name, recipe = recipe_options.find(options.recipe, changes)
         if options.or_resume and os.path.isdir(options.out):
             trained = trainer.resume(options.out, **every)
         else:
@@ -110,32 +102,6 @@ def run(options: argparse.Namespace) -> None:
     for stage in trained.runs():
         print_best_epoch(stage)
     print(f"Run: {trained.path}")
-
-
-def _settings(options):
-    """Returns the settings that the options change, by name."""
-    given = {name: value for name, value in vars(options).items() if name in SETTINGS}
-    for change in options.set:
-        name, equals, value = change.partition("=")
-        if not equals:
-            raise ValueError(f"--set must be KEY=VALUE. Received: {change}.")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            # A string without quotation marks.
-            parsed = None if value.lower() == "none" else value
-        given[name.strip().replace("-", "_")] = parsed
-    return given
-
-
-def _recipe(name, changes):
-    from keras_fcn.training.run import read_config
-
-    if name.endswith(".toml"):
-        name, recipe = read_config(name)
-    else:
-        recipe = find_recipe(name)
-    return name, replace(recipe, **changes)
 
 
 def print_best_epoch(run: "Run") -> None:

@@ -1,5 +1,6 @@
 """Evaluates the best model of a run and writes its report."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -19,9 +20,24 @@ _NUM_SHOWN = 4
 _TRIMAP = 5
 
 
+@dataclasses.dataclass(frozen=True)
+class FinalScores:
+    """Scores of the best model of a run, and the images that the report shows.
+
+    Args:
+        scores: `Scores` of the validation set.
+        best: Images with the best predictions, the best first.
+        worst: Images with the worst predictions, the worst first.
+    """
+
+    scores: Scores
+    best: list[ReportImage]
+    worst: list[ReportImage]
+
+
 def write_final_report(
     run: Run, recipe: Recipe, val_split: Split | None, history: list[dict], seconds: float
-) -> None:
+) -> FinalScores | None:
     """Evaluates the best model on the validation set and writes the report of the run.
 
     Args:
@@ -30,6 +46,9 @@ def write_final_report(
         val_split: The validation split, or `None`.
         history: A dictionary for each epoch.
         seconds: Duration of the training steps.
+
+    Returns:
+        What the report shows, `None` without a validation split.
     """
     model = run.load_model()
     scores, view_scores, ranked = None, None, _Ranked([])
@@ -58,6 +77,7 @@ def write_final_report(
             notes=notes,
         )
     )
+    return None if scores is None else FinalScores(scores, ranked.best(), ranked.worst())
 
 
 def evaluate_images(run: Run) -> ImageScores:

@@ -14,7 +14,7 @@ from keras_fcn.backends import backend
 from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
 from keras_fcn.training.environment import code_of_package
-from keras_fcn.training.final_report import write_final_report
+from keras_fcn.training.final_report import FinalScores, write_final_report
 from keras_fcn.training.moving_average import MovingAverage
 from keras_fcn.training.objective import build_model, compiled, loss_of, model_class
 from keras_fcn.training.progress import duration, progress_bar, say
@@ -29,6 +29,7 @@ from keras_fcn.training.start_checks import (
     warn_of_slow_precision,
 )
 from keras_fcn.training.steps import Steps
+from keras_fcn.training.trackers import open_trackers, tracking
 from keras_fcn.training.user_code import UserCode
 from keras_fcn.training.validation import validate
 
@@ -75,6 +76,7 @@ class Training:
         checkpoint_every: int | None,
         devices: str | Sequence[str] | None,
         user_code: UserCode,
+        track: Sequence[str],
     ):
         if checkpoint_every is not None and checkpoint_every < 1:
             raise ValueError(
@@ -84,6 +86,8 @@ class Training:
         self.train_split, self.val_split = train_split, val_split
         self.checkpoint_every, self.devices = checkpoint_every, devices
         self.user_code = user_code
+        self.trackers = open_trackers(track, run) if processes.rank() == 0 else []
+        self.final: FinalScores | None = None
         self.data = train_split.fingerprint()
         self.shard = processes.shard()
         _check_divides(recipe.batch_size, processes.world_size())
@@ -107,6 +111,7 @@ class Training:
         devices: str | Sequence[str] | None,
         gradients: str | None,
         user_code: UserCode,
+        track: Sequence[str] = (),
     ) -> "Training":
         train_split, val_split = _open_splits(recipe)
         weights = None
@@ -117,7 +122,8 @@ class Training:
         with scope(devices, gradients):
             model = build_model(recipe, train_split.label_space)
             training = cls(
-                run, recipe, train_split, val_split, model, checkpoint_every, devices, user_code
+                *(run, recipe, train_split, val_split, model),
+                *(checkpoint_every, devices, user_code, track),
             )
             training.state.class_weights = weights
             training.compile()
@@ -136,20 +142,22 @@ class Training:
         devices: str | Sequence[str] | None,
         gradients: str | None,
         user_code: UserCode,
+        track: Sequence[str] = (),
     ) -> "Training":
         _, recipe = run.recipe()
         user_code.check_names(run.path, run.user_code_names())
         processes.first_before_others(run.clean)
         if not run.has_state:
             say(f"{run.path} holds no checkpoint yet: it starts over.")
-            return cls.begin(run, recipe, checkpoint_every, devices, gradients, user_code)
+            return cls.begin(run, recipe, checkpoint_every, devices, gradients, user_code, track)
         facts = read_facts(run.state_path)
         train_split, val_split = _open_splits(recipe)
         keras.utils.set_random_seed(recipe.seed)
         with scope(devices, gradients):
             model = model_class(recipe).from_config(facts["model"])
             training = cls(
-                run, recipe, train_split, val_split, model, checkpoint_every, devices, user_code
+                *(run, recipe, train_split, val_split, model),
+                *(checkpoint_every, devices, user_code, track),
             )
             training.state = State(
                 **{field.name: facts[field.name] for field in dataclasses.fields(State)}
@@ -220,22 +228,27 @@ class Training:
     def run_to_end(self, keep_state: bool) -> None:
         if self.state.epoch < self.num_epochs and backend.compiles_each_size:
             say("The first step with each image size compiles the network and takes longer.")
-        self.callbacks.begin(self.state.callbacks)
-        self._finish_epoch()  # Of a run that ended between its last step and its validation.
-        while self.state.epoch < self.num_epochs and not self.state.stopped:
-            self._train_epoch()
-            self.save_state()
-            self._finish_epoch()
-        # The other ranks wait: until its end the run can be resumed.
-        processes.first_before_others(self._write_report)
-        self.callbacks.end(_logs(self.state.history[-1]))
+        with tracking(self.trackers):
+            self.callbacks.begin(self.state.callbacks)
+            self._finish_epoch()  # Of a run that ended between its last step and its validation.
+            while self.state.epoch < self.num_epochs and not self.state.stopped:
+                self._train_epoch()
+                self.save_state()
+                self._finish_epoch()
+            # The other ranks wait: until its end the run can be resumed.
+            processes.first_before_others(self._write_report)
+            logs = _logs(self.state.history[-1])
+            self.callbacks.end(logs)
+            for tracker in self.trackers:
+                tracker.final = self.final
+                tracker.on_train_end(logs)
         if not keep_state and self.run.is_finished:
             self.run.remove_state()
 
     def _write_report(self):
         if processes.rank() == 0:
             with drawing_errors_warn("the report"):
-                write_final_report(
+                self.final = write_final_report(
                     self.run, self.recipe, self.val_split, self.state.history, self.state.seconds
                 )
 
@@ -325,6 +338,8 @@ class Training:
                 self.callbacks.end_validation(_logs(row))
         state.history.append(row)
         self.run.write_history(state.history)
+        for tracker in self.trackers:
+            tracker.on_epoch_end(state.epoch - 1, _logs(row))
         if self.callbacks.end_epoch(state.epoch - 1, _logs(row)) or self._has_lost_patience():
             state.stopped = True
         if state.stopped and state.epoch < self.num_epochs:

@@ -19,6 +19,7 @@ from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages
+from keras_fcn.training.trackers import check_names
 from keras_fcn.training.trained import open_run
 from keras_fcn.training.user_code import UserCode
 
@@ -35,6 +36,7 @@ def train(
     keep_state: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     transforms: Sequence[Augmenter] = (),
+    track: Sequence[str] = (),
 ) -> Run | Stages:
     """Trains a recipe and writes a run folder.
 
@@ -66,6 +68,9 @@ def train(
         transforms: Augmentation that follows that of the recipe: transforms of
             `keras_fcn.data.transforms`, functions of (image, label_map), Albumentations, or layers
             of Keras; see `keras_fcn.data.transforms.as_transform`.
+        track: Experiment trackers that the run is logged to, of `"mlflow"`, `"wandb"` and
+            `"tensorboard"`; see `keras_fcn.training.trackers`. The server, the project and so on
+            are the tracker's own environment variables. A tracker that fails is a warning.
 
     Returns:
         The `Run`, or the `Stages` of a staged recipe.
@@ -74,6 +79,7 @@ def train(
         FileExistsError: If `out` exists.
         FileNotFoundError, ValueError: If a file cannot be used, or the weights do not fit; if the
             loss is no longer finite.
+        ImportError: If the package of a tracker is not installed.
         OSError: If the run folder cannot be written, or another process has been lost; its last
             checkpoint is whole.
 
@@ -91,6 +97,7 @@ def train(
         "gradients": gradients,
         "keep_state": keep_state,
         "user_code": UserCode(callbacks, transforms),
+        "track": check_names(track),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(out)):
@@ -114,6 +121,7 @@ def resume(
     keep_state: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     transforms: Sequence[Augmenter] = (),
+    track: Sequence[str] = (),
 ) -> Run | Stages:
     """Resumes an interrupted run from its last checkpoint, as if it had not been interrupted.
 
@@ -125,6 +133,7 @@ def resume(
         keep_state: As in `train`.
         callbacks: As in `train`, of the same classes in the same order; their state is restored.
         transforms: As in `train`, of the same names in the same order.
+        track: As in `train`, and may be others than before; a tracker continues its tracked run.
 
     Returns:
         The `Run` or `Stages`.
@@ -140,6 +149,7 @@ def resume(
         "gradients": gradients,
         "keep_state": keep_state,
         "user_code": UserCode(callbacks, transforms),
+        "track": check_names(track),
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(path)):

@@ -96,7 +96,7 @@ MUTANTS = (
     ),
     Mutant(
         "an option that is not given resets the recipe's setting",
-        "cli/train.py",
+        "cli/recipe_options.py",
         "shared.add_setting(parser, name, default=argparse.SUPPRESS)",
         "shared.add_setting(parser, name)",
         "training/test_settings.py",

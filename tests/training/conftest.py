@@ -4,6 +4,7 @@ from training.three_layers import FinerThreeLayers, ThreeLayers
 
 from keras_fcn.training import report, run
 from keras_fcn.training.objective import MODELS
+from keras_fcn.training.trackers import base as trackers
 
 
 @pytest.fixture(scope="class")
@@ -26,4 +27,5 @@ def blank_plots():
         patch.setattr(run, "plot_curves", blank)
         patch.setattr(report, "plot_curves", blank)
         patch.setattr(report, "plot_confusion_matrix", blank)
+        patch.setattr(trackers, "plot_confusion_matrix", blank)
         yield

@@ -1,0 +1,62 @@
+"""`keras-fcn lr-find`: the learning-rate range test of a recipe."""
+
+import argparse
+import json
+from pathlib import Path
+
+from keras_fcn.cli import options as shared
+from keras_fcn.cli import recipe_options
+
+
+def add_parser(subparsers: shared.Subparsers) -> None:
+    """Adds `keras-fcn lr-find` and its options."""
+    parser = shared.add_command(
+        subparsers,
+        "lr-find",
+        run,
+        help="find a learning rate for a recipe: the loss while the rate grows",
+    )
+    recipe_options.add_recipe(parser)
+    parser.add_argument("--out", default="lr.png", metavar="PNG", help="file for the curve")
+    parser.add_argument(
+        "--steps", dest="num_rates", type=int, default=100, metavar="N", help="number of rates"
+    )
+    parser.add_argument(
+        "--smallest", type=float, default=1e-7, metavar="RATE", help="the first learning rate"
+    )
+    parser.add_argument(
+        "--largest", type=float, default=1.0, metavar="RATE", help="the last learning rate"
+    )
+    shared.add_json(parser)
+    recipe_options.add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the suggested learning rate and draws the losses."""
+    from keras_fcn.training.lr_finder import find_learning_rate
+    from keras_fcn.visualization import plot_rate_search
+
+    if not Path(options.out).absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"--out must be a file in a folder that exists. Received: {options.out}."
+        )
+    _, recipe = recipe_options.find(options.recipe, recipe_options.changes(options))
+    search = find_learning_rate(
+        recipe, steps=options.num_rates, smallest=options.smallest, largest=options.largest
+    )
+    plot_rate_search(
+        search.rates, search.losses, search.smoothed, options.out, suggestion=search.suggestion
+    )
+    if options.json:
+        print(json.dumps(search.as_dict(), indent=2))
+        return
+    print(f"rates              {search.rates[0]:.3g} to {search.rates[-1]:.3g}")
+    best = min(range(len(search.rates)), key=search.smoothed.__getitem__)
+    print(f"smallest loss      {search.smoothed[best]:.4g} at {search.rates[best]:.3g}")
+    if search.diverged:
+        print(f"diverged           at {search.rates[-1]:.3g}")
+    if search.suggestion is None:
+        print("suggestion         none: the loss does not fall at any of the rates")
+    else:
+        print(f"suggestion         --learning-rate {search.suggestion:.2g}")
+    print(f"Curve: {options.out}")

@@ -1,0 +1,95 @@
+"""Tracks a run with MLflow."""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_fcn.training.trackers.base import Tracker
+
+_EXPERIMENT = "keras-fcn"
+_MOST_AT_ONCE = 100  # Parameters or metrics in a request.
+_MOST_CHARACTERS = 6000  # In the value of a parameter.
+
+
+class MLflowTracker(Tracker):
+    """Logs settings as parameters, scores as metrics, and report, pictures and model as artifacts.
+
+    MLflow's own environment variables apply: `MLFLOW_TRACKING_URI` for the server or the database,
+    `MLFLOW_EXPERIMENT_NAME` for the experiment, which is `keras-fcn` by default. The tag
+    `keras_fcn.run` is the path of the run folder. A run that was stopped has the status KILLED
+    until it resumes.
+
+    Args:
+        path: The run folder.
+    """
+
+    name = "mlflow"
+
+    def open(self, title, settings):
+        # By default, a request to a server that is gone is repeated for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        # Standard output is for the results.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+
+        self._client, self._metric = MlflowClient(), Metric
+        if self.tracked.id is not None:
+            self._client.update_run(self.tracked.id, status="RUNNING")
+            # An epoch may have been logged just before the process ended.
+            logged = self._client.get_metric_history(self.tracked.id, "loss")
+            self.tracked.epoch = max((metric.step for metric in logged), default=0)
+            return
+        run = self._client.create_run(
+            self._experiment(),
+            run_name=title,
+            tags={"keras_fcn.run": str(self.run.path.absolute())},
+        )
+        self.tracked.id = run.info.run_id
+        params = [
+            Param(name, _shortened(str(value), _MOST_CHARACTERS))
+            for name, value in settings.items()
+        ]
+        for part in _parts(params):
+            self._client.log_batch(self.tracked.id, params=part)
+
+    def _experiment(self):
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+        found = self._client.get_experiment_by_name(name)
+        return self._client.create_experiment(name) if found is None else found.experiment_id
+
+    def log_scores(self, epoch: int, scores: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        metrics = [
+            self._metric(_metric_name(name), value, now, epoch) for name, value in scores.items()
+        ]
+        for part in _parts(metrics):
+            self._client.log_batch(self.tracked.id, metrics=part)
+
+    def log_pictures(self, epoch: int, pictures: Mapping[str, Path]) -> None:
+        for path in pictures.values():
+            self._client.log_artifact(self.tracked.id, str(path), "pictures")
+
+    def log_files(self, files: list[Path]) -> None:
+        for path in files:
+            self._client.log_artifact(self.tracked.id, str(path))
+
+    def close(self, is_finished: bool) -> None:
+        self._client.set_terminated(self.tracked.id, "FINISHED" if is_finished else "KILLED")
+
+
+def _parts(values: list) -> Iterator[list]:
+    for first in range(0, len(values), _MOST_AT_ONCE):
+        yield values[first : first + _MOST_AT_ONCE]
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _metric_name(name: str) -> Any:
+    """Returns the name with underscores for characters that MLflow refuses."""
+    return re.sub(r"[^/\w.\- ]", "_", name)

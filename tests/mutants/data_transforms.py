@@ -1,0 +1,105 @@
+"""Faults of data augmentation."""
+
+from .mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "label maps are resized bilinearly",
+        "data/transforms/geometric.py",
+        'label_map = tf.image.resize(label_map[..., None], size, method="nearest")[..., 0]',
+        "label_map = tf.cast(tf.image.resize(label_map[..., None], size)[..., 0], label_map.dtype)",
+        "data/test_transforms.py",
+    ),
+    Mutant(
+        "new pixels of a crop are class 0",
+        "data/transforms/geometric.py",
+        "label_map, paddings, constant_values=tf.cast(ignore_class, label_map.dtype)",
+        "label_map, paddings, constant_values=tf.cast(0, label_map.dtype)",
+        "data/test_transforms.py",
+    ),
+    Mutant(
+        "the window of a crop never reaches the last row",
+        "data/transforms/geometric.py",
+        "places = tf.shape(label_map) - window + 1",
+        "places = tf.maximum(tf.shape(label_map) - window, 1)",
+        "data/test_transforms.py",
+    ),
+    Mutant(
+        "labels are rotated as if their centres were corners",
+        "data/transforms/pixels.py",
+        "        tf.clip_by_value(tf.floor(y), 0, last_row),",
+        "        tf.clip_by_value(tf.round(y), 0, last_row),",
+        "data/test_geometric.py",
+    ),
+    Mutant(
+        "new pixels of a rotation keep the nearest label",
+        "data/transforms/pixels.py",
+        "    labels = tf.where(inside, nearest, tf.cast(ignore_class, label_map.dtype))",
+        "    labels = nearest",
+        "data/test_geometric.py",
+    ),
+    Mutant(
+        "the most frequent rare class has most of the windows",
+        "data/transforms/geometric.py",
+        "        pixels = tf.where(label_map == class_id)",
+        "        pixels = tf.where(tf.reduce_any(label_map[..., None] == candidates, -1))",
+        "data/test_geometric.py",
+    ),
+    Mutant(
+        "a window begins at the rare pixel",
+        "data/transforms/geometric.py",
+        "        low = tf.maximum(pixel - window + 1, 0)",
+        "        low = tf.minimum(pixel, tf.shape(label_map) - window)",
+        "data/test_geometric.py",
+    ),
+    Mutant(
+        "a resized crop never reaches the last row",
+        "data/transforms/geometric.py",
+        "tf.cast(size - sides + 1, tf.float32)",
+        "tf.cast(size - sides, tf.float32)",
+        "data/test_geometric.py",
+    ),
+    Mutant(
+        "noise is the same in all channels",
+        "data/transforms/photometric.py",
+        "tf.random.stateless_normal(tf.shape(image), of_pixels)",
+        "tf.random.stateless_normal((*tf.unstack(tf.shape(image)[:2]), 1), of_pixels)",
+        "data/test_photometric.py",
+    ),
+    Mutant(
+        "the window of a blur is too small",
+        "data/transforms/photometric.py",
+        "radius = math.ceil(3 * maximum)",
+        "radius = math.ceil(maximum)",
+        "data/test_photometric.py",
+    ),
+    Mutant(
+        "pasted pixels keep the labels that they cover",
+        "data/transforms/mixing.py",
+        "                tf.where(is_pasted, _of_size(other_label_map, size), label_map),",
+        "                label_map,",
+        "data/test_mixing.py",
+    ),
+    Mutant(
+        "label maps that others interpolated are taken",
+        "data/transforms/adapters.py",
+        "    if len(unknown):",
+        "    if False:",
+        "data/test_adapters.py",
+    ),
+    Mutant(
+        "Albumentations is not seeded",
+        "data/transforms/adapters.py",
+        "        of_thread.copy.set_random_seed(_integers(seed, 1)[0])",
+        "        pass",
+        "data/test_adapters.py",
+    ),
+    Mutant(
+        "Keras on PyTorch rotates the label map otherwise",
+        "data/transforms/adapters.py",
+        "lambda value: keras.ops.copy(value) if keras.ops.is_tensor(value) else value, transform",
+        "lambda value: value, transform",
+        "data/test_adapters.py",
+        backend="torch",
+    ),
+)
