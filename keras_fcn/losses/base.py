@@ -1,6 +1,7 @@
 """What the losses share: labels, ignored pixels and weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,7 +60,9 @@ class SegmentationLoss(keras.losses.Loss):
         }
 
 
-def read(loss, label_map, logits, sample_weight):
+def read(
+    loss: keras.losses.Loss, label_map: Any, logits: Any, sample_weight: Any
+) -> tuple[Any, Any, Any]:
     """Returns class ids, pixels that are not ignored, and weights, NaN for invalid labels."""
     labels, is_class, is_ignored = read_labels(label_map, logits, loss.axis, loss.ignore_class)
     weights = 1.0
@@ -70,6 +73,6 @@ def read(loss, label_map, logits, sample_weight):
     return ids, ops.logical_not(is_ignored), ops.where(is_class, weights, not_a_class)
 
 
-def ratio(part, whole):
+def ratio(part: Any, whole: Any) -> Any:
     """Returns part / whole, 0 where both are 0."""
     return part / ops.where(whole == 0, 1.0, whole)

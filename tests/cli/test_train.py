@@ -49,7 +49,7 @@ class TestMainJob:
         files = {path.name for path in run.iterdir()}
         assert files == {
             *("best.keras", "config.toml", "curves.png", "metrics.csv"),
-            *("report.html", "tensorboard"),
+            *("report.html", "tensorboard", "image_scores.npz"),
         }
         assert tomllib.loads((run / "config.toml").read_text())["settings"]["model"] == "fcn32s"
         assert f"mean IoU                   {best:.4f}" in trained[0]
