@@ -340,7 +340,8 @@ class Training:
         self.run.write_history(state.history)
         for tracker in self.trackers:
             tracker.on_epoch_end(state.epoch - 1, _logs(row))
-        if self.callbacks.end_epoch(state.epoch - 1, _logs(row)) or self._has_lost_patience():
+        is_stopped = self.callbacks.end_epoch(state.epoch - 1, _logs(row))
+        if is_stopped or has_lost_patience(state.history, self.recipe.patience):
             state.stopped = True
         if state.stopped and state.epoch < self.num_epochs:
             say(f"The run ends early, after {state.epoch} of {self.num_epochs} epochs.")
@@ -358,15 +359,21 @@ class Training:
             return float(keras.ops.convert_to_numpy(self.trained.optimizer.learning_rate))
         return learning_rate(self.recipe, self.num_steps, step)
 
-    def _has_lost_patience(self):
-        """Whether the last `patience` epochs brought no better validation mean IoU."""
-        if self.recipe.patience is None:
-            return False
-        scores = {
-            row["epoch"]: row["val_mean_iou"] for row in self.state.history if "val_mean_iou" in row
-        }
-        best = max(scores, key=lambda epoch: scores[epoch], default=self.state.epoch)
-        return self.state.epoch - best >= self.recipe.patience
+
+def has_lost_patience(history: list[dict], patience: int | None) -> bool:
+    """Whether the last epochs, `patience` of them, brought no better validation mean IoU.
+
+    An epoch without validation never ends a run: its weights may be better.
+
+    Args:
+        history: A row for each epoch.
+        patience: Number of epochs, `None` for any number.
+    """
+    if patience is None or "val_mean_iou" not in history[-1]:
+        return False
+    scores = {row["epoch"]: row["val_mean_iou"] for row in history if "val_mean_iou" in row}
+    best = max(scores, key=lambda epoch: scores[epoch])
+    return history[-1]["epoch"] - best >= patience
 
 
 def _logs(row):

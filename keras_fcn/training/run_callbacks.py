@@ -47,7 +47,7 @@ class RunCallbacks:
 
     def _check_rate(self, optimizer):
         setters = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
-        rate = optimizer.get_config()["learning_rate"]
+        rate = _without_loss_scale(optimizer).get_config()["learning_rate"]
         for callback in self._callbacks:
             if isinstance(callback, setters) and not isinstance(rate, float):
                 raise ValueError(
@@ -160,7 +160,7 @@ def averages_stay(model: keras.Model) -> Iterator[None]:
     At its end, `fit` overwrites the weights with the averages of an optimizer with `use_ema`,
     unless the last `on_epoch_end` has cleared that attribute: `Steps` does.
     """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = _without_loss_scale(model.optimizer)
     use_ema = optimizer.use_ema
     try:
         yield
@@ -170,4 +170,9 @@ def averages_stay(model: keras.Model) -> Iterator[None]:
 
 def end_averaging(model: keras.Model) -> None:
     """See `averages_stay`."""
-    getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema = False
+    _without_loss_scale(model.optimizer).use_ema = False
+
+
+def _without_loss_scale(optimizer):
+    """Returns the recipe's optimizer, around which Keras puts another for float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -167,8 +167,8 @@ MUTANTS = (
     Mutant(
         "patience counts an equal score as better",
         "training/loop.py",
-        "best = max(scores, key=lambda epoch: scores[epoch], default=self.state.epoch)",
-        "best = max(scores, key=lambda epoch: (scores[epoch], epoch), default=self.state.epoch)",
+        "best = max(scores, key=lambda epoch: scores[epoch])",
+        "best = max(scores, key=lambda epoch: (scores[epoch], epoch))",
         "training/test_run_callbacks.py",
     ),
     Mutant(

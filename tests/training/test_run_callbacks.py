@@ -7,7 +7,7 @@ import pytest
 from training.test_trainer import STEPS, Stop, arrays, assert_equal, small_recipe
 
 from keras_fcn.cli import main
-from keras_fcn.training import StagedRecipe, trainer, validation
+from keras_fcn.training import StagedRecipe, loop, trainer, validation
 from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run
@@ -121,25 +121,25 @@ def test_early_stopping_and_the_best_model_of_checkpoints(recipe, tmp_path):
     assert file.is_file()
 
 
-def test_a_plateau_halves_the_rate_also_after_a_resume(recipe, tmp_path):
-    # The loss cannot fall by 100, so that every second epoch halves the rate.
-    recipe = replace(recipe, epochs=5)
+def test_the_state_of_callbacks_goes_on_after_a_resume(recipe, tmp_path):
+    recipe = replace(recipe, epochs=4, ema=0.5)
 
-    def plateau():
-        return keras.callbacks.ReduceLROnPlateau("loss", 0.5, patience=2, min_delta=100)
+    def callbacks(stop):
+        # The loss cannot fall by 100, so that every second epoch halves the rate.
+        plateau = keras.callbacks.ReduceLROnPlateau("loss", 0.5, patience=2, min_delta=100)
+        return [plateau, keras.callbacks.SwapEMAWeights(swap_on_epoch=True), Interrupts(stop)]
 
-    unbroken = train(recipe, tmp_path / "unbroken", callbacks=[plateau()])
+    unbroken = train(recipe, tmp_path / "unbroken", callbacks=callbacks(None))
     with pytest.raises(Stop):
-        train(recipe, tmp_path / "run", callbacks=[plateau(), Interrupts(2)])
-    run = resume(tmp_path / "run", callbacks=[plateau(), Interrupts(None)])
+        train(recipe, tmp_path / "run", callbacks=callbacks(2))
+    run = resume(tmp_path / "run", callbacks=callbacks(None))
     rates = [row["learning_rate"] for row in run.history()]
-    assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 5e-3, 5e-3])
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 5e-3])
     assert_equal(arrays(run), arrays(unbroken))
 
 
 def test_keras_swaps_averages_equal_to_those_of_the_recipe(recipe, tmp_path):
-    # Deterministic without dropout's counter: both see the same batches.
-    recipe = replace(recipe, ema=0.5, epochs=3)
+    recipe = replace(recipe, ema=0.5)
     own = train(recipe, tmp_path / "own")
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     run = train(recipe, tmp_path / "run", callbacks=[swap])
@@ -148,12 +148,15 @@ def test_keras_swaps_averages_equal_to_those_of_the_recipe(recipe, tmp_path):
     ):
         np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-6)
     assert run.history()[-1]["val_loss"] == pytest.approx(own.history()[-1]["val_loss"], rel=1e-4)
+
+
+def test_callbacks_of_a_run_in_float16_whose_optimizer_scales_the_loss(recipe, tmp_path):
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=100)
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    with pytest.raises(Stop):
-        train(recipe, tmp_path / "broken", callbacks=[swap, Interrupts(1)])
-    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    resumed = resume(tmp_path / "broken", callbacks=[swap, Interrupts(None)])
-    assert_equal(arrays(resumed), arrays(run))
+    recipe = replace(recipe, precision="mixed_float16", ema=0.5, epochs=3)
+    run = train(recipe, tmp_path / "run", callbacks=[plateau, swap])
+    rates = [row["learning_rate"] for row in run.history()]
+    assert rates == pytest.approx([1e-2, 1e-2, 5e-3])
 
 
 def test_a_callback_that_stops_within_an_epoch_ends_it_there(recipe, tmp_path):
@@ -186,6 +189,25 @@ def test_patience_ends_a_run_whose_validation_mean_iou_does_not_rise(
     recipe = replace(recipe, val_images=None, val_labels=None, patience=None)
     with pytest.raises(ValueError, match="`patience` must be none without a validation split"):
         replace(recipe, patience=2)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("scores", "lost"),
+    [
+        ([0.5, 0.8, 0.7], False),
+        ([0.5, 0.8, 0.7, 0.8], True),
+        ([0.8, 0.7, None], False),  # An epoch without validation is no end.
+        ([0.8, None, None, 0.7], True),
+        ([None], False),
+    ],
+)
+def test_patience_counts_the_epochs_since_the_best(scores, lost):
+    history = [
+        {"epoch": epoch} | ({} if score is None else {"val_mean_iou": score})
+        for epoch, score in enumerate(scores, start=1)
+    ]
+    assert loop.has_lost_patience(history, patience=2) == lost
 
 
 @pytest.mark.any_backend
