@@ -20,12 +20,16 @@ MODULES = [
 ]
 
 
-# Their examples are whole networks, which other tests run on every backend.
-NETWORKS = ("keras_fcn.models.", "keras_fcn.inference")
+# The examples of other modules are whole networks, which other tests run on every backend, or
+# compute nothing with one.
+ON_EVERY_BACKEND = tuple(
+    f"keras_fcn.{room}"
+    for room in ("backends", "distribution", "label_maps", "layers", "losses", "metrics")
+)
 
 
 def once(name):
-    marks = [pytest.mark.any_backend] if name.startswith(NETWORKS) else []
+    marks = [] if name.startswith(ON_EVERY_BACKEND) else [pytest.mark.any_backend]
     return pytest.param(name, marks=marks)
 
 

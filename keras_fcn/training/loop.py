@@ -160,7 +160,7 @@ class Training:
                 *(checkpoint_every, devices, user_code, track),
             )
             training.state = State(
-                **{field.name: facts[field.name] for field in dataclasses.fields(State)}
+                **{f.name: facts[f.name] for f in dataclasses.fields(State) if f.name in facts}
             )
             training.compile()
         if training.data != facts["data"]:

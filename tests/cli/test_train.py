@@ -17,6 +17,7 @@ from keras_fcn.label_spaces import generic
 from keras_fcn.training.run import Run
 
 
+@pytest.mark.any_backend
 class TestMainJob:
     @pytest.fixture(scope="class")
     @classmethod

@@ -25,7 +25,7 @@ _TRACKERS = {
     "tensorboard": ("TensorBoardTracker", None),
 }
 NAMES = tuple(_TRACKERS)
-"""What `track` and `--track` may name."""
+"""What `track` may name (--track)."""
 
 __all__ = [*_EXPORTS, "check_names", "open_trackers"]
 
