@@ -152,3 +152,12 @@ def write_pairs(folder, names="abcd", size=(36, 40), seed=0):
         Image.fromarray(image.astype("uint8")).save(images / f"{name}.png")
         Image.fromarray(label_map).save(labels / f"{name}.png")
     return images, labels
+
+
+def valid_pixels(logits, label_map, ignored):
+    """Softmax (pixels, classes) and labels (pixels,) of the pixels that count, in float64."""
+    logits = logits.astype("float64").reshape(-1, logits.shape[-1])
+    labels = label_map.ravel()
+    logits, labels = logits[labels != ignored], labels[labels != ignored]
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    return exponents / exponents.sum(1, keepdims=True), labels

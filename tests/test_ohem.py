@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import valid_pixels
 
 from keras_fcn.losses import OHEM
 
@@ -20,15 +21,6 @@ def example(seed=0):
     return logits, label_map
 
 
-def valid_pixels(logits, label_map):
-    """Softmax and labels of the pixels that are not ignored, in float64."""
-    logits = logits.astype("float64").reshape(-1, NUM_CLASSES)
-    labels = label_map.ravel()
-    logits, labels = logits[labels != IGNORED], labels[labels != IGNORED]
-    exponents = np.exp(logits - logits.max(1, keepdims=True))
-    return exponents / exponents.sum(1, keepdims=True), labels
-
-
 def kept_pixels(p, threshold, min_kept):
     """The definition: the hard pixels, or the hardest of all if they are too few."""
     order = np.argsort(p)
@@ -39,7 +31,7 @@ def kept_pixels(p, threshold, min_kept):
 
 def definition(logits, label_map, threshold, min_kept, weights=None):
     """The loss, and its gradient by the logits of the pixels that are not ignored."""
-    probabilities, labels = valid_pixels(logits, label_map)
+    probabilities, labels = valid_pixels(logits, label_map, IGNORED)
     weights = np.ones(NUM_CLASSES) if weights is None else np.array(weights)
     p = probabilities[np.arange(len(labels)), labels]
     kept = kept_pixels(p, threshold, min_kept)
@@ -55,7 +47,7 @@ def definition(logits, label_map, threshold, min_kept, weights=None):
 
 def as_in_pytorch(logits, label_map, threshold, min_kept):
     """`OhemCrossEntropy` of HRNet, line by line: `min_kept` is a number of pixels there."""
-    probabilities, labels = valid_pixels(logits, label_map)
+    probabilities, labels = valid_pixels(logits, label_map, IGNORED)
     pred = probabilities[np.arange(len(labels)), labels]
     min_kept = max(1, min_kept)
     pixel_losses, ind = -np.log(pred), np.argsort(pred)
@@ -111,7 +103,7 @@ class TestValue:
     def test_sample_weights_change_neither_the_choice_nor_the_number(self):
         logits, label_map = example()
         weights = np.random.default_rng(3).uniform(0, 3, label_map.shape).astype("float32")
-        probabilities, labels = valid_pixels(logits, label_map)
+        probabilities, labels = valid_pixels(logits, label_map, IGNORED)
         p = probabilities[np.arange(len(labels)), labels]
         kept = kept_pixels(p, 0.3, 0.1)
         expected = (weights[label_map != IGNORED] * -np.log(p))[kept].mean()

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import valid_pixels
 
 from keras_fcn.losses import (
     Dice,
@@ -24,15 +25,6 @@ def example(seed=0):
     label_map = generator.integers(0, 3, (2, 4, 5)).astype("uint8")
     label_map[0, 0] = label_map[1, 2, :2] = IGNORED
     return logits, label_map
-
-
-def valid_pixels(logits, label_map):
-    """Softmax (pixels, classes) and labels (pixels,) of the pixels that count, in float64."""
-    logits = logits.astype("float64").reshape(-1, NUM_CLASSES)
-    labels = label_map.ravel()
-    logits, labels = logits[labels != IGNORED], labels[labels != IGNORED]
-    exponents = np.exp(logits - logits.max(1, keepdims=True))
-    return exponents / exponents.sum(1, keepdims=True), labels
 
 
 def focal(p, labels, weights, gamma=2.0):
@@ -82,7 +74,9 @@ class TestDefinition:
     def test_the_value_is_that_of_the_definition(self, name, axis, weights):
         logits, label_map = example()
         loss = LOSSES[name](ignore_class=IGNORED, class_weights=weights, axis=axis)
-        expected = DEFINITIONS[name](*valid_pixels(logits, label_map), weights or [1.0] * 4)
+        expected = DEFINITIONS[name](
+            *valid_pixels(logits, label_map, IGNORED), weights or [1.0] * 4
+        )
         value = loss(label_map, np.moveaxis(logits, -1, axis))
         np.testing.assert_allclose(float(value), expected, rtol=1e-5)
 
@@ -160,7 +154,7 @@ class TestWeightedSum:
     @pytest.mark.parametrize("axis", [-1, 1])
     def test_the_value_is_the_weighted_sum_of_the_definitions(self, axis):
         logits, label_map = example()
-        p, labels = valid_pixels(logits, label_map)
+        p, labels = valid_pixels(logits, label_map, IGNORED)
         cross_entropy = -np.log(p[np.arange(len(labels)), labels]).mean()
         expected = cross_entropy + 0.5 * dice(p, labels, [1.0] * NUM_CLASSES)
         value = cross_entropy_and_half_dice(axis)(label_map, np.moveaxis(logits, -1, axis))

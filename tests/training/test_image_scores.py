@@ -71,8 +71,8 @@ def test_the_interval_is_that_of_scipy(data):
     assert found.better == pytest.approx(np.mean(expected.bootstrap_distribution > 0), abs=0.01)
 
 
-def test_pairs_of_images_are_drawn_and_not_images_of_each_model(data):
-    """The better model is better by the same amount in each image, so that nothing is unsure."""
+def test_pairs_of_images_are_drawn_and_not_images_of_each_model():
+    """So a model never differs from itself, however much its images do."""
     names, matrices = ["a", "b"], [np.array([[8, 2], [0, 10]]), np.array([[4, 6], [0, 10]])]
     scores = ImageScores.of_matrices(names, matrices)
     same = paired_bootstrap(scores, scores)
