@@ -3,10 +3,11 @@
     python -m benchmarks.imbalance --data CAMVID --seconds 1800 --out imbalance.json
     python -m benchmarks.imbalance --out imbalance.json --table
 
-Every variant starts from the same weights and trains for the same seconds: its first steps are
-timed, and the number of steps follows. The learning rate falls to 0 at the end. Results are written
-as soon as a variant is validated: a second call measures only the missing ones. FILE.md, beside
-FILE.json, holds the table.
+Every variant starts from the same weights and trains for the same seconds: a few steps of all
+variants are timed first, on an otherwise idle machine, and the numbers of steps follow. Whatever
+runs on the machine afterwards changes no score. The learning rate falls to 0 at the end. Results
+are written as soon as a variant is validated: a second call measures only the missing ones.
+FILE.md, beside FILE.json, holds the table.
 
 CAMVID holds train/, trainannot/, val/ and valannot/, as SegNet prepared them: images of 480x360
 and label maps of the same names, class ids 0 to 10 and 11 for ignored pixels.
@@ -27,7 +28,7 @@ VARIANTS = {
     "OHEM": {"loss": "ohem"},
 }
 # Steps before the clock starts, which compile, and steps that are timed.
-_FIRST, _TIMED = 2, 4
+_FIRST, _TIMED = 2, 12
 
 
 def recipe_of(variant: str, options: argparse.Namespace, **changes):
@@ -60,48 +61,54 @@ def recipe_of(variant: str, options: argparse.Namespace, **changes):
     )
 
 
-def measure(variant: str, options: argparse.Namespace) -> dict:
-    """Trains and validates one variant; returns its scores, steps and seconds."""
-    from keras_fcn.training.evaluate import evaluate
-    from keras_fcn.training.splits import open_splits
+def seconds_per_step(variant: str, options: argparse.Namespace) -> float:
+    """Returns the mean seconds of a few training steps of one variant."""
+    recipe, train, _ = _data(variant, options)
+    return _train(recipe, train, _FIRST + _TIMED)[1]
 
-    recipe = recipe_of(variant, options)
-    train, validation = (
-        dataclasses.replace(split, examples=split.examples[: options.images])
-        for split in open_splits(recipe)
-    )
-    class_weights = None
-    if recipe.class_weights is not None:
-        class_weights = train.class_weights().tolist()
-    seconds_per_step = _train(recipe, train, class_weights, _FIRST + _TIMED)[1]
-    steps = max(1, round(options.seconds / seconds_per_step))
-    began = time.perf_counter()
-    model, _ = _train(recipe, train, class_weights, steps)
-    seconds = time.perf_counter() - began
+
+def measure(variant: str, steps: int, options: argparse.Namespace) -> dict:
+    """Trains and validates one variant; returns its scores."""
+    from keras_fcn.training.evaluate import evaluate
+
+    recipe, train, validation = _data(variant, options)
+    model, _ = _train(recipe, train, steps)
     scores = evaluate(model, validation.batches(), **validation.classes)
     names = validation.label_space.class_names
     return {
         "steps": steps,
-        "seconds": seconds,
         "mean_iou": scores.as_dict()["mean_iou"],
         "iou": dict(zip(names, scores.class_iou.tolist(), strict=True)),
     }
 
 
-def _train(recipe, split, class_weights, steps):
+def _data(variant, options):
+    """Returns the recipe, the training and the validation split."""
+    from keras_fcn.training.splits import open_splits
+
+    recipe = recipe_of(variant, options)
+    splits = (
+        dataclasses.replace(split, examples=split.examples[: options.images])
+        for split in open_splits(recipe)
+    )
+    return recipe, *splits
+
+
+def _train(recipe, split, steps):
     """Returns the model after some steps, and the mean of their seconds but for the first."""
     import keras
 
     from keras_fcn.training.objective import build_model, compiled
 
     keras.utils.set_random_seed(recipe.seed)
+    weighted = recipe.class_weights is not None
     recipe = dataclasses.replace(recipe, epochs=None, steps=steps)
     model = build_model(recipe, split.label_space)
     trained = compiled(
         model,
         recipe,
         ignore_class=split.label_space.ignore_class,
-        class_weights=class_weights,
+        class_weights=split.class_weights().tolist() if weighted else None,
         num_steps=steps,
     )
     done, began = 0, time.perf_counter()
@@ -118,24 +125,24 @@ def _train(recipe, split, class_weights, steps):
     raise ValueError("`--data` must hold training images.")
 
 
-def table(results: dict) -> str:
+def table(results: dict, timings: dict) -> str:
     """Returns the IoU of the rare classes and the mean IoU of each variant, in Markdown."""
-    head = ["variant", *SHOWN, "mean IoU", "steps", "seconds"]
+    head = ["variant", *SHOWN, "mean IoU", "steps", "seconds per step"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for variant, result in results.items():
         values = [f"{result['iou'][name]:.3f}" for name in SHOWN]
-        values += [f"{result['mean_iou']:.3f}", str(result["steps"]), f"{result['seconds']:.0f}"]
+        values += [f"{result['mean_iou']:.3f}", str(result["steps"]), f"{timings[variant]:.2f}"]
         lines.append(f"| {variant} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 
 def _read(path, settings):
-    """Returns the results of a file, none if it is new."""
+    """Returns the results and the timings of a file, none if it is new."""
     if not path.exists():
-        return {}
+        return {}, {}
     try:
         kept = json.loads(path.read_text())
-        there, results = kept["settings"], kept["results"]
+        there, results, timings = (kept[key] for key in ("settings", "results", "timings"))
     except (ValueError, TypeError, KeyError):
         raise SystemExit(
             f"--out must be a new file or one written by this command. Received: {path}"
@@ -143,7 +150,7 @@ def _read(path, settings):
     if settings is not None and there != settings:
         different = ", ".join(name for name in settings if there.get(name) != settings[name])
         raise SystemExit(f"{path} holds results of another {different}. Pass another --out.")
-    return results
+    return results, timings
 
 
 def _write(path, text):
@@ -170,22 +177,33 @@ def main():
     parser.add_argument("--images", type=int, help="the first of each split alone, for a trial")
     options = parser.parse_args()
     if options.table:
-        print(table(_read(options.out, None)))
+        print(table(*_read(options.out, None)))
         return
     if options.data is None:
         parser.error("--data must be given, but for --table")
     names = ("seconds", "weights", "fc_units", "batch_size", "precision", "seed", "images")
     settings = {name: getattr(options, name) for name in names} | {"crop": list(options.crop)}
-    results = _read(options.out, settings)
+    results, timings = _read(options.out, settings)
+
+    def write():
+        kept = {"settings": settings, "timings": timings, "results": results}
+        _write(options.out, json.dumps(kept, indent=1))
+        _write(options.out.with_suffix(".md"), table(results, timings) + "\n")
+
+    for variant in options.only:
+        if variant not in timings:
+            timings[variant] = seconds_per_step(variant, options)
+            print(f"{variant}: {timings[variant]:.3f} s per step", flush=True)
+            write()
     for variant in options.only:
         if variant in results:
             continue
         print(f"{variant}:", flush=True)
-        results[variant] = measure(variant, options)
+        steps = max(1, round(options.seconds / timings[variant]))
+        results[variant] = measure(variant, steps, options)
         results = {name: results[name] for name in VARIANTS if name in results}
-        _write(options.out, json.dumps({"settings": settings, "results": results}, indent=1))
-        _write(options.out.with_suffix(".md"), table(results) + "\n")
-    print(table(results))
+        write()
+    print(table(results, timings))
 
 
 if __name__ == "__main__":

@@ -266,14 +266,15 @@ class TestImbalance:
     def measured(self, monkeypatch):
         names = []
 
-        def measure(variant, options):
+        def measure(variant, steps, options):
             names.append(variant)
             if variant == "focal loss" and len(names) < 4:
                 raise RuntimeError("the process ended")
             iou = dict.fromkeys(imbalance.SHOWN, 0.25) | {"pole": len(names) / 100}
-            return {"iou": iou, "mean_iou": 0.5, "steps": 7, "seconds": 60.4}
+            return {"iou": iou, "mean_iou": 0.5, "steps": steps}
 
         monkeypatch.setattr(imbalance, "measure", measure)
+        monkeypatch.setattr(imbalance, "seconds_per_step", lambda *arguments: 8)
         return names
 
     def call(self, monkeypatch, *arguments):
@@ -290,7 +291,7 @@ class TestImbalance:
         self.call(monkeypatch, *arguments)
         assert measured == [*list(imbalance.VARIANTS)[:3], *list(imbalance.VARIANTS)[2:]]
         table = out.with_suffix(".md").read_text()
-        assert "| class weights | 0.020 | 0.250 | 0.250 | 0.250 | 0.500 | 7 | 60 |" in table
+        assert "| class weights | 0.020 | 0.250 | 0.250 | 0.250 | 0.500 | 8 | 8.00 |" in table
         capsys.readouterr()
         self.call(monkeypatch, "--table", "--out", out)
         assert capsys.readouterr().out == table

@@ -344,6 +344,9 @@ class TestRefusals:
 class TestForEverybody:
     def test_everything_works_by_keyboard(self, open_page, photo):
         page = open_page()
+        # Chromium intercepts the dialog from here on: `expect_file_chooser` asks it to at the
+        # moment when the key is pressed, which may be too late.
+        page.on("filechooser", lambda chooser: chooser.set_files(str(photo[1])))
 
         def tab_to(selector):
             for _ in range(60):
@@ -355,9 +358,7 @@ class TestForEverybody:
             raise AssertionError(selector)
 
         tab_to("#intake [data-action=choose]")
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
-        chooser.value.set_files(str(photo[1]))
+        page.keyboard.press("Enter")
         page.locator("#classes tbody tr").first.wait_for()
         tab_to("[name=view]")
         page.keyboard.press("ArrowRight")
