@@ -38,7 +38,7 @@ from . import (
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (
-    *("keras_fcn", "tests", "docs", "benchmarks"),
+    *("keras_fcn", "tests", "docs", ".mkdocs", "benchmarks"),
     *("pyproject.toml", "README.md", "README.ko.md", "mkdocs.yml"),
 )
 # This file's own test would find them all.
