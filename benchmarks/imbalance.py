@@ -103,11 +103,11 @@ def _train(recipe, split, steps):
     keras.utils.set_random_seed(recipe.seed)
     weighted = recipe.class_weights is not None
     recipe = dataclasses.replace(recipe, epochs=None, steps=steps)
-    model = build_model(recipe, split.label_space)
+    model = build_model(recipe, split.label_spaces)
     trained = compiled(
         model,
         recipe,
-        ignore_class=split.label_space.ignore_class,
+        label_spaces=split.label_spaces,
         class_weights=split.class_weights().tolist() if weighted else None,
         num_steps=steps,
     )

@@ -14,6 +14,12 @@ EXPORT_OUTPUTS = ("logits", "probabilities", "labels")
 MODALITIES = {"image": 3, "depth": 1, "hha": 3}
 """Number of channels of each input that `MultimodalFCN32s` knows."""
 
+SEMANTIC = "semantic"
+"""The task of a data set's label map, the only one of most data sets."""
+
+TASKS = (SEMANTIC, "geometric")
+"""Tasks of SIFT Flow's two label maps."""
+
 VGG16_FILTERS = (64, 128, 256, 512, 512)
 """Filters of the convolutions in each of VGG-16's five blocks."""
 

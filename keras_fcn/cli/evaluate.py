@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli.scores import print_scores
+from keras_fcn.spec import SEMANTIC
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.training.progress import progress_bar
     from keras_fcn.visualization import plot_confusion_matrix
 
-    trained = open_model(options.model, at_once=options.at_once)
+    trained = open_model(options.model, **shared.model_options(options))
     # TFDS prints its progress.
     with contextlib.redirect_stdout(sys.stderr):
         batches, names, space = _evaluation_data(options, trained.model, trained.label_space)
@@ -85,14 +86,15 @@ def _evaluation_data(options, model, space):
     if options.data is not None:
         if options.palette:
             raise ValueError(f"--palette must go with --labels. Received: {options.data}.")
-        theirs = label_space_of(options.data)
+        task = options.task or SEMANTIC
+        theirs = label_space_of(options.data, task)
         if theirs.num_classes != space.num_classes:
             raise ValueError(
                 f"MODEL must have the {theirs.num_classes} classes of {options.data}. "
                 f"Received: {space.num_classes} classes."
             )
         place = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
-        examples = load(options.data, options.split, **place)
+        examples = load(options.data, options.split, tasks=(task,), **place)
         classes = {"num_classes": theirs.num_classes, "ignore_class": theirs.ignore_class}
         names = [None] * len(examples)
         if options.save_predictions:

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.export import ExportedModel, export, published_license
     from keras_fcn.training.trained import open_model
 
-    trained = open_model(options.model, at_once=options.at_once)
+    trained = open_model(options.model, **shared.model_options(options))
     pairs = _pairs(options.evaluate, trained) if options.evaluate else None
     exported = export(
         trained.model,

@@ -31,9 +31,17 @@ def add_command(
 
 
 def add_trained_model(parser: argparse.ArgumentParser) -> None:
-    """Adds MODEL, see `keras_fcn.training.trained.open_model`, and --at-once."""
+    """Adds MODEL, see `keras_fcn.training.trained.open_model`, --at-once and --task."""
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_at_once(parser, "MODEL, a .pth or .npz file,")
+    parser.add_argument(
+        "--task", help="label map of a MODEL of several tasks; by default that of the first"
+    )
+
+
+def model_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what `open_model` takes of the options of `add_trained_model`."""
+    return {"at_once": options.at_once, "task": options.task}
 
 
 def add_at_once(parser: argparse.ArgumentParser, subject: str) -> None:

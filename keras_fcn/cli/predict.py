@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
         check_rasterio()
     trained = open_model(
         options.model,
-        at_once=options.at_once,
+        **shared.model_options(options),
         needs_probabilities=bool(options.probabilities or options.confidence),
     )
     space, views = shared.shown_space(options, trained), shared.views(options, trained)

@@ -45,7 +45,7 @@ def predict_tiles_of_images(
     import_rasterio()
     for image in outputs:
         os.stat(image)
-    trained = open_model(options.model, at_once=options.at_once)
+    trained = open_model(options.model, **shared.model_options(options))
     views = shared.views(options, trained)
     if views != {"scales": (1.0,), "flip": False}:
         raise ValueError(

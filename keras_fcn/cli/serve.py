@@ -73,7 +73,7 @@ def _served(options):
     from keras_fcn.serve.segmentation import ServedModel
     from keras_fcn.weights import find_published
 
-    trained = open_model(options.model, at_once=options.at_once, needs_probabilities=True)
+    trained = open_model(options.model, **shared.model_options(options), needs_probabilities=True)
     published = find_published(options.model)
     return ServedModel(
         # Strangers need not know the folder.

@@ -8,11 +8,12 @@ import tensorflow as tf
 
 from keras_fcn.data.examples import Palette, is_grey
 from keras_fcn.data.files import Pair, find_pairs, layouts, split_folders
-from keras_fcn.data.named import data_set_names, load_named
+from keras_fcn.data.named import data_set_names, label_map_feature, load_named
 from keras_fcn.data.reader import Reader
 from keras_fcn.data.shards import Shard, check_enough, checked_shard
 from keras_fcn.data.unread import parts, read_later
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spec import SEMANTIC
 
 
 def load(
@@ -28,6 +29,7 @@ def load(
     download: bool = True,
     shard: Shard = None,
     modalities: Sequence[str] = ("image",),
+    tasks: Sequence[str] = (SEMANTIC,),
 ) -> tf.data.Dataset:
     """Loads a data set by its name, or from a folder.
 
@@ -54,15 +56,18 @@ def load(
         shard: See `from_pairs`.
         modalities: Features of a data set by name whose channels make up the image, in this order,
             such as `("image", "depth")` of "nyudv2".
+        tasks: What the label maps of a data set by name are of: `("semantic",)`, or `"geometric"`
+            or both of "sift_flow".
 
     Returns:
         Dataset of {"image": (height, width, 3) uint8, "label_map": (height, width) int32}. With a
-        depth among the `modalities`, the image is float32.
+        depth among the `modalities`, the image is float32. With several `tasks`, the label map is
+        a dictionary of one for each.
 
     Raises:
         FileNotFoundError: If there is neither such a data set nor such a folder, if the folder has
             none of the layouts, or if the data set is missing and cannot be downloaded.
-        ValueError: As in `find_pairs`, or if the data set has no such split.
+        ValueError: As in `find_pairs`, or if the data set has no such split or task.
     """
     if name_or_directory not in data_set_names():
         images, labels = _find_folders(Path(name_or_directory), split, data_set_names())
@@ -87,12 +92,13 @@ def load(
             "`split` must be given for a data set by name, such as 'train'. "
             f"Received: {name_or_directory=}, {split=}."
         )
-    more = tuple(modality for modality in modalities if modality != "image")
+    features = {task: label_map_feature(str(name_or_directory), task) for task in tasks}
+    more = {*modalities, *features.values()} - {"image", "label_map"}
     elements, read = parts(
         load_named(
             name_or_directory,
             split,
-            features=more,
+            features=sorted(more),
             data_dir=data_dir,
             manual_dir=manual_dir,
             download=download,
@@ -102,8 +108,9 @@ def load(
 
     def read_both(element):
         example = read(element)
-        label_map = tf.cast(example["label_map"], tf.int32)
-        return {"image": _joined([example[name] for name in modalities]), "label_map": label_map}
+        image = _joined([example[name] for name in modalities])
+        label_maps = {task: tf.cast(example[name], tf.int32) for task, name in features.items()}
+        return {"image": image, "label_map": label_maps if len(tasks) > 1 else label_maps[tasks[0]]}
 
     return read_later(elements, read_both)
 

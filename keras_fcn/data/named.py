@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from keras_fcn import label_spaces
 from keras_fcn.data.shards import Shard, check_enough, checked_shard
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spec import SEMANTIC
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,6 +42,8 @@ class _DataSet:
     label_map: str = "label_map"
     # Class id by value in the files, if they differ; all other values are void.
     class_ids: Mapping[int, int] | None = None
+    # Feature and label space of further label maps, by the name of their task.
+    tasks: Mapping[str, tuple[str, LabelSpace]] = dataclasses.field(default_factory=dict)
     # A limitation of the data, shown as a warning.
     caveat: str = ""
 
@@ -130,20 +133,46 @@ def example_names(
     return [value.decode() for value in values]
 
 
-def label_space_of(name: str) -> LabelSpace:
+def label_space_of(name: str, task: str = SEMANTIC) -> LabelSpace:
     """Returns the label space of a data set by name; its `ignore_class` is 255.
 
     Args:
         name: One of `data_set_names()`.
+        task: `"semantic"`, or `"geometric"` of "sift_flow".
 
     Raises:
-        ValueError: If there is no such data set.
+        ValueError: If there is no such data set, or it has no such task.
 
     Examples:
         >>> label_space_of("camvid").class_names[:3]
         ('sky', 'building', 'pole')
     """
-    return _data_set(name).label_space
+    return _task(name, task)[1]
+
+
+def label_map_feature(name: str, task: str = SEMANTIC) -> str:
+    """Returns the name of a task's label map in the examples of `load_named`.
+
+    Args:
+        name: See `label_space_of`.
+        task: See `label_space_of`.
+
+    Raises:
+        ValueError: As `label_space_of`.
+
+    Examples:
+        >>> label_map_feature("sift_flow", "geometric")
+        'geometric_label_map'
+    """
+    return _task(name, task)[0]
+
+
+def _task(name, task):
+    data_set = _data_set(name)
+    tasks = {SEMANTIC: ("label_map", data_set.label_space), **data_set.tasks}
+    if task not in tasks:
+        raise ValueError(f"`task` must be a task of {name}: {', '.join(tasks)}. Received: {task=}.")
+    return tasks[task]
 
 
 def version_of(name: str, data_dir: str | os.PathLike | None = None) -> str:
@@ -334,9 +363,12 @@ _PAPER_DATA_SETS = {
     "nyudv2": (label_spaces.NYUDV2_40, (*_TRAIN_AND_VALIDATION, "test")),
     "sift_flow": (label_spaces.SIFT_FLOW, ("train", "test")),
 }
+_TASKS = {
+    "sift_flow": {"geometric": ("geometric_label_map", label_spaces.SIFT_FLOW_GEOMETRIC)},
+}
 _DATA_SETS = {
     **{
-        name: _DataSet(label_space, splits, builder=name, in_tfds=False)
+        name: _DataSet(label_space, splits, builder=name, in_tfds=False, tasks=_TASKS.get(name, {}))
         for name, (label_space, splits) in _PAPER_DATA_SETS.items()
     },
     "oxford_iiit_pet": _DataSet(

@@ -106,13 +106,18 @@ class ExportedModel:
 
 
 def open_model(
-    name: str | os.PathLike, *, at_once: bool = False, needs_probabilities: bool = False
+    name: str | os.PathLike,
+    *,
+    at_once: bool = False,
+    task: str | None = None,
+    needs_probabilities: bool = False,
 ) -> TrainedModel:
     """Returns a trained model, see `keras_fcn.training.trained.open_model`, or an exported one.
 
     Args:
         name: As there, or a file or folder written by `export`.
         at_once: As there.
+        task: As there; an exported file has one.
         needs_probabilities: Whether a file that returns only labels is an error.
 
     Raises:
@@ -120,9 +125,14 @@ def open_model(
             `ExportedModel`.
     """
     if find_format(Path(name)) is None:
-        return trained.open_model(name, at_once=at_once)
+        return trained.open_model(name, at_once=at_once, task=task)
     if at_once:
         raise ValueError(f"--at-once must be used with a .pth or .npz file. Received: {name}.")
+    if task is not None:
+        raise ValueError(
+            f"--task must be used with a model of several tasks, not an exported one. Received: "
+            f"{name}."
+        )
     model = ExportedModel(name)
     if needs_probabilities and model.metadata.output == "labels":
         raise ValueError(

@@ -15,9 +15,10 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.checks import check_config
 from keras_fcn.models.config import as_json, label_space_config
 from keras_fcn.models.decoder import Decoder
+from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
 from keras_fcn.models.features import vgg16_features
 from keras_fcn.models.layout import change_layout, output_layers
-from keras_fcn.spec import VGG16_FILTERS, output_stride
+from keras_fcn.spec import SEMANTIC, VGG16_FILTERS, output_stride
 
 
 class MultitaskFCN(BaseFCN):
@@ -137,6 +138,10 @@ class MultitaskFCN(BaseFCN):
         if weights is not None:
             weight_files.load(self, weights)
 
+    def _check_task(self, task):
+        if task not in self.tasks:
+            raise ValueError(f"`task` must be one of {', '.join(self.tasks)}. Received: {task=}.")
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks."""
@@ -162,9 +167,33 @@ class MultitaskFCN(BaseFCN):
         Raises:
             ValueError: If there is no such task.
         """
-        if task not in self.tasks:
-            raise ValueError(f"`task` must be one of {', '.join(self.tasks)}. Received: {task=}.")
+        self._check_task(task)
         return keras.Model(self.inputs[0], self.output[task], name=f"{self.name}_{task}")
+
+    def as_fcn(self, task: str) -> FCN:
+        """Returns an FCN of one task with a copy of the weights.
+
+        Args:
+            task: One of `tasks`.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        self._check_task(task)
+        network = {model.skips: model for model in (FCN32s, FCN16s, FCN8s)}[self.skips]
+        shared = ("padding", "filters", "fc_units", "dropout_rate", "trainable_upsampling", "mean")
+        model = network(
+            self.num_classes[task],
+            **{name: self._config[name] for name in shared},
+            label_space=(self.label_space or {}).get(task),
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+        )
+        own = {layer.name.removesuffix(f"_{task}"): layer for layer in self.layers}
+        for layer in model.layers:
+            if layer.weights:
+                layer.set_weights(own[layer.name].get_weights())
+        return model
 
     def blank(self, num_classes: int, fc_units: int, **options: Any) -> "MultitaskFCN":
         """Returns a new network of the same classes in the published architecture."""
@@ -206,3 +235,10 @@ class MultitaskFCN8s(MultitaskFCN):
     """
 
     skips = ("pool4", "pool3")
+
+
+def models_of_tasks(model: BaseFCN) -> dict[str, keras.Model]:
+    """Returns the model of each task's logits; a network of one task is that of "semantic"."""
+    if not isinstance(model, MultitaskFCN):
+        return {SEMANTIC: model}
+    return {task: model.of_task(task) for task in model.tasks}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from keras_fcn.spec import SEMANTIC
 from keras_fcn.training.settings import Setting
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ _OF_VGG16 = (
     "input_upsampling",
 )
 _NOT_OF_ALEXNET = (*_OF_VGG16, "skip_scales", "padding", "channels")
+# Networks of several tasks have VGG-16's arguments that the release's have; their classes are joint
+# ones while they are read.
+_NOT_OF_SEVERAL_TASKS = (
+    *(*_OF_VGG16, "skip_scales", "channels", "modalities"),
+    *("class_weights", "crop_classes", "class_mix"),
+)
 # Depth has pixels without a value, which interpolation and noise would change.
 _NOT_OF_MODALITIES = (
     *(*_OF_VGG16, "skip_scales", "mean", "random_scale", "jitter"),
@@ -60,6 +67,7 @@ class _Check:
         self._stream_weights()
         if recipe.modalities != ("image",):
             self._modalities()
+        self._tasks()
         self._normalization()
 
     def _validation(self):
@@ -150,6 +158,17 @@ class _Check:
         is_set = len(set(modalities)) == len(modalities)
         self._require(is_set, "modalities", "different ones")
         self._require_defaults(_NOT_OF_MODALITIES, "for several modalities")
+
+    def _tasks(self):
+        recipe, tasks = self._recipe, list(self._recipe.tasks)
+        if tasks == [SEMANTIC]:
+            return
+        self._require(recipe.data == "sift_flow", "data", f"sift_flow for the tasks {tasks}")
+        self._require(len(set(tasks)) == len(tasks), "tasks", "different ones")
+        if len(tasks) > 1:
+            is_vgg16 = recipe.model in ("fcn32s", "fcn16s", "fcn8s")
+            self._require(is_vgg16, "model", "fcn32s, fcn16s or fcn8s for several tasks")
+            self._require_defaults(_NOT_OF_SEVERAL_TASKS, "for several tasks")
 
     def _normalization(self):
         recipe = self._recipe

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_fcn import metrics
 from keras_fcn.inference import predict_label_maps, predict_scores
+from keras_fcn.inference.prediction import image_layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def evaluate(
         else:
             logits = predict_scores(model, images)
             losses.append(float(loss(label_maps, logits)))
-            predictions = logits.argmax(1 if model.data_format == "channels_first" else -1)
+            predictions = logits.argmax(1 if image_layout(model) == "channels_first" else -1)
         matrix += metrics.confusion_matrix(label_maps, predictions, num_classes, ignore_class)
         if trimap is not None:
             band = metrics.boundary_band(label_maps, trimap)

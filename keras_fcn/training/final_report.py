@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_fcn import metrics
+from keras_fcn.models.multitask import models_of_tasks
 from keras_fcn.training.environment import environment
 from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.image_scores import ImageScores
@@ -50,9 +51,14 @@ def write_final_report(
     Returns:
         What the report shows, `None` without a validation split.
     """
-    model = run.load_model()
-    scores, view_scores, ranked = None, None, _Ranked([])
+    (task, model), *others = models_of_tasks(run.load_model()).items()
+    scores, view_scores, ranked, other_scores = None, None, _Ranked([]), {}
     if val_split is not None:
+        other_scores = {
+            other: _scores(of_other, val_split.of_task(other), f"{other} scores", None)
+            for other, of_other in others
+        }
+        val_split = val_split.of_task(task)
         ranked = _Ranked(val_split.names())
         scores = _scores(model, val_split, "final scores", ranked, trimap=_TRIMAP)
         run.write_image_scores(ranked.scores())
@@ -75,6 +81,7 @@ def write_final_report(
             worst=ranked.worst(),
             environment=environment(),
             notes=notes,
+            other_scores=other_scores,
         )
     )
     return None if scores is None else FinalScores(scores, ranked.best(), ranked.worst())
@@ -90,7 +97,8 @@ def evaluate_images(run: Run) -> ImageScores:
     if val_split is None:
         raise ValueError(f"RUN must have a validation split. Received: {run.path}.")
     ranked = _Ranked(val_split.names())
-    _scores(run.load_model(), val_split, f"scores of {run.path.name}", ranked)
+    task, model = next(iter(models_of_tasks(run.load_model()).items()))
+    _scores(model, val_split.of_task(task), f"scores of {run.path.name}", ranked)
     return ranked.scores()
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_fcn.inference import predict
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.models.multitask import models_of_tasks
 from keras_fcn.training.contradicted_regions import ClassThresholds, Contradictions, Region
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.run import Run
@@ -224,7 +225,8 @@ def _check_modalities(path, run):
 
 def _open(path, run):
     try:
-        return open_splits(run.recipe()[1])
+        recipe = run.recipe()[1]
+        return [split and split.of_task(recipe.tasks[0]) for split in open_splits(recipe)]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
             f"The data of RUN must still be where it was trained. Received: {path}: {error}"
@@ -258,7 +260,7 @@ def _keys(split):
 def _judge(path: str, run: Run, jobs: list[_Job], count: int) -> tuple[list[LabelError], int]:
     """Returns the errors of the highest scores of a run, and how many images have one."""
     space = jobs[0].split.label_space
-    model = run.load_model()
+    model = next(iter(models_of_tasks(run.load_model()).values()))
     thresholds = ClassThresholds(space.num_classes, space.ignore_class)
     contradictions = []
     with progress_bar(f"judging with {run.path.name}", len(jobs)) as advance:

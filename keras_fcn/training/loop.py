@@ -12,11 +12,18 @@ import numpy as np
 
 from keras_fcn.backends import backend
 from keras_fcn.distribution import data_parallel, processes
+from keras_fcn.models.multitask import models_of_tasks
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
 from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.final_report import FinalScores, write_final_report
 from keras_fcn.training.moving_average import MovingAverage
-from keras_fcn.training.objective import build_model, compiled, loss_of, model_class
+from keras_fcn.training.objective import (
+    build_model,
+    compiled,
+    loss_of,
+    model_class,
+    with_label_map_of_each_head,
+)
 from keras_fcn.training.progress import duration, progress_bar, say
 from keras_fcn.training.recipe import PATHS, Recipe, as_settings
 from keras_fcn.training.run import Run, copy_of, drawing_errors_warn
@@ -83,6 +90,7 @@ class Training:
                 f"`checkpoint_every` must be at least 1. Received: {checkpoint_every=}."
             )
         self.run, self.recipe, self.model = run, recipe, model
+        self._models_of_tasks = models_of_tasks(model)
         self.train_split, self.val_split = train_split, val_split
         self.checkpoint_every, self.devices = checkpoint_every, devices
         self.user_code = user_code
@@ -120,7 +128,7 @@ class Training:
             weights = [float(weight) for weight in weights]
         keras.utils.set_random_seed(recipe.seed)
         with scope(devices, gradients):
-            model = build_model(recipe, train_split.label_space)
+            model = build_model(recipe, train_split.label_spaces)
             training = cls(
                 *(run, recipe, train_split, val_split, model),
                 *(checkpoint_every, devices, user_code, track),
@@ -197,7 +205,7 @@ class Training:
         self.trained = compiled(
             self.model,
             self.recipe,
-            ignore_class=self.train_split.label_space.ignore_class,
+            label_spaces=self.train_split.label_spaces,
             class_weights=self.state.class_weights,
             num_steps=self.num_steps,
             optimizer_averages=self.user_code.swaps_averages,
@@ -293,13 +301,11 @@ class Training:
         batches = self.train_split.training_batches(
             self.recipe, self.state.epoch, first_step, self.shard, self.user_code.transforms
         )
-        if (heads := len(self.trained.outputs)) > 1:
-            batches = batches.map(lambda image, label_map: (image, (label_map,) * heads))
         title = f"epoch {self.state.epoch + 1}/{self.num_epochs}"
         self.callbacks.begin_epoch(self.state.epoch)
         with progress_bar(title, steps - first_step) as advance, averages_stay(self.trained):
             self.trained.fit(
-                batches.take(steps - first_step),
+                with_label_map_of_each_head(self.trained, batches).take(steps - first_step),
                 initial_epoch=self.state.epoch,
                 epochs=self.state.epoch + 1,
                 shuffle=False,  # The batches come shuffled.
@@ -347,11 +353,16 @@ class Training:
             say(f"The run ends early, after {state.epoch} of {self.num_epochs} epochs.")
 
     def _validated(self):
-        split = self.val_split
-        loss = loss_of(self.recipe, split.label_space.ignore_class, self.state.class_weights)
-        # Images of different sizes are validated one by one, which several devices cannot share.
-        model = self.model if self.devices is None else copy_of(self.model)
-        return validate(model, split, loss, self.shard, self.state.epoch)
+        def loss(split):
+            ignore_class = split.label_space.ignore_class
+            return loss_of(self.recipe, ignore_class, self.state.class_weights)
+
+        models = self._models_of_tasks
+        if self.devices is not None:
+            # Images of different sizes are validated one by one, which several devices cannot
+            # share.
+            models = models_of_tasks(copy_of(self.model))
+        return validate(models, self.val_split, loss, self.shard, self.state.epoch)
 
     def _learning_rate(self, step):
         """The rate of a step; without a schedule, a callback may have changed it."""

@@ -9,7 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fcn.training.objective import build_model, compiled
+from keras_fcn.training.objective import (
+    build_model,
+    compiled,
+    with_label_map_of_each_head,
+)
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe, StagedRecipe
 from keras_fcn.training.recipes import find_recipe
@@ -112,13 +116,13 @@ def find_learning_rate(
         weights = [float(w) for w in train_split.class_weights() ** recipe.class_weights_power]
     keras.utils.set_random_seed(recipe.seed)
     model = compiled(
-        build_model(recipe, train_split.label_space),
+        build_model(recipe, train_split.label_spaces),
         recipe,
-        ignore_class=train_split.label_space.ignore_class,
+        label_spaces=train_split.label_spaces,
         class_weights=weights,
         num_steps=steps * recipe.accumulate,
     )
-    epochs = _epochs(train_split, recipe, len(model.outputs))
+    epochs = _epochs(train_split, recipe, model)
     return range_test(model, epochs, rates, accumulate=recipe.accumulate)
 
 
@@ -161,12 +165,9 @@ def _rates(steps, smallest, largest):
     return [float(rate) for rate in np.geomspace(smallest, largest, steps)]
 
 
-def _epochs(split: Split, recipe: Recipe, heads: int) -> Iterable:
+def _epochs(split: Split, recipe: Recipe, model: keras.Model) -> Iterable:
     for epoch in itertools.count():
-        batches = split.training_batches(recipe, epoch, 0)
-        if heads > 1:
-            batches = batches.map(lambda image, label_map: (image, (label_map,) * heads))
-        yield batches
+        yield with_label_map_of_each_head(model, split.training_batches(recipe, epoch, 0))
 
 
 class _Search(keras.callbacks.Callback):

@@ -1,8 +1,10 @@
 """The model, the loss and the optimizer of a recipe."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_fcn import losses
 from keras_fcn.label_spaces import LabelSpace
@@ -12,6 +14,7 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.deep_supervision import with_coarser_heads
 from keras_fcn.models.fcn import FCN4s, FCN8s, FCN16s, FCN32s
 from keras_fcn.models.multimodal import MultimodalFCN32s
+from keras_fcn.models.multitask import MultitaskFCN8s, MultitaskFCN16s, MultitaskFCN32s
 from keras_fcn.spec import VGG16_FILTERS
 from keras_fcn.training.optimizer import ALEXNET_MULTIPLIERS, PAPER_MULTIPLIERS, CoupledSGD
 from keras_fcn.training.recipe import Recipe
@@ -23,6 +26,11 @@ MODELS = {
     "fcn8s": FCN8s,
     "fcn4s": FCN4s,
     "fcn_alexnet": FCNAlexNet,
+}
+_MULTITASK_MODELS = {
+    "fcn32s": MultitaskFCN32s,
+    "fcn16s": MultitaskFCN16s,
+    "fcn8s": MultitaskFCN8s,
 }
 # What the paper's recipes start from, by the value that stands for it.
 _STARTS = {
@@ -41,11 +49,17 @@ _REGION_LOSSES = {"dice": losses.Dice, "lovasz_softmax": losses.LovaszSoftmax}
 
 def model_class(recipe: Recipe) -> type[BaseFCN]:
     """Returns the class of the model of a recipe."""
+    if len(recipe.tasks) > 1:
+        return _MULTITASK_MODELS[recipe.model]
     return MODELS[recipe.model] if recipe.modalities == ("image",) else MultimodalFCN32s
 
 
-def build_model(recipe: Recipe, label_space: LabelSpace) -> BaseFCN:
+def build_model(recipe: Recipe, label_spaces: Mapping[str, LabelSpace]) -> BaseFCN:
     """Returns the model of a recipe with its initial weights.
+
+    Args:
+        recipe: The recipe.
+        label_spaces: Dictionary from each of its tasks to the `LabelSpace`.
 
     Raises:
         FileNotFoundError, OSError, ValueError: As the models for `weights`; also if the recipe
@@ -60,9 +74,14 @@ def build_model(recipe: Recipe, label_space: LabelSpace) -> BaseFCN:
         "fc_units": recipe.fc_units,
         "dropout_rate": recipe.dropout_rate,
         "trainable_upsampling": recipe.trainable_upsampling,
-        "label_space": label_space,
         "dtype": recipe.precision,
     }
+    if len(label_spaces) > 1:
+        num_classes = {task: space.num_classes for task, space in label_spaces.items()}
+        options |= {"padding": recipe.padding, "mean": recipe.mean, "label_spaces": label_spaces}
+        return model_class(recipe)(num_classes, **options)  # type: ignore[call-arg]
+    (label_space,) = label_spaces.values()
+    options["label_space"] = label_space
     if recipe.modalities != ("image",):
         options |= {
             "modalities": recipe.modalities,
@@ -110,7 +129,7 @@ def compiled(
     model: BaseFCN,
     recipe: Recipe,
     *,
-    ignore_class: int | None,
+    label_spaces: Mapping[str, LabelSpace],
     class_weights: list[float] | None,
     num_steps: int,
     optimizer_averages: bool = False,
@@ -120,7 +139,7 @@ def compiled(
     Args:
         model: The model of the recipe.
         recipe: The recipe.
-        ignore_class: Class id of the ignored pixels.
+        label_spaces: As for `build_model`.
         class_weights: Weight of each class, if the recipe weights them.
         num_steps: Number of batches of the whole run, over which the schedule extends.
         optimizer_averages: Whether the optimizer keeps the moving average of the weights (`ema`),
@@ -136,16 +155,41 @@ def compiled(
         )
     _freeze(model, recipe.freeze)
     trained = with_coarser_heads(model) if recipe.deep_supervision else model
-    heads = len(trained.outputs)
+    losses_of_tasks = {
+        task: loss_of(recipe, space.ignore_class, class_weights)
+        for task, space in label_spaces.items()
+    }
     # Keras averages the accumulated gradients; the paper sums them.
-    weight = recipe.accumulate if recipe.normalization == "sum" else 1
+    weight = float(recipe.accumulate if recipe.normalization == "sum" else 1)
+    if len(losses_of_tasks) > 1:
+        loss, loss_weights = losses_of_tasks, dict.fromkeys(losses_of_tasks, weight)
+    else:
+        heads = len(trained.outputs)
+        loss = list(losses_of_tasks.values()) * heads
+        loss_weights = [weight, *[weight * recipe.deep_supervision] * (heads - 1)]
     trained.compile(
         optimizer=_optimizer(recipe, num_steps, optimizer_averages),
-        loss=[loss_of(recipe, ignore_class, class_weights)] * heads,
-        loss_weights=[float(weight), *[weight * recipe.deep_supervision] * (heads - 1)],
+        loss=loss,
+        loss_weights=loss_weights,
     )
     trained.optimizer.build(trained.trainable_variables)
     return trained
+
+
+def with_label_map_of_each_head(model: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns training batches as a compiled model takes them.
+
+    Deep supervision compares every head with the same label map; the label maps of several tasks
+    are a dictionary already.
+
+    Args:
+        model: As from `compiled`.
+        batches: As from `Split.training_batches`.
+    """
+    heads = len(model.outputs)
+    if heads == 1 or isinstance(model.output, dict):
+        return batches
+    return batches.map(lambda image, label_map: (image, (label_map,) * heads))
 
 
 def _freeze(model, freeze):

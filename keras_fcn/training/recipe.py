@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_fcn.label_spaces import NAMES
-from keras_fcn.spec import MODALITIES, MODEL_NAMES, VGG16_FILTERS
+from keras_fcn.spec import MODALITIES, MODEL_NAMES, SEMANTIC, TASKS, VGG16_FILTERS
 from keras_fcn.training.contradictions import check_settings
 from keras_fcn.training.settings import Setting, as_arguments, setting, settings_of
 
@@ -127,6 +127,12 @@ class Recipe:
         None,
         help="initial weights of each stream of late fusion, in the order of `modalities`; none "
         "for `weights` in each",
+    )
+    tasks: tuple[str, ...] = setting(
+        (SEMANTIC,),
+        help="label maps of `data` that the network predicts, with a head for each; `geometric` "
+        "of `sift_flow`",
+        choices=TASKS,
     )
     model: str = setting(
         "fcn8s",

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -62,6 +62,7 @@ def write_report(
     worst: Sequence[ReportImage],
     environment: dict[str, str],
     notes: Sequence[str] = (),
+    other_scores: Mapping[str, Scores] | None = None,
 ) -> None:
     """Writes the report of a run as one HTML file.
 
@@ -78,9 +79,10 @@ def write_report(
         worst: Images with the worst predictions, in the order to show.
         environment: As from `keras_fcn.training.environment.environment`.
         notes: Paragraphs for the reader.
+        other_scores: `Scores` of the validation set for further tasks, by their names.
     """
     sections = {
-        "Scores": _headline(history, scores, view_scores),
+        "Scores": _headline(history, scores, view_scores, other_scores or {}),
         "Notes": "".join(f"<p>{escape(note)}</p>" for note in notes),
         "Curves": _curves(history),
         "Classes": _classes(scores, view_scores, label_space),
@@ -97,7 +99,7 @@ def write_report(
     write_page(Path(path), title, sections)
 
 
-def _headline(history, scores, view_scores):
+def _headline(history, scores, view_scores, other_scores):
     page = ""
     if history:
         last = history[-1]
@@ -119,6 +121,7 @@ def _headline(history, scores, view_scores):
         "validation": scores,
         "test-time augmentation": view_scores,
         "near boundaries": scores.trimap,
+        **other_scores,
     }
     columns = {title: column.as_dict() for title, column in columns.items() if column is not None}
     rows = (

@@ -12,10 +12,13 @@ from keras_fcn.data import batches
 from keras_fcn.data.class_weights import median_frequency, warn_of_absent_classes
 from keras_fcn.data.examples import Palette, check_pairs
 from keras_fcn.data.files import Pair, find_pairs
+from keras_fcn.data.joint_classes import JointClasses
 from keras_fcn.data.loading import load
 from keras_fcn.data.named import example_names, label_space_of, version_of
+from keras_fcn.data.unread import parts, read_later
 from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import LabelSpace, choose
+from keras_fcn.spec import SEMANTIC
 from keras_fcn.training.augmentation import Augmenter, transforms
 from keras_fcn.training.held_out import hold_out
 from keras_fcn.training.progress import progress_bar
@@ -33,6 +36,7 @@ class Split:
         palette: Colours of true-colour label maps, for pairs.
         channels: Number of channels of the images.
         source: Arguments of `load_named` for a data set by name; `None` for pairs.
+        joint: Classes of several tasks, whose joint label maps the examples hold; `None` for one.
     """
 
     examples: Sequence[Pair] | tf.data.Dataset
@@ -40,6 +44,7 @@ class Split:
     source: dict | None = None
     palette: Palette | None = None
     channels: int = 3
+    joint: JointClasses | None = None
 
     def __len__(self):
         return len(self.examples)
@@ -84,9 +89,11 @@ class Split:
         """Returns the batches of one epoch of a recipe, from batch number `first_step`.
 
         `shard` is (rank, world_size) of the processes among which each batch is sharded; `extra`
-        are further transforms, as in `transforms`.
+        are further transforms, as in `transforms`. With several tasks, the label map is a
+        dictionary.
         """
-        return batches.training_batches(
+        joint = self.joint
+        of_epoch = batches.training_batches(
             self.examples,
             **self.classes,
             palette=self.palette,
@@ -98,6 +105,9 @@ class Split:
             first_epoch=epoch,
             first_step=first_step,
         )
+        if joint is None:
+            return of_epoch
+        return of_epoch.map(lambda image, label_map: (image, joint.split(label_map)))
 
     def names_of_batch(self, recipe: Recipe, epoch: int, step: int) -> list[str]:
         """Returns the names of the examples of one training batch."""
@@ -136,6 +146,29 @@ class Split:
         return median_frequency(pixels, pixels_where_present)
 
     @property
+    def label_spaces(self) -> dict[str, LabelSpace]:
+        """Dictionary from each task to its `LabelSpace`."""
+        return {SEMANTIC: self.label_space} if self.joint is None else self.joint.label_spaces
+
+    def of_task(self, task: str) -> "Split":
+        """Returns the split of the label maps of one of several tasks; itself if there is one."""
+        joint = self.joint
+        if joint is None:
+            return self
+        elements, read = parts(self.examples)
+
+        def read_one(element):
+            example = read(element)
+            return {**example, "label_map": joint.split(example["label_map"])[task]}
+
+        return dataclasses.replace(
+            self,
+            examples=read_later(elements, read_one),
+            label_space=joint.label_spaces[task],
+            joint=None,
+        )
+
+    @property
     def classes(self) -> dict[str, Any]:
         """Arguments `num_classes` and `ignore_class` of batches and checks."""
         space = self.label_space
@@ -152,7 +185,7 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
     """
     if recipe.data is not None:
         _check_named(recipe)
-        label_space, open_them = label_space_of(recipe.data), _named_splits
+        label_space, open_them = label_space_of(recipe.data, recipe.tasks[0]), _named_splits
     else:
         _check_folders(recipe)
         label_space = _space_of_files(recipe)
@@ -213,16 +246,33 @@ def _with_ignore_class(space):
 
 def _named_splits(recipe, label_space):
     place = {"data_dir": recipe.data_dir, "manual_dir": recipe.manual_dir}
+    kinds = {"modalities": recipe.modalities, "tasks": recipe.tasks}
+    joint = None
+    if len(recipe.tasks) > 1:
+        joint = JointClasses({task: label_space_of(recipe.data, task) for task in recipe.tasks})
+        label_space = joint.label_space
     splits = [None, None]
     for number, name in enumerate((recipe.train_split, recipe.val_split)):
         if name is not None:
+            examples = load(recipe.data, name, **kinds, **place)
             splits[number] = Split(
-                load(recipe.data, name, modalities=recipe.modalities, **place),
+                examples if joint is None else _joined(examples, joint),
                 label_space,
                 {"name": recipe.data, "split": name, **place},
                 channels=recipe.num_channels,
+                joint=joint,
             )
     return tuple(splits)
+
+
+def _joined(examples, joint):
+    elements, read = parts(examples)
+
+    def read_joined(element):
+        example = read(element)
+        return {**example, "label_map": joint.join(example["label_map"])}
+
+    return read_later(elements, read_joined)
 
 
 def _folder_splits(recipe, label_space):

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_fcn import weights
+from keras_fcn.data.named import label_space_of
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.alexnet import FCNAlexNet
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.models.from_file import model_from_file
+from keras_fcn.models.multitask import MultitaskFCN, MultitaskFCN8s
+from keras_fcn.spec import SEMANTIC, TASKS
 from keras_fcn.training.run import CONFIG, MODEL, Run, load_fcn
 
 
@@ -56,19 +59,22 @@ def open_run(path: str | os.PathLike) -> Run:
     return run
 
 
-def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedModel:
+def open_model(
+    name: str | os.PathLike, *, at_once: bool = False, task: str | None = None
+) -> TrainedModel:
     """Returns a trained model; that of a run with the test-time augmentation of its recipe.
 
     Args:
         name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
             or the name of published weights, which selects their finest output stride.
         at_once: See `keras_fcn.models.from_file.model_from_file`.
+        task: Which task's label map a network of several returns; by default its first.
 
     Raises:
         FileNotFoundError: If it is none of these.
         ImportError: If it is a `.pth` file and PyTorch is not installed.
         OSError: If published weights cannot be downloaded.
-        ValueError: If the file is damaged or holds another model.
+        ValueError: If the file is damaged or holds another model, or the model has no such task.
     """
     is_bare_file = Path(name).is_file() and not str(name).lower().endswith(".keras")
     if at_once and not is_bare_file:
@@ -77,23 +83,44 @@ def open_model(name: str | os.PathLike, *, at_once: bool = False) -> TrainedMode
             f"{name}."
         )
     if name in weights.published_names():
-        model = _published_model(name)
+        model = _published_model(name, task)
     elif Path(name).is_file():
         model = model_from_file(name, at_once=at_once) if is_bare_file else load_fcn(name)
     else:
-        return _model_of_run(open_run(name))
-    _check_one_image_and_label_map(model, name)
+        return _model_of_run(open_run(name), task)
+    if isinstance(model.input, dict):
+        raise _more_than_an_image(name, list(model.input))
+    model = _of_task(model, task, name)
     return TrainedModel(model, model.label_space or generic(model.num_classes))
 
 
-def _model_of_run(run):
+def _model_of_run(run, task):
     _, recipe = run.recipe()
-    return TrainedModel(run.load_model(), run.label_space(), recipe.test_scales, recipe.test_flip)
+    views = {"test_scales": recipe.test_scales, "test_flip": recipe.test_flip}
+    model = run.load_model()
+    if isinstance(model, MultitaskFCN):
+        model = _of_task(model, task, run.path)
+        return TrainedModel(model, model.label_space, **views)  # type: ignore[arg-type]
+    return TrainedModel(_of_task(model, task, run.path), run.label_space(), **views)
 
 
-def _published_model(name):
+def _of_task(model, task, name):
+    """Returns the FCN of one of several tasks; the model itself if it has no other."""
+    tasks = model.tasks if isinstance(model, MultitaskFCN) else (SEMANTIC,)
+    if task is not None and task not in tasks:
+        raise ValueError(
+            f"`task` (--task) must be a task of {name}: {', '.join(tasks)}. Received: {task}."
+        )
+    return model.as_fcn(task or tasks[0]) if isinstance(model, MultitaskFCN) else model
+
+
+def _published_model(name, task):
     """Returns the model of the finest stride that was published under a name."""
     published: Any = weights.find_published(name)
+    if name == "sift_flow" and task is not None:
+        spaces = {task: label_space_of("sift_flow", task) for task in TASKS}
+        num_classes = {task: space.num_classes for task, space in spaces.items()}
+        return MultitaskFCN8s(num_classes, label_spaces=spaces, weights=name)
     options = {"weights": name, "data_format": "channels_last"}
     if published.network == "alexnet":
         options["fc_units"] = published.fc_units
@@ -102,16 +129,6 @@ def _published_model(name):
         raise _more_than_an_image(name, published.network.split("+"))
     network = {32: FCN32s, 16: FCN16s, 8: FCN8s}[published.stride]
     return network(published.label_space.num_classes, **options)
-
-
-def _check_one_image_and_label_map(model, name):
-    if isinstance(model.input, dict):
-        raise _more_than_an_image(name, list(model.input))
-    if isinstance(model.output, dict):
-        raise ValueError(
-            f"MODEL must return one label map. Received: {name}, which returns those of "
-            f"{', '.join(model.output)}. In Python, `of_task` returns the model of one task."
-        )
 
 
 def _more_than_an_image(name, modalities):

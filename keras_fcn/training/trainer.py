@@ -185,7 +185,8 @@ def _begin_run(run, recipe, name, options):
     recipe = recipe.with_absolute_paths()
     with one_line_for_files():
         training = Training.begin(run, recipe, **options)
-        run.create(name, recipe, training.train_split.label_space, options["user_code"].names())
+        label_space = next(iter(training.train_split.label_spaces.values()))
+        run.create(name, recipe, label_space, options["user_code"].names())
         with removed_unless_resumable(run.path, lambda: run.has_state or run.has_model):
             if recipe.holds_out and training.val_split is not None:
                 run.write_split(training.train_split.names(), training.val_split.names())

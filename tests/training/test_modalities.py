@@ -1,22 +1,30 @@
 """Networks of several inputs or tasks on small copies of NYUDv2 and SIFT Flow."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 from data.builders.fakes import make_sift_flow, save_small_nyudv2
 from helpers import NARROW_FILTERS, variables_as_numpy
+from PIL import Image
 
-from keras_fcn import MultimodalFCN32s, MultitaskFCN32s
+from keras_fcn import MultimodalFCN32s, MultitaskFCN8s, MultitaskFCN32s
+from keras_fcn.cli import main
 from keras_fcn.data import load
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
 from keras_fcn.data.builders.sift_flow import sift_flow_dataset_builder
 from keras_fcn.data.named import load_named
+from keras_fcn.inference import predict_label_map
+from keras_fcn.label_spaces import SIFT_FLOW, SIFT_FLOW_GEOMETRIC
 from keras_fcn.losses import SparseCategoricalCrossentropy
 from keras_fcn.metrics import MeanIoU
 from keras_fcn.training import trainer
 from keras_fcn.training.optimizer import CoupledSGD
-from keras_fcn.training.recipe import replace
+from keras_fcn.training.recipe import StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
+from keras_fcn.training.splits import open_splits
+from keras_fcn.training.trained import open_model
 
 pytestmark = pytest.mark.any_backend
 NARROW = {"filters": NARROW_FILTERS, "fc_units": 4, "padding": "same", "weights": None}
@@ -108,13 +116,104 @@ def test_what_does_not_go_with_modalities_is_refused(changes, message):
         small("paper_nyudv2_color_depth", **changes)
 
 
-@pytest.mark.gate
-@pytest.mark.filterwarnings("ignore:.*MD5 checksum")
-def test_two_heads_fit_sift_flow_as_the_guide_says(tmp_path, monkeypatch):
+@pytest.fixture
+def sift_flow(tmp_path, monkeypatch):
+    """The folders of SIFT Flow, as settings of a recipe."""
     names = {"trainval": ["coast_a", "coast_b"], "test": ["street_c"]}
     monkeypatch.setattr(sift_flow_dataset_builder, "read_names", lambda path: names[path.stem])
     make_sift_flow(tmp_path / "manual")
+    return {"data_dir": str(tmp_path / "built"), "manual_dir": str(tmp_path / "manual")}
 
+
+@pytest.mark.gate
+@pytest.mark.filterwarnings("ignore:.*MD5 checksum", "ignore:.*random initial values:UserWarning")
+class TestTasks:
+    """What `make_sift_flow` writes: S=[[0, 1, 33], [2, 0, 32]] and S=[[-1, 1, 2], [3, -1, 1]]."""
+
+    SEMANTIC = [[255, 0, 32], [1, 255, 31]]  # noqa: RUF012
+    GEOMETRIC = [[255, 0, 1], [2, 255, 0]]  # noqa: RUF012
+
+    def test_label_maps_stay_in_register_through_augmentation(self, sift_flow):
+        recipe = small("paper_sift_flow", crop=(4, 4), **sift_flow).stages["fcn32s"]
+        train_split, val_split = open_splits(replace(recipe, flip=True))
+        pairs = set(zip(np.ravel(self.SEMANTIC), np.ravel(self.GEOMETRIC), strict=True))
+        seen = []
+        for epoch in range(4):
+            for _, label_maps in train_split.training_batches(replace(recipe, flip=True), epoch, 0):
+                maps = [label_maps[task].numpy()[0] for task in ("semantic", "geometric")]
+                assert set(zip(*map(np.ravel, maps), strict=True)) == pairs
+                (top, left), *_ = np.argwhere(maps[0] != 255)
+                seen.append((maps[0][top, left], (maps[0] != 255).sum()))
+        assert {count for _, count in seen} == {4}
+        assert len({first for first, _ in seen}) == 2  # Mirrored and not.
+        for task, expected in (("semantic", self.SEMANTIC), ("geometric", self.GEOMETRIC)):
+            ((_, label_map),) = val_split.of_task(task).batches()
+            assert label_map.numpy().tolist() == [expected]
+
+    def test_every_stage_trains_both_heads(self, sift_flow, tmp_path, capsys):
+        stages = small("paper_sift_flow", learning_rate=1e-4, **sift_flow).stages
+        del stages["fcn16s"]
+        stages = trainer.train(StagedRecipe(stages=stages), tmp_path / "run")
+        *_, last = stages.runs()
+        row = last.history()[-1]
+        assert {"val_mean_iou", "val_geometric_mean_iou", "val_geometric_iou/vertical"} <= set(row)
+        assert "epoch 1: geometric validation loss" in capsys.readouterr().err
+        report = (last.path / "report.html").read_text()
+        assert "geometric" in report
+        assert "plant" in report
+        model = last.load_model()
+        assert isinstance(model, MultitaskFCN8s)
+        assert model.label_space == {"semantic": SIFT_FLOW, "geometric": SIFT_FLOW_GEOMETRIC}
+
+        # The second stage starts from both heads of the first.
+        first, second = (variables_as_numpy(run.load_model()) for run in stages.runs()[:2])
+        for name in ("fc6/kernel", "score_fr_semantic/bias", "score_fr_geometric/bias"):
+            assert first[name].any()
+            np.testing.assert_allclose(second[name], first[name], atol=0.05)
+
+        image = np.random.default_rng(0).integers(0, 256, (2, 3, 3), "uint8")
+        logits = model(image[None].astype("float32"))
+        for task, space in model.label_space.items():
+            opened = open_model(tmp_path / "run", task=task)
+            assert opened.label_space == space
+            expected = keras.ops.convert_to_numpy(logits[task])[0].argmax(-1)
+            assert (predict_label_map(opened.model, image) == expected).all()
+        with pytest.raises(ValueError, match=r"--task.*semantic, geometric. Received: depth"):
+            open_model(last.best_model_path, task="depth")
+
+        Image.fromarray(image).save(tmp_path / "photo.png")
+        run, geometric = str(tmp_path / "run"), ("--task", "geometric")
+        out = ("--out", str(tmp_path / "out"))
+        main(["predict", run, str(tmp_path / "photo.png"), *geometric, *out])
+        with Image.open(tmp_path / "out" / "photo.png") as label_map:
+            assert (np.asarray(label_map) == expected).all()
+        capsys.readouterr()
+        folders = ("--data-dir", sift_flow["data_dir"], "--manual-dir", sift_flow["manual_dir"])
+        main(["evaluate", run, "sift_flow", "--split", "test", *geometric, *folders, "--json"])
+        scores = json.loads(capsys.readouterr().out)
+        assert scores["scores"]["mean_iou"] == pytest.approx(row["val_geometric_mean_iou"])
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"data": "camvid"}, "`data` must be sift_flow for the tasks"),
+            ({"tasks": ("geometric", "geometric")}, "`tasks` must be different ones"),
+            ({"class_mix": ("sky",)}, "`class_mix` must be None for several tasks"),
+            ({"fc6_kernel_size": 5}, "`fc6_kernel_size` must be 7 for several tasks"),
+            (
+                {"model": "fcn4s", "backbone": "ResNet50", "head": "fc"},
+                "`model` must be fcn32s, fcn16s or",
+            ),
+        ],
+    )
+    def test_what_does_not_go_with_tasks_is_refused(self, changes, message):
+        with pytest.raises(ValueError, match=message):
+            small("paper_sift_flow", **changes)
+
+
+@pytest.mark.gate
+@pytest.mark.filterwarnings("ignore:.*MD5 checksum")
+def test_two_heads_fit_sift_flow_as_the_guide_says(sift_flow):
     def image_and_label_maps(scene):
         label_maps = {"semantic": scene["label_map"], "geometric": scene["geometric_label_map"]}
         return scene["image"], label_maps
@@ -124,8 +223,7 @@ def test_two_heads_fit_sift_flow_as_the_guide_says(tmp_path, monkeypatch):
         "sift_flow",
         "train",
         features=("geometric_label_map",),
-        data_dir=tmp_path / "built",
-        manual_dir=tmp_path / "manual",
+        **sift_flow,
     )
     batches = scenes.shuffle(2, seed=0).map(image_and_label_maps).batch(1).repeat()
     model = MultitaskFCN32s(classes, filters=NARROW_FILTERS, fc_units=4, dropout_rate=0.0)

@@ -17,6 +17,7 @@ from keras_fcn.training.schedule import learning_rate
 IGNORED = 255
 # Rows of one image each: three classes, of which the last column does not count.
 LABEL_MAPS = np.array([[[0, 0, 1, IGNORED]], [[2, 2, 2, IGNORED]]], "int32")
+SPACES = {"semantic": generic(3, IGNORED)}
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 1, 4, 3)).astype("float32")
 RECIPE = Recipe(
     model="fcn32s",
@@ -34,9 +35,9 @@ RECIPE = Recipe(
 
 def trained(recipe, class_weights=None, num_steps=4):
     """The model of a recipe, and what `fit` trains of it."""
-    model = build_model(recipe, generic(3, IGNORED))
+    model = build_model(recipe, SPACES)
     options = {"class_weights": class_weights, "num_steps": num_steps}
-    return model, compiled(model, recipe, ignore_class=IGNORED, **options)
+    return model, compiled(model, recipe, label_spaces=SPACES, **options)
 
 
 def step_of_bias(label_map, weights=(1.0, 1.0, 1.0), mean=True):
@@ -71,14 +72,14 @@ def test_every_setting_that_a_model_has_reaches_it():
     of_model = set(inspect.signature(FCN32s).parameters) & set(SETTINGS)
     of_backbones = {"backbone", "head", "freeze_batch_norm"}
     assert of_model - of_backbones - set(changes) == {"num_classes", "label_space", "weights"}
-    config = build_model(replace(RECIPE, **changes), generic(3, IGNORED)).get_config()
+    config = build_model(replace(RECIPE, **changes), SPACES).get_config()
     assert {name: config[name] for name in changes} == changes
 
 
 def test_a_backbone_of_keras_applications_is_built_by_name():
     changes = {"backbone": "mobilenet_v2", "precision": "mixed_bfloat16", "channels": 1}
     with pytest.warns(UserWarning, match="kernel of Conv1 for 3 channels was summed for 1"):
-        model = build_model(replace(RECIPE, padding="paper", **changes), generic(3, IGNORED))
+        model = build_model(replace(RECIPE, padding="paper", **changes), SPACES)
     backbone = model.get_layer("backbone")
     assert backbone.get_layer("Conv1").kernel.shape == (3, 3, 1, 32)
     assert backbone.get_layer("Conv1").compute_dtype == "bfloat16"
@@ -106,7 +107,7 @@ def test_a_backbone_of_keras_applications_is_built_by_name():
 )
 def test_what_does_not_go_with_a_backbone_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        build_model(replace(RECIPE, padding="paper", **changes), generic(3, IGNORED))
+        build_model(replace(RECIPE, padding="paper", **changes), SPACES)
 
 
 @pytest.mark.any_backend
@@ -143,10 +144,10 @@ def test_settings_of_the_network_reach_the_model():
         "trainable_upsampling": True,
         "gradient_checkpointing": True,
     }
-    model = build_model(replace(RECIPE, model="fcn8s", **changes), generic(3, IGNORED))
+    model = build_model(replace(RECIPE, model="fcn8s", **changes), SPACES)
     config = model.get_config()
     assert {name: config[name] for name in changes} == changes
-    assert model.label_space == generic(3, IGNORED)
+    assert model.label_space == SPACES
     assert model.get_layer("fc6").kernel.shape == (3, 3, NARROW_FILTERS[-1], 5)
 
 

@@ -9,6 +9,7 @@ import pytest
 import tomli_w
 
 from keras_fcn.cli.parser import build_parser
+from keras_fcn.label_spaces import generic
 from keras_fcn.training.objective import compiled
 from keras_fcn.training.recipe import (
     Recipe,
@@ -233,7 +234,13 @@ class TestSchedule:
     def test_it_follows_the_batches_also_where_several_make_one_update(self, accumulate):
         recipe = Recipe(num_classes=3, learning_rate=1.0, warmup=0.2, accumulate=accumulate)
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3, name="score_fr")])
-        trained = compiled(model, recipe, ignore_class=None, class_weights=None, num_steps=100)
+        trained = compiled(
+            model,
+            recipe,
+            label_spaces={"semantic": generic(3)},
+            class_weights=None,
+            num_steps=100,
+        )
         rates = []
         for _ in range(100):
             trained.train_on_batch(np.zeros((1, 1)), np.zeros((1,)))

@@ -400,7 +400,7 @@ class TestStages:
 def test_frozen_layers_stay_and_the_others_change(recipe, tmp_path):
     recipe = replace(recipe, freeze="block1", val_images=None, val_labels=None)
     keras.utils.set_random_seed(recipe.seed)
-    before = variables_as_numpy(loop.build_model(recipe, generic(3, 255)))
+    before = variables_as_numpy(loop.build_model(recipe, {"semantic": generic(3, 255)}))
     after = variables_as_numpy(train(recipe, tmp_path / "run").load_model())
     assert before.keys() == after.keys()
     changed = {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
