@@ -157,8 +157,8 @@ def test_the_guide_has_the_table_of_all_settings():
 def test_every_example_states_a_learning_rate():
     """A name stands for Keras's default, which spoils weights that were trained before."""
     root = API.parents[1]
-    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "docs").rglob("*.py")]
-    pages += (root / "keras_fcn").rglob("*.py")
+    pages = [*root.glob("README*.md"), *(root / "docs").rglob("*.md")]
+    pages += [*(root / "docs").rglob("*.py"), *(root / "keras_fcn").rglob("*.py")]
     by_name = re.compile(
         r"compile\(\s*(?:optimizer\s*=\s*)?[\"'](?:adam|adamw|sgd|rmsprop|nadam|lion)[\"']", re.I
     )

@@ -35,15 +35,27 @@ each_page = pytest.mark.parametrize("page_url", PAGES, ids=lambda page: page or 
 
 
 class Page(HTMLParser):
-    """What a page links to, loads and can be linked to."""
+    """What a page links to, loads and can be linked to; its formulas, and its text but for code."""
+
+    NO_TEXT = "code", "script", "style"
 
     def __init__(self, path):
         super().__init__()
         self.links, self.loads, self.images, self.ids = [], [], [], {"__top"}
+        self.formulas, self.text, self.within = [], "", 0
         self.feed(path.read_text())
+
+    def handle_endtag(self, tag):
+        self.within -= tag in self.NO_TEXT
+
+    def handle_data(self, data):
+        self.text += "" if self.within else data
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
+        self.within += tag in self.NO_TEXT
+        if tag == "math":
+            self.formulas.append(attributes.get("alttext"))
         self.ids |= {attributes.get("id"), attributes.get("name") if tag == "a" else None}
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])
@@ -99,6 +111,15 @@ def test_every_image_has_alternative_text(site, parsed):
     for path, page in parsed.items():
         without = [image.get("src") for image in page.images if not image.get("alt", "").strip()]
         assert not without, f"{path.relative_to(site)}: {without}"
+
+
+def test_every_formula_is_typeset_and_has_alternative_text(site, parsed):
+    formulas = 0
+    for path, page in parsed.items():
+        assert "$" not in page.text, path.relative_to(site)
+        assert all(page.formulas), path.relative_to(site)
+        formulas += len(page.formulas)
+    assert formulas > 50
 
 
 @dataclasses.dataclass
@@ -278,6 +299,18 @@ def test_axe_finds_nothing_serious_in_either_palette(page_url, visit):
     found = visit(page_url)
     assert found.schemes == ["default", "slate"]
     assert not found.serious, "\n".join(found.serious)
+
+
+def test_the_keyboard_scrolls_a_wide_formula(new_tab, root_url):
+    page = new_tab()
+    page.set_viewport_size({"width": 320, "height": 844})
+    page.goto(root_url + "learn/metrics/")
+    formula = page.locator(".fcn-formula[tabindex='0']")
+    formula.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("(e) => e.scrollLeft > 0", arg=formula.element_handle())
+    assert page.evaluate(TOO_WIDE, 320) == []
+    page.context.close()
 
 
 @pytest.mark.parametrize("palette", PALETTES)

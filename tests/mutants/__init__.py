@@ -37,7 +37,10 @@ from . import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("keras_fcn", "tests", "docs", "benchmarks", "pyproject.toml", "README.md", "mkdocs.yml")
+PARTS = (
+    *("keras_fcn", "tests", "docs", ".mkdocs", "benchmarks"),
+    *("pyproject.toml", "README.md", "README.ko.md", "mkdocs.yml"),
+)
 # This file's own test would find them all.
 LEFT_OUT = ("__pycache__", "test_mutants.py")
 GATE = "not slow and not browser"
