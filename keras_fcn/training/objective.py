@@ -79,7 +79,7 @@ def build_model(recipe: Recipe, label_spaces: Mapping[str, LabelSpace]) -> BaseF
     if len(label_spaces) > 1:
         num_classes = {task: space.num_classes for task, space in label_spaces.items()}
         options |= {"padding": recipe.padding, "mean": recipe.mean, "label_spaces": label_spaces}
-        return model_class(recipe)(num_classes, **options)  # type: ignore[call-arg]
+        return model_class(recipe)(num_classes, **options)
     (label_space,) = label_spaces.values()
     options["label_space"] = label_space
     if recipe.modalities != ("image",):
@@ -155,25 +155,27 @@ def compiled(
         )
     _freeze(model, recipe.freeze)
     trained = with_coarser_heads(model) if recipe.deep_supervision else model
-    losses_of_tasks = {
+    of_tasks = {
         task: loss_of(recipe, space.ignore_class, class_weights)
         for task, space in label_spaces.items()
     }
-    # Keras averages the accumulated gradients; the paper sums them.
-    weight = float(recipe.accumulate if recipe.normalization == "sum" else 1)
-    if len(losses_of_tasks) > 1:
-        loss, loss_weights = losses_of_tasks, dict.fromkeys(losses_of_tasks, weight)
-    else:
-        heads = len(trained.outputs)
-        loss = list(losses_of_tasks.values()) * heads
-        loss_weights = [weight, *[weight * recipe.deep_supervision] * (heads - 1)]
     trained.compile(
         optimizer=_optimizer(recipe, num_steps, optimizer_averages),
-        loss=loss,
-        loss_weights=loss_weights,
+        **_losses_of_heads(recipe, of_tasks, len(trained.outputs)),
     )
     trained.optimizer.build(trained.trainable_variables)
     return trained
+
+
+def _losses_of_heads(recipe, of_tasks, heads):
+    """Returns the arguments `loss` and `loss_weights` of `compile`."""
+    # Keras averages the accumulated gradients; the paper sums them.
+    weight = float(recipe.accumulate if recipe.normalization == "sum" else 1)
+    if len(of_tasks) > 1:
+        return {"loss": of_tasks, "loss_weights": dict.fromkeys(of_tasks, weight)}
+    (loss,) = of_tasks.values()
+    weights = [weight, *[weight * recipe.deep_supervision] * (heads - 1)]
+    return {"loss": [loss] * heads, "loss_weights": weights}
 
 
 def with_label_map_of_each_head(model: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:

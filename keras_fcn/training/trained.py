@@ -96,12 +96,9 @@ def open_model(
 
 def _model_of_run(run, task):
     _, recipe = run.recipe()
-    views = {"test_scales": recipe.test_scales, "test_flip": recipe.test_flip}
-    model = run.load_model()
-    if isinstance(model, MultitaskFCN):
-        model = _of_task(model, task, run.path)
-        return TrainedModel(model, model.label_space, **views)  # type: ignore[arg-type]
-    return TrainedModel(_of_task(model, task, run.path), run.label_space(), **views)
+    model = _of_task(run.load_model(), task, run.path)
+    space = model.label_space or run.label_space()
+    return TrainedModel(model, space, recipe.test_scales, recipe.test_flip)
 
 
 def _of_task(model, task, name):

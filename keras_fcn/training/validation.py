@@ -30,7 +30,7 @@ def validate(
         shard: (rank, world_size).
         epoch: Number of the epoch for the line on standard error.
     """
-    row = {}
+    row: dict[str, float] = {}
     for task, model in models.items():
         of_task = split.of_task(task)
         scores = _scores(model, of_task, loss_of(of_task), shard)

@@ -4,6 +4,20 @@ from .mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        "the label maps of two tasks are exchanged",
+        "data/joint_classes.py",
+        "for task, base in zip(reversed(self.label_spaces), reversed(self._bases), strict=True):",
+        "for task, base in zip(self.label_spaces, reversed(self._bases), strict=True):",
+        "training/test_modalities.py",
+    ),
+    Mutant(
+        "a pixel that one task ignores is ignored by the other",
+        "data/joint_classes.py",
+        "tf.where(digit == base - 1, ignore_class, digit)",
+        "tf.where(digit >= base - 2, ignore_class, digit)",
+        "training/test_modalities.py",
+    ),
+    Mutant(
         "biases of AlexNet's trunk do not decay",
         "training/objective.py",
         'if recipe.model == "fcn_alexnet":\n            multipliers',
