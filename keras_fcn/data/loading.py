@@ -69,7 +69,13 @@ def load(
             none of the layouts, or if the data set is missing and cannot be downloaded.
         ValueError: As in `find_pairs`, or if the data set has no such split or task.
     """
-    if name_or_directory not in data_set_names():
+    is_named = name_or_directory in data_set_names()
+    if not tasks or (tuple(tasks) != (SEMANTIC,) and not is_named):
+        raise ValueError(
+            "`tasks` must be one or more tasks of a data set by name, such as ('semantic', "
+            f"'geometric') of 'sift_flow'. Received: {name_or_directory=}, {tasks=}."
+        )
+    if not is_named:
         images, labels = _find_folders(Path(name_or_directory), split, data_set_names())
         return from_directory(
             images,

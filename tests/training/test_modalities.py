@@ -14,7 +14,6 @@ from keras_fcn.cli import main
 from keras_fcn.data import load
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
 from keras_fcn.data.builders.sift_flow import sift_flow_dataset_builder
-from keras_fcn.data.named import load_named
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import SIFT_FLOW, SIFT_FLOW_GEOMETRIC
 from keras_fcn.losses import SparseCategoricalCrossentropy
@@ -193,6 +192,11 @@ class TestTasks:
         scores = json.loads(capsys.readouterr().out)
         assert scores["scores"]["mean_iou"] == pytest.approx(row["val_geometric_mean_iou"])
 
+    @pytest.mark.parametrize("tasks", [(), ("geometric",)])
+    def test_a_folder_has_one_task(self, tasks, tmp_path):
+        with pytest.raises(ValueError, match="`tasks` must be one or more tasks of a data set by"):
+            load(tmp_path, tasks=tasks)
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
@@ -214,18 +218,10 @@ class TestTasks:
 @pytest.mark.gate
 @pytest.mark.filterwarnings("ignore:.*MD5 checksum")
 def test_two_heads_fit_sift_flow_as_the_guide_says(sift_flow):
-    def image_and_label_maps(scene):
-        label_maps = {"semantic": scene["label_map"], "geometric": scene["geometric_label_map"]}
-        return scene["image"], label_maps
-
     classes = {"semantic": 33, "geometric": 3}
-    scenes = load_named(
-        "sift_flow",
-        "train",
-        features=("geometric_label_map",),
-        **sift_flow,
-    )
-    batches = scenes.shuffle(2, seed=0).map(image_and_label_maps).batch(1).repeat()
+    scenes = load("sift_flow", "train", tasks=tuple(classes), **sift_flow)
+    scenes = scenes.map(lambda scene: (scene["image"], scene["label_map"]))
+    batches = scenes.shuffle(2, seed=0).batch(1).repeat()
     model = MultitaskFCN32s(classes, filters=NARROW_FILTERS, fc_units=4, dropout_rate=0.0)
     options = {"from_logits": True, "ignore_class": 255, "reduction": "sum"}
     model.compile(
