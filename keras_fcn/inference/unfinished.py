@@ -4,13 +4,19 @@ import json
 import os
 import shutil
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_ARRAY, _FINISHED = "array.npy", "finished.txt"
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None  # type: ignore[assignment]
+
+_ARRAY, _FINISHED, _LOCK = "array.npy", "finished.txt", "lock"
 
 
 class UnfinishedArray:
@@ -28,7 +34,8 @@ class UnfinishedArray:
         description: What the values depend on, as JSON values.
 
     Raises:
-        OSError: If the disk has too little free space, or the folder cannot be written.
+        OSError: If the disk has too little free space, the folder cannot be written, or another
+            process writes it.
     """
 
     def __init__(
@@ -42,6 +49,10 @@ class UnfinishedArray:
         self.folder = path.with_name(f"{path.name}.unfinished")
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._description = json.dumps({**description, "shape": shape, "dtype": self.dtype.str})
+        self.folder.mkdir(exist_ok=True)
+        lock = self._locked()
+        # The lock ends with this object, or with the process.
+        self._release = weakref.finalize(self, lock.close)
         self.finished = self._read_finished()
         if self.finished is None:
             self.finished = self._begin()
@@ -82,7 +93,22 @@ class UnfinishedArray:
 
     def remove(self) -> None:
         """Removes the folder."""
+        self._release()
         shutil.rmtree(self.folder)
+
+    def _locked(self):
+        """Returns an open file with a lock against other processes."""
+        file = (self.folder / _LOCK).open("a")
+        if fcntl is not None:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise OSError(
+                    f"{self.folder} must be written by one process. Received: another one writes "
+                    "it now. Wait for its end, or name another file."
+                ) from None
+        return file
 
     def _read_finished(self):
         """Returns the numbers of the finished parts, or `None` if there is nothing to continue."""
@@ -102,16 +128,16 @@ class UnfinishedArray:
         return set(map(int, lines))
 
     def _begin(self):
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        for name in (_FINISHED, _ARRAY):
+            (self.folder / name).unlink(missing_ok=True)
         needed = self.dtype.itemsize * int(np.prod(self.shape, dtype="int64"))
         free = shutil.disk_usage(self.folder.parent).free
         if needed > free:
+            self.remove()
             raise OSError(
                 f"{self.folder.parent} must have {needed / 2**30:.1f} GiB of free disk space. "
                 f"Received: {free / 2**30:.1f} GiB."
             )
-        self.folder.mkdir()
         array = np.lib.format.open_memmap(self.file, "w+", self.dtype, self.shape)
         self._offset = array.offset
         del array

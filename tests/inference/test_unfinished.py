@@ -98,6 +98,29 @@ class TestResume:
         assert first_count(model, tmp_path / "labels.tif") > 5
 
 
+LOCKED = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_another_process_that_writes_the_same_file_is_an_error(model, tmp_path):
+    folder = begin(model, tmp_path / "labels.npy")
+    command = [sys.executable, "-c", LOCKED, str(folder / "lock")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(OSError, match="must be written by one process"):
+            predict_tiles(model, IMAGE, tmp_path / "labels.npy", tile=TILE)
+        other.stdin.close()
+    assert first_count(model, tmp_path / "labels.npy") == 5
+
+
 class TestOfSomethingElse:
     """Begins again, with a warning, and with the right result."""
 
