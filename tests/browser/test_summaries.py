@@ -109,10 +109,13 @@ def test_the_sitemap_has_every_page_in_both_languages(site, heads, address):
     assert sorted(files) == sorted(heads)
 
 
-@pytest.mark.parametrize("language", ["", "ko/"])
-def test_llms_txt_lists_every_page_of_the_navigation(language, site, heads, address):
+@pytest.mark.parametrize(
+    ("language", "summary"),
+    [("", "Fully Convolutional Networks"), ("ko/", "TensorFlow, JAX, PyTorch에서")],
+)
+def test_llms_txt_lists_every_page_of_the_navigation(language, summary, site, heads, address):
     text = (site / language / "llms.txt").read_text("utf-8")
-    assert text.startswith("# keras_fcn\n\n> Fully Convolutional Networks")
+    assert text.startswith(f"# keras_fcn\n\n> {summary}")
     links = re.findall(r"^- \[(.+)\]\((\S+)\): (.+)$", text, re.MULTILINE)
     files = [file_of(site, url, address).relative_to(site).as_posix() for _, url, _ in links]
     assert sorted(files) == sorted(language + built(page) for page in pages_of_navigation())
