@@ -59,7 +59,8 @@ class Page(HTMLParser):
         self.ids |= {attributes.get("id"), attributes.get("name") if tag == "a" else None}
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])
-        if attributes.get(LOADED.get(tag)):
+        # The canonical address is a name: it is not loaded. test_summaries.py looks at it.
+        if attributes.get(LOADED.get(tag)) and attributes.get("rel") != "canonical":
             self.loads.append(attributes[LOADED[tag]])
         if tag == "img":
             self.images.append(attributes)
