@@ -8,6 +8,8 @@ pytestmark = pytest.mark.any_backend
 
 LEARN = Path(__file__).resolve().parents[1] / "docs" / "learn"
 PROGRAMS = sorted((LEARN / "programs").glob("*.py"))
+# The pictures of the pages come from the defaults, which take minutes.
+ARGUMENTS = {"build": ["2"]}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
@@ -17,7 +19,7 @@ class TestProgramsOfTheLearnPages:
         self, program, tmp_path, monkeypatch, capsys
     ):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", [str(program)])
+        monkeypatch.setattr("sys.argv", [str(program), *ARGUMENTS.get(program.stem, [])])
         runpy.run_path(str(program), run_name="__main__")
 
         assert capsys.readouterr().out == program.with_suffix(".txt").read_text(encoding="utf-8")
