@@ -1,3 +1,4 @@
+import re
 import runpy
 from pathlib import Path
 
@@ -62,3 +63,13 @@ class TestAnswersToTheExercises:
 
 def test_every_page_with_a_program_has_exercises():
     assert [path.name for path in ANSWERS] == [path.name for path in PROGRAMS]
+
+
+@pytest.mark.parametrize("page", ["why-not.md", "why-not.ko.md"])
+def test_resizing_equals_the_transposed_convolution_as_the_page_says(page, capsys):
+    text = (LEARN / page).read_text(encoding="utf-8")
+    code, printed = re.search(
+        r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    ).groups()
+    exec(compile(code, page, "exec"), {})
+    assert capsys.readouterr().out == printed
