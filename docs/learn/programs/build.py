@@ -55,5 +55,5 @@ package = keras_fcn.FCN8s(CLASSES, fc_units=UNITS, mean=(103.939, 116.779, 123.6
 for layer in (layer for layer in model.layers if layer.weights):
     package.get_layer(layer.name).set_weights(layer.get_weights())
 for height, width in ((64, 64), (33, 57)):
-    mine, its = (ops.convert_to_numpy(m(new[:, :height, :width])) for m in (model, package))
+    mine, its = (ops.convert_to_numpy(m(new[:1, :height, :width])) for m in (model, package))
     print(f"{height}x{width}: logits {mine.shape}, equal:", np.allclose(mine, its, atol=1e-3))
