@@ -1,3 +1,4 @@
+import re
 import runpy
 from pathlib import Path
 
@@ -8,6 +9,8 @@ pytestmark = pytest.mark.any_backend
 
 LEARN = Path(__file__).resolve().parents[1] / "docs" / "learn"
 PROGRAMS = sorted((LEARN / "programs").glob("*.py"))
+# The pictures of the pages come from the defaults, which take minutes.
+ARGUMENTS = {"build": ["2"]}
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
@@ -17,7 +20,7 @@ class TestProgramsOfTheLearnPages:
         self, program, tmp_path, monkeypatch, capsys
     ):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("sys.argv", [str(program)])
+        monkeypatch.setattr("sys.argv", [str(program), *ARGUMENTS.get(program.stem, [])])
         runpy.run_path(str(program), run_name="__main__")
 
         assert capsys.readouterr().out == program.with_suffix(".txt").read_text(encoding="utf-8")
@@ -39,3 +42,34 @@ class TestProgramsOfTheLearnPages:
     def test_it_is_short_and_its_picture_is_small(self, program):
         assert len(program.read_text(encoding="utf-8").splitlines()) < 60
         assert (LEARN / "pictures" / f"{program.stem}.png").stat().st_size < 150_000
+
+
+ANSWERS = sorted((LEARN / "programs" / "exercises").glob("*.py"))
+
+
+@pytest.mark.parametrize("program", ANSWERS, ids=lambda path: path.stem)
+class TestAnswersToTheExercises:
+    def test_it_prints_what_its_page_shows(self, program, capsys):
+        runpy.run_path(str(program), run_name="__main__")
+        assert capsys.readouterr().out == program.with_suffix(".txt").read_text(encoding="utf-8")
+
+    def test_every_language_has_three_exercises_and_folds_their_answers_away(self, program):
+        for page in (LEARN / f"{program.stem}{suffix}" for suffix in (".md", ".ko.md")):
+            exercises = page.read_text(encoding="utf-8").partition("{#exercises}")[2]
+            assert exercises.count("??? success") == exercises.count("\n**") == 3, page
+            for suffix in (".py", ".txt"):
+                assert f'"docs/learn/programs/exercises/{program.stem}{suffix}"' in exercises, page
+
+
+def test_every_page_with_a_program_has_exercises():
+    assert [path.name for path in ANSWERS] == [path.name for path in PROGRAMS]
+
+
+@pytest.mark.parametrize("page", ["why-not.md", "why-not.ko.md"])
+def test_resizing_equals_the_transposed_convolution_as_the_page_says(page, capsys):
+    text = (LEARN / page).read_text(encoding="utf-8")
+    code, printed = re.search(
+        r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    ).groups()
+    exec(compile(code, page, "exec"), {})
+    assert capsys.readouterr().out == printed

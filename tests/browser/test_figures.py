@@ -157,3 +157,62 @@ def scores(page):
         """() => Object.fromEntries([...document.querySelectorAll(".fcn-metrics tr[data-score]")]
             .map((row) => [row.dataset.score, Number(row.dataset.value)]))"""
     )
+
+
+@pytest.mark.parametrize("padding", ["same", "paper"])
+@pytest.mark.parametrize("layer", ["fc6", "pool5", "pool3"])
+def test_the_receptive_field_figure_has_the_windows_of_the_coordinate_maps(layer, padding, tab):
+    """Of each map, the window is what the layers after it reach from the chosen pixel."""
+    from keras_fcn.alignment import IMAGE, convolution
+    from keras_fcn.spec import VGG16_CONVOLUTIONS
+
+    steps = {}
+    for block, count in enumerate(VGG16_CONVOLUTIONS, start=1):
+        steps[f"pool{block}"] = [convolution(3, padding=1)] * count + [convolution(2, stride=2)]
+    steps["fc6"] = [convolution(7, padding=0 if padding == "paper" else 3)]
+    if padding == "paper":
+        steps["pool1"] = [convolution(1, padding=99), *steps["pool1"]]
+    names = ["image", *steps]
+    names = names[: names.index(layer) + 1]
+
+    page = tab("learn/figure-receptive-field/")
+    page.get_by_label("Padding").select_option(padding)
+    page.get_by_label("Layer of").select_option(layer)
+    for place in ((0, 0), (5, 9)):
+        page.get_by_label("Row of").fill(str(place[0]))
+        page.get_by_label("Column of").fill(str(place[1]))
+        shown = page.evaluate(WINDOWS)
+        assert list(shown) == names
+        for index, name in enumerate(names):
+            path = IMAGE
+            for after in names[index + 1 :]:
+                for step in steps[after]:
+                    path = path.then(step)
+            windows = [(path.stride * o + path.first, path.stride * o + path.last) for o in place]
+            for cell, (first, last) in zip(shown[name][1:3], windows, strict=True):
+                assert [number(part) for part in cell.split(" to ")] == [first, last], name
+            assert shown[name][3] == f"{path.receptive_field} × {path.receptive_field}"
+
+
+WINDOWS = """() => Object.fromEntries(
+    [...document.querySelectorAll(".fcn-receptive-field tr[data-map]")].map((row) => [
+        row.dataset.map, [...row.querySelectorAll("td")].map((cell) => cell.textContent),
+    ]))"""
+
+
+def test_the_receptive_field_figure_works_by_keyboard_and_by_click(tab):
+    page = tab("learn/figure-receptive-field/")
+    said = page.locator(".fcn-receptive-field output")
+    assert said.get_attribute("aria-live") == "polite"
+    page.get_by_label("Layer of").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowUp")
+    assert said.inner_text().startswith("Pixel (6, 7) of pool5 sees 212 × 212 pixels")
+    first = page.locator(".fcn-panels svg").first
+    box = first.bounding_box()
+    first.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    assert not said.inner_text().startswith("Pixel (6, 7)")
+    page.get_by_label("Row of").fill("12")
+    assert "from 0 to 11" in said.inner_text()
+    assert page.evaluate(WINDOWS) == {}
