@@ -1,7 +1,7 @@
 """Loads weight files into models; all weights are checked and none is dropped silently."""
 
 from keras_fcn.weights.diagnose import Finding, diagnose
-from keras_fcn.weights.load import load, open_file
+from keras_fcn.weights.load import load, local_file, open_file
 from keras_fcn.weights.published import (
     PUBLISHED_WEIGHTS,
     PublishedWeights,
@@ -16,6 +16,7 @@ __all__ = [
     "diagnose",
     "find_published",
     "load",
+    "local_file",
     "open_file",
     "published_names",
 ]
