@@ -16,6 +16,7 @@ import urllib.parse
 import pytest
 import yaml
 from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 TOKEN = "hf_token_of_the_tests"
 
@@ -88,7 +89,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _begin(self):
         """Reads the body; whether the request is not one that fails by order."""
         self.path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self._body()
         self.hub.asked.append(f"{self.command} {self.path}")
         for part, status in self.hub.fails.items():
             if part in self.path:
@@ -99,6 +100,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(401, {"error": "Invalid username or password."})
         return authorized or self.command != "POST"
 
+    def _body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
     def do_HEAD(self):
         self.do_GET()
 
@@ -107,8 +118,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         if self.path.startswith("/api/models/"):
             name, _, revision = self.path.removeprefix("/api/models/").partition("/revision/")
-            sha = self.hub.repositories[name].branches.get(revision)
-            self._answer(200, {"id": name, "sha": sha})
+            repository = self.hub.repositories.get(name)
+            if repository is None:
+                self._answer(404, code="RepoNotFound")
+                return
+            sha = repository.branches.get(revision or "main")
+            self._answer(200, {"id": name, "sha": sha, "private": repository.private})
             return
         name, found, place = self.path[1:].partition("/resolve/")
         repository = self.hub.repositories.get(name)
@@ -152,7 +167,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, self._batch(json.loads(self.body)))
         else:
             name, action, revision = self._api()
-            getattr(self, f"_{action}")(self.hub.repositories[name], revision)
+            getattr(self, f"_{action}")(self.hub.repositories[name], revision, name)
 
     def _api(self):
         owner, name, action, revision = self.path.removeprefix("/api/models/").split("/", 3)
@@ -167,13 +182,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             repository.commit({".gitattributes": b"*.keras filter=lfs\n"})
         self._answer(status, {"url": f"{self.hub.address}/{name}", "name": name})
 
-    def _branch(self, repository, branch):
+    def _branch(self, repository, branch, name):
         status = 409 if branch in repository.branches else 200
         if status == 200:
             repository.branches[branch] = repository.branches["main"]
         self._answer(status, {})
 
-    def _preupload(self, repository, revision):
+    def _preupload(self, repository, revision, name):
         files = [
             {
                 "path": file["path"],
@@ -191,7 +206,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             objects.append({**each, "actions": {"upload": upload}})
         return {"transfer": "basic", "objects": objects}
 
-    def _commit(self, repository, branch):
+    def _commit(self, repository, branch, name):
         files, header = {}, None
         for line in self.body.splitlines():
             part = json.loads(line)
@@ -206,7 +221,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 repository.lfs.add(value["path"])
         sha = repository.commit(files, branch)
         repository.messages.append(header["summary"])
-        self._answer(200, {"commitUrl": f"{self.hub.address}/commit/{sha}", "commitOid": sha})
+        self._answer(
+            200, {"commitUrl": f"{self.hub.address}/{name}/commit/{sha}", "commitOid": sha}
+        )
 
 
 @contextlib.contextmanager
@@ -240,5 +257,6 @@ def hub_of_this_process(cache):
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
         # Its large files take the way of Git LFS instead of a protocol of the Hub alone.
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        patch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        disable_progress_bars()
         yield hub
+        enable_progress_bars()

@@ -5,6 +5,7 @@ import hashlib
 import re
 import urllib.parse
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -23,6 +24,7 @@ _ADDRESS = re.compile(
     (?:\#sha256=(?P<sha256>[0-9a-f]{64}))?""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _KINDS = ("buckets", "datasets", "kernels", "models", "spaces")
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
@@ -135,6 +137,90 @@ def pinned(address: str) -> str:
     return str(dataclasses.replace(file, revision=_commit_of(_fetched(file), file)))
 
 
+def repository_of(address: str) -> str:
+    """Returns the repository of an address `hf://OWNER/REPO`.
+
+    Raises:
+        ValueError: If it is another address.
+
+    Examples:
+        >>> repository_of("hf://owner/repo")
+        'owner/repo'
+    """
+    repo = address.removeprefix(PREFIX)
+    if not address.startswith(PREFIX) or not _REPOSITORY.fullmatch(repo):
+        raise ValueError(f"REPO must be {PREFIX}OWNER/REPO. Received: {address}.")
+    return repo
+
+
+def upload(
+    repo: str,
+    files: Mapping[str, Path | bytes],
+    message: str,
+    *,
+    revision: str | None = None,
+    private: bool = False,
+) -> str:
+    """Adds files to a model repository of the Hub in one commit, and returns the commit.
+
+    A repository and a branch that do not exist are created first. If the upload fails, the
+    repository has no new commit.
+
+    Args:
+        repo: `"owner/repo"`.
+        files: Path or content of each file, by its name in the repository.
+        message: Message of the commit.
+        revision: Branch; `None` for `main`.
+        private: Whether the repository is private. One that exists and is public is an error.
+
+    Raises:
+        ImportError: If `huggingface_hub` is not installed.
+        OSError: If the Hub cannot be reached.
+        PermissionError: If there is no token, or the Hub refuses it.
+        ValueError: If the Hub does not accept the files.
+    """
+    check_hub()
+    import huggingface_hub
+
+    if huggingface_hub.get_token() is None:
+        raise PermissionError(
+            "HF_TOKEN must be a token that may write to the repository, from "
+            f"{huggingface_hub.constants.ENDPOINT}/settings/tokens; `hf auth login` stores one."
+        )
+    try:
+        api = huggingface_hub.HfApi(library_name="keras_fcn")
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise ValueError(
+                f"REPO must be private (--private), but {repo} exists and is public. Make it "
+                "private on its page, or name another one."
+            )
+        if revision not in (None, "main"):
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        additions = [
+            huggingface_hub.CommitOperationAdd(name, content) for name, content in files.items()
+        ]
+        return api.create_commit(repo, additions, commit_message=message, revision=revision).oid
+    except ValueError:
+        raise
+    except Exception as error:  # As in `_fetched`.
+        raise _of_upload(repo, error) from error
+
+
+def _of_upload(repo, error):
+    """Returns the error of an upload with its cause and the remedy."""
+    status = _status_of(error)
+    if status in (_UNAUTHORIZED, _FORBIDDEN):
+        return PermissionError(
+            f"{repo} must be a repository that your token may write to. Received: status {status}. "
+            "Set HF_TOKEN to a token with write access; nothing was uploaded."
+        )
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = f"status {status}" if status else " ".join(str(error).split()).rstrip(".")
+    return OSError(f"The upload to {repo} failed, and its commit was not made: {reason}.")
+
+
 def _fetched(file):
     check_hub()
     import huggingface_hub
@@ -170,13 +256,21 @@ def _commit_of(path, file):
     return path.parents[file.name.count("/")].name
 
 
+def _status_of(error: BaseException | None) -> int | None:
+    """Returns the HTTP status that an error, or one of its causes, is about; `None` without one."""
+    while error is not None:
+        response: Any = getattr(error, "response", None)
+        if response is not None:
+            return response.status_code
+        error = error.__cause__
+    return None
+
+
 def _in_one_sentence(file: HubFile, error: Exception) -> Exception:
     """Returns the error of a download with its cause and the remedy."""
     from huggingface_hub import constants, errors
 
-    cause: Any = error.__cause__
-    response = getattr(error, "response", None) or getattr(cause, "response", None)
-    status = getattr(response, "status_code", None)
+    status = _status_of(error)
     head = f"`weights` must be a file of the Hugging Face Hub. Received: {file}"
     if isinstance(error, errors.GatedRepoError) or status == _FORBIDDEN:
         return PermissionError(
