@@ -7,6 +7,7 @@ from keras_fcn.weights.published import (
     PublishedWeights,
     find_published,
     published_names,
+    registry,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "local_file",
     "open_file",
     "published_names",
+    "registry",
 ]
