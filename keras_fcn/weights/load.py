@@ -29,12 +29,8 @@ from keras_fcn.weights.metadata import (
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
 from keras_fcn.weights.port import port
-from keras_fcn.weights.published import (
-    cached_file,
-    find_published,
-    packaged_file,
-    published_names,
-)
+from keras_fcn.weights.published import find_published, published_names
+from keras_fcn.weights.published_files import cached_file, packaged_file
 from keras_fcn.weights.pytorch import open_pytorch_file
 
 _KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
