@@ -71,7 +71,8 @@ pip install "keras-fcn[hub]"
 keras-fcn predict hf://{repo}/{MODEL}@REVISION photo.jpg
 ```
 
-`REVISION` is a commit of this repository. The model takes RGB images of every size in [0, 255].
+`REVISION` is a commit of this repository. The model takes {_images(recipe)} of every size in
+[0, 255].
 
 ## Scores
 
@@ -146,6 +147,10 @@ def _network(recipe):
     if recipe.model == "fcn_alexnet":
         return "FCN-AlexNet"
     return f"{recipe.model.upper()[:3]}-{recipe.model[3:]} on {backbone}"
+
+
+def _images(recipe):
+    return "RGB images" if recipe.num_channels == 3 else f"images of {recipe.num_channels} channels"
 
 
 def _data(recipe):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from cli.command_line import error_of, predict, train
 
+from keras_fcn.export import open_model
 from keras_fcn.training.run import Run
 
 pytestmark = pytest.mark.any_backend
@@ -40,3 +41,9 @@ def test_training_stores_the_commit_of_its_weights(server, data):
     assert train(data, *IGNORED, *weights, out="tuned") == 0
     recipe = Run(data / "tuned").recipe()[1]
     assert recipe.weights == f"hf://owner/repo/best.keras@{commit}"
+
+
+def test_an_exported_file_goes_to_its_runtime(server):
+    server.repository("owner/repo").commit({"net.onnx": b"no graph"})
+    with pytest.raises(ValueError, match=r"net\.onnx must be a whole file written by keras_fcn\."):
+        open_model("hf://owner/repo/net.onnx@main")

@@ -149,6 +149,7 @@ class TestFiles:
         assert f"keras-fcn predict hf://{REPO}/best.keras@REVISION" in card.text
         command = "keras-fcn train recipe.toml --images IMAGES --labels LABELS --val-images"
         assert command in card.text
+        assert "The model takes RGB images of every size" in card.text
         assert "| CPU cores |" in card.text
 
     def test_the_settings_train_again_and_tell_no_path(self, run, folder):
