@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Subparsers = Any  # argparse has no public name for what `add_subparsers` returns.
 
 MODEL_HELP = (
-    "folder written by train, a .keras, .caffemodel, .pth or .npz file, or published weights: "
+    "folder written by train, a .keras, .caffemodel, .pth or .npz file, a file of the Hugging Face "
+    "Hub (hf://OWNER/REPO/FILE@REVISION), or published weights: "
     "camvid, pascal_voc, pascal_voc_atonce, pascal_voc_alexnet, pascal_context, sift_flow or nyudv2"
 )
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}

@@ -17,6 +17,11 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE",
         help=f"{', '.join(RECIPES)}, or the config.toml of a run; default: folder",
     )
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Adds --set."""
     parser.add_argument(
         "--set",
         action="append",
@@ -37,6 +42,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def changes(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings that the options change, by name."""
     given = {name: value for name, value in vars(options).items() if name in SETTINGS}
+    return {**given, **of_set(options)}
+
+
+def of_set(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings that --set changes, by name."""
+    given = {}
     for change in options.set:
         name, equals, value = change.partition("=")
         if not equals:

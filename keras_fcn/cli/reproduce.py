@@ -1,4 +1,4 @@
-"""`keras-fcn reproduce`: scores released models and compares them with their published scores."""
+"""`keras-fcn reproduce`: scores released or retrained models and compares with published scores."""
 
 import argparse
 import contextlib
@@ -6,7 +6,9 @@ import json
 import sys
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli import recipe_options
 
+_OUT = "runs/reproduce"
 _MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce")
 
 
@@ -16,7 +18,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         subparsers,
         "reproduce",
         run,
-        help="score released models and compare with their published scores",
+        help="score released models, or retrain them, and compare with their published scores",
     )
     parser.add_argument("experiment", choices=["pascal_voc"])
     parser.add_argument(
@@ -26,17 +28,56 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         metavar="MODEL",
         help=f"some of {', '.join(_MODELS)}; default: all",
     )
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="train the models' recipes from ImageNet weights and score the trained models; the "
+        "exit code is 1 if a mean IoU differs by more than --tolerance",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help=f"folder of the runs of --train, which are resumed there; default: {_OUT}",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="NUMBER",
+        help="largest difference in mean IoU with --train, a fraction; default: 0.01",
+    )
+    recipe_options.add_set(parser)
     shared.add_setting(parser, "data_dir")
     shared.add_setting(parser, "manual_dir")
     shared.add_json(parser)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prints the scores of released models next to their published scores."""
+def run(options: argparse.Namespace) -> int:
+    """Prints the scores of models next to the published scores; 1 if retrained ones differ."""
+    places = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
+    if options.train:
+        return _retrain(options, places)
+    if options.out or options.tolerance is not None or options.set:
+        raise ValueError("--out, --tolerance and --set must be given with --train.")
     from keras_fcn.training.reproduce import reproduce
 
-    places = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
     # TFDS prints its progress.
     with contextlib.redirect_stdout(sys.stderr):
         report = reproduce(options.experiment, models=options.models, **places)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
+    return 0
+
+
+def _retrain(options, places):
+    from keras_fcn.training.retrain import TOLERANCE, retrain
+
+    with contextlib.redirect_stdout(sys.stderr):
+        report = retrain(
+            options.experiment,
+            options.out or _OUT,
+            models=options.models,
+            changes=recipe_options.of_set(options),
+            tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+            **places,
+        )
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
+    return 0 if report.is_reproduced else 1

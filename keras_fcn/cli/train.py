@@ -106,11 +106,11 @@ def run(options: argparse.Namespace) -> None:
 
 def print_best_epoch(run: "Run") -> None:
     """Prints the scores of the epoch with the best mean IoU, if the run was validated."""
-    history = [row for row in run.history() if row.get("val_mean_iou") is not None]
-    if not history:
+    best = run.best_epoch()
+    if best is None:
         return
-    best = max(history, key=lambda row: row["val_mean_iou"])
-    title = f"{run.path.name}: best epoch, {best['epoch']} of {history[-1]['epoch']}"
+    last = max(row["epoch"] for row in run.history() if "val_mean_iou" in row)
+    title = f"{run.path.name}: best epoch, {best['epoch']} of {last}"
     scores = {
         name[4:]: value
         for name, value in best.items()

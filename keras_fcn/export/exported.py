@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_fcn.export.formats import FORMATS, find_format
+from keras_fcn.export.formats import FORMATS, SUFFIXES, find_format
 from keras_fcn.export.metadata import Metadata
+from keras_fcn.io import hub
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training import trained
 from keras_fcn.training.trained import TrainedModel
@@ -115,7 +116,8 @@ def open_model(
     """Returns a trained model, see `keras_fcn.training.trained.open_model`, or an exported one.
 
     Args:
-        name: As there, or a file or folder written by `export`.
+        name: As there, or a file or folder written by `export`; a file also by its address on the
+            Hugging Face Hub.
         at_once: As there.
         task: As there; an exported file has one.
         needs_probabilities: Whether a file that returns only labels is an error.
@@ -124,6 +126,10 @@ def open_model(
         ValueError: If a file of labels should give probabilities, and as there and as
             `ExportedModel`.
     """
+    if hub.is_address(name) and hub.HubFile.of(name).name.lower().endswith(
+        tuple(SUFFIXES.values())
+    ):
+        name = hub.download(name)
     if find_format(Path(name)) is None:
         return trained.open_model(name, at_once=at_once, task=task)
     if at_once:

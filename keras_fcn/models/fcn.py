@@ -35,8 +35,8 @@ class FCN(BaseFCN):
         weights: `None` for random initialization; `"imagenet"` for the VGG-16 of
             `keras.applications`; `"camvid"` for the FCN-8s of street scenes that is part of the
             package; `"pascal_voc"`, or `"pascal_voc_atonce"` for FCN-8s, for the authors' models;
-            the path of a weight file; or a model of coarser stride to initialize from. See
-            `keras_fcn.weights.load`.
+            the path of a weight file, or `"hf://owner/repo/file@revision"` for one of the Hugging
+            Face Hub; or a model of coarser stride to initialize from. See `keras_fcn.weights.load`.
         input_shape: (height, width, channels), or (channels, height, width) if `data_format` is
             `"channels_first"`; `None` for an axis of any size. Pretrained first kernels are summed
             for one channel, and repeated and rescaled for two or more than three, with a warning.

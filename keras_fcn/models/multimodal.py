@@ -203,6 +203,8 @@ class MultimodalFCN32s(BaseFCN):
     def _load(self, weights, published):
         if weights is None:
             return
+        if isinstance(weights, str):
+            weights = weight_files.local_file(weights)
         suffixes = [f"_{modality}" for modality in self.modalities]
         if any(layer.name == "fc6" for layer in self.layers):
             suffixes = [""]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_fcn.io import hub
 from keras_fcn.label_spaces import NAMES
 from keras_fcn.spec import MODALITIES, MODEL_NAMES, SEMANTIC, TASKS, VGG16_FILTERS
 from keras_fcn.training.contradictions import check_settings
@@ -159,7 +160,8 @@ class Recipe:
     )
     weights: str | None = setting(
         None,
-        help="initial weights: `imagenet`, `camvid`, `pascal_voc`, `pascal_voc_atonce` or a file; "
+        help="initial weights: `imagenet`, `camvid`, `pascal_voc`, `pascal_voc_atonce`, a file, or "
+        "`hf://OWNER/REPO/FILE@REVISION` for one of the Hugging Face Hub; "
         "only `imagenet` with a `backbone`; none for random values",
         option=True,
         metavar="WEIGHTS",
@@ -458,22 +460,29 @@ class Recipe:
         return math.ceil(num_examples / self.batch_size)
 
     def with_absolute_paths(self) -> "Recipe":
-        """Returns the recipe with absolute paths, so that it can be repeated from any folder."""
+        """Returns the recipe with absolute paths, so that it can be repeated from any folder.
+
+        Weights of the Hugging Face Hub get the commit of their file, which is downloaded.
+        """
         changes = {name: getattr(self, name) for name in PATHS}
-        # A folder may have the name of weights or of a model.
-        if self.weights is not None and Path(self.weights).is_file():
-            changes["weights"] = self.weights
         if self.label_space is not None and self.label_space.endswith((".toml", ".json")):
             changes["label_space"] = self.label_space
         paths: dict[str, Any] = {
             name: os.path.abspath(path) for name, path in changes.items() if path is not None
         }
+        if self.weights is not None:
+            paths["weights"] = _fixed(self.weights)
         if self.stream_weights is not None:
-            paths["stream_weights"] = tuple(
-                os.path.abspath(path) if Path(path).is_file() else path
-                for path in self.stream_weights
-            )
+            paths["stream_weights"] = tuple(map(_fixed, self.stream_weights))
         return dataclasses.replace(self, **paths)
+
+
+def _fixed(weights):
+    """Returns the absolute path of a file, the commit of one of the Hub, or a name as it is."""
+    if hub.is_address(weights):
+        return hub.pinned(weights)
+    # A folder may have the name of weights or of a model.
+    return os.path.abspath(weights) if Path(weights).is_file() else weights
 
 
 SETTINGS: Mapping[str, Setting] = settings_of(Recipe)

@@ -4,15 +4,17 @@ import dataclasses
 import gc
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_fcn.data import evaluation_batches, label_space_of, load
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.spec import output_stride
 from keras_fcn.training.evaluate import Scores, evaluate, score_title
 from keras_fcn.training.progress import progress_bar, say
-from keras_fcn.weights import find_published
+from keras_fcn.weights import PublishedWeights, find_published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,6 @@ EXPERIMENTS = {
             "fcn8s": (FCN8s, "pascal_voc"),
             "fcn8s_atonce": (FCN8s, "pascal_voc_atonce"),
         },
-        # Scores of the authors' weights. The authors' README gives only mean IoU, to one decimal.
         source="https://github.com/wkentaro/fcn",
     )
 }
@@ -142,8 +143,8 @@ def reproduce(
         OSError: If weights cannot be downloaded.
         ValueError: If there is no such table or model, or a file is damaged.
     """
-    experiment = _experiment(name)
-    chosen = _chosen(experiment, models)
+    experiment = find_experiment(name)
+    chosen = chosen_models(experiment, models)
     with progress_bar("weights", len(chosen)) as advance:
         for model in chosen:
             _build(experiment, model)
@@ -152,20 +153,30 @@ def reproduce(
     examples = load(experiment.data, experiment.split, data_dir=data_dir, manual_dir=manual_dir)
     scores = {}
     for model in chosen:
-        scores[model] = _score(experiment, model, examples)
+        scores[model] = score_model(experiment, model, _build(experiment, model), examples)
         gc.collect()
         say(f"{model}: mean IoU {scores[model].as_dict()['mean_iou']:.4%}")
-    published = {model: _published(experiment, model).scores for model in chosen}
+    published = {model: published_of(experiment, model).scores for model in chosen}
     return Reproduction(experiment, len(examples), scores, published)
 
 
-def _experiment(name):
+def find_experiment(name: str) -> Experiment:
+    """Returns the `Experiment` of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
     if name not in EXPERIMENTS:
         raise ValueError(f"`name` must be one of {', '.join(EXPERIMENTS)}. Received: {name=}.")
     return EXPERIMENTS[name]
 
 
-def _chosen(experiment, models):
+def chosen_models(experiment: Experiment, models: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the names of some models, or of all for `None`, in the order of the table.
+
+    Raises:
+        ValueError: If one is not in the table.
+    """
     if models is None:
         return tuple(experiment.models)
     if isinstance(models, str) or not models or not set(models) <= set(experiment.models):
@@ -175,15 +186,35 @@ def _chosen(experiment, models):
     return tuple(model for model in experiment.models if model in models)
 
 
-def _published(experiment, model):
+def published_of(experiment: Experiment, model: str) -> PublishedWeights:
+    """Returns the published weights of a model of a table."""
     network, weights = experiment.models[model]
-    return find_published(weights, stride=output_stride(network.skips))
+    published: Any = find_published(weights, stride=output_stride(network.skips))
+    return published
+
+
+def score_model(
+    experiment: Experiment, name: str, model: keras.Model, examples: tf.data.Dataset
+) -> Scores:
+    """Returns the scores of a model on the data of a table, image by image.
+
+    Args:
+        experiment: The `Experiment`.
+        name: Title of the progress bar.
+        model: The model.
+        examples: The examples of the table's split.
+    """
+    space = label_space_of(experiment.data)
+    classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
+    batches = evaluation_batches(examples, **classes)
+    with progress_bar(name, len(examples)) as advance:
+        return evaluate(model, batches, **classes, progress=advance)
 
 
 def _build(experiment, model):
     """Returns the model with its weights, which are downloaded if they are not cached."""
     network, weights = experiment.models[model]
-    published = _published(experiment, model)
+    published = published_of(experiment, model)
     return network(
         published.label_space.num_classes,
         weights=weights,
@@ -191,11 +222,3 @@ def _build(experiment, model):
         data_format="channels_last",
         dtype="float32",
     )
-
-
-def _score(experiment, model, examples):
-    space = label_space_of(experiment.data)
-    classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
-    batches = evaluation_batches(examples, **classes)
-    with progress_bar(model, len(examples)) as advance:
-        return evaluate(_build(experiment, model), batches, **classes, progress=advance)

@@ -23,6 +23,7 @@ from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.training.checkpoint import Variables, save_state
+from keras_fcn.training.environment import environment
 from keras_fcn.training.image_scores import ImageScores
 from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings, from_settings
 from keras_fcn.version import __version__
@@ -113,6 +114,7 @@ class Run:
                 "settings": _without_none(as_settings(recipe)),
                 "label_space": _without_none(dataclasses.asdict(label_space)),
                 **({"python": dict(user_code)} if user_code else {}),
+                "environment": environment(),
             },
         )
 
@@ -128,6 +130,11 @@ class Run:
     def user_code_names(self) -> dict[str, list[str]]:
         """Returns what the run was begun with in Python; see `UserCode.names`."""
         return self._config.get("python", {})
+
+    def environment(self) -> dict[str, str]:
+        """Returns hardware and versions on which the run was begun, as far as they are stored."""
+        versions = {name: self._config[name] for name in ("keras_fcn", "keras", "backend")}
+        return self._config.get("environment", versions)
 
     def label_space(self) -> LabelSpace:
         """Returns the `LabelSpace` of the model's classes."""
@@ -198,6 +205,16 @@ class Run:
                 for name, value in row.items():
                     if name != "epoch":
                         tf.summary.scalar(name, value, step=row["epoch"])
+
+    @property
+    def history_path(self) -> Path:
+        """The table of scores by epoch."""
+        return self.path / _HISTORY
+
+    def best_epoch(self) -> dict | None:
+        """Returns the row of the history with the best validation mean IoU, `None` without one."""
+        history = [row for row in self.history() if row.get("val_mean_iou") is not None]
+        return max(history, key=lambda row: row["val_mean_iou"], default=None)
 
     def history(self) -> list[dict]:
         """Returns a dictionary for each epoch, without what was not measured in it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_fcn import weights
 from keras_fcn.data.named import label_space_of
+from keras_fcn.io import hub
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.alexnet import FCNAlexNet
 from keras_fcn.models.base import BaseFCN
@@ -52,8 +53,8 @@ def open_run(path: str | os.PathLike) -> Run:
     if not run.has_model or not run.exists:
         raise FileNotFoundError(
             f"MODEL must be a folder written by `keras-fcn train`, with {CONFIG} and {MODEL} in "
-            f"it, a .keras, .caffemodel, .pth or .npz file, or one of "
-            f"{', '.join(weights.published_names())}. "
+            f"it, a .keras, .caffemodel, .pth or .npz file, also of the Hugging Face Hub "
+            f"({hub.FORM}), or one of {', '.join(weights.published_names())}. "
             f"Received: {path}."
         )
     return run
@@ -65,17 +66,20 @@ def open_model(
     """Returns a trained model; that of a run with the test-time augmentation of its recipe.
 
     Args:
-        name: A run folder, a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
-            or the name of published weights, which selects their finest output stride.
+        name: A run folder; a `.keras` file of this package, a `.caffemodel`, `.pth` or `.npz` file,
+            or `"hf://owner/repo/file@revision"` for one of the Hugging Face Hub; or the name of
+            published weights, which selects their finest output stride.
         at_once: See `keras_fcn.models.from_file.model_from_file`.
         task: Which task's label map a network of several returns; by default its first.
 
     Raises:
         FileNotFoundError: If it is none of these.
-        ImportError: If it is a `.pth` file and PyTorch is not installed.
-        OSError: If published weights cannot be downloaded.
+        ImportError: If it is a `.pth` file and PyTorch is not installed, or a file of the Hub and
+            `huggingface_hub` is not installed.
+        OSError: If published weights or a file of the Hub cannot be downloaded.
         ValueError: If the file is damaged or holds another model, or the model has no such task.
     """
+    name = weights.local_file(name)
     is_bare_file = Path(name).is_file() and not str(name).lower().endswith(".keras")
     if at_once and not is_bare_file:
         raise ValueError(

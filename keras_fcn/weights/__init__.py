@@ -1,12 +1,13 @@
 """Loads weight files into models; all weights are checked and none is dropped silently."""
 
 from keras_fcn.weights.diagnose import Finding, diagnose
-from keras_fcn.weights.load import load, open_file
+from keras_fcn.weights.load import load, local_file, open_file
 from keras_fcn.weights.published import (
     PUBLISHED_WEIGHTS,
     PublishedWeights,
     find_published,
     published_names,
+    registry,
 )
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "diagnose",
     "find_published",
     "load",
+    "local_file",
     "open_file",
     "published_names",
+    "registry",
 ]

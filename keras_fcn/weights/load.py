@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_fcn.io import hub
 from keras_fcn.spec import output_stride, vgg16_layer_names
 from keras_fcn.weights.caffe import open_caffemodel
 from keras_fcn.weights.channels import kernel_for_channels, warn_of_channels
@@ -28,12 +29,8 @@ from keras_fcn.weights.metadata import (
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
 from keras_fcn.weights.port import port
-from keras_fcn.weights.published import (
-    cached_file,
-    find_published,
-    packaged_file,
-    published_names,
-)
+from keras_fcn.weights.published import find_published, published_names
+from keras_fcn.weights.published_files import cached_file, packaged_file
 from keras_fcn.weights.pytorch import open_pytorch_file
 
 _KERAS_SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -74,12 +71,14 @@ def load(
         model: The model to set.
         source: `"imagenet"`, or one of `published_names()`; a path to a Keras file (`.weights.h5`,
             `.h5`, `.keras`), a `.caffemodel`, a `.pth` of pytorch-fcn or an `.npz` of wkentaro/fcn;
-            or a `keras.Model`.
+            `"hf://owner/repo/file@revision"` for such a file of the Hugging Face Hub, see
+            `keras_fcn.io.hub.download`; or a `keras.Model`.
         partial: If `False`, the source must set every variable.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ImportError: If the source is a `.pth` file and PyTorch is not installed.
+        ImportError: If the source is a `.pth` file and PyTorch is not installed, or a file of the
+            Hub and `huggingface_hub` is not installed.
         OSError: If weights cannot be downloaded, or the file in the package is damaged.
         ValueError: If the source is damaged or does not fit. The message lists every layer with
             both shapes, and the model is unchanged.
@@ -122,26 +121,50 @@ def load(
 def open_file(path: str | os.PathLike) -> Iterator[Contents]:
     """Yields the contents of a weight file in Keras's names and layout; the suffix sets the format.
 
+    Args:
+        path: The file, or its address on the Hub.
+
     Raises:
         FileNotFoundError: If there is no such file.
-        ImportError: If the source is a `.pth` file and PyTorch is not installed.
+        ImportError, OSError: As `load`.
         ValueError: If the format is unknown, or the file is damaged.
     """
-    name = Path(path).name.lower()
+    path = local_file(path)
     if not Path(path).is_file():
         raise FileNotFoundError(
-            "`weights` must be an existing file, a model, or one of imagenet, "
+            f"`weights` must be an existing file, a model, {hub.FORM}, or one of imagenet, "
             f"{', '.join(published_names())}. Received: {path}."
         )
+    open_format = _format_of(path)
+    with open_format(path) as contents:
+        if open_format is not open_keras_file:
+            contents = dataclasses.replace(contents, entries=from_paper(contents.entries))
+        yield contents
+
+
+def local_file(source: str | os.PathLike) -> str | os.PathLike:
+    """Returns the path of a weight file: of an address of the Hub the downloaded file.
+
+    Every other source is returned as it is.
+
+    Raises:
+        ImportError, OSError: As `load`.
+        ValueError: If it is an address of a file of another format, before it is downloaded.
+    """
+    if not hub.is_address(source):
+        return source
+    _format_of(hub.HubFile.of(source).name)
+    return hub.download(source)
+
+
+def _format_of(path):
+    """Returns the function that opens a file of this suffix."""
+    name = Path(path).name.lower()
     if name.endswith(_KERAS_SUFFIXES):
-        with open_keras_file(path) as contents:
-            yield contents
-        return
+        return open_keras_file
     for suffix, open_paper_format in _PAPER_FORMATS.items():
         if name.endswith(suffix):
-            with open_paper_format(path) as contents:
-                yield dataclasses.replace(contents, entries=from_paper(contents.entries))
-            return
+            return open_paper_format
     suffixes = ", ".join((*_KERAS_SUFFIXES, *_PAPER_FORMATS))
     raise ValueError(f"`weights` must be a file that ends in one of {suffixes}. Received: {path}.")
 

@@ -1,17 +1,9 @@
 """Registry of published weights: those of the package, and those that the authors released."""
 
 import dataclasses
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-from keras_fcn.io.atomic import atomic_write, remove_leftovers
-from keras_fcn.io.download import (
-    PublishedFile,
-    check,
-    download,
-    keras_home,
-)
+from keras_fcn.io.download import PublishedFile
 from keras_fcn.label_spaces import (
     CAMVID,
     NYUDV2_40,
@@ -46,6 +38,8 @@ class PublishedWeights:
         fc6_kernel_size: As in `FCN`.
         input_upsampling: As in `FCN`.
         training: The command that trained them, if it is one of this package.
+        recipe: Name of the recipe that retrains them, `None` for none.
+        scores_source: URL or page of the published scores, `None` without scores.
         network: `"vgg16"` for `FCN32s`, `FCN16s` and `FCN8s`, `"alexnet"` for `FCNAlexNet`, or the
             modalities of a `MultimodalFCN32s`.
     """
@@ -67,6 +61,37 @@ class PublishedWeights:
     network: str = "vgg16"
     scored_on: str = "the 736 images of seg11valid"
     training: str | None = None
+    recipe: str | None = None
+    scores_source: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Size of the weights in bytes, in float32 if that of no file is known."""
+        return self.files[0].size or 4 * self.parameters
+
+    @property
+    def command(self) -> str | None:
+        """The command that trained the weights, or retrains them; `None` without one."""
+        return self.training or (self.recipe and f"keras-fcn train {self.recipe}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns name, network, classes, size, scores, licence and training as JSON values."""
+        return {
+            "name": self.name,
+            "model": self.model_name,
+            "classes": list(self.label_space.class_names),
+            "parameters": self.parameters,
+            "packaged": self.is_packaged,
+            "bytes": self.size,
+            "files": [dataclasses.asdict(file) for file in self.files],
+            "scores": dict(self.scores),
+            "scored_on": self.scored_on if self.scores else None,
+            "scores_source": self.scores_source,
+            "license": self.license,
+            "sources": list(self.sources),
+            "training": self.command,
+            "recipe": self.recipe,
+        }
 
     @property
     def is_packaged(self) -> bool:
@@ -84,10 +109,14 @@ class PublishedWeights:
 
 
 _RELEASE = "https://github.com/shelhamer/fcn.berkeleyvision.org"
+# Scores of the authors' weights. The authors' README gives only mean IoU, to one decimal.
+_MEASURED = "https://github.com/wkentaro/fcn"
 _SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
 
 
-def _pascal_voc(name, stride, caffe_name, percent, parameters, *, npz, pth, skip_scales=(1.0, 1.0)):
+def _pascal_voc(
+    name, stride, caffe_name, percent, parameters, *, npz, pth, recipe, skip_scales=(1.0, 1.0)
+):
     """`percent` are the four scores; each of `npz` and `pth` is (MD5 checksum, Drive id)."""
     # Copies with a checksum come first; among them, the one that does not need PyTorch.
     copies = [
@@ -106,13 +135,23 @@ def _pascal_voc(name, stride, caffe_name, percent, parameters, *, npz, pth, skip
         skip_scales=skip_scales,
         scores={score: value / 100 for score, value in zip(_SCORES, percent, strict=True)},
         license="unrestricted use",
-        sources=(_RELEASE, "https://github.com/wkentaro/fcn"),
+        sources=(_RELEASE, _MEASURED),
+        scores_source=_MEASURED,
         parameters=parameters,
+        recipe=recipe,
     )
 
 
 def _of_release(
-    name, stride, caffe_name, label_space, mean, parameters, network="vgg16", scores=None
+    name,
+    stride,
+    caffe_name,
+    label_space,
+    mean,
+    parameters,
+    network="vgg16",
+    scores=None,
+    recipe=None,
 ):
     """A model of which only the authors' file is known, without a checksum."""
     file = f"{caffe_name}.caffemodel"
@@ -126,14 +165,20 @@ def _of_release(
         scores=scores or {},
         license="unrestricted use",
         sources=(_RELEASE,),
+        scores_source=_RELEASE if scores else None,
         parameters=parameters,
         network=network,
+        recipe=recipe,
     )
 
 
 def _stages(name, caffe_name, label_space, mean, parameters):
+    """The three stages of a data set, which one staged recipe retrains."""
+    recipe = f"paper_{name}"
     return tuple(
-        _of_release(name, stride, caffe_name.format(stride), label_space, mean, count)
+        _of_release(
+            name, stride, caffe_name.format(stride), label_space, mean, count, recipe=recipe
+        )
         for stride, count in zip((32, 16, 8), parameters, strict=True)
     )
 
@@ -147,6 +192,7 @@ PUBLISHED_WEIGHTS = (
         136_152_917,
         npz=("b7f0a2e66229ccdb099c0a60b432e8cf", "1l5Ubj7zflQAwaNI7G35DzNcMoTf8CDLW"),
         pth=("d3eb467a80e7da0468a20dfcbc13e6c8", "11k2Q0bvRQgQbT6-jYWeh6nmAsWlSCY3f"),
+        recipe="paper_voc_fcn32s",
     ),
     _pascal_voc(
         "pascal_voc",
@@ -156,6 +202,7 @@ PUBLISHED_WEIGHTS = (
         134_815_994,
         npz=("7c9b50a1a8c6c20d3855d4823bbea61e", "1kwLpLz1jzQqqF5QxQphsO4-aObQIQMWS"),
         pth=("a2d4035f669f09483b39c9a14a0d6670", "1bctu58B6YH9bu6lBBSBB2rUeGlGhYLoP"),
+        recipe="paper_voc_fcn16s",
     ),
     _pascal_voc(
         "pascal_voc",
@@ -165,6 +212,7 @@ PUBLISHED_WEIGHTS = (
         134_489_759,
         npz=("256c2a8235c1c65e62e48d3284fbd384", "1l_5RK28JRL19wpT22B-DY9We3TVXnnQQ"),
         pth=("de93e540ec79512f8770033849c8ae89", "1ieXWyoG68xqoHJPWdyrDyaIaaWlfmUxI"),
+        recipe="paper_voc_fcn8s",
     ),
     _pascal_voc(
         "pascal_voc_atonce",
@@ -174,6 +222,7 @@ PUBLISHED_WEIGHTS = (
         134_489_759,
         npz=("5f3ffdc7fae1066606e1ef45cfda548f", "1lNHAz5QEo-OoHL8uAUuBPki-8xrEArhs"),
         pth=("bfed4437e941fef58932891217fe6464", "0B9P1L--7Wd2vblE1VUIxV1o2d2M"),
+        recipe="paper_voc_fcn8s_atonce",
         skip_scales=(0.01, 0.0001),
     ),
     _of_release(
@@ -185,6 +234,7 @@ PUBLISHED_WEIGHTS = (
         58_704_590,
         network="alexnet",
         scores={"mean_iou": 0.48},
+        recipe="paper_voc_alexnet",
     ),
     *_stages(
         "pascal_context",
@@ -200,7 +250,15 @@ PUBLISHED_WEIGHTS = (
         SIFT_FLOW_MEAN,
         (138_856_289, 135_545_234, 134_734_787),
     ),
-    _of_release("nyudv2", 32, "nyud-fcn32s-color-heavy", NYUDV2_40, NYUDV2_MEAN, 140_978_024),
+    _of_release(
+        "nyudv2",
+        32,
+        "nyud-fcn32s-color-heavy",
+        NYUDV2_40,
+        NYUDV2_MEAN,
+        140_978_024,
+        recipe="paper_nyudv2_color",
+    ),
     _of_release(
         "nyudv2_hha",
         32,
@@ -209,6 +267,7 @@ PUBLISHED_WEIGHTS = (
         NYUDV2_MEAN,
         140_978_024,
         network="hha",
+        recipe="paper_nyudv2_hha",
     ),
     _of_release(
         "nyudv2_image_hha",
@@ -218,6 +277,7 @@ PUBLISHED_WEIGHTS = (
         NYUDV2_MEAN,
         275_402_448,
         network="image+hha",
+        recipe="paper_nyudv2_color_hha",
     ),
     PublishedWeights(
         name="camvid",
@@ -237,6 +297,7 @@ PUBLISHED_WEIGHTS = (
             "frequency_weighted_iou": 0.9230,
         },
         scored_on="the 101 validation images of CamVid, in SegNet's split",
+        scores_source="docs/results/camvid-model.md",
         license="research, as CamVid; VGG-16 is CC BY 4.0",
         sources=("https://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",),
         parameters=19_825_665,
@@ -248,6 +309,22 @@ PUBLISHED_WEIGHTS = (
     ),
 )
 """The registry, `PublishedWeights`."""
+
+
+def registry() -> list[dict[str, Any]]:
+    """Returns what `keras-fcn weights --json` prints: an entry for each published model.
+
+    Each entry has the value of `weights` (`name`), the network (`model`), the class names
+    (`classes`), the size in bytes (`bytes`), the number of `parameters`, the published `scores`
+    with the images (`scored_on`) and their source (`scores_source`), the `license`, and the command
+    (`training`) or the `recipe` that trains the model. What is not known is `None`.
+
+    Examples:
+        >>> entry = registry()[-1]
+        >>> entry["name"], entry["model"], len(entry["classes"]), entry["bytes"]
+        ('camvid', 'FCN8s', 11, 35070994)
+    """
+    return [published.as_dict() for published in PUBLISHED_WEIGHTS]
 
 
 def published_names() -> tuple[str, ...]:
@@ -279,72 +356,3 @@ def find_published(
     models = ", ".join(published.model_name for published in of_name)
     received = dataclasses.replace(of_name[0], stride=stride, network=network).model_name
     raise ValueError(f"weights={name!r} must be loaded into {models}. Received: {received}.")
-
-
-def packaged_file(published: PublishedWeights) -> Path | None:
-    """Returns the path of weights that are part of the package, `None` for others.
-
-    Raises:
-        OSError: If the file is missing or damaged.
-    """
-    if not published.is_packaged:
-        return None
-    file = published.files[0]
-    path = Path(__file__).with_name(file.name)
-    try:
-        check(path, file)
-    except OSError as error:
-        raise OSError(
-            f"weights={published.name!r} must be part of the package, but {error}. Install "
-            "keras-fcn again."
-        ) from error
-    return path
-
-
-def cached_file(
-    published: PublishedWeights, convert: Callable[[Path, Path], None], variant: str = ""
-) -> Path:
-    """Returns the path of published weights as a `.weights.h5` file in Keras's cache.
-
-    Downloads and converts them if they are missing. A copy that the user has put into the folder
-    is preferred to a download.
-
-    Args:
-        published: `PublishedWeights`.
-        convert: Function of (source, target) that reads a published file and writes a
-            `.weights.h5` file.
-        variant: End of the file's name, for a network that takes other parts of the weights.
-
-    Raises:
-        OSError: If all copies fail. The message lists them and the remedy.
-    """
-    folder = keras_home() / "keras_fcn"
-    target = folder / f"{published.name}-fcn{published.stride}s{variant}.weights.h5"
-    if target.is_file():
-        return target
-    placed = [(folder / file.name, file) for file in published.files]
-    candidates: list[tuple[Path | None, PublishedFile]] = [
-        (path, file) for path, file in placed if path.is_file()
-    ]
-    candidates += [(None, file) for file in published.files]
-    failures = []
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    for path, file in candidates:
-        try:
-            with atomic_write(target) as converted:
-                if path is not None:
-                    check(path, file)
-                else:
-                    print(f"Downloading {file.url}", file=sys.stderr, flush=True)
-                convert(path or download(file, converted.parent), converted)
-            return target
-        except (OSError, ValueError, ImportError) as error:
-            failures.append(f"{path or file.url} ({error})")
-    if target.is_file():  # Another process was faster.
-        return target
-    raise OSError(
-        f"weights={published.name!r} must be downloaded, but all copies failed: "
-        f"{'; '.join(failures)}. Put one of {', '.join(file.name for file in published.files)} "
-        f"into {folder}, or pass its path as `weights`; weights=None starts from random values."
-    )

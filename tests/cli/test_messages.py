@@ -47,6 +47,7 @@ class TestMessages:
                 **{name: ["data", "import", name, "in", "out"] for name in FORMATS},
                 "demo": ["demo"],
                 "reproduce": ["reproduce", "pascal_voc"],
+                "push": ["push", "run", "repo"],
             }.items()
         }
 
@@ -72,7 +73,9 @@ class TestMessages:
                     yield path.relative_to(package).as_posix(), text
 
     # Of files that one command alone, or some, come to.
-    TRAIN_ALONE = re.compile(r"training/(loop|failures|splits|trainer|run|objective|environment)")
+    TRAIN_ALONE = re.compile(
+        r"training/(loop|failures|splits|trainer|run|objective|environment|push|model_c)"
+    )
 
     def test_name_options_that_the_command_has(self):
         helps, seen = self.helps(), 0

@@ -269,4 +269,32 @@ MUTANTS = (
         "if False and",
         "training/test_lr_finder.py",
     ),
+    Mutant(
+        "a published recipe tells the folders of its author",
+        "training/push.py",
+        "if name not in PATHS and value is not None",
+        "if value is not None",
+        "training/test_push.py",
+    ),
+    Mutant(
+        "a run without its end is published",
+        "training/push.py",
+        "if not run.is_finished:",
+        "if False:",
+        "training/test_push.py",
+    ),
+    Mutant(
+        "a score of more than the tolerance is within it",
+        "training/retrain.py",
+        "if abs(difference) <= self.tolerance:",
+        "if difference <= self.tolerance:",
+        "training/test_retrain.py",
+    ),
+    Mutant(
+        "retrained stages start from ImageNet weights, too",
+        "training/retrain.py",
+        "start = None if step.start is None else out / step.start",
+        "start = None",
+        "training/test_retrain.py",
+    ),
 )

@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "damaged packaged weights are loaded",
-        "weights/published.py",
+        "weights/published_files.py",
         "        check(path, file)\n    except OSError as error:",
         "        path.stat()\n    except OSError as error:",
         "weights/test_packaged.py",
@@ -82,5 +82,33 @@ MUTANTS = (
         "if ours and theirs and ours != dict(theirs):",
         "if False:",
         "weights/test_packaged.py",
+    ),
+    Mutant(
+        "the checksum of a file of the Hub is not compared",
+        "io/hub.py",
+        "if received != file.sha256:",
+        "if False:",
+        "io/test_hub.py",
+    ),
+    Mutant(
+        "a file of the Hub without a revision is taken without a word",
+        "io/hub.py",
+        "if file.revision is None:\n        fixed",
+        "if False:\n        fixed",
+        "io/test_hub.py",
+    ),
+    Mutant(
+        "a recipe keeps the branch of its weights on the Hub",
+        "training/recipe.py",
+        "return hub.pinned(weights)",
+        "return weights",
+        "weights/test_hub.py",
+    ),
+    Mutant(
+        "a private model goes into a public repository",
+        "io/hub.py",
+        "if private and not api.model_info(repo).private:",
+        "if False:",
+        "training/test_push.py",
     ),
 )

@@ -11,7 +11,7 @@ from keras_fcn import FCN8s, FCN16s
 from keras_fcn.data.street_scenes import street_scenes
 from keras_fcn.inference import predict_label_map
 from keras_fcn.label_spaces import CAMVID
-from keras_fcn.weights import find_published, load, published
+from keras_fcn.weights import find_published, load, published_files
 
 # Mean IoU of each scene over the classes in it, on TensorFlow.
 MEAN_IOU = {"0016E5_07959": 0.815, "0016E5_08059": 0.821, "0016E5_08159": 0.812}
@@ -63,7 +63,7 @@ def test_other_classes_keep_the_features():
 
 @pytest.mark.any_backend
 def test_the_file_is_small_and_half_precision():
-    path = published.packaged_file(find_published("camvid"))
+    path = published_files.packaged_file(find_published("camvid"))
     assert path.stat().st_size < 40e6
     import h5py
 
@@ -75,12 +75,12 @@ def test_the_file_is_small_and_half_precision():
 
 @pytest.mark.any_backend
 def test_a_damaged_file_is_named(tmp_path, monkeypatch):
-    path = published.packaged_file(find_published("camvid"))
+    path = published_files.packaged_file(find_published("camvid"))
     shutil.copy(path, tmp_path / path.name)
     with open(tmp_path / path.name, "r+b") as file:
         file.seek(10_000)
         file.write(b"damaged")
-    monkeypatch.setattr(published, "__file__", str(tmp_path / "published.py"))
+    monkeypatch.setattr(published_files, "__file__", str(tmp_path / "published_files.py"))
     with pytest.raises(OSError, match=r"must be part of the package, but .* MD5.* Install"):
         FCN8s(num_classes=11, weights="camvid")
     (tmp_path / path.name).unlink()

@@ -366,7 +366,8 @@ class TestDownload:
     def test_a_killed_conversion_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
         script = (
             "import sys, time; from pathlib import Path\n"
-            "from keras_fcn.weights.published import PUBLISHED_WEIGHTS, cached_file\n"
+            "from keras_fcn.weights.published import PUBLISHED_WEIGHTS\n"
+            "from keras_fcn.weights.published_files import cached_file\n"
             "def convert(file, target):\n"
             "    target.write_bytes(b'half of it'); time.sleep(60)\n"
             "cached_file(PUBLISHED_WEIGHTS[0], convert)\n"
