@@ -69,13 +69,13 @@ def load(
             none of the layouts, or if the data set is missing and cannot be downloaded.
         ValueError: As in `find_pairs`, or if the data set has no such split or task.
     """
-    is_named = name_or_directory in data_set_names()
-    if not tasks or (tuple(tasks) != (SEMANTIC,) and not is_named):
+    has_more = tuple(tasks) != (SEMANTIC,)
+    if not tasks or (has_more and name_or_directory not in data_set_names()):
         raise ValueError(
             "`tasks` must be one or more tasks of a data set by name, such as ('semantic', "
             f"'geometric') of 'sift_flow'. Received: {name_or_directory=}, {tasks=}."
         )
-    if not is_named:
+    if name_or_directory not in data_set_names():
         images, labels = _find_folders(Path(name_or_directory), split, data_set_names())
         return from_directory(
             images,
@@ -98,7 +98,7 @@ def load(
             "`split` must be given for a data set by name, such as 'train'. "
             f"Received: {name_or_directory=}, {split=}."
         )
-    features = {task: label_map_feature(str(name_or_directory), task) for task in tasks}
+    features = {task: label_map_feature(name_or_directory, task) for task in tasks}
     more = {*modalities, *features.values()} - {"image", "label_map"}
     elements, read = parts(
         load_named(

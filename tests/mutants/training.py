@@ -125,8 +125,8 @@ MUTANTS = (
     Mutant(
         "accumulated gradients are averaged where they must be summed",
         "training/objective.py",
-        'weight = recipe.accumulate if recipe.normalization == "sum" else 1',
-        "weight = 1",
+        'weight = float(recipe.accumulate if recipe.normalization == "sum" else 1)',
+        "weight = 1.0",
         "training/test_trainer.py training/test_objective.py",
     ),
     Mutant(
