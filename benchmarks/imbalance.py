@@ -1,6 +1,6 @@
 """What helps rare classes: FCN-8s on CamVid for a fixed time, with one change per variant.
 
-    python -m benchmarks.imbalance --data CAMVID --seconds 1800 --out imbalance.json
+    python -m benchmarks.imbalance --data CAMVID --seconds 1200 --out imbalance.json
     python -m benchmarks.imbalance --out imbalance.json --table
 
 Every variant starts from the same weights and trains for the same seconds: a few steps of all

@@ -104,7 +104,7 @@ def load(
         load_named(
             name_or_directory,
             split,
-            features=sorted(more),
+            features=tuple(sorted(more)),
             data_dir=data_dir,
             manual_dir=manual_dir,
             download=download,
