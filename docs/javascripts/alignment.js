@@ -2,7 +2,7 @@
 // from the layers' kernels, strides and paddings as in keras_fcn/alignment/maps.py. All offsets are
 // multiples of 0.5, which floating point represents exactly.
 (() => {
-  const { element, table, words } = window.fcnFigure;
+  const { element, mount, table, words } = window.fcnFigure;
 
   const SKIPS = { fcn32s: [], fcn16s: ["pool4"], fcn8s: ["pool4", "pool3"] };
   const NAMES = { fcn32s: "FCN-32s", fcn16s: "FCN-16s", fcn8s: "FCN-8s" };
@@ -284,15 +284,7 @@
       );
     }
 
-    const form = element(
-      "div",
-      { class: "fcn-controls" },
-      ...Object.entries(controls).map(([key, control]) => element("label", {}, text[key], control)),
-    );
-    form.addEventListener("input", update);
-    root.classList.add("fcn-figure");
-    root.replaceChildren(form, output, results);
-    update();
+    mount(root, text, controls, update, output, results);
   }
 
   document.querySelectorAll(".fcn-alignment").forEach(build);

@@ -31,4 +31,18 @@ window.fcnFigure = {
       table,
     );
   },
+
+  // Fills the figure with its labelled controls and its outputs, and keeps these current.
+  mount(root, text, controls, update, ...outputs) {
+    const { element } = window.fcnFigure;
+    const form = element(
+      "div",
+      { class: "fcn-controls" },
+      ...Object.entries(controls).map(([key, control]) => element("label", {}, text[key], control)),
+    );
+    form.addEventListener("input", update);
+    root.classList.add("fcn-figure");
+    root.replaceChildren(form, ...outputs);
+    update();
+  },
 };

@@ -1,7 +1,7 @@
 // What one output pixel of VGG-16 sees: its window in the image and in every feature map. A window
 // from a to b in a layer's output is the window from s a - p to s b - p + k - 1 in its input.
 (() => {
-  const { element, table, words } = window.fcnFigure;
+  const { element, mount, table, words } = window.fcnFigure;
 
   const CONVOLUTIONS = [2, 2, 3, 3, 3];
   const LARGEST = 2048;
@@ -222,15 +222,7 @@
       );
     }
 
-    const form = element(
-      "div",
-      { class: "fcn-controls" },
-      ...Object.entries(controls).map(([key, control]) => element("label", {}, text[key], control)),
-    );
-    form.addEventListener("input", update);
-    root.classList.add("fcn-figure");
-    root.replaceChildren(form, output, results);
-    update();
+    mount(root, text, controls, update, output, results);
   }
 
   document.querySelectorAll(".fcn-receptive-field").forEach(build);

@@ -106,16 +106,19 @@ def run(options: argparse.Namespace) -> None:
 
 def print_best_epoch(run: "Run") -> None:
     """Prints the scores of the epoch with the best mean IoU, if the run was validated."""
+    from keras_fcn.training.evaluate import SCORE_NAMES
+
     best = run.best_epoch()
     if best is None:
         return
     last = max(row["epoch"] for row in run.history() if "val_mean_iou" in row)
     title = f"{run.path.name}: best epoch, {best['epoch']} of {last}"
-    scores = {
-        name[4:]: value
-        for name, value in best.items()
-        if name.startswith("val_") and name != "val_loss"
-    }
-    names = [name for name in scores if name.startswith("iou/")]
-    class_iou = {name[4:]: scores.pop(name) for name in names}
-    print_scores(title, scores, class_iou)
+    for name in best:
+        # Of further tasks, such as `val_geometric_mean_iou`, the scores follow.
+        if name.startswith("val_") and name.endswith("_mean_iou"):
+            prefix = name.removesuffix("mean_iou")
+            task = prefix.removeprefix("val_").removesuffix("_")
+            scores = {n: best[prefix + n] for n in SCORE_NAMES if prefix + n in best}
+            start = f"{prefix}iou/"
+            class_iou = {n.removeprefix(start): v for n, v in best.items() if n.startswith(start)}
+            print_scores(f"{title}, {task}" if task else title, scores, class_iou)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from keras_fcn.spec import SEMANTIC
+from keras_fcn.spec import SEMANTIC, TASKS
 from keras_fcn.training.settings import Setting
 
 if TYPE_CHECKING:
@@ -164,11 +164,10 @@ class _Check:
         if tasks == [SEMANTIC]:
             return
         self._require(recipe.data == "sift_flow", "data", f"sift_flow for the tasks {tasks}")
-        self._require(len(set(tasks)) == len(tasks), "tasks", "different ones")
-        if len(tasks) > 1:
-            is_vgg16 = recipe.model in ("fcn32s", "fcn16s", "fcn8s")
-            self._require(is_vgg16, "model", "fcn32s, fcn16s or fcn8s for several tasks")
-            self._require_defaults(_NOT_OF_SEVERAL_TASKS, "for several tasks")
+        self._require(tasks == list(TASKS), "tasks", f"{[SEMANTIC]} or {list(TASKS)}")
+        is_vgg16 = recipe.model in ("fcn32s", "fcn16s", "fcn8s")
+        self._require(is_vgg16, "model", "fcn32s, fcn16s or fcn8s for several tasks")
+        self._require_defaults(_NOT_OF_SEVERAL_TASKS, "for several tasks")
 
     def _normalization(self):
         recipe = self._recipe

@@ -10,6 +10,9 @@ from keras_fcn import metrics
 from keras_fcn.inference import predict_label_maps, predict_scores
 from keras_fcn.inference.prediction import image_layout
 
+SCORE_NAMES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
+"""The paper's four scores, as the functions of `keras_fcn.metrics` are called."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
@@ -27,13 +30,7 @@ class Scores:
 
     def as_dict(self) -> dict[str, float]:
         """Returns the four scores by name, as floats in [0, 1]."""
-        functions = (
-            metrics.pixel_accuracy,
-            metrics.mean_accuracy,
-            metrics.mean_iou,
-            metrics.frequency_weighted_iou,
-        )
-        return {function.__name__: float(function(self.matrix)) for function in functions}
+        return {name: float(getattr(metrics, name)(self.matrix)) for name in SCORE_NAMES}
 
     @property
     def class_iou(self) -> np.ndarray:

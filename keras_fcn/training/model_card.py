@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_fcn.label_spaces import LabelSpace
-from keras_fcn.training.evaluate import score_title
+from keras_fcn.training.evaluate import SCORE_NAMES, score_title
 from keras_fcn.training.recipe import PATHS, SETTINGS, Recipe
 from keras_fcn.training.run import MODEL, Run
 
 _TASK = "image-segmentation"
-_SCORES = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+_SCORES = sorted(SCORE_NAMES, key=lambda name: name != "mean_iou")  # The main score first.
 _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 

@@ -35,6 +35,16 @@ class Experiment:
     models: dict[str, tuple[type[keras.Model], str]]
     source: str
 
+    def as_dict(self, num_images: int) -> dict:
+        """Returns what was evaluated as JSON values, for a number of evaluated images."""
+        return {
+            "data": self.data,
+            "split": self.split,
+            "images": num_images,
+            "published_images": self.num_images,
+            "source": self.source,
+        }
+
 
 EXPERIMENTS = {
     "pascal_voc": Experiment(
@@ -80,14 +90,7 @@ class Reproduction:
                 "difference": {name: measured[name] - published[name] for name in published},
                 "confusion_matrix": scores.matrix.tolist(),
             }
-        return {
-            "data": self.experiment.data,
-            "split": self.experiment.split,
-            "images": self.num_images,
-            "published_images": self.experiment.num_images,
-            "source": self.experiment.source,
-            "models": models,
-        }
+        return {**self.experiment.as_dict(self.num_images), "models": models}
 
     def as_text(self) -> str:
         """Returns a table in percent with an explanation of its numbers."""

@@ -88,11 +88,7 @@ class Retraining:
             for model, obtained in self.obtained.items()
         }
         return {
-            "data": self.experiment.data,
-            "split": self.experiment.split,
-            "images": self.num_images,
-            "published_images": self.experiment.num_images,
-            "source": self.experiment.source,
+            **self.experiment.as_dict(self.num_images),
             "tolerance": self.tolerance,
             "changes": self.changes,
             "models": models,

@@ -1,6 +1,7 @@
 """Networks of several inputs or tasks on small copies of NYUDv2 and SIFT Flow."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from keras_fcn import MultimodalFCN32s, MultitaskFCN8s, MultitaskFCN32s
 from keras_fcn.cli import main
+from keras_fcn.cli.train import print_best_epoch
 from keras_fcn.data import load
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
 from keras_fcn.data.builders.sift_flow import sift_flow_dataset_builder
@@ -157,6 +159,13 @@ class TestTasks:
         row = last.history()[-1]
         assert {"val_mean_iou", "val_geometric_mean_iou", "val_geometric_iou/vertical"} <= set(row)
         assert "epoch 1: geometric validation loss" in capsys.readouterr().err
+        print_best_epoch(last)
+        printed = capsys.readouterr().out
+        assert re.search(rf"^  mean IoU +{row['val_mean_iou']:.4f}$", printed, re.MULTILINE)
+        geometric = printed.partition("fcn8s: best epoch, 1 of 1, geometric:")[2]
+        assert f"{row['val_geometric_mean_iou']:.4f}" in geometric
+        assert "IoU of vertical" in geometric
+        assert "plant" not in geometric
         report = (last.path / "report.html").read_text()
         assert "geometric" in report
         assert "plant" in report
@@ -201,7 +210,7 @@ class TestTasks:
         ("changes", "message"),
         [
             ({"data": "camvid"}, "`data` must be sift_flow for the tasks"),
-            ({"tasks": ("geometric", "geometric")}, "`tasks` must be different ones"),
+            ({"tasks": ("geometric",)}, r"`tasks` must be \['semantic'\] or"),
             ({"class_mix": ("sky",)}, "`class_mix` must be None for several tasks"),
             ({"fc6_kernel_size": 5}, "`fc6_kernel_size` must be 7 for several tasks"),
             (
