@@ -56,6 +56,24 @@ def check_shapes(label_map: tuple, logits: tuple, axis: int) -> None:
         )
 
 
+def label_tensor(label_map: Any) -> Any:
+    """Returns a label map as a tensor. Integers that are too large become invalid labels.
+
+    Args:
+        label_map: Class ids, of any dtype and shape.
+    """
+    if not ops.is_tensor(label_map):
+        label_map = np.asarray(label_map)
+        dtype = label_map.dtype
+        # JAX keeps only the lower bits, so that 2^32 would be class 0. PyTorch has no uint64.
+        if dtype.kind in "iu" and not np.can_cast(dtype, backend.integer_dtype):
+            label_map = np.minimum(label_map, np.iinfo(backend.integer_dtype).max)
+            if dtype.kind == "i":
+                label_map = np.maximum(label_map, np.iinfo(backend.integer_dtype).min)
+            label_map = label_map.astype(backend.integer_dtype)
+    return ops.convert_to_tensor(label_map)
+
+
 def read_labels(
     label_map: Any,
     logits: Any,
@@ -84,7 +102,7 @@ def read_labels(
         >>> np.array(is_class).tolist(), np.array(is_ignored).tolist()
         ([[True, False, False]], [[False, False, True]])
     """
-    labels = _label_tensor(label_map)
+    labels = label_tensor(label_map)
     shape, sizes = tuple(logits.shape), list(ops.shape(logits))
     has_rank = getattr(labels.shape, "rank", 0) is not None  # TensorFlow may not know the rank.
     if has_rank:
@@ -153,19 +171,6 @@ def _place_of_classes(axis, logits):
             f"The shape of `logits` must have the classes on axis={axis}. Received: logits={logits}"
         )
     return axis % rank
-
-
-def _label_tensor(label_map):
-    if not ops.is_tensor(label_map):
-        label_map = np.asarray(label_map)
-        dtype = label_map.dtype
-        # JAX keeps only the lower bits, so that 2^32 would be class 0. PyTorch has no uint64.
-        if dtype.kind in "iu" and not np.can_cast(dtype, backend.integer_dtype):
-            label_map = np.minimum(label_map, np.iinfo(backend.integer_dtype).max)
-            if dtype.kind == "i":
-                label_map = np.maximum(label_map, np.iinfo(backend.integer_dtype).min)
-            label_map = label_map.astype(backend.integer_dtype)
-    return ops.convert_to_tensor(label_map)
 
 
 def _shapes_agree(shape, other):

@@ -6,6 +6,7 @@ its columns the prediction. Each score is a function of this matrix; each Keras 
 matrix and calls that function.
 """
 
+import functools
 from typing import Any
 
 import keras
@@ -13,7 +14,13 @@ import numpy as np
 from keras import ops
 
 from keras_fcn.backends import backend
-from keras_fcn.label_maps import integer, optional_integer, pixel_weights, read_labels
+from keras_fcn.label_maps import (
+    integer,
+    label_tensor,
+    optional_integer,
+    pixel_weights,
+    read_labels,
+)
 
 # Dtype of sums of weights; JAX has no float64 by default.
 # A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is so small that the sum of `low`
@@ -173,6 +180,40 @@ def _ratio(xp, part, whole):
     return part / xp.where(whole == 0, 1, whole)
 
 
+@functools.cache
+def _compiled_count(num_classes, ignore_class, axis):
+    """Returns a function of a label map, logits and sample weights (or `None`): the sum of the
+    weights, or the number of pixels, in each bin of the matrix and of `_STRAY_LABELS`.
+    """
+    num_bins = _num_bins(num_classes)
+
+    def count(label_map, logits, sample_weight):
+        labels, is_class, is_ignored = read_labels(
+            label_map, logits, axis, ignore_class, num_classes
+        )
+        ids = ops.cast(labels, backend.integer_dtype)
+        prediction = ops.cast(backend.argmax(logits, axis), backend.integer_dtype)
+        stray = num_classes**2 + 1 + ops.clip(ids, -1, 256)
+        if keras.backend.is_float_dtype(labels.dtype):
+            stray = ops.where(labels == ops.floor(labels), stray, num_bins - 1)
+        bins = ops.where(
+            is_class, ids * num_classes + prediction, ops.where(is_ignored, num_bins, stray)
+        )
+        bins = ops.reshape(bins, [-1])
+        if sample_weight is None:
+            return backend.histogram(bins, num_bins + 1)[:-1]
+        weights = pixel_weights(sample_weight, tuple(logits.shape), axis, backend.float_dtype)
+        # An invalid label is an error, also with a weight of 0.
+        weights = ops.reshape(ops.where(is_class, weights, 1), [-1])
+        return backend.weighted_histogram(bins, weights, num_bins + 1)[:-1]
+
+    return backend.compiled(count)
+
+
+def _num_bins(num_classes):
+    return num_classes**2 + len(_STRAY_LABELS)
+
+
 class _ConfusionMatrixMetric(keras.Metric):
     """Accumulates a confusion matrix; a subclass names the score computed from it.
 
@@ -194,12 +235,10 @@ class _ConfusionMatrixMetric(keras.Metric):
         self.ignore_class = optional_integer("ignore_class", ignore_class)
         self.axis = integer("axis", axis)
         self._direction = "up"  # For Keras's callbacks: larger is better.
-        self._num_bins = self.num_classes**2 + len(_STRAY_LABELS)
-        self._low = self.add_variable((self._num_bins,), "zeros", backend.integer_dtype, name="low")
-        self._high = self.add_variable(
-            (self._num_bins,), "zeros", backend.integer_dtype, name="high"
-        )
-        self._fraction = self.add_variable((self._num_bins,), "zeros", "float32", name="fraction")
+        shape = (_num_bins(self.num_classes),)
+        self._low = self.add_variable(shape, "zeros", backend.integer_dtype, name="low")
+        self._high = self.add_variable(shape, "zeros", backend.integer_dtype, name="high")
+        self._fraction = self.add_variable(shape, "zeros", "float32", name="fraction")
 
     def update_state(self, label_map, logits, sample_weight=None):
         """Adds the pixels of a batch to the confusion matrix.
@@ -212,22 +251,14 @@ class _ConfusionMatrixMetric(keras.Metric):
                 map; sizes of 1 broadcast. A pixel counts as its weight, 1 by default.
         """
         logits = ops.convert_to_tensor(logits)
-        shape = tuple(logits.shape)
-        self._check_classes(shape)
-        labels, is_class, is_ignored = read_labels(
-            label_map, logits, self.axis, self.ignore_class, self.num_classes
+        self._check_classes(tuple(logits.shape))
+        count = _compiled_count(self.num_classes, self.ignore_class, self.axis)
+        counts = count(label_tensor(label_map), logits, sample_weight)
+        counts = (
+            ops.cast(counts, backend.integer_dtype)
+            if sample_weight is None
+            else self._whole(counts)
         )
-        prediction = ops.argmax(logits, axis=self.axis)
-        bins = ops.reshape(self._bins(labels, is_class, is_ignored, prediction), [-1])
-        if sample_weight is None:
-            counts = ops.cast(
-                backend.histogram(bins, self._num_bins + 1)[:-1], backend.integer_dtype
-            )
-        else:
-            weights = pixel_weights(sample_weight, shape, self.axis, backend.float_dtype)
-            # An invalid label is an error, also with a weight of 0.
-            weights = ops.reshape(ops.where(is_class, weights, 1), [-1])
-            counts = self._whole(backend.weighted_histogram(bins, weights, self._num_bins + 1)[:-1])
         low = self._low + ops.mod(counts, _LIMB)
         carry = ops.floor_divide(counts, _LIMB) + ops.floor_divide(low, _LIMB)
         self._high.assign(self._high + carry)
@@ -290,18 +321,6 @@ class _ConfusionMatrixMetric(keras.Metric):
                 f"The shape of `logits` must have num_classes={self.num_classes} on "
                 f"axis={self.axis}. Received: {logits=}"
             )
-
-    def _bins(self, labels, is_class, is_ignored, predictions):
-        """Returns the bin of each pixel: in the matrix, in `_STRAY_LABELS`, or last if ignored."""
-        ids = ops.cast(labels, backend.integer_dtype)
-        stray = self.num_classes**2 + 1 + ops.clip(ids, -1, 256)
-        if keras.backend.is_float_dtype(labels.dtype):
-            stray = ops.where(labels == ops.floor(labels), stray, self._num_bins - 1)
-        return ops.where(
-            is_class,
-            ids * self.num_classes + ops.cast(predictions, backend.integer_dtype),
-            ops.where(is_ignored, self._num_bins, stray),
-        )
 
     def _split(self, counts):
         """Returns the confusion matrix and the counts of invalid labels."""

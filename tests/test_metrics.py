@@ -401,6 +401,8 @@ class TestLargeSets:
             return ops.convert_to_tensor([pixels] + [0] * (num_bins - 1), "int32")
 
         monkeypatch.setattr(metrics.backend, "histogram", histogram)
+        # Without the cache, which would hold the function for other tests.
+        monkeypatch.setattr(metrics, "_compiled_count", metrics._compiled_count.__wrapped__)
         metric = PixelAccuracy(3)
         for updates in range(1, 4):
             update(metric, LABEL_MAP, PREDICTION)

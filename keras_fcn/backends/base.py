@@ -113,6 +113,10 @@ class Backend:
         """
         return default(inputs)
 
+    def initializer(self, initializer: Callable) -> Callable:
+        """Returns an initializer of the same distribution that the backend computes fast."""
+        return initializer
+
     def take(self, x: Any, indices: Any, axis: int) -> Any:
         """Returns `keras.ops.take`, as an operation that can be exported."""
         return ops.take(x, indices, axis=axis)
@@ -125,6 +129,14 @@ class Backend:
         return keras.remat(function)
 
     # Metrics
+
+    def compiled(self, function: Callable) -> Callable:
+        """Returns a pure function of tensors, compiled if a call outside of a step is faster so."""
+        return function
+
+    def argmax(self, x: Any, axis: int) -> Any:
+        """Returns the index of the largest value along an axis, the first if there are several."""
+        return ops.argmax(x, axis=axis)
 
     def histogram(self, bins: Any, num_bins: int) -> Any:
         """Returns how often each of the integers 0 to `num_bins` - 1 occurs."""

@@ -58,6 +58,19 @@ class Backend(base.Backend):
         finally:
             self._is_exporting = False
 
+    def argmax(self, x, axis):
+        # On CPUs top_k takes half of the time, with the same result.
+        if axis % len(x.shape) != len(x.shape) - 1 or not self.computes_on_cpu():
+            return super().argmax(x, axis)
+        return tf.squeeze(tf.math.top_k(x, 1, sorted=False).indices, -1)
+
+    def histogram(self, bins, num_bins):
+        # On GPUs the operation is not deterministic. `tf.math.bincount` has no static shape.
+        if not self.computes_on_cpu():
+            return super().histogram(bins, num_bins)
+        bins, no_weights = tf.cast(bins, "int32"), tf.constant([], "int32")
+        return tf.raw_ops.DenseBincount(input=bins, size=num_bins, weights=no_weights)
+
     def trainer(self):
         from keras_fcn.backends.tensorflow_trainer import Trainer
 

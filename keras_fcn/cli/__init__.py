@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_fcn.cli.parser import build_parser
+from keras_fcn.cli.quiet_imports import import_keras
 
 _CLOSED_PIPE = 141  # The exit code that a shell reports for SIGPIPE.
 
@@ -25,12 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     _escape_unencodable_letters()
     try:
-        with _quiet_imports():
-            import tensorflow
-
-            import keras_fcn.training.trainer  # noqa: F401
-
-            tensorflow.config.list_physical_devices()
+        import_keras()
         warnings.showwarning = _show_warning
         code = options.run(options) or 0
         sys.stdout.flush()
@@ -96,19 +92,3 @@ def _write_to_stderr(text):
     # A closed standard error must not end the command.
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _quiet_imports():
-    """Discards what TensorFlow's libraries write to standard error while they load."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)

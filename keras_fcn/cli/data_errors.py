@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.quiet_imports import import_tensorflow
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -30,6 +31,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints the images whose labels are contradicted, and writes them as a sheet."""
+    import_tensorflow()
     from keras_fcn.training.label_errors import find_label_errors
 
     if options.count < 1:

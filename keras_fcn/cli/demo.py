@@ -3,6 +3,7 @@
 import argparse
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.quiet_imports import import_tensorflow
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -20,6 +21,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Segments three street scenes, then trains a small model."""
+    import_tensorflow()
     from keras_fcn.training.demo import demo
 
     demo(options.out)

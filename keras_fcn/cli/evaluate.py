@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.spec import SEMANTIC
 
@@ -74,39 +75,57 @@ def run(options: argparse.Namespace) -> None:
 
 def _evaluation_data(options, model, space):
     """Returns batches of one image, the names of the images, and the label space of the data."""
-    from keras_fcn.data import check_pairs, evaluation_batches, find_pairs, label_space_of, load
-    from keras_fcn.data.named import example_names
+    from keras_fcn.data import check_pairs, find_pairs
     from keras_fcn.training.progress import progress_bar
 
     if (options.images is None) != (options.labels is None):
         raise ValueError("--images and --labels must be given together.")
     if (options.data is None) == (options.images is None):
         raise ValueError("Either DATA or --images and --labels must be given.")
-    layout = {"data_format": model.data_format, "channels": model.num_channels}
     if options.data is not None:
         if options.palette:
             raise ValueError(f"--palette must go with --labels. Received: {options.data}.")
-        task = options.task or SEMANTIC
-        theirs = label_space_of(options.data, task)
-        if theirs.num_classes != space.num_classes:
-            raise ValueError(
-                f"MODEL must have the {theirs.num_classes} classes of {options.data}. "
-                f"Received: {space.num_classes} classes."
-            )
-        place = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
-        examples = load(options.data, options.split, tasks=(task,), **place)
-        classes = {"num_classes": theirs.num_classes, "ignore_class": theirs.ignore_class}
-        names = [None] * len(examples)
-        if options.save_predictions:
-            names = [Path(n).stem for n in example_names(options.data, options.split, **place)]
-        return evaluation_batches(examples, **classes, **layout), names, theirs
+        return _named_data(options, model, space)
     classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
     pairs = find_pairs(options.images, options.labels)
     rules = {**classes, "channels": model.num_channels, "palette": shared.palette(options, space)}
     with progress_bar("checking files", len(pairs)) as advance:
         check_pairs(pairs, **rules, progress=lambda done, of: advance())
     names = [pair.image.stem for pair in pairs]
-    return evaluation_batches(pairs, **(rules | layout)), names, space
+    return _batches_of_files(pairs, rules, model.data_format), names, space
+
+
+def _named_data(options, model, space):
+    import_tensorflow()
+    from keras_fcn.data import evaluation_batches, label_space_of, load
+    from keras_fcn.data.named import example_names
+
+    task = options.task or SEMANTIC
+    theirs = label_space_of(options.data, task)
+    if theirs.num_classes != space.num_classes:
+        raise ValueError(
+            f"MODEL must have the {theirs.num_classes} classes of {options.data}. "
+            f"Received: {space.num_classes} classes."
+        )
+    place = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
+    examples = load(options.data, options.split, tasks=(task,), **place)
+    classes = {"num_classes": theirs.num_classes, "ignore_class": theirs.ignore_class}
+    names = [None] * len(examples)
+    if options.save_predictions:
+        names = [Path(n).stem for n in example_names(options.data, options.split, **place)]
+    layout = {"data_format": model.data_format, "channels": model.num_channels}
+    return evaluation_batches(examples, **classes, **layout), names, theirs
+
+
+def _batches_of_files(pairs, rules, data_format):
+    """Yields batches of one image as `evaluation_batches`, without TensorFlow."""
+    from keras_fcn.data.examples import read_examples
+
+    for example in read_examples(pairs, **rules):
+        image = example["image"].astype("float32")
+        if data_format == "channels_first":
+            image = image.transpose(2, 0, 1)
+        yield image[None], example["label_map"][None]
 
 
 def _prediction_writer(folder, names, space):

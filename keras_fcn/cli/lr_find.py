@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli import recipe_options
+from keras_fcn.cli.quiet_imports import import_tensorflow
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -33,6 +34,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints the suggested learning rate and draws the losses."""
+    import_tensorflow()
     from keras_fcn.training.lr_finder import find_learning_rate
     from keras_fcn.visualization import plot_rate_search
 

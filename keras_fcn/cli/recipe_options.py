@@ -71,7 +71,7 @@ def find(name: str | None, changes: dict[str, Any]) -> tuple[str, Recipe | Stage
     Raises:
         FileNotFoundError, ValueError: If there is no such recipe, or a change is invalid.
     """
-    from keras_fcn.training.run import read_config
+    from keras_fcn.training.run_config import read_config
 
     name = name or "folder"
     if name.endswith(".toml"):

@@ -7,6 +7,7 @@ import sys
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli import recipe_options
+from keras_fcn.cli.quiet_imports import import_tensorflow
 
 _OUT = "runs/reproduce"
 _MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce")
@@ -53,6 +54,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the scores of models next to the published scores; 1 if retrained ones differ."""
+    import_tensorflow()
     places = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
     if options.train:
         return _retrain(options, places)

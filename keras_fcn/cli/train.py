@@ -6,6 +6,7 @@ import typing
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli import recipe_options
+from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.training import trackers
 
@@ -68,6 +69,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Trains by a recipe, or resumes a run."""
+    import_tensorflow()
     from keras_fcn.distribution import processes
     from keras_fcn.training import trainer
 

@@ -6,8 +6,8 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -285,6 +285,29 @@ def read_example(
     if num_classes is not None:
         check_label_map(pair.label_map, label_map, num_classes, ignore_class)
     return {"image": image, "label_map": label_map}
+
+
+def read_examples(pairs: Sequence[Pair], **rules: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Reads and checks pairs in their order, two ahead of the caller.
+
+    Args:
+        pairs: As from `find_pairs`.
+        **rules: Arguments of `read_example`.
+
+    Returns:
+        What `read_example` returns, pair by pair.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_example`, when its turn comes.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        ahead: collections.deque[concurrent.futures.Future] = collections.deque()
+        for pair in pairs:
+            ahead.append(thread.submit(read_example, pair, **rules))
+            if len(ahead) > 2:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def check_pairs(

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fcn.backends import backend
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class ConvolutionalizedDense(keras.layers.Layer):
@@ -79,7 +81,7 @@ class ConvolutionalizedDense(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, self.kernel_size, channels, self.units),
-            initializer=self.kernel_initializer,
+            initializer=backend.initializer(self.kernel_initializer),
         )
         self.bias = self.add_weight(
             name="bias", shape=(self.units,), initializer=self.bias_initializer

@@ -17,6 +17,9 @@ class VGGConv2D(keras.layers.Conv2D):
         (1, 9, 8, 64)
     """
 
+    def add_weight(self, *, initializer, **kwargs):
+        return super().add_weight(initializer=backend.initializer(initializer), **kwargs)
+
     def convolution_op(self, inputs, kernel):
         return backend.convolve(
             super().convolution_op, inputs, kernel, self.data_format, self.compute_dtype

@@ -1,10 +1,9 @@
 """The model, the loss and the optimizer of a recipe."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
-import tensorflow as tf
 
 from keras_fcn import losses
 from keras_fcn.label_spaces import LabelSpace
@@ -19,6 +18,9 @@ from keras_fcn.spec import VGG16_FILTERS
 from keras_fcn.training.optimizer import ALEXNET_MULTIPLIERS, PAPER_MULTIPLIERS, CoupledSGD
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.schedule import schedule
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MODELS = {
     "fcn32s": FCN32s,
@@ -178,7 +180,9 @@ def _losses_of_heads(recipe, of_tasks, heads):
     return {"loss": [loss] * heads, "loss_weights": weights}
 
 
-def with_label_map_of_each_head(model: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+def with_label_map_of_each_head(
+    model: keras.Model, batches: "tf.data.Dataset"
+) -> "tf.data.Dataset":
     """Returns training batches as a compiled model takes them.
 
     Deep supervision compares every head with the same label map; the label maps of several tasks

@@ -5,19 +5,14 @@ import csv
 import dataclasses
 import functools
 import os
-import re
 import shutil
-import tomllib
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
-import tensorflow as tf
-import tomli_w
 
-from keras_fcn.backends import backend
 from keras_fcn.distribution import processes
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
@@ -25,11 +20,17 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.training.checkpoint import Variables, save_state
 from keras_fcn.training.environment import environment
 from keras_fcn.training.image_scores import ImageScores
-from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings, from_settings
-from keras_fcn.version import __version__
+from keras_fcn.training.recipe import Recipe, StagedRecipe, as_settings
+from keras_fcn.training.run_config import (
+    ANY_LETTER,
+    CONFIG,
+    create_run_folder,
+    read_config,
+    read_tables,
+    recipe_of,
+)
 from keras_fcn.visualization import plot_curves
 
-CONFIG = "config.toml"
 MODEL = "best.keras"
 _HISTORY = "metrics.csv"
 _SPLIT = "split.csv"
@@ -37,8 +38,6 @@ _IMAGE_SCORES = "image_scores.npz"
 _STATE = "last.npz"
 _REPORT = "report.html"
 _EVENTS = "tensorboard"
-# For names of files that are no text in the system's encoding.
-_ANY_LETTER = "surrogateescape"
 
 
 class Run:
@@ -58,7 +57,7 @@ class Run:
 
     @functools.cached_property
     def _config(self):
-        return _read_toml(self.path / CONFIG)
+        return read_tables(self.path / CONFIG)
 
     @property
     def exists(self) -> bool:
@@ -107,15 +106,13 @@ class Run:
         """
         if not _writes():
             return
-        _create(
+        create_run_folder(
             self.path,
-            {
-                **_head(name),
-                "settings": _without_none(as_settings(recipe)),
-                "label_space": _without_none(dataclasses.asdict(label_space)),
-                **({"python": dict(user_code)} if user_code else {}),
-                "environment": environment(),
-            },
+            name,
+            settings=as_settings(recipe),
+            label_space=dataclasses.asdict(label_space),
+            python=user_code or {},
+            environment=environment(),
         )
 
     def recipe(self) -> tuple[str, Recipe]:
@@ -125,7 +122,7 @@ class Run:
             FileNotFoundError: If there is no such run.
             ValueError: If its `config.toml` is damaged.
         """
-        return _recipe_of(self._config, self.path / CONFIG)
+        return recipe_of(self._config, self.path / CONFIG)
 
     def user_code_names(self) -> dict[str, list[str]]:
         """Returns what the run was begun with in Python; see `UserCode.names`."""
@@ -173,7 +170,7 @@ class Run:
             return
         with (
             _replacing(self.path / _SPLIT) as temporary,
-            temporary.open("w", encoding="utf-8", errors=_ANY_LETTER, newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=ANY_LETTER, newline="") as file,
         ):
             writer = csv.writer(file)
             writer.writerow(("split", "image"))
@@ -187,7 +184,7 @@ class Run:
         columns = list(dict.fromkeys(column for row in history for column in row))
         with (
             _replacing(self.path / _HISTORY) as temporary,
-            temporary.open("w", encoding="utf-8", errors=_ANY_LETTER, newline="") as file,
+            temporary.open("w", encoding="utf-8", errors=ANY_LETTER, newline="") as file,
         ):
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
@@ -198,6 +195,8 @@ class Run:
 
     def _write_events(self, history):
         """Anew each time: an event file that a process died over cannot be gone on with."""
+        import tensorflow as tf  # Late: predicting with a run does not need it.
+
         folder = self.path / _EVENTS
         shutil.rmtree(folder, ignore_errors=True)
         with tf.summary.create_file_writer(str(folder)).as_default():
@@ -221,7 +220,7 @@ class Run:
         path = self.path / _HISTORY
         if not path.is_file():
             return []
-        with path.open(encoding="utf-8", errors=_ANY_LETTER, newline="") as file:
+        with path.open(encoding="utf-8", errors=ANY_LETTER, newline="") as file:
             rows = list(csv.DictReader(file))
         return [
             {"epoch": int(row.pop("epoch"))}
@@ -278,15 +277,15 @@ class Stages:
     def exists(self) -> bool:
         """Whether there is a folder of a staged recipe at `path`."""
         config = self.path / CONFIG
-        return config.is_file() and "stages" in _read_toml(config)
+        return config.is_file() and "stages" in read_tables(config)
 
     def create(self, name: str, recipe: StagedRecipe) -> None:
         """Makes the folder and writes what repeats the runs."""
         stages = {
-            stage: _without_none(as_settings(settings.with_absolute_paths()))
+            stage: as_settings(settings.with_absolute_paths())
             for stage, settings in recipe.stages.items()
         }
-        _create(self.path, {**_head(name), "stages": stages})
+        create_run_folder(self.path, name, stages=stages)
 
     def recipe(self) -> tuple[str, StagedRecipe]:
         """Returns the name of the recipe and the recipe."""
@@ -328,66 +327,6 @@ def copy_of(model: keras.Model) -> keras.Model:
 def _writes():
     """Of several processes that train, the first writes the run folder."""
     return processes.rank() == 0
-
-
-def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:
-    """Returns the name of the recipe and the recipe that a `config.toml` holds.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged or holds what is no recipe.
-    """
-    return _recipe_of(_read_toml(Path(path)), path)
-
-
-def _recipe_of(config, path):
-    try:
-        if "stages" in config:
-            stages = {
-                stage: from_settings(settings) for stage, settings in config["stages"].items()
-            }
-            return config["recipe"], StagedRecipe(stages=stages)
-        return config["recipe"], from_settings(config["settings"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must hold a recipe. Received: {error}") from error
-
-
-def _head(name):
-    return {
-        "recipe": name,
-        "keras_fcn": __version__,
-        "keras": keras.__version__,
-        "backend": backend.name,
-    }
-
-
-def _without_none(values):
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _create(path, config):
-    """Makes the folder with its configuration in it, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent)
-    with atomic_write(path) as temporary:
-        temporary.mkdir()
-        # A colour on one line instead of five.
-        text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
-        (temporary / CONFIG).write_text(text, encoding="utf-8", errors=_ANY_LETTER)
-        if path.exists():
-            raise FileExistsError(f"{path} was made by another process meanwhile.")
-
-
-def _read_toml(path):
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig", errors=_ANY_LETTER))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"RUN must be a folder written by `keras-fcn train`, with {CONFIG} in it. "
-            f"Received: {path.parent}."
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as TOML: {error}.") from error
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.models.from_file import model_from_file
 from keras_fcn.models.multitask import MultitaskFCN, MultitaskFCN8s
 from keras_fcn.spec import SEMANTIC, TASKS
-from keras_fcn.training.run import CONFIG, MODEL, Run, load_fcn
+from keras_fcn.training.run import MODEL, Run, load_fcn
+from keras_fcn.training.run_config import CONFIG
 
 
 @dataclasses.dataclass(frozen=True)

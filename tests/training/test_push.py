@@ -15,7 +15,8 @@ from keras_fcn.cli import main
 from keras_fcn.label_spaces import from_file
 from keras_fcn.training import Recipe, train
 from keras_fcn.training.push import push, write_published
-from keras_fcn.training.run import Run, load_fcn, read_config
+from keras_fcn.training.run import Run, load_fcn
+from keras_fcn.training.run_config import read_config
 
 pytestmark = [
     pytest.mark.any_backend,
