@@ -60,10 +60,8 @@ def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:
     return recipe_of(read_tables(Path(path)), path)
 
 
-def recipe_of(
-    config: Mapping[str, Any], path: str | os.PathLike
-) -> tuple[str, Recipe | StagedRecipe]:
-    """Returns the name of the recipe and the recipe of tables that were read from `path`.
+def recipe_of(config: Mapping[str, Any], path: str | os.PathLike) -> tuple[str, Any]:
+    """Returns the name of the recipe and the `Recipe` or `StagedRecipe` of tables read from `path`.
 
     Raises:
         ValueError: If they hold no recipe.
