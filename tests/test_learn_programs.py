@@ -73,3 +73,13 @@ def test_resizing_equals_the_transposed_convolution_as_the_page_says(page, capsy
     ).groups()
     exec(compile(code, page, "exec"), {})
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("page", ["build.md", "build.ko.md"])
+def test_the_table_of_the_package_quotes_the_program(page):
+    text = (LEARN / page).read_text(encoding="utf-8").partition("{#beyond}")[2]
+    program = (LEARN / "programs" / "build.py").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*?) \|", text.partition("\n## ")[0], re.MULTILINE)[1:]
+    quoted = [code for row in rows for code in re.findall("`(.*?)`", row)]
+    assert len(quoted) > 8
+    assert not [code for code in quoted if code not in program]

@@ -28,6 +28,7 @@ def pages():
         folder = page.removesuffix("index") if page.split("/")[-1] == "index" else f"{page}/"
         yield language + folder
     yield "ko/architecture/"  # One that is not translated.
+    yield "source/keras_fcn/alignment/maps/"  # Source code that a page links to.
 
 
 PAGES = sorted(set(pages()))
@@ -344,6 +345,19 @@ def test_search_finds_crop_offset(start, tab):
     results = page.locator("a.md-search-result__link")
     results.first.wait_for()
     assert any("alignment" in link.get_attribute("href") for link in results.all())
+
+
+@pytest.mark.parametrize("language", ["", "ko/"])
+def test_a_link_into_the_source_shows_its_line(language, tab):
+    page = tab(f"{language}learn/build/")
+    page.locator("article a", has_text="crop_offset").click()
+    line = page.locator(".fcn-source :target")
+    line.wait_for()
+    assert line.text_content().startswith("def crop_offset(")
+    # Below the header, which stays in place.
+    header = page.locator(".md-header").bounding_box()
+    box = line.bounding_box()
+    assert header["height"] < box["y"] < page.viewport_size["height"]
 
 
 def test_the_language_switch_keeps_the_page(root_url, tab):
