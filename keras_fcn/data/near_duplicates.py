@@ -37,7 +37,7 @@ _NUM_SHOWN = 3
 class HashedImage(NamedTuple):
     """An image of a split.
 
-    Args:
+    Attributes:
         path: Its file.
         digest: Checksum of its pixels, equal for equal images.
         bits: As from `difference_hash`.
