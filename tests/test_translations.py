@@ -11,7 +11,7 @@ pytestmark = pytest.mark.any_backend
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # Pages and folders of which every page is translated.
-COMPLETE = ["index.md", "start", "learn", "guides", "results"]
+COMPLETE = ["index.md", "start", "learn", "notebooks", "guides", "results"]
 
 
 def program():
