@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_fcn.backends import backend, keras_compat
+from keras_fcn.backends.host_memory import return_freed_memory
 from keras_fcn.backends.interrupts import interrupts_wait
 from keras_fcn.backends.jax import AnyBatchSize
 from keras_fcn.backends.jax_kernels import memory_options
@@ -21,9 +22,15 @@ _NAMES_OF_STATE = (
     "metrics_variables",
 )
 _NAMES_OF_TEST_STATE = tuple(name for name in _NAMES_OF_STATE if "optimizer" not in name)
-# Programs that a model keeps for predictions, each of some MiB. With fewer, a process also grows
-# over many sizes, by entries of JAX's own caches.
+# Programs that a model keeps for predictions, each of some MiB.
 _SIZES = 16
+# Settings of JAX, also as context managers, with which a function is traced or compiled.
+_SETTINGS_OF_PROGRAM = (
+    *("jax_default_device", "jax_default_matmul_precision", "jax_enable_x64"),
+    *("jax_default_prng_impl", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion"),
+)
+# Settings with which JAX runs a function one operation at a time, or again that way.
+_SETTINGS_TO_DEBUG = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 
 
 def _under_its_distribution(name):
@@ -216,14 +223,14 @@ def _jit_options(rematerializes):
 
 
 class _ProgramOfEachSize:
-    """A compiled function that keeps the programs of the last `_SIZES` shapes of its data.
+    """A compiled function that keeps the programs of the last `_SIZES` shapes of its arguments.
 
-    JAX would keep one program of some MiB for each shape that it was ever called with. Several
-    threads may call it at a time.
+    `jax.jit` would keep one program of some MiB for each shape that it was ever called with, and
+    with it the trace and the lowered module, which take as much memory. Several threads may call
+    it at a time.
 
     Args:
-        compiled: Returns a new function of (state, data), compiled by `jax.jit`. JAX frees the
-            programs of a function with the function, so that each shape gets one of its own.
+        compiled: Returns a new function of (state, data), compiled by `jax.jit`.
     """
 
     def __init__(self, compiled):
@@ -232,14 +239,48 @@ class _ProgramOfEachSize:
         self._programs_change = threading.Lock()
 
     def __call__(self, state, data):
-        shapes = tuple((x.shape, str(x.dtype)) for x in jax.tree.leaves(data))
+        if any(getattr(jax.config, name) for name in _SETTINGS_TO_DEBUG):
+            return self._compiled()(state, data)
+        signature = _signature(state, data)
         with self._programs_change:
-            # The first thread that asks makes the function, and JAX lets the others wait for it.
-            program = self._programs.pop(shapes, None) or self._compiled()
-            self._programs[shapes] = program
+            program = self._programs.pop(signature, None) or _Program(self._compiled)
+            self._programs[signature] = program
             if len(self._programs) > _SIZES:
                 self._programs.popitem(last=False)
         return program(state, data)
+
+
+class _Program:
+    """A function that is compiled ahead of time for the shapes of its first call.
+
+    Args:
+        compiled: As in `_ProgramOfEachSize`.
+    """
+
+    def __init__(self, compiled):
+        self._compiled = compiled
+        self._executable = None
+        self._compilation = threading.Lock()
+
+    def __call__(self, state, data):
+        # The first thread compiles, and the others wait for it.
+        with self._compilation:
+            is_first = self._executable is None
+            if is_first:
+                self._executable = self._compiled().lower(state, data).compile()
+                keras_compat.drop_traces_of_jax()
+        outputs = self._executable(state, data)
+        if is_first:
+            jax.block_until_ready(outputs)
+            return_freed_memory()
+        return outputs
+
+
+def _signature(*arguments):
+    """Returns what a program is compiled for; JAX would compile it again where that changes."""
+    leaves, structure = jax.tree.flatten(arguments)
+    types = tuple((x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves)
+    return structure, types, tuple(getattr(jax.config, name) for name in _SETTINGS_OF_PROGRAM)
 
 
 def _in_host_memory(array):

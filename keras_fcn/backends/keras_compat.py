@@ -319,6 +319,35 @@ def jax_distribute(batch: Any) -> Any:
     return trainer._distribute_data(batch)
 
 
+def drop_traces_of_jax() -> None:
+    """Drops the traces of JAX's own functions, such as `jax.numpy.add`, for every shape.
+
+    JAX keeps them for ever, also where the function that called them is gone. What is compiled
+    stays, and so do the traces of other functions.
+
+    Public way tried: `jax.clear_caches` drops all programs of the process; `jax.disable_jit` while
+    tracing breaks loops; most functions of `jax.numpy` have no `clear_cache`. JAX 0.10; versions
+    without these names keep the traces. tests/models/test_many_sizes.py
+    """
+    from jax._src import pjit
+    from jax._src.interpreters import partial_eval
+
+    for owner, name in ((partial_eval, "trace_to_jaxpr"), (pjit, "_infer_params_cached")):
+        cache: Any = getattr(owner, name, None)
+        if not (hasattr(cache, "cache_keys") and hasattr(cache, "evict_weakref")):
+            continue
+        # The first part of a key is a weak reference to the function.
+        functions = {key[0]() for key in cache.cache_keys()} - {None}
+        for function in functions:
+            if getattr(function, "__module__", "").startswith("jax."):
+                cache.evict_weakref(function)
+    # Checks of the arguments of the traces, which take microseconds.
+    for name in ("_process_in_axis_resources", "_check_and_canonicalize_out_shardings"):
+        clear = getattr(getattr(pjit, name, None), "cache_clear", None)
+        if clear is not None:
+            clear()
+
+
 def jax_coordinator_address() -> str:
     """Returns host and port of the first process.
 

@@ -122,6 +122,22 @@ MUTANTS = (
         backend="jax",
     ),
     Mutant(
+        "JAX keeps a trace of its functions for every size",
+        "backends/jax_trainer.py",
+        "                keras_compat.drop_traces_of_jax()\n",
+        "",
+        "models/test_many_sizes.py",
+        backend="jax",
+    ),
+    Mutant(
+        "each of several threads compiles the same size",
+        "backends/jax_trainer.py",
+        "        with self._compilation:\n",
+        "        if True:\n",
+        "models/test_many_sizes.py",
+        backend="jax",
+    ),
+    Mutant(
         "Ctrl-C cuts a step in two",
         "backends/interrupts.py",
         "    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))\n",
