@@ -152,6 +152,45 @@ class Backend:
         """Returns the mixin for `keras.Model`, which precedes it in a model's bases."""
         return type("Trainer", (), {})
 
+    def after_backward_pass(self, gradients: list) -> contextlib.AbstractContextManager:
+        """Returns the context of an update that starts when the last gradient is computed: until
+        then, the memory that the update needs is in use for feature maps.
+        """
+        return contextlib.nullcontext()
+
+    def momentum_step(
+        self,
+        optimizer: keras.Optimizer,
+        variable: Any,
+        last_step: Any,
+        gradient: Any,
+        *,
+        rate: Any,
+        momentum: float,
+        decay: float,
+    ) -> None:
+        """Assigns step = momentum * last_step + rate * (gradient + decay * variable) to
+        `last_step`, and variable - step to `variable`.
+        """
+        if decay:
+            gradient = gradient + decay * ops.convert_to_tensor(variable)
+        step = momentum * last_step + rate * gradient
+        optimizer.assign(last_step, step)
+        optimizer.assign_sub(variable, step)
+
+    def adam_step(
+        self,
+        default: Callable,
+        optimizer: keras.optimizers.Adam,
+        gradient: Any,
+        variable: Any,
+        rate: Any,
+        momentum: Any,
+        velocity: Any,
+    ) -> None:
+        """Updates a variable, its momentum and its velocity as `default`, which is Keras's Adam."""
+        default()
+
     # Export
 
     def export_arguments(

@@ -76,6 +76,47 @@ class Backend(base.Backend):
 
         return Trainer
 
+    # Keras's updates hold up to three tensors of the size of fc6's kernel, 411 MB each, besides the
+    # weights, the gradient and the optimizer's state.
+
+    def after_backward_pass(self, gradients):
+        return tf.control_dependencies([grad for grad in gradients if grad is not None])
+
+    def momentum_step(self, optimizer, variable, last_step, gradient, *, rate, momentum, decay):
+        dtype = gradient.dtype
+        one, momentum = tf.constant(1, dtype), tf.constant(momentum, dtype)
+        add_and_subtract = functools.partial(
+            tf.raw_ops.ResourceApplyMomentum, var=_handle(variable), accum=_handle(last_step)
+        )
+        if not decay:
+            add_and_subtract(lr=one, grad=rate * gradient, momentum=momentum)
+            return
+        # The gradient is freed before the decay is computed.
+        added = add_and_subtract(lr=tf.constant(0, dtype), grad=rate * gradient, momentum=momentum)
+        with tf.control_dependencies([added] if added is not None else []):
+            decayed = rate * decay * ops.convert_to_tensor(variable)
+            add_and_subtract(lr=one, grad=decayed, momentum=one)
+
+    def adam_step(self, default, optimizer, gradient, variable, rate, momentum, velocity):
+        if optimizer.amsgrad:
+            default()
+            return
+        dtype = variable.dtype
+        step = tf.cast(optimizer.iterations + 1, dtype)
+        beta1, beta2 = tf.constant(optimizer.beta_1, dtype), tf.constant(optimizer.beta_2, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(momentum),
+            v=_handle(velocity),
+            beta1_power=tf.pow(beta1, step),
+            beta2_power=tf.pow(beta2, step),
+            lr=tf.cast(rate, dtype),
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=tf.constant(optimizer.epsilon, dtype),
+            grad=tf.cast(gradient, dtype),
+        )
+
     # Replicas
 
     def num_replicas(self):
@@ -199,3 +240,8 @@ def _addresses():
 
 def _devices_per_worker(strategy):
     return strategy.num_replicas_in_sync // len(_addresses())
+
+
+def _handle(variable):
+    """Returns the resource of a variable of TensorFlow or Keras."""
+    return (variable if isinstance(variable, tf.Variable) else variable.value).handle

@@ -15,7 +15,7 @@ from keras_fcn.models.fcn import FCN4s, FCN8s, FCN16s, FCN32s
 from keras_fcn.models.multimodal import MultimodalFCN32s
 from keras_fcn.models.multitask import MultitaskFCN8s, MultitaskFCN16s, MultitaskFCN32s
 from keras_fcn.spec import VGG16_FILTERS
-from keras_fcn.training.optimizer import ALEXNET_MULTIPLIERS, PAPER_MULTIPLIERS, CoupledSGD
+from keras_fcn.training.optimizer import ALEXNET_MULTIPLIERS, PAPER_MULTIPLIERS, AdamW, CoupledSGD
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.schedule import schedule
 
@@ -264,6 +264,6 @@ def _optimizer(recipe, num_steps, averages):
             multipliers=multipliers,
             **options,
         )
-    optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **options)
+    optimizer = AdamW(weight_decay=recipe.weight_decay, **options)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer

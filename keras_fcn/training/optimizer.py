@@ -1,11 +1,14 @@
-"""The optimizer of the paper."""
+"""The optimizers of the recipes."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_fcn.backends import backend
 
 PAPER_MULTIPLIERS = {r"(^|/)bias$": (2.0, 0.0)}
 """Biases have twice the learning rate and no weight decay."""
@@ -14,8 +17,20 @@ ALEXNET_MULTIPLIERS = {r"(^|/)score_fr/bias$": (2.0, 0.0)}
 """In the release's FCN-AlexNet, only the bias of the scores has them."""
 
 
+class _UpdatesAfterBackwardPass:
+    """Mixin for a `keras.optimizers.Optimizer`."""
+
+    def apply(self, grads, trainable_variables=None):
+        if trainable_variables is not None:
+            # TensorFlow cannot create variables in the context below.
+            with keras.name_scope(self.name, caller=self):
+                self.build(trainable_variables)
+        with backend.after_backward_pass(grads):
+            super().apply(grads, trainable_variables)
+
+
 @keras.saving.register_keras_serializable(package="keras_fcn")
-class CoupledSGD(keras.optimizers.Optimizer):
+class CoupledSGD(_UpdatesAfterBackwardPass, keras.optimizers.Optimizer):
     """SGD with momentum and coupled weight decay (L2 regularization), as in Caffe.
 
     The update is v = momentum * v + rate * (gradient + decay * w), then w = w - v, where rate and
@@ -77,14 +92,15 @@ class CoupledSGD(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         rate_factor, decay_factor = self._variable_factors[index]
-        rate = ops.cast(learning_rate, variable.dtype) * rate_factor
-        gradient = ops.cast(gradient, variable.dtype)
-        if self.decay * decay_factor:
-            gradient = gradient + self.decay * decay_factor * ops.convert_to_tensor(variable)
-        last_step = self._momentums[index]
-        step = self.momentum * last_step + rate * gradient
-        self.assign(last_step, step)
-        self.assign_sub(variable, step)
+        backend.momentum_step(
+            self,
+            variable,
+            self._momentums[index],
+            ops.cast(gradient, variable.dtype),
+            rate=ops.cast(learning_rate, variable.dtype) * rate_factor,
+            momentum=self.momentum,
+            decay=self.decay * decay_factor,
+        )
 
     def get_config(self):
         return {
@@ -99,3 +115,14 @@ class CoupledSGD(keras.optimizers.Optimizer):
             if re.search(pattern, path):
                 return factors
         return 1.0, 1.0
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class AdamW(_UpdatesAfterBackwardPass, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` in less memory on TensorFlow, where it updates in place."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        state = self._momentums[index], self._velocities[index]
+        update = functools.partial(super().update_step, gradient, variable, learning_rate)
+        backend.adam_step(update, self, gradient, variable, learning_rate, *state)

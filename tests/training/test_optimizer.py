@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_fcn.training.optimizer import PAPER_MULTIPLIERS, CoupledSGD
+from keras_fcn.training.optimizer import PAPER_MULTIPLIERS, AdamW, CoupledSGD
 
 BACKEND = keras.backend.backend()
 STEPS = 100
@@ -155,3 +155,43 @@ def test_wrong_arguments_are_refused(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"`{name}` must"):
         CoupledSGD(1e-3, **wrong)
+
+
+class TestAdamW:
+    @pytest.mark.parametrize("options", [{}, {"amsgrad": True}, {"use_ema": True}])
+    def test_50_steps_of_kerass(self, options):
+        trained = []
+        for optimizer_class in (keras.optimizers.AdamW, AdamW):
+            model = make_model()
+            optimizer = optimizer_class(1e-2, weight_decay=0.1, **options)
+            optimizer.exclude_from_weight_decay(var_names=["bias"])
+            model.compile(optimizer, "mean_squared_error")
+            for x, y in batches(50):
+                model.train_on_batch(x, y)
+            trained.append([*model.get_weights(), *(v.numpy() for v in optimizer.variables[2:])])
+        theirs, ours = trained
+        for value, wanted in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="Only TensorFlow updates in place.")
+@pytest.mark.parametrize(
+    ("make", "copies"),
+    # The scaled gradient and the decay; the gradient as it is, and the decay.
+    [(lambda: CoupledSGD(RATE, MOMENTUM, DECAY), 2), (lambda: AdamW(RATE, weight_decay=0.1), 2)],
+)
+def test_an_update_makes_few_tensors_of_the_size_of_a_kernel(make, copies):
+    """fc6's kernel has 411 MB. Multiplications read and write whole tensors."""
+    import tensorflow as tf
+
+    kernel, optimizer = keras.Variable(np.ones((7, 5), "float32"), name="kernel"), make()
+    optimizer.build([kernel])
+    update = tf.function(lambda gradient: optimizer.apply([gradient], [kernel]))
+    graph = update.get_concrete_function(tf.TensorSpec((7, 5))).graph
+    made = [
+        operation.type
+        for operation in graph.get_operations()
+        if operation.type not in ("Placeholder", "ReadVariableOp", "Identity", "IdentityN")
+        and any(output.shape == (7, 5) for output in operation.outputs)
+    ]
+    assert len(made) <= copies, made
