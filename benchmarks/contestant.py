@@ -17,6 +17,8 @@ from benchmarks.peers import weights
 
 NUM_CLASSES = 21
 IGNORE_CLASS = 255
+# Keras's, and those of the recipes; the baseline has PyTorch's of the same kind.
+OPTIMIZERS = ("sgd", "coupled_sgd", "keras_adamw", "adamw")
 
 
 def main() -> None:
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0])
     parser.add_argument("--outputs", help="file for the logits, or the confusion matrix")
     options = parser.parse_args()
     answers = redirected()
@@ -99,7 +102,7 @@ def _our_network(options):
         layer, variable = name.split("/")
         getattr(model.get_layer(layer), variable).assign(array)
     model.compile(
-        keras.optimizers.SGD(1e-6, momentum=0.9),
+        _our_optimizer(options.optimizer),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORE_CLASS),
     )
 
@@ -108,6 +111,19 @@ def _our_network(options):
         "step": lambda image, label_map: float(model.train_on_batch(image, label_map)),
         "product": our_product(options.precision),
     }
+
+
+def _our_optimizer(name):
+    import keras
+
+    from keras_fcn.training import optimizer
+
+    return {
+        "sgd": lambda: keras.optimizers.SGD(1e-6, momentum=0.9),
+        "coupled_sgd": lambda: optimizer.CoupledSGD(1e-6, momentum=0.9),
+        "keras_adamw": lambda: keras.optimizers.AdamW(1e-6),
+        "adamw": lambda: optimizer.AdamW(1e-6),
+    }[name]()
 
 
 def _peer_network(options):
@@ -119,7 +135,11 @@ def _peer_network(options):
     model = PeerFCN(options.model, NUM_CLASSES, options.padding)
     model.take(dict(weights.arrays(options.model, NUM_CLASSES)))
     model.to(device)
-    optimizer = torch.optim.SGD(model.parameters(), 1e-6, momentum=0.9)
+    if options.optimizer.endswith("adamw"):
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-6)
+    else:
+        decay = 5e-4 if options.optimizer == "coupled_sgd" else 0
+        optimizer = torch.optim.SGD(model.parameters(), 1e-6, momentum=0.9, weight_decay=decay)
     network = torch.compile(model) if options.name == "compiled peer" else model
     dtype = torch.float16 if options.precision == "float16" else torch.bfloat16
     half = torch.autocast(device, dtype, enabled=options.precision in ("bfloat16", "float16"))

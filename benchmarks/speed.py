@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import devices
-from benchmarks.contestant import NUM_CLASSES
+from benchmarks.contestant import NUM_CLASSES, OPTIMIZERS
 from benchmarks.peers.weights import SKIPS, multiplications
 
 # Largest accepted difference of logits, relative to the largest logit.
@@ -38,6 +38,7 @@ class Case:
         peer_precision: Precision of the baseline, if it differs.
         batch_size: Number of images.
         checkpointing: Whether keras_fcn uses gradient checkpointing.
+        optimizer: One of `contestant.OPTIMIZERS`.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Case:
     peer_precision: str | None = None
     batch_size: int = 1
     checkpointing: bool = False
+    optimizer: str = OPTIMIZERS[0]
 
     @property
     def name(self) -> str:
@@ -58,6 +60,7 @@ class Case:
         words += [f"batch {self.batch_size}"] if self.batch_size > 1 else []
         words += [f"peer in {self.peer_precision}"] if self.peer_precision else []
         words += ["checkpointing"] if self.checkpointing else []
+        words += [self.optimizer] if self.optimizer != OPTIMIZERS[0] else []
         return " ".join(words)
 
 
@@ -130,6 +133,7 @@ def start(case, name, outputs=None):
     command += ["--model", case.model, "--padding", case.padding, "--size", *map(str, case.size)]
     precision = case.precision if name == "ours" else case.peer_precision or case.precision
     command += ["--precision", precision, "--batch-size", str(case.batch_size)]
+    command += ["--optimizer", case.optimizer]
     command += ["--outputs", str(outputs)] if outputs else []
     command += ["--checkpointing"] if case.checkpointing and name == "ours" else []
     return start_process(command, case.backend)
@@ -229,6 +233,8 @@ def _row(result, name):
     ours, peer = (statistics.median(result["seconds"][side]) for side in ("ours", name))
     median, least, most = ratio(result, name)
     task = result["task"] + (", checkpointing" if result["checkpointing"] else "")
+    optimizer = result.get("optimizer", OPTIMIZERS[0])  # Older files do not name it.
+    task += f", {optimizer}" if optimizer != OPTIMIZERS[0] else ""
     precision, peer_precision = result["precision"], result["peer_precision"]
     precision += f", baseline {peer_precision}" if peer_precision else ""
     precision += ", compiled baseline" if name == "compiled peer" else ""
@@ -261,6 +267,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(500, 500), metavar=("H", "W"))
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0])
     parser.add_argument("--runs", type=int, default=5)
     options = vars(parser.parse_args())
     if "tensorfloat32" in (options["precision"], options["peer_precision"]) and not devices.gpu():
