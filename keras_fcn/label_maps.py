@@ -111,7 +111,8 @@ def read_labels(
     dtype = keras.backend.standardize_dtype(labels.dtype)
     is_float = keras.backend.is_float_dtype(dtype)
     if not is_float:
-        labels = ops.cast(labels, backend.integer_dtype)
+        narrow = np.can_cast(dtype, "int32")
+        labels = ops.cast(labels, "int32" if narrow else backend.integer_dtype)
     elif dtype != "float64":  # bfloat16 has no 257.
         labels = ops.cast(labels, "float32")
     if not has_rank or len(labels.shape) == len(shape):

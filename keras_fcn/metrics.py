@@ -191,13 +191,14 @@ def _compiled_count(num_classes, ignore_class, axis):
         labels, is_class, is_ignored = read_labels(
             label_map, logits, axis, ignore_class, num_classes
         )
-        ids = ops.cast(labels, backend.integer_dtype)
-        prediction = ops.cast(backend.argmax(logits, axis), backend.integer_dtype)
-        stray = num_classes**2 + 1 + ops.clip(ids, -1, 256)
+        prediction = ops.cast(backend.argmax(logits, axis), "int32")
+        stray = num_classes**2 + 1 + ops.cast(ops.clip(labels, -1, 256), "int32")
         if keras.backend.is_float_dtype(labels.dtype):
             stray = ops.where(labels == ops.floor(labels), stray, num_bins - 1)
         bins = ops.where(
-            is_class, ids * num_classes + prediction, ops.where(is_ignored, num_bins, stray)
+            is_class,
+            ops.cast(labels, "int32") * num_classes + prediction,
+            ops.where(is_ignored, num_bins, stray),
         )
         bins = ops.reshape(bins, [-1])
         if sample_weight is None:

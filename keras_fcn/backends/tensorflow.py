@@ -68,8 +68,7 @@ class Backend(base.Backend):
         # On GPUs the operation is not deterministic. `tf.math.bincount` has no static shape.
         if not self.computes_on_cpu():
             return super().histogram(bins, num_bins)
-        bins, no_weights = tf.cast(bins, "int32"), tf.constant([], "int32")
-        return tf.raw_ops.DenseBincount(input=bins, size=num_bins, weights=no_weights)
+        return tf.raw_ops.DenseBincount(input=bins, size=num_bins, weights=tf.constant([], "int32"))
 
     def trainer(self):
         from keras_fcn.backends.tensorflow_trainer import Trainer

@@ -41,15 +41,15 @@ MUTANTS = (
     Mutant(
         "the metric counts ignored pixels",
         "metrics.py",
-        "ops.where(is_ignored, self._num_bins, stray),",
+        "ops.where(is_ignored, num_bins, stray),",
         "ops.where(is_ignored, 0, stray),",
         "test_metrics.py",
     ),
     Mutant(
         "the confusion matrix is transposed",
         "metrics.py",
-        "ids * self.num_classes + ops.cast(predictions, backend.integer_dtype),",
-        "ops.cast(predictions, backend.integer_dtype) * self.num_classes + ids,",
+        'ops.cast(labels, "int32") * num_classes + prediction,',
+        'prediction * num_classes + ops.cast(labels, "int32"),',
         "test_metrics.py",
     ),
     Mutant(
