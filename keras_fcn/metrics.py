@@ -22,7 +22,6 @@ from keras_fcn.label_maps import (
     read_labels,
 )
 
-# Dtype of sums of weights; JAX has no float64 by default.
 # A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is so small that the sum of `low`
 # over a thousand replicas fits int32.
 _LIMB = 2**20

@@ -12,19 +12,18 @@ import keras_fcn.alignment.maps
 import keras_fcn.layers.crop_to_reference
 import keras_fcn.models.fcn
 
-pytestmark = pytest.mark.any_backend
+# The extra `docs` has MkDocs, which the hook imports.
+pytestmark = [pytest.mark.any_backend, pytest.mark.gate]
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def hook():
+@pytest.fixture(scope="module")
+def sources():
     spec = importlib.util.spec_from_file_location("sources", ROOT / ".mkdocs/sources.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-sources = hook()
 
 
 def first_line(value):
@@ -48,16 +47,16 @@ class TestAPlace:
             ("models.fcn.FCN8s", keras_fcn.models.fcn.FCN8s),
         ],
     )
-    def test_it_is_where_inspect_finds_the_name(self, name, value):
+    def test_it_is_where_inspect_finds_the_name(self, sources, name, value):
         path, line = sources.place(f"keras_fcn.{name}")
         assert (ROOT / path).samefile(inspect.getsourcefile(value))
         assert line == first_line(value)
 
-    def test_a_constant_has_one(self):
+    def test_a_constant_has_one(self, sources):
         path, line = sources.place("keras_fcn.alignment.maps.IMAGE")
         assert (ROOT / path).read_text("utf-8").splitlines()[line - 1].startswith("IMAGE = ")
 
-    def test_a_module_begins_with_its_first_line(self):
+    def test_a_module_begins_with_its_first_line(self, sources):
         assert sources.place("keras_fcn.alignment.maps") == ("keras_fcn/alignment/maps.py", 1)
         assert sources.place("keras_fcn.alignment") == ("keras_fcn/alignment/__init__.py", 1)
 
@@ -69,7 +68,7 @@ class TestAPlace:
             ("elsewhere.crop_offset", "must be followed by a name of the package"),
         ],
     )
-    def test_a_name_that_moved_is_an_error(self, name, message):
+    def test_a_name_that_moved_is_an_error(self, sources, name, message):
         with pytest.raises(ValueError, match=message):
             sources.place(name)
 
@@ -93,13 +92,13 @@ class Lines(HTMLParser):
 
 
 @pytest.mark.parametrize("module", ["keras_fcn/alignment/maps.py", "keras_fcn/layers/__init__.py"])
-def test_a_listing_has_every_line_under_its_number(module):
+def test_a_listing_has_every_line_under_its_number(sources, module):
     code = (ROOT / module).read_text("utf-8").splitlines()
     lines = Lines(sources.listing(module)).lines
     assert [lines[number].rstrip() for number in range(1, 1 + len(code))] == code
 
 
-def test_every_linked_name_exists():
+def test_every_linked_name_exists(sources):
     pages = sorted((ROOT / "docs").rglob("*.md"))
     linked = {n for page in pages for n in sources.LINK.findall(page.read_text("utf-8"))}
     assert len(linked) > 15
@@ -107,7 +106,7 @@ def test_every_linked_name_exists():
         assert sources.place(name)[1] > 1
 
 
-def test_the_label_of_a_link_is_the_name():
+def test_the_label_of_a_link_is_the_name(sources):
     label = re.compile(r"\[`(\w+)`\]\(source:([\w.]+)\)")
     for page in sorted((ROOT / "docs").rglob("*.md")):
         text = page.read_text("utf-8")
