@@ -1,7 +1,6 @@
 """JAX: kernels for XLA, and Keras's distributions with batches of every size."""
 
 import contextlib
-import functools
 import math
 import os
 import types
@@ -66,9 +65,7 @@ class Backend(base.Backend):
         """XLA would compile a generator of random numbers for every shape, 0.1 s each."""
         seed = getattr(initializer, "seed", None)
         is_glorot = type(initializer) is keras.initializers.GlorotUniform and isinstance(seed, int)
-        if not is_glorot or keras.distribution.distribution() is not None:
-            return initializer
-        return functools.partial(_glorot_uniform, seed)
+        return _GlorotUniform(seed) if is_glorot else initializer
 
     def max_pool(self, default, inputs, data_format):
         if data_format != "channels_last":
@@ -159,14 +156,22 @@ class Backend(base.Backend):
             )
 
 
-def _glorot_uniform(seed, shape, dtype):
-    """Returns a kernel (height, width, channels, units), as `keras.initializers.GlorotUniform`."""
-    height, width, channels, units = shape
-    limit = math.sqrt(6 / (height * width * (channels + units)))
-    values = np.random.default_rng(seed).random(shape, "float32")
-    values *= 2 * limit
-    values -= limit
-    return values.astype(dtype, copy=False)
+class _GlorotUniform:
+    """`keras.initializers.GlorotUniform` of kernels, with NumPy's random numbers.
+
+    Keras compiles a method of it where a large kernel is created on several devices.
+    """
+
+    def __init__(self, seed):
+        self._seed = seed
+
+    def __call__(self, shape, dtype):
+        height, width, channels, units = shape
+        limit = math.sqrt(6 / (height * width * (channels + units)))
+        values = np.random.default_rng(self._seed).random(shape, "float32")
+        values *= 2 * limit
+        values -= limit
+        return values.astype(dtype, copy=False)
 
 
 def _devices(devices):

@@ -105,8 +105,8 @@ MUTANTS = (
     Mutant(
         "JAX's initial kernels are as wide as half of the limit",
         "backends/jax.py",
-        "    values *= 2 * limit\n",
-        "    values *= limit\n",
+        "        values *= 2 * limit\n",
+        "        values *= limit\n",
         "layers/test_initial_weights.py",
         backend="jax",
     ),
