@@ -1,9 +1,9 @@
 """The map for newcomers agrees with the tree."""
 
-import importlib.util
 import re
 from pathlib import Path
 
+import programs
 import pytest
 from test_package import PACKAGE, ROOMS
 
@@ -12,13 +12,6 @@ pytestmark = pytest.mark.any_backend
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 ANSWERS = re.findall(r"^\| ([^|]+) \| `(\S+\.py)`: `(\w+)` \|$", PAGE, re.MULTILINE)
-
-
-def drawing():
-    spec = importlib.util.spec_from_file_location("rooms", ROOT / ".mkdocs" / "rooms.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_ten_questions_have_an_answer():
@@ -32,7 +25,7 @@ def test_where_is(question, path, name):
 
 def test_every_room_is_in_the_table_and_in_the_drawing():
     named = set(re.findall(r"`(\w+)(?:\.py|/)`", PAGE.split("## Where is")[0]))
-    rooms = drawing()
+    rooms = programs.load(".mkdocs/rooms.py")
     svg = rooms.on_page_markdown("<!-- rooms -->")
     drawn = set(re.findall(r">(\w+)</text>", svg))
     assert drawn == {room for row in rooms.rows(rooms.imports()) for room in row}
@@ -42,6 +35,6 @@ def test_every_room_is_in_the_table_and_in_the_drawing():
 
 def test_an_arrow_that_others_imply_is_left_out():
     graph = {"a": set(), "b": {"a"}, "c": {"a", "b"}}
-    rooms = drawing()
+    rooms = programs.load(".mkdocs/rooms.py")
     assert rooms.needed(graph) == [("b", "a"), ("c", "b")]
     assert rooms.rows(graph) == [["a"], ["b"], ["c"]]

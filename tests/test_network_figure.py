@@ -1,9 +1,9 @@
 """The figure of learn/skips.md shows the networks as they are."""
 
-import importlib.util
 from pathlib import Path
 from xml.etree import ElementTree
 
+import programs
 import pytest
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.gate]
@@ -17,10 +17,7 @@ LANGUAGES = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def program():
-    spec = importlib.util.spec_from_file_location("networks", DOCS / "programs" / "networks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load("docs/programs/networks.py")
 
 
 @pytest.fixture(scope="module")

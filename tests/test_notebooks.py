@@ -1,12 +1,12 @@
 """The notebooks of the documentation: what a page becomes, and that its cells run."""
 
-import importlib.util
 import os
 import re
 from pathlib import Path
 
 import nbclient
 import nbformat
+import programs
 import pytest
 from PIL import Image
 
@@ -26,14 +26,7 @@ IS_FULL = bool(os.environ.get("FULL_NOTEBOOKS"))
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
-def hook():
-    spec = importlib.util.spec_from_file_location("notebooks", ROOT / ".mkdocs/notebooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-notebooks = hook()
+notebooks = programs.load(".mkdocs/notebooks.py")
 
 
 def notebook_of(page, **arguments):

@@ -1,11 +1,11 @@
 """Links to the source code lead to the line where a name is defined."""
 
-import importlib.util
 import inspect
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import programs
 import pytest
 
 import keras_fcn.alignment.maps
@@ -20,10 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def sources():
-    spec = importlib.util.spec_from_file_location("sources", ROOT / ".mkdocs/sources.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.load(".mkdocs/sources.py")
 
 
 def first_line(value):

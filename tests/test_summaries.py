@@ -1,20 +1,10 @@
-import importlib.util
-from pathlib import Path
-
+import programs
 import pytest
 
 pytestmark = pytest.mark.any_backend
 
 
-def hook():
-    path = Path(__file__).parents[1] / ".mkdocs" / "summaries.py"
-    spec = importlib.util.spec_from_file_location("summaries", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-summaries = hook()
+summaries = programs.load(".mkdocs/summaries.py")
 
 
 class TestDescription:

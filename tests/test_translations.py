@@ -1,9 +1,9 @@
 """Every translated page reflects its English page as it is now."""
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
+import programs
 import pytest
 
 pytestmark = pytest.mark.any_backend
@@ -14,14 +14,7 @@ DOCS = ROOT / "docs"
 COMPLETE = ["index.md", "start", "learn", "notebooks", "guides", "results"]
 
 
-def program():
-    spec = importlib.util.spec_from_file_location("translations", ROOT / ".mkdocs/translations.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-translations = program()
+translations = programs.load(".mkdocs/translations.py")
 TRANSLATED = translations.translations()
 
 ENGLISH = """\
