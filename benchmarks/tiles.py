@@ -5,7 +5,8 @@
 
 FCN-8s with VGG-16's filters and 4096 units, random weights, in a process of its own. With `--tile`,
 it reads a GeoTIFF of `--side` x `--side` pixels and writes one; without, it predicts one image
-of that size twice, and the second prediction counts. Memory is the peak of resident memory, VmHWM.
+of that size twice, and the second prediction counts. `--whole-network` computes every window with
+the whole network instead of stage by stage. Memory is the peak of resident memory, VmHWM.
 """
 
 import argparse
@@ -42,12 +43,15 @@ def write_image(path: Path, side: int) -> None:
             file.write(pixels, window=((start, start + rows), (0, side)))
 
 
-def predict(folder: Path, side: int, tile: int | None, padding: str) -> dict:
-    """Predicts in this process; returns seconds, the number of windows, and memory in bytes."""
+def predict(folder: Path, options: argparse.Namespace) -> dict:
+    """Predicts in this process; returns seconds, the windows of the trunk, and memory in bytes."""
     import keras_fcn
     from benchmarks.devices import peak
-    from keras_fcn.inference import predict_label_map, predict_tiles
-    from keras_fcn.inference.windows import windows
+    from keras_fcn.inference import predict_label_map, predict_tiles, tiles
+    from keras_fcn.inference.windows import read_geometry
+    from keras_fcn.models.split import split
+
+    side, tile, padding = options.side, options.tile, options.padding
 
     model = keras_fcn.FCN8s(NUM_CLASSES, padding=padding)
     before = peak(os.environ["KERAS_BACKEND"])
@@ -62,7 +66,10 @@ def predict(folder: Path, side: int, tile: int | None, padding: str) -> dict:
         def show(done, total):
             print(f"{done}/{total}", f"{time.perf_counter() - begun:.0f} s", file=sys.stderr)
 
-        parts = windows(model, (side, side), tile)
+        if options.whole_network:
+            tiles.split = lambda model: None
+        network = model if options.whole_network else split(model).trunk
+        parts = read_geometry(network, (side, side))[0].windows(tile)
         count, window = len(parts), (parts[0].rows.stop, parts[0].columns.stop)
         begun = time.perf_counter()
         predict_tiles(
@@ -98,11 +105,12 @@ def main() -> None:
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"], default="tensorflow")
     parser.add_argument("--side", type=int, default=3000, help="pixels; default: %(default)s")
     parser.add_argument("--tile", type=int, help="largest side of a window; whole by default")
+    parser.add_argument("--whole-network", action="store_true", help="not stage by stage")
     parser.add_argument("--padding", choices=["paper", "same"], default="paper")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
-        found = predict(Path(options.folder), options.side, options.tile, options.padding)
+        found = predict(Path(options.folder), options)
         print(json.dumps(found))
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Coordinate maps of every layer of a functional model, read off its graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -66,6 +66,21 @@ def coordinate_maps(
     return reader.maps
 
 
+def output_maps(model: keras.Model, inputs: Sequence[FeatureMap]) -> list[FeatureMap]:
+    """Returns where the outputs of a functional model lie, given where its inputs do.
+
+    Feature maps that are not aligned are joined as with `misaligned="first"` of `coordinate_maps`.
+
+    Args:
+        model: As in `coordinate_maps`, of one input or several.
+        inputs: A `FeatureMap` for each input of the model.
+
+    Raises:
+        ValueError: If a layer cannot be read.
+    """
+    return _Reader({}, "first").read(model, list(inputs), "")
+
+
 def _rows_axis_of_input(model):
     known = [axis for axis, size in enumerate(model.inputs[0].shape) if size is not None]
     if known in ([1], [3]):
@@ -115,7 +130,10 @@ class _Reader:
                     values[operation.name, number, place] = value
                 if isinstance(outputs[0], FeatureMap):
                     self.maps.setdefault(prefix + operation.name, outputs[0])
-        return [values[history] for history in _keras_histories(config["output_layers"])]
+        return [
+            values[name, number - _is_functional(operations[name]), place]
+            for name, number, place in _keras_histories(config["output_layers"])
+        ]
 
     def _outputs(self, operation, arguments, prefix):
         name = prefix + operation.name
@@ -126,6 +144,11 @@ class _Reader:
             return [output_map(operation, values, shapes, self._known, self._raises)]
         except UnreadableLayerError as error:
             raise ValueError(f"Layer {name!r} ({type(operation).__name__}) {error}") from None
+
+
+def _is_functional(operation):
+    """Returns whether Keras counts the first call of an operation as 1 among a model's outputs."""
+    return isinstance(operation, keras.Model) and not isinstance(operation, keras.Sequential)
 
 
 def _indexes_channels(operation, node, arguments):

@@ -72,6 +72,11 @@ class FeatureMap:
     size: tuple[int, int]
     rows_axis: int = 1
 
+    @property
+    def axes(self) -> tuple[CoordinateMap, CoordinateMap]:
+        """The `CoordinateMap` along the rows, and that along the columns."""
+        return self.height, self.width
+
     def then(
         self, height: CoordinateMap, width: CoordinateMap, size: tuple[int, int] | None = None
     ) -> "FeatureMap":
@@ -81,9 +86,7 @@ class FeatureMap:
         )
 
     def __str__(self):
-        return " x ".join(
-            f"(stride {axis.stride}, offset {axis.offset})" for axis in (self.height, self.width)
-        )
+        return " x ".join(f"(stride {axis.stride}, offset {axis.offset})" for axis in self.axes)
 
 
 IMAGE = CoordinateMap(Fraction(1), Fraction(0))

@@ -190,6 +190,8 @@ def _trainable_parameters(model):
 
 
 def _on_host(tensor):
+    if tensor.dtype == torch.bfloat16:  # Which NumPy does not have.
+        tensor = tensor.float()
     # In the order that the array is read in; the layers' last one is another.
     return tensor.detach().contiguous().cpu().numpy()
 

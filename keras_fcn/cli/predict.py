@@ -32,8 +32,9 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     shared.add_views(parser)
     parser.add_argument(
         "--probabilities",
-        choices=("npz", "png"),
-        help="write the class probabilities, too: one array of float32, or one grey PNG per class",
+        choices=("npz", "png", "tif"),
+        help="write the class probabilities, too: one array of float32, or one grey PNG per class; "
+        "with --tile, a GeoTIFF of one band per class",
     )
     parser.add_argument(
         "--confidence",
@@ -85,10 +86,12 @@ def run(options: argparse.Namespace) -> None:
     images = _named_images(others)
     if options.tile is not None:
         predict_tiles.check_options(options, sequences)
-        suffixes = {"label map": ".tif"}
+        suffixes = predict_tiles.suffixes(options)
         outputs = prediction_files.output_paths(images, Path(options.out), suffixes)
         predict_tiles.predict_tiles_of_images(options, outputs)
         return
+    if options.probabilities == "tif":
+        raise ValueError("--probabilities tif must be used with --tile. Pass npz or png.")
     outputs = prediction_files.output_paths(
         images, Path(options.out), prediction_files.suffixes(options)
     )

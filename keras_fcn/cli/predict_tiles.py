@@ -13,19 +13,42 @@ from keras_fcn.cli.frame_sequences import FrameSequence
 
 # The options of `predict` that a prediction in tiles takes; --test-scales and --test-flip must be
 # those of one view.
-_TAKEN = ("model", "images", "out", "tile", "at_once", "test_scales", "test_flip", "traceback")
+_TAKEN = (
+    "model",
+    "images",
+    "out",
+    "tile",
+    "at_once",
+    "test_scales",
+    "test_flip",
+    "probabilities",
+    "traceback",
+)
 
 
 def check_options(options: argparse.Namespace, sequences: Sequence[FrameSequence]) -> None:
     """Raises a ValueError if there are options or videos that do not go with --tile."""
     if sequences:
         raise ValueError(f"--tile must be used with images. Received: {sequences[0].path}.")
+    if options.probabilities not in (None, "tif"):
+        raise ValueError(
+            "--tile must be used with --probabilities tif. Received: --probabilities "
+            f"{options.probabilities}."
+        )
     for name, value in vars(options).items():
         if name not in _TAKEN and value != options.parser.get_default(name):
             raise ValueError(
                 "--tile must be used without options that need the whole image. Received: "
                 f"--{name.replace('_', '-')}."
             )
+
+
+def suffixes(options: argparse.Namespace) -> dict[str, str]:
+    """Returns a dictionary from each output to what follows the image's name in its file."""
+    found = {"label map": ".tif"}
+    if options.probabilities is not None:
+        found["probabilities"] = "_probabilities.tif"
+    return found
 
 
 def predict_tiles_of_images(
@@ -35,7 +58,7 @@ def predict_tiles_of_images(
 
     Args:
         options: Of `predict`.
-        outputs: Dictionary from each image to a dictionary whose `"label map"` is its file.
+        outputs: Dictionary from each image to one from each of `suffixes` to its file.
     """
     from keras_fcn.export import open_model
     from keras_fcn.inference import predict_tiles
@@ -60,6 +83,7 @@ def predict_tiles_of_images(
                 trained.model,
                 image,
                 label_map,
+                probabilities=paths.get("probabilities"),
                 tile=options.tile,
                 label_space=trained.label_space,
                 progress=_progress(stack),

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_fcn.inference.unfinished import UnfinishedArray
 from keras_fcn.io.extras import check_installed
+from keras_fcn.label_spaces import LabelSpace
 
 # In MB. GDAL's default, 5 % of the machine's memory, would count as this process's.
 _CACHE = 64
@@ -126,7 +127,7 @@ def write_geotiff(
     array: UnfinishedArray,
     *,
     georeference: Mapping[str, Any],
-    palette: tuple | None,
+    label_space: LabelSpace,
 ) -> None:
     """Writes a tiled, compressed GeoTIFF; a BigTIFF if it may exceed 4 GB.
 
@@ -134,7 +135,7 @@ def write_geotiff(
         path: File to write.
         array: What to write, of shape (height, width) or (height, width, bands).
         georeference: `crs` and `transform`; empty for none.
-        palette: Colours of the values 0, 1, ... of a label map; `None` for no colour table.
+        label_space: `LabelSpace` with the colours of a label map, or the names of the bands.
     """
     rasterio = import_rasterio()
     height, width = array.shape[:2]
@@ -157,13 +158,15 @@ def write_geotiff(
         _without_georeference_warnings(),
         rasterio.open(path, "w", **profile) as dataset,
     ):
-        if palette is not None:
-            # Before the pixels: afterwards GDAL would write it to another file.
-            colours = {value: (*map(int, colour), 255) for value, colour in enumerate(palette)}
-            dataset.write_colormap(1, colours)
+        # Before the pixels: afterwards GDAL would write the colours to another file.
+        if len(array.shape) == 2:
+            colours = enumerate(label_space.palette)
+            dataset.write_colormap(1, {value: (*map(int, rgb), 255) for value, rgb in colours})
+        else:
+            dataset.descriptions = label_space.class_names
         for start in range(0, height, _BLOCK):
             stop = min(start + _BLOCK, height)
-            values = array.rows(start, stop)
+            values = array.read(slice(start, stop))
             bands = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
             dataset.write(bands, window=((start, stop), (0, width)))
 

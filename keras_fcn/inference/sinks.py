@@ -23,6 +23,9 @@ class Sink:
     finished: set[int]
     """Numbers of the windows that it has."""
 
+    features: Path | None = None
+    """Folder for what the windows are computed from, kept until the result is finished."""
+
     def write(self, number: int, rows: slice, columns: slice, values: np.ndarray) -> None:
         """Takes the kept part of window `number`."""
         raise NotImplementedError
@@ -103,7 +106,7 @@ class _FileSink(Sink):
     ):
         self._path, self._unfinished = path, unfinished
         self._label_space, self._georeference = label_space, georeference
-        self.finished = unfinished.finished
+        self.finished, self.features = unfinished.finished, unfinished.features
 
     def write(self, number, rows, columns, values):
         self._unfinished.write(number, rows, columns, values)
@@ -118,7 +121,8 @@ class _FileSink(Sink):
         if path.suffix.lower() == ".npy":
             os.replace(array.file, path)
         elif path.suffix.lower() == ".png":
-            save_label_map(path, array.rows(0, array.shape[0]), self._label_space)
+            save_label_map(path, array.read(slice(None)), self._label_space)
         else:
-            palette = self._label_space.palette if len(array.shape) == 2 else None
-            write_geotiff(path, array, georeference=self._georeference, palette=palette)
+            write_geotiff(
+                path, array, georeference=self._georeference, label_space=self._label_space
+            )

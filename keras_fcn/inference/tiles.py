@@ -1,10 +1,16 @@
 """Predicts an image of any size in bounded memory, exactly as if it were predicted at once."""
 
+import contextlib
+import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import numbers
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,29 +19,33 @@ from keras import ops
 
 from keras_fcn.inference.prediction import Prediction, image_layout, predict
 from keras_fcn.inference.sinks import open_sink
-from keras_fcn.inference.sources import open_source
-from keras_fcn.inference.windows import windows
+from keras_fcn.inference.sources import Source, open_source
+from keras_fcn.inference.staged import StagedNetwork
+from keras_fcn.inference.windows import Window, windows
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.prediction_memory import check_prediction_memory
+from keras_fcn.models.split import split
 from keras_fcn.version import __version__
 
 
 def predict_tiles(
     model: keras.Model,
     source: Any,
-    sink: Any,
+    sink: Any = None,
     *,
+    probabilities: Any = None,
     tile: int = 1536,
-    output: str = "labels",
     label_space: LabelSpace | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Predicts an image of any size in overlapping windows (tiling, sliding window), exactly.
 
     The label map equals that of the whole image wherever the two largest logits differ by more than
-    rounding: see `keras_fcn.inference.windows.windows`. All windows have one size, for which JAX
-    compiles one program. Memory depends on `tile` and not on the image.
+    rounding: see `keras_fcn.inference.windows.windows`. An FCN is predicted stage by stage: the
+    trunk, then fc6, fc7 and their scores, then the decoder, each in windows of its own. All windows
+    of a stage have one size, for which JAX compiles one program. Memory depends on `tile` and not
+    on the image.
 
     A sink that is a path is written to a folder `PATH.unfinished` window by window and is renamed
     when it is whole. If the process ends earlier, the same call continues after the last finished
@@ -47,15 +57,17 @@ def predict_tiles(
             slices, such as `numpy.memmap`, an h5py data set or a zarr array; or the path of an
             image file. PNG, JPEG, WebP and BMP are decoded as a whole. Other files (GeoTIFF,
             BigTIFF, COG, JPEG 2000) are read in windows by rasterio.
-        sink: What slices of the result are assigned to: an array of shape (height, width) whose
-            integers hold the class ids, or (height, width, num_classes) for probabilities; or the
-            path of a file to write. `.tif` is a GeoTIFF of unsigned integers of 8 bits, or 16 for
-            more than 256 classes, with the colours of the label space and the coordinate reference
-            system and transform of `source`; `.png` is a palette PNG, and needs the memory of the
-            label map; `.npy` is an array.
+        sink: What slices of the label map are assigned to: an array of shape (height, width) whose
+            integers hold the class ids; or the path of a file to write. `.tif` is a GeoTIFF of
+            unsigned integers of 8 bits, or 16 for more than 256 classes, with the colours of the
+            label space and the coordinate reference system and transform of `source`; `.png` is a
+            palette PNG, and needs the memory of the label map; `.npy` is an array. `None` for no
+            label map.
+        probabilities: The same for the class probabilities: an array of floating-point numbers of
+            shape (height, width, num_classes), or the path of a `.tif` with one band of float32 per
+            class or of an `.npy`; `None` for none.
         tile: Largest height and width of a window in pixels, halo included. It determines memory:
             see the guide "Precision and memory".
-        output: `"labels"` for class ids, or `"probabilities"` for float32.
         label_space: `LabelSpace` with the colours; `None` for that of the model.
         progress: Called with the number of finished windows and that of all windows, at the start
             and after each window.
@@ -65,8 +77,8 @@ def predict_tiles(
         ImportError: If a path needs rasterio and it is not installed.
         OSError: If the disk has too little free space.
         ValueError: If the receptive field of `model` is unbounded, `tile` is too small for it,
-            `sink` does not fit, or `source` cannot be read; or, on CPUs, if a window needs more
-            memory than is free.
+            a sink does not fit or both are `None`, or `source` cannot be read; or, on CPUs, if a
+            window needs more memory than is free.
 
     Examples:
         >>> image = np.zeros((600, 40, 3), "uint8")
@@ -75,10 +87,35 @@ def predict_tiles(
         >>> np.unique(label_map).tolist()
         [0]
     """
-    if output not in ("labels", "probabilities"):
-        raise ValueError(f"`output` must be 'labels' or 'probabilities'. Received: {output=}.")
-    if _is_file(source) and _is_file(sink) and os.path.samefile(source, sink):
-        raise ValueError(f"`sink` must be another file than `source`. Received: {sink=}.")
+    outputs = {"label_map": sink, "probabilities": probabilities}
+    outputs = {name: place for name, place in outputs.items() if place is not None}
+    _check_arguments(model, source, outputs, tile)
+    class_axis = 1 if image_layout(model) == "channels_first" else -1
+    channels, num_classes = model.input_shape[class_axis], model.output_shape[class_axis]
+    label_space = label_space or getattr(model, "label_space", None) or generic(num_classes)
+    with contextlib.ExitStack() as stack:
+        image = stack.enter_context(open_source(source, channels))
+        network = _network(model, image, tile)
+        first = (*network.stages, network.windows)[0][0]
+        check_prediction_memory(model, first.rows.stop, first.columns.stop)
+        describe = functools.cache(lambda: _description(model, image, network))
+        shapes = {"label_map": image.shape[:2], "probabilities": (*image.shape[:2], num_classes)}
+        sinks = {
+            name: open_sink(place, shapes[name], label_space, image.georeference, describe)
+            for name, place in outputs.items()
+        }
+        tell = progress or (lambda done, total: None)
+        _predict_windows(network, sinks, describe, tell)
+        for target in sinks.values():
+            target.close()
+
+
+def _check_arguments(model, source, outputs, tile):
+    if not outputs:
+        raise ValueError("`sink` or `probabilities` must be given. Received: neither.")
+    for place in outputs.values():
+        if _is_file(source) and _is_file(place) and os.path.samefile(source, place):
+            raise ValueError(f"`sink` must be another file than `source`. Received: {place!r}.")
     if not isinstance(tile, numbers.Integral) or tile < 1:
         raise ValueError(f"`tile` must be an integer of at least 1. Received: {tile=}.")
     if not isinstance(model, keras.Model):
@@ -86,47 +123,78 @@ def predict_tiles(
             "`model` must be a keras.Model, whose layers show its receptive field. Received: a "
             f"{type(model).__name__}."
         )
-    class_axis = 1 if image_layout(model) == "channels_first" else -1
-    channels, num_classes = model.input_shape[class_axis], model.output_shape[class_axis]
-    with open_source(source, channels) as image:
-        parts = windows(model, image.shape[:2], tile)
-        check_prediction_memory(model, parts[0].rows.stop, parts[0].columns.stop)
-        target = open_sink(
-            sink,
-            image.shape[:2] if output == "labels" else (*image.shape[:2], num_classes),
-            label_space or getattr(model, "label_space", None) or generic(num_classes),
-            image.georeference,
-            lambda: _description(model, image, parts),
-        )
-        tell = progress or (lambda done, total: None)
-        tell(len(target.finished), len(parts))
-        for number, window in enumerate(parts):
-            if number in target.finished:
-                continue
-            values = _predict_window(model, image, window, output)
-            target.write(number, window.kept_rows, window.kept_columns, values)
-            tell(len(target.finished), len(parts))
-        target.close()
-
-
-def _description(model, image, parts):
-    """Returns what the values in an unfinished file depend on."""
-    return {
-        "image": image.description(),
-        "model": _digest_of_model(model),
-        "windows": [len(parts), parts[0].rows.stop, parts[0].columns.stop],
-        "version": __version__,
-    }
 
 
 def _is_file(place):
     return isinstance(place, (str, os.PathLike)) and os.path.isfile(place)
 
 
-def _predict_window(model, image, window, output):
-    prediction = predict(model, image.read(window.rows, window.columns))
-    kept = Prediction(prediction.scores[window.kept], prediction.is_logits)
-    return kept.label_map if output == "labels" else kept.probabilities
+def _network(model, image, tile):
+    """Returns the model as a `StagedNetwork` if that saves something, or else as a whole."""
+    parts = split(model) if max(image.shape[:2]) > tile else None
+    if parts is None:
+        return _WholeNetwork(model, image, windows(model, image.shape[:2], tile))
+    return StagedNetwork(model, parts, image, tile)
+
+
+@dataclasses.dataclass(frozen=True)
+class _WholeNetwork:
+    """A model that is predicted in windows, all of it at once."""
+
+    model: keras.Model
+    image: Source
+    windows: list[Window]
+    stages: tuple = ()
+
+    def compute_features(self, tell):
+        """There is nothing to do before the windows."""
+
+    def predict(self, window):
+        found = predict(self.model, self.image.read(window.rows, window.columns))
+        return Prediction(found.scores[window.kept[0].within], found.is_logits)
+
+
+def _predict_windows(network, sinks, describe, progress):
+    """Predicts the windows that are not in all sinks, after what they need of earlier stages."""
+    left = [
+        (number, window)
+        for number, window in enumerate(network.windows)
+        if not all(number in target.finished for target in sinks.values())
+    ]
+    total = sum(map(len, network.stages)) + len(network.windows)
+    with contextlib.ExitStack() as stack:
+        finished = total - len(left)
+        if left and network.stages:
+            folder = next((target.features for target in sinks.values() if target.features), None)
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            finished = network.open(folder, describe()) + len(network.windows) - len(left)
+        count = itertools.count(finished)
+
+        def tell():
+            progress(next(count), total)
+
+        tell()
+        if left:
+            network.compute_features(tell)
+        for number, window in left:
+            prediction, (kept,) = network.predict(window), window.kept
+            for output, target in sinks.items():
+                target.write(number, kept.rows, kept.columns, getattr(prediction, output))
+            tell()
+
+
+def _description(model, image, network):
+    """Returns what the values in an unfinished file depend on."""
+    return {
+        "image": image.description(),
+        "model": _digest_of_model(model),
+        "windows": [
+            [len(parts), parts[0].rows.stop, parts[0].columns.stop]
+            for parts in (*network.stages, network.windows)
+        ],
+        "version": __version__,
+    }
 
 
 def _digest_of_model(model):

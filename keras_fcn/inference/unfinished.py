@@ -17,6 +17,7 @@ except ImportError:  # Windows has no such locks.
     fcntl = None  # type: ignore[assignment]
 
 _ARRAY, _FINISHED, _LOCK = "array.npy", "finished.txt", "lock"
+_FEATURES = "features"
 
 
 class UnfinishedArray:
@@ -62,6 +63,13 @@ class UnfinishedArray:
         """The .npy file."""
         return self.folder / _ARRAY
 
+    @property
+    def features(self) -> Path:
+        """Folder for what the array is computed from, which is removed with it."""
+        folder = self.folder / _FEATURES
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def write(self, number: int, rows: slice, columns: slice, values: np.ndarray) -> None:
         """Writes a part and records it as finished.
 
@@ -86,10 +94,10 @@ class UnfinishedArray:
             os.fsync(file.fileno())
         self.finished.add(number)
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Returns a copy of some rows."""
+    def read(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
+        """Returns a copy of some rows and columns."""
         # A map of its own each time, so that what was read does not stay in memory.
-        return np.array(np.load(self.file, mmap_mode="r")[start:stop])
+        return np.array(np.load(self.file, mmap_mode="r")[rows, columns])
 
     def remove(self) -> None:
         """Removes the folder."""
@@ -128,8 +136,9 @@ class UnfinishedArray:
         return set(map(int, lines))
 
     def _begin(self):
-        for name in (_FINISHED, _ARRAY):
-            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / _FINISHED).unlink(missing_ok=True)
+        (self.folder / _ARRAY).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / _FEATURES, ignore_errors=True)
         needed = self.dtype.itemsize * int(np.prod(self.shape, dtype="int64"))
         free = shutil.disk_usage(self.folder.parent).free
         if needed > free:

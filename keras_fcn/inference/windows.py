@@ -1,11 +1,15 @@
 """Splits an image into overlapping windows whose predictions join to that of the whole image."""
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 
 import keras
 
-from keras_fcn.alignment import FeatureMap, coordinate_maps
+from keras_fcn.alignment import IMAGE, FeatureMap, coordinate_maps
+from keras_fcn.alignment.graph import output_maps
 from keras_fcn.inference.prediction import image_layout
 
 # Of the image on which a network is read: large enough that none of its feature maps is empty.
@@ -13,46 +17,106 @@ _LEAST_SIZE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
-    """A part of an image that is predicted at once, and the smaller part that is kept of it.
+class Kept:
+    """The part of an output for a window that equals that of the whole image.
 
     Args:
-        rows: The image's rows that the model sees.
-        columns: The image's columns that the model sees.
-        kept_rows: The image's rows whose prediction is exact and kept.
-        kept_columns: The image's columns whose prediction is exact and kept.
+        rows: Its rows, in the output for the whole image.
+        columns: Its columns there.
+        within: Its rows and columns in the output for the window.
     """
 
     rows: slice
     columns: slice
-    kept_rows: slice
-    kept_columns: slice
-
-    @property
-    def kept(self) -> tuple[slice, slice]:
-        """The kept rows and columns, counted from the start of the window."""
-        return (
-            slice(self.kept_rows.start - self.rows.start, self.kept_rows.stop - self.rows.start),
-            slice(
-                self.kept_columns.start - self.columns.start,
-                self.kept_columns.stop - self.columns.start,
-            ),
-        )
+    within: tuple[slice, slice]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Halo:
-    """How windows must lie along an axis, in pixels.
+class Window:
+    """A part of an image that is predicted at once.
 
     Args:
-        stride: The starts of windows are multiples of it.
-        before: How far the receptive field of a pixel extends to smaller coordinates.
-        after: How far it extends to larger ones.
+        rows: The image's rows that the model sees.
+        columns: The image's columns that the model sees.
+        kept: A `Kept` for each output of the model.
     """
 
-    stride: int
-    before: int
-    after: int
+    rows: slice
+    columns: slice
+    kept: tuple[Kept, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """Which input pixels an output depends on along an axis.
+
+    Output pixel o depends on the input pixels from `stride * o + first` to `stride * o + last`.
+
+    Args:
+        stride: Input pixels per output pixel.
+        first: First input pixel that output pixel 0 depends on.
+        last: Its last one.
+        size: Output pixels for the whole input.
+    """
+
+    stride: Fraction
+    first: Fraction
+    last: Fraction
+    size: int
+
+    def start(self) -> int:
+        """Returns the first pixel of a window's output that sees nothing before the window."""
+        return max(0, math.floor((-1 - self.first) / self.stride) + 1)
+
+    def stop(self, length: int, whole: int) -> int:
+        """Returns the end of the pixels that see nothing behind a window.
+
+        Args:
+            length: Input pixels of the window.
+            whole: Those of the whole input.
+        """
+        size = self.size - int((whole - length) / self.stride)
+        return min(size, math.ceil((length - self.last) / self.stride))
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """How windows must lie, along the rows and along the columns.
+
+    Args:
+        size: Height and width of the input.
+        strides: Pixels of which the start of a window is a multiple.
+        reaches: The `Reach` of each output, along the rows and along the columns.
+    """
+
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    reaches: Sequence[tuple[Reach, Reach]]
+
+    def windows(self, tile: int) -> list[Window]:
+        """Returns windows as the function `windows` does, for every output of a model.
+
+        Raises:
+            ValueError: If `tile` is too small.
+        """
+        rows, columns = (
+            _along(length, tile, stride, [reach[axis] for reach in self.reaches])
+            for axis, (length, stride) in enumerate(zip(self.size, self.strides, strict=True))
+        )
+        return [
+            Window(
+                row,
+                column,
+                tuple(
+                    Kept(kept_row, kept_column, (row_within, column_within))
+                    for (kept_row, row_within), (kept_column, column_within) in zip(
+                        row_parts, column_parts, strict=True
+                    )
+                ),
+            )
+            for row, row_parts in rows
+            for column, column_parts in columns
+        ]
 
 
 def windows(model: keras.Model, size: tuple[int, int], tile: int) -> list[Window]:
@@ -73,51 +137,27 @@ def windows(model: keras.Model, size: tuple[int, int], tile: int) -> list[Window
         ValueError: If the model's receptive field is unbounded or cannot be read, or `tile` is
             smaller than the halo allows.
     """
-    halos = _halos(model, size)
-    rows, columns = (_along(length, tile, halo) for length, halo in zip(size, halos, strict=True))
-    return [
-        Window(row, column, kept_row, kept_column)
-        for row, kept_row in rows
-        for column, kept_column in columns
-    ]
-
-
-def _along(length, tile, halo):
-    """Returns the slices along an axis: pairs of what the model sees and what is kept."""
-    if length <= tile:
-        return [(slice(0, length), slice(0, length))]
-    size = tile - (tile - length) % halo.stride
-    least = halo.before + halo.after + halo.stride
-    if size < least:
-        least += (length - least) % halo.stride
+    geometry, maps = read_geometry(model, size)
+    if len(model.outputs) != 1 or not maps:
         raise ValueError(
-            f"`tile` must be at least {least} for this model and image: the halo of a window is "
-            f"{halo.before} pixels before and {halo.after} after what is kept. Received: {tile=}."
+            f"`model` must return one map of logits. Received: {model.name!r}, whose outputs are "
+            f"{', '.join(model.output_names)}."
         )
-    count = _count(length, size, halo)
-    # The smallest windows of the same number.
-    while size - halo.stride >= least and _count(length, size - halo.stride, halo) == count:
-        size -= halo.stride
-    starts = [*range(0, length - size, _step(size, halo)), length - size]
-    cuts = [0, *(start + halo.before for start in starts[1:]), length]
-    return [
-        (slice(start, start + size), slice(first, end))
-        for start, first, end in zip(starts, cuts[:-1], cuts[1:], strict=True)
-    ]
+    return geometry.windows(tile)
 
 
-def _step(size, halo):
-    return (size - halo.before - halo.after) // halo.stride * halo.stride
+def read_geometry(model: keras.Model, size: tuple[int, int]) -> tuple[Geometry, list[FeatureMap]]:
+    """Returns the `Geometry` of a model, and the maps of its outputs that have positions.
 
+    Args:
+        model: A functional model of images of any size.
+        size: (height, width) of the image in pixels.
 
-def _count(length, size, halo):
-    return 1 + math.ceil((length - size) / _step(size, halo))
-
-
-def _halos(model, size):
-    """Returns the `_Halo` along the rows and along the columns."""
-    first = 2 if image_layout(model) == "channels_first" else 1
-    if model.inputs[0].shape[first : first + 2] != (None, None):
+    Raises:
+        ValueError: If the model's receptive field is unbounded or cannot be read.
+    """
+    rows_axis = 2 if image_layout(model) == "channels_first" else 1
+    if model.inputs[0].shape[rows_axis : rows_axis + 2] != (None, None):
         raise ValueError(
             "`model` must take images of any size, to predict in tiles. Received: "
             f"{model.name!r}, which takes images of shape {tuple(model.inputs[0].shape[1:])}."
@@ -125,27 +165,77 @@ def _halos(model, size):
     try:
         maps = coordinate_maps(model, misaligned="first")
         # Padding "same" with a stride depends on the image's size modulo the stride.
-        strides = [_coarsest(maps, axis) for axis in ("height", "width")]
-        image_size = tuple(
-            length + stride * math.ceil(_LEAST_SIZE / stride)
-            for length, stride in zip(size, strides, strict=True)
-        )
-        maps = coordinate_maps(model, misaligned="first", image_size=image_size)
+        strides = _coarsest(maps, "height"), _coarsest(maps, "width")
+        beyond = [stride * math.ceil(_LEAST_SIZE / stride) for stride in strides]
+        larger = size[0] + beyond[0], size[1] + beyond[1]
+        maps = coordinate_maps(model, misaligned="first", image_size=larger)
+        outputs = output_maps(model, [FeatureMap(IMAGE, IMAGE, larger, rows_axis)])
     except ValueError as error:
         raise ValueError(
             f"`model` must be a network whose receptive field can be read, to predict in "
             f"tiles. Received: {model.name!r}. {error}"
         ) from error
     _check_bounded(model, maps)
-    output = maps.get(model.output_names[0])
-    if output is None or len(model.outputs) != 1:
+    outputs = [_of_size(found, beyond) for found in outputs if isinstance(found, FeatureMap)]
+    reaches = [
+        (_reach(found.height, found.size[0]), _reach(found.width, found.size[1]))
+        for found in outputs
+    ]
+    return Geometry(size, strides, reaches), outputs
+
+
+def _of_size(found, beyond):
+    """Returns the map of an output for an image that is smaller by the pixels `beyond`."""
+    height, width = (
+        length - int(more / axis.stride)
+        for length, axis, more in zip(found.size, found.axes, beyond, strict=True)
+    )
+    return dataclasses.replace(found, size=(height, width))
+
+
+def _reach(axis, size):
+    return Reach(axis.stride, axis.first, axis.last, size)
+
+
+def _along(length, tile, stride, reaches):
+    """Returns the slices along an axis: what the model sees, and for each output what is kept of it
+    in the output for the whole image and in that for the window.
+    """
+    if length <= tile:
+        everything = [(slice(0, reach.size),) * 2 for reach in reaches]
+        return [(slice(0, length), everything)]
+
+    def step(size):
+        """How far apart windows of a size may start."""
+        steps = (reach.stride * (reach.stop(size, length) - reach.start()) for reach in reaches)
+        return math.floor(min(steps) / stride) * stride
+
+    def count(size):
+        return 1 + math.ceil((length - size) / step(size))
+
+    least = next(size for size in itertools.count(length % stride, stride) if step(size) > 0)
+    size = tile - (tile - length) % stride
+    if size < least:
         raise ValueError(
-            f"`model` must return one map of logits. Received: {model.name!r}, whose outputs are "
-            f"{', '.join(model.output_names)}."
+            f"`tile` must be at least {least} for this model and image, because windows overlap by "
+            f"the halo of their receptive field, about {least - stride} pixels. Received: {tile=}."
         )
+    # The smallest windows of the same number.
+    while size - stride >= least and count(size - stride) == count(size):
+        size -= stride
+    starts = [*range(0, length - size, step(size)), length - size]
+    kept = [_kept(starts, reach) for reach in reaches]
+    seen = [slice(start, start + size) for start in starts]
+    return list(zip(seen, zip(*kept, strict=True), strict=True))
+
+
+def _kept(starts, reach):
+    """Returns for each window the pixels of an output that are kept, in the whole and within."""
+    shifts = [int(start / reach.stride) for start in starts]
+    cuts = [0, *(shift + reach.start() for shift in shifts[1:]), reach.size]
     return [
-        _Halo(stride, -math.ceil(axis.first), math.floor(axis.last))
-        for stride, axis in zip(strides, (output.height, output.width), strict=True)
+        (slice(first, end), slice(first - shift, end - shift))
+        for shift, first, end in zip(shifts, cuts[:-1], cuts[1:], strict=True)
     ]
 
 

@@ -16,19 +16,20 @@ class BlockByBlock:
     until the forward pass ends.
 
     Args:
-        model: Model with one input and one output.
+        image: The model's input, a KerasTensor.
         trunk: The model's `Trunk`, which lists its blocks.
+        outputs: The model's outputs, KerasTensors that are computed from the image and the pools.
 
     References:
         - [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
     """
 
-    def __init__(self, model: keras.Model, trunk: Trunk):
-        self._image, self._logits = model.inputs[0], model.outputs[0]
-        self._trunk = trunk
+    def __init__(self, image: keras.KerasTensor, trunk: Trunk, outputs: list[keras.KerasTensor]):
+        self.trunk = trunk
+        self._image, self._outputs = image, outputs
 
-    def __call__(self, image: Any, recompute: bool = False) -> Any:
-        """Returns the logits of an image, both as backend tensors.
+    def __call__(self, image: Any, recompute: bool = False) -> list[Any]:
+        """Returns the outputs for an image, all as backend tensors.
 
         Args:
             image: The model's input.
@@ -42,18 +43,18 @@ class BlockByBlock:
             results = function([values[id(tensor)] for tensor in inputs])
             values |= {id(tensor): value for tensor, value in zip(outputs, results, strict=True)}
             values = {key: value for key, value in values.items() if key in wanted_later}
-        return values[id(self._logits)]
+        return [values[id(tensor)] for tensor in self._outputs]
 
     @functools.cached_property
     def _parts(self):
         """List of (function, inputs, outputs, ids of the tensors that later parts still need)."""
-        image, preprocessed = [self._image], self._trunk.blocks[0][0]
+        image, preprocessed = [self._image], self.trunk.blocks[0][0]
         ends = [
             (image, preprocessed),
-            *self._trunk.blocks,
-            ([self._image, *self._trunk.pools.values()], [self._logits]),
+            *self.trunk.blocks,
+            ([self._image, *self.trunk.pools.values()], self._outputs),
         ]
-        parts, wanted = [], {id(self._logits)}
+        parts, wanted = [], {id(tensor) for tensor in self._outputs}
         for inputs, outputs in reversed(ends):
             parts.append((keras.Function(inputs, outputs), inputs, outputs, wanted))
             wanted = wanted | {id(tensor) for tensor in inputs}

@@ -202,7 +202,7 @@ class FCN(BaseFCN):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self._store_config(config, dtype)
         self.gradient_checkpointing = gradient_checkpointing
-        self._block_by_block = None if trunk is None else BlockByBlock(self, trunk)
+        self.block_by_block = None if trunk is None else BlockByBlock(inputs, trunk, [outputs])
         self._backbone_config = None if parts is None else parts.get_config
         if weights is not None:
             weight_files.load(self, weights)
@@ -218,12 +218,12 @@ class FCN(BaseFCN):
 
     def call(self, inputs, training=None, mask=None):
         recompute = bool(training and self.gradient_checkpointing)
-        if self._block_by_block is None:
+        if self.block_by_block is None:
             if recompute:
                 raise ValueError("`gradient_checkpointing` must be False with a `backbone`.")
             return super().call(inputs, training=training, mask=mask)
         if recompute or (backend.is_eager and not training):
-            return self._block_by_block(keras.ops.cast(inputs, "float32"), recompute)
+            return self.block_by_block(keras.ops.cast(inputs, "float32"), recompute)[0]
         return super().call(inputs, training=training, mask=mask)
 
     @property

@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_fcn import FCN32s
 from keras_fcn.cli import main
-from keras_fcn.inference import predict_label_map
+from keras_fcn.inference import predict, predict_label_map
 from keras_fcn.models import prediction_memory
 
 rasterio = pytest.importorskip("rasterio")
@@ -40,6 +40,7 @@ def place(tmp_path_factory):
     with rasterio.open(folder / "scene.tif", "w", **profile) as file:
         file.write(IMAGE.transpose(2, 0, 1))
     np.save(folder / "expected.npy", predict_label_map(model, IMAGE))
+    np.save(folder / "probabilities.npy", predict(model, IMAGE).probabilities)
     return folder
 
 
@@ -70,6 +71,13 @@ class TestPredictTiles:
         assert last == f"predicting: {windows}/{windows}"
         assert all(line.endswith(" s left") for line in lines)
 
+    def test_writes_the_probabilities_of_the_whole_image(self, place, tmp_path):
+        assert main(command(place, tmp_path, "--probabilities", "tif")) == 0
+        check(place, tmp_path / "scene.tif")
+        with rasterio.open(tmp_path / "scene_probabilities.tif") as file:
+            found = file.read().transpose(1, 2, 0)
+        np.testing.assert_allclose(found, np.load(place / "probabilities.npy"), atol=1e-5)
+
     def test_an_ordinary_prediction_that_does_not_fit_names_the_option(
         self, place, capsys, monkeypatch
     ):
@@ -91,15 +99,26 @@ class TestRefused:
         assert main(command(place, tmp_path, option)) == 1
         assert f"without options that need the whole image. Received: {option}." in error_of(capsys)
 
+    def test_other_files_of_probabilities(self, place, tmp_path, capsys):
+        assert main(command(place, tmp_path, "--probabilities", "npz")) == 1
+        assert "must be used with --probabilities tif. Received: --probabilities npz." in error_of(
+            capsys
+        )
+        whole = ["predict", str(place / "model.keras"), str(place / "scene.tif")]
+        assert main([*whole, "--out", str(tmp_path), "--probabilities", "tif"]) == 1
+        assert "--probabilities tif must be used with --tile" in error_of(capsys)
+        assert not list(tmp_path.iterdir())
+
     def test_several_views(self, place, tmp_path, capsys):
         assert main(command(place, tmp_path, "--test-flip")) == 1
         assert "pass --test-scales 1 and --no-test-flip" in error_of(capsys)
         assert not list(tmp_path.iterdir())
 
     def test_a_tile_smaller_than_the_halo(self, place, tmp_path, capsys):
-        assert main(command(place, tmp_path, tile=256)) == 1
+        # The pixels of pool5 see 212 pixels and lie 32 apart.
+        assert main(command(place, tmp_path, tile=200)) == 1
         error = error_of(capsys)
-        assert "`tile` must be at least 308 for this model and image" in error
+        assert "`tile` must be at least 244 for this model and image" in error
         assert not list(tmp_path.iterdir())
 
     def test_a_missing_image(self, place, tmp_path, capsys):
@@ -124,8 +143,13 @@ def test_ctrl_c_leaves_what_the_same_command_continues(place, tmp_path):
         # A shell lets what it starts in the background ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    finished = tmp_path / "scene.tif.unfinished" / "finished.txt"
-    while not (finished.exists() and finished.read_text().count("\n") > 1):
+
+    def count():
+        """Windows of all stages, each of which has one file."""
+        files = (tmp_path / "scene.tif.unfinished").rglob("finished.txt")
+        return sum(max(file.read_text().count("\n") - 1, 0) for file in files)
+
+    while count() < 1:
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
@@ -133,7 +157,7 @@ def test_ctrl_c_leaves_what_the_same_command_continues(place, tmp_path):
     assert process.returncode == 130
     assert errors[-1] == "keras-fcn: interrupted; run the same command again to resume"
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif.unfinished"]
-    done = finished.read_text().count("\n") - 1
+    done = count()
     second = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
     assert second.stderr.startswith(f"windows already finished: {done} of ")
     check(place, tmp_path / "scene.tif")

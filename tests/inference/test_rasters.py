@@ -94,9 +94,10 @@ class TestGeoTIFF:
 
     def test_probabilities_are_bands(self, model, tmp_path):
         sink = tmp_path / "probabilities.tif"
-        predict_tiles(model, IMAGE, sink, tile=TILE, output="probabilities")
+        predict_tiles(model, IMAGE, probabilities=sink, tile=TILE)
         with rasterio.open(sink) as file:
             assert file.dtypes == ("float32",) * 3
+            assert file.descriptions == ("class 0", "class 1", "class 2")
             found = file.read().transpose(1, 2, 0)
         np.testing.assert_allclose(found, predict(model, IMAGE).probabilities, atol=1e-6)
 

@@ -13,6 +13,7 @@ from keras_fcn.inference.windows import windows
 from keras_fcn.layers import CropToReference
 from keras_fcn.models import prediction_memory
 from keras_fcn.models.fcn import FCN4s
+from keras_fcn.models.split import split
 
 # A kernel of fc6 of 1 pixel leaves a halo of 149 pixels instead of 245.
 NARROW = {"filters": NARROW_FILTERS, "fc_units": 8, "fc6_kernel_size": 1}
@@ -32,12 +33,9 @@ def random_model(network, **options):
 
 
 def in_tiles(model, image, tile, **options):
-    if options.get("output") == "probabilities":
-        result = np.full((*image.shape[:2], 4), -1, "float32")
-    else:
-        result = np.full(image.shape[:2], 255, "uint8")
-    predict_tiles(model, image, result, tile=tile, **options)
-    return result
+    label_map = np.full(image.shape[:2], 255, "uint8")
+    predict_tiles(model, image, label_map, tile=tile, **options)
+    return label_map
 
 
 def assert_equal_where_not_tied(label_map, whole):
@@ -84,8 +82,10 @@ class TestEqualToTheWholeImage:
         model = random_model(FCN8s, **NARROW, input_upsampling=2)
         image = image_of(260, 21)
         assert len(windows(model, (260, 21), 190)) > 2
-        found = in_tiles(model, image, 190, output="probabilities")
-        np.testing.assert_allclose(found, predict(model, image).probabilities, atol=1e-5)
+        found, expected = np.full((260, 21, 4), -1, "float32"), predict(model, image)
+        label_map = in_tiles(model, image, 190, probabilities=found)
+        np.testing.assert_allclose(found, expected.probabilities, atol=1e-5)
+        assert_equal_where_not_tied(label_map, expected)
 
     def test_of_a_backbone(self):
         image = image_of(490, 41)
@@ -140,7 +140,8 @@ class TestMoreThatEqualTheWholeImage:
         np.random.default_rng(0).shuffle(parts)
         for window in parts:
             found = predict(model, image[window.rows, window.columns])
-            scores[window.kept_rows, window.kept_columns] = found.scores[window.kept]
+            (kept,) = window.kept
+            scores[kept.rows, kept.columns] = found.scores[kept.within]
         assert_equal_where_not_tied(scores.argmax(-1), predict(model, image))
 
     @pytest.mark.parametrize("network", [FCN32s, FCN16s])
@@ -166,27 +167,36 @@ class TestMoreThatEqualTheWholeImage:
 
     def test_with_the_papers_kernel_of_fc6(self):
         model = random_model(FCN8s, filters=NARROW_FILTERS, fc_units=8)
-        image = image_of(601, 17)
-        assert len(windows(model, (601, 17), 560)) > 1
+        # More than 32 pixels of pool5, a window of the classifier.
+        image = image_of(1301, 17)
         assert_equal_where_not_tied(in_tiles(model, image, 560), predict(model, image))
 
 
 class TestPrograms:
-    def test_all_windows_have_one_size(self, model, monkeypatch):
-        shapes = []
-        predict_on_batch = model.predict_on_batch
+    def test_all_windows_of_a_stage_have_one_size(self, model, monkeypatch):
+        parts, sizes = split(model), {}
+        for name in ("trunk", "classifier", "decoder"):
+            monkeypatch.setattr(
+                getattr(parts, name), "predict_on_batch", self.spy(parts, name, sizes)
+            )
+        in_tiles(model, image_of(1230, 40), 362)
+        for of_stage in sizes.values():
+            assert len(of_stage) > 1
+            assert len(set(of_stage)) == 1
+        assert len(sizes) == 3
 
-        def spy(images):
-            shapes.append(images.shape)
-            return predict_on_batch(images)
+    def spy(self, parts, name, sizes):
+        predict_on_batch = getattr(parts, name).predict_on_batch
 
-        monkeypatch.setattr(model, "predict_on_batch", spy)
-        in_tiles(model, image_of(430, 40), 362)
-        assert len(shapes) > 2
-        assert len(set(shapes)) == 1
+        def spied(inputs):
+            shapes = [values.shape for values in inputs] if name == "decoder" else inputs.shape
+            sizes.setdefault(name, []).append(tuple(shapes))
+            return predict_on_batch(inputs)
+
+        return spied
 
     @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone has programs")
-    def test_jax_compiles_one(self, monkeypatch):
+    def test_jax_compiles_one_for_each_stage(self, monkeypatch):
         from keras_fcn.backends import jax_trainer
 
         made = []
@@ -196,8 +206,10 @@ class TestPrograms:
                 super().__init__(lambda: made.append(1) or compiled())
 
         monkeypatch.setattr(jax_trainer, "_ProgramOfEachSize", Counted)
-        in_tiles(random_model(FCN8s, **NARROW, padding="same"), image_of(430, 40), 362)
-        assert len(made) == 1
+        model = random_model(FCN8s, **NARROW, padding="same")
+        for _ in range(2):
+            in_tiles(model, image_of(430, 40), 362)
+        assert len(made) == 3
 
 
 class TestProgress:
@@ -233,11 +245,11 @@ class TestRefused:
             predict_tiles(many_classes, self.IMAGE, sink)
 
     def test_a_sink_of_integers_for_probabilities(self, many_classes):
-        options = {"output": "probabilities"}
+        array = np.zeros((9, 8, 300), "int32")
         with pytest.raises(ValueError, match=r"holds probabilities. Received: int32"):
-            predict_tiles(many_classes, self.IMAGE, np.zeros((9, 8, 300), "int32"), **options)
+            predict_tiles(many_classes, self.IMAGE, probabilities=array)
         with pytest.raises(ValueError, match=r"must end in .tif, .tiff, .npy for this output"):
-            predict_tiles(many_classes, self.IMAGE, "p.png", **options)
+            predict_tiles(many_classes, self.IMAGE, probabilities="p.png")
 
     @pytest.mark.parametrize(
         "source", [np.zeros((9, 8)), np.zeros((0, 8, 3)), np.zeros((9, 8, 4)), [[1]]]
@@ -263,7 +275,11 @@ class TestRefused:
             predict_tiles(model, self.IMAGE, tmp_path / "labels.npy")
         assert not list(tmp_path.iterdir())
 
-    @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32.5}, {"output": "logits"}])
+    def test_no_sink(self, many_classes):
+        with pytest.raises(ValueError, match="`sink` or `probabilities` must be given"):
+            predict_tiles(many_classes, self.IMAGE)
+
+    @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32.5}])
     def test_wrong_options(self, many_classes, options):
         (name,) = options
         with pytest.raises(ValueError, match=f"`{name}` must be"):

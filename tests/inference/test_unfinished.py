@@ -10,9 +10,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from helpers import NARROW_FILTERS, randomize
 from keras import layers
 
-from keras_fcn.inference import predict_tiles
+from keras_fcn import FCN8s
+from keras_fcn.inference import predict, predict_tiles
 
 pytestmark = pytest.mark.any_backend
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), "uint8")
@@ -98,6 +100,24 @@ class TestResume:
         assert first_count(model, tmp_path / "labels.tif") > 5
 
 
+@pytest.mark.parametrize("windows", [1, 3, 5, 6])
+def test_an_fcn_continues_in_every_stage(windows, tmp_path):
+    """Four windows of the trunk, one of the classifier, and three of the decoder."""
+    options = {"filters": NARROW_FILTERS, "fc_units": 4, "fc6_kernel_size": 1}
+    model = FCN8s(3, **options, padding="same")
+    randomize(model, seed=0)
+    image = np.repeat(IMAGE, 10, axis=0)
+    with pytest.raises(KeyboardInterrupt):
+        predict_tiles(model, image, tmp_path / "labels.npy", tile=320, progress=until(windows))
+    assert first_count(model, tmp_path / "labels.npy", image, 320) == windows
+    expected = predict(model, image)
+    second, first = np.sort(expected.scores, axis=-1)[..., -2:].transpose(2, 0, 1)
+    is_clear = first - second > 1e-4
+    found = np.load(tmp_path / "labels.npy")
+    np.testing.assert_array_equal(found[is_clear], expected.label_map[is_clear])
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.npy"]
+
+
 LOCKED = """
 import fcntl, sys
 file = open(sys.argv[1], "a")
@@ -168,7 +188,8 @@ SCRIPT = """
 import sys, time
 import numpy as np
 from inference.test_unfinished import IMAGE, TILE, above
-from keras_fcn.inference import predict_tiles
+from keras_fcn import FCN8s
+from keras_fcn.inference import predict, predict_tiles
 
 def progress(done, total):
     print(done, flush=True)

@@ -40,8 +40,8 @@ class TestHalo:
     def test_of_the_papers_networks(self, network, pixels, padding):
         model = network(2, **NARROW, padding=padding)
         first, second = windows(model, (1000, 32), 992)[:2]
-        assert second.rows.start + pixels == second.kept_rows.start
-        assert first.rows.stop - pixels >= first.kept_rows.stop
+        assert second.rows.start + pixels == second.kept[0].rows.start
+        assert first.rows.stop - pixels >= first.kept[0].rows.stop
         # One more pixel needs one more stride.
         least = 2 * pixels + 32
         least += (1000 - least) % 32
@@ -57,7 +57,7 @@ class TestHalo:
         assert {window.rows.start % 16 for window in found} == {0}
         assert {window.rows.start % 32 for window in found} == {0, 16}
         # 245 enlarged pixels, and one for the interpolation.
-        assert found[1].kept_rows.start - found[1].rows.start == 123
+        assert found[1].kept[0].rows.start - found[1].rows.start == 123
 
     def test_of_a_single_convolution(self):
         found = windows(around(3), (100, 40), 50)
@@ -67,7 +67,7 @@ class TestHalo:
             (32, 70),
             (62, 100),
         ]
-        assert [(window.kept_rows.start, window.kept_rows.stop) for window in found] == [
+        assert [(window.kept[0].rows.start, window.kept[0].rows.stop) for window in found] == [
             (0, 35),
             (35, 65),
             (65, 100),
@@ -81,13 +81,11 @@ class TestPlan:
         covered = np.zeros(size, "uint8")
         shapes = set()
         for window in windows(model, size, tile):
-            covered[window.kept_rows, window.kept_columns] += 1
-            for seen, kept in (
-                (window.rows, window.kept_rows),
-                (window.columns, window.kept_columns),
-            ):
+            (kept,) = window.kept
+            covered[kept.rows, kept.columns] += 1
+            for seen, part in ((window.rows, kept.rows), (window.columns, kept.columns)):
                 assert seen.start % 32 == 0
-                assert 0 <= seen.start <= kept.start < kept.stop <= seen.stop
+                assert 0 <= seen.start <= part.start < part.stop <= seen.stop
             shapes.add(covered[window.rows, window.columns].shape)
         assert (covered == 1).all()
         (shape,) = shapes
