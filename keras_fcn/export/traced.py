@@ -54,8 +54,8 @@ class Traced:
 
     def saved_model(self, path: Any, *, for_tensorflow: bool) -> None:
         """Writes a SavedModel, with kernels that are fast on TensorFlow or that others convert."""
+        # Without `track`, which would store every weight a second time (Keras 3.15).
         archive = keras.export.ExportArchive()
-        archive.track(self.model)
         context = contextlib.nullcontext() if for_tensorflow else backend.traced_for_export()
         with context:
             archive.add_endpoint(

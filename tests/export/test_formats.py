@@ -122,6 +122,9 @@ def test_every_format_computes_what_the_model_does(
     model = narrow(network, **options)
     path, result = converted(model, format, output)
     assert_is_exported(path, result, model, output, format)
+    if format == "saved_model":
+        (weights,) = (path / "variables").glob("variables.data*")
+        assert weights.stat().st_size < 1.5 * 4 * model.count_params()  # Each float32 once.
 
 
 @pytest.mark.slow
