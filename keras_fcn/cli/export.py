@@ -54,7 +54,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         nargs=2,
         metavar=("IMAGES", "LABELS"),
         help="folders of images, with --size of that size, and of label maps, on which to compare "
-        "the mean IoU of the file with that of the model",
+        "the mean IoU and the predicted labels of the file with those of the model",
     )
 
 
@@ -77,14 +77,7 @@ def run(options: argparse.Namespace) -> None:
     )
     _print_check(exported)
     if pairs is not None:
-        scores = [
-            _mean_iou(title, model, pairs, trained)
-            for title, model in (
-                ("evaluating the file", ExportedModel(options.out)),
-                ("evaluating the model", trained.model),
-            )
-        ]
-        print(f"mean IoU on {len(pairs)} images: {scores[0]:.4f}, of the model {scores[1]:.4f}")
+        _print_scores(ExportedModel(options.out), pairs, trained)
 
 
 def _print_check(exported):
@@ -124,19 +117,34 @@ def _pairs(folders, trained):
     return pairs
 
 
-def _mean_iou(title, model, pairs, trained):
+def _print_scores(file, pairs, trained):
+    import numpy as np
+
     from keras_fcn.data import evaluation_batches
+    from keras_fcn.export.child import in_float32
+    from keras_fcn.metrics import mean_iou
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
 
     space = trained.label_space
-    batches = evaluation_batches(pairs, data_format=model.data_format, **_classes(trained))
-    with progress_bar(title, len(pairs)) as advance:
-        scores = evaluate(
-            model,
-            batches,
-            num_classes=space.num_classes,
-            ignore_class=space.ignore_class,
-            progress=advance,
-        )
-    return scores.as_dict()["mean_iou"]
+    models = file, in_float32(trained.model)
+    matrices = [np.zeros((space.num_classes, space.num_classes), "int64") for _ in models]
+    equal = pixels = 0
+    batches = evaluation_batches(pairs, data_format=file.data_format, **_classes(trained))
+    with progress_bar("evaluating the file and the model", len(pairs)) as advance:
+        for batch in batches:
+            label_maps = [[] for _ in models]
+            for model, matrix, predicted in zip(models, matrices, label_maps, strict=True):
+                matrix += evaluate(
+                    model,
+                    [batch],
+                    num_classes=space.num_classes,
+                    ignore_class=space.ignore_class,
+                    on_prediction=predicted.append,
+                ).matrix
+            of_file, of_model = map(np.stack, label_maps)
+            equal, pixels = equal + (of_file == of_model).sum(), pixels + of_model.size
+            advance(len(of_model))
+    scores = [float(mean_iou(matrix)) for matrix in matrices]
+    print(f"mean IoU on {len(pairs)} images: {scores[0]:.4f}, of the model {scores[1]:.4f}")
+    print(f"  equal labels on these images: {equal / pixels:.2%}")
