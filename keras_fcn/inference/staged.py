@@ -76,6 +76,10 @@ class StagedNetwork:
         """
         for stage in self._stages:
             stage.open(folder, description)
+        trunk, *classifier = self._stages
+        self._score_files = trunk.files
+        if classifier:
+            self._score_files = [*classifier[0].files, *trunk.files[1:]]
         return sum(len(stage.finished()) for stage in self._stages)
 
     def compute_features(self, tell: Callable[[], None]) -> None:
@@ -85,11 +89,9 @@ class StagedNetwork:
 
     def predict(self, window: Window) -> Prediction:
         """Returns what is predicted for the kept part of a window, from the scores."""
-        *classifier, trunk = (stage.files for stage in reversed(self._stages))
-        files = [*classifier[0], *trunk[1:]] if classifier else trunk
         scores = [
             _batch(file.read(*_part(found, window, self._image.shape)), found.rows_axis)
-            for file, found in zip(files, self._score_maps, strict=True)
+            for file, found in zip(self._score_files, self._score_maps, strict=True)
         ]
         # Of the image, the decoder only uses the size.
         height, width = (seen.stop - seen.start for seen in (window.rows, window.columns))
