@@ -84,7 +84,9 @@ class ConvolutionalizedDense(keras.layers.Layer):
             initializer=backend.initializer(self.kernel_initializer),
         )
         self.bias = self.add_weight(
-            name="bias", shape=(self.units,), initializer=self.bias_initializer
+            name="bias",
+            shape=(self.units,),
+            initializer=backend.initializer(self.bias_initializer),
         )
 
     def call(self, inputs):
