@@ -74,6 +74,7 @@ class StagedNetwork:
             folder: Folder for the files. What an earlier call has finished there is kept.
             description: As in `UnfinishedArray`.
         """
+        folder.mkdir(exist_ok=True)
         for stage in self._stages:
             stage.open(folder, description)
         trunk, *classifier = self._stages

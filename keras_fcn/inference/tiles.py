@@ -93,8 +93,7 @@ def predict_tiles(
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     channels, num_classes = model.input_shape[class_axis], model.output_shape[class_axis]
     label_space = label_space or getattr(model, "label_space", None) or generic(num_classes)
-    with contextlib.ExitStack() as stack:
-        image = stack.enter_context(open_source(source, channels))
+    with open_source(source, channels) as image:
         network = _network(model, image, tile)
         first = (*network.stages, network.windows)[0][0]
         check_prediction_memory(model, first.rows.stop, first.columns.stop)
@@ -104,8 +103,7 @@ def predict_tiles(
             name: open_sink(place, shapes[name], label_space, image.georeference, describe)
             for name, place in outputs.items()
         }
-        tell = progress or (lambda done, total: None)
-        _predict_windows(network, sinks, describe, tell)
+        _predict_windows(network, sinks, describe, progress or (lambda done, total: None))
         for target in sinks.values():
             target.close()
 

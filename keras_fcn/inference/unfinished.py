@@ -66,9 +66,7 @@ class UnfinishedArray:
     @property
     def features(self) -> Path:
         """Folder for what the array is computed from, which is removed with it."""
-        folder = self.folder / _FEATURES
-        folder.mkdir(exist_ok=True)
-        return folder
+        return self.folder / _FEATURES
 
     def write(self, number: int, rows: slice, columns: slice, values: np.ndarray) -> None:
         """Writes a part and records it as finished.
