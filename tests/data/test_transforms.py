@@ -170,6 +170,21 @@ class TestRandomScale:
         pillow = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         assert abs(new_image.astype(int) - pillow).max() <= 1
 
+    @pytest.mark.parametrize(("factor", "is_antialiased"), [(0.8, True), (1, False), (2, False)])
+    def test_antialiasing_takes_no_time_where_it_changes_nothing(
+        self, monkeypatch, factor, is_antialiased
+    ):
+        image, label_map = blocks(30, 40)
+        resize, antialiased = tf.image.resize, []
+
+        def watched(images, size, method, antialias=False):
+            antialiased.append(antialias)
+            return resize(images, size, method, antialias=antialias)
+
+        monkeypatch.setattr(tf.image, "resize", watched)
+        run(random_scale(factor, factor), image, label_map)
+        assert any(antialiased) == is_antialiased
+
     @pytest.mark.parametrize("factor", SCALES)
     def test_stays_in_register(self, factor):
         image, label_map = blocks(61, 83, side=20)

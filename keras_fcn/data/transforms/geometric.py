@@ -315,6 +315,11 @@ def _scaled(size, factor):
 
 
 def _resize(image, label_map, size):
-    resized = tf.image.resize(image, size, method="bilinear", antialias=True)
+    # Without a side that shrinks, antialiasing changes rounding only and takes five times as long.
+    resized = tf.cond(
+        tf.reduce_any(size < tf.shape(label_map)),
+        lambda: tf.image.resize(image, size, method="bilinear", antialias=True),
+        lambda: tf.image.resize(image, size, method="bilinear"),
+    )
     label_map = tf.image.resize(label_map[..., None], size, method="nearest")[..., 0]
     return as_type(resized, image.dtype), label_map
