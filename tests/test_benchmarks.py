@@ -25,6 +25,7 @@ from benchmarks import (  # noqa: E402
     growth,
     imbalance,
     speed,
+    training_cost,
 )
 
 RESULT = {
@@ -305,3 +306,72 @@ class TestImbalance:
         )  # fmt: skip
         recipes = [imbalance.recipe_of(variant, options) for variant in imbalance.VARIANTS]
         assert len(set(recipes)) == 5
+
+
+class TestTrainingCost:
+    MEASURED = {  # noqa: RUF012
+        "backend": "jax",
+        "recipe": {
+            "images": 10,
+            "steps": 5,
+            "validation_images": 4,
+            "epochs": 2,
+            "validations": 1,
+        },
+        "validation_images": 2,
+        "start": 5.0,
+        "epochs": [
+            {"wall": [40.5], "models": [2.0]},
+            {
+                # Four steps of 5 s, 3 s around them, a checkpoint and a validation: 0.5 s and two
+                # images, each predicted in 1 s and compared in 2.
+                "wall": [31.5],
+                "cycles": [5.0, 5.0, 5.0],
+                "waits": [9.0, 0.25, 0.25, 0.25],
+                "checkpoints": [2.0],
+                "models": [],
+                "validations": [6.5],
+                "predictions": [1.0, 1.0],
+                "gaps": [50.0, 2.0],
+            },
+        ],
+        "report": {
+            "wall": [12.0],
+            "predictions": [1.0, 1.0, 3.0, 3.0],
+            "gaps": [60.0, 0.5, 60.0, 1.0],
+        },
+        "alone": {"forward": [1.0, 1.0], "gradients": [3.0, 3.0], "step": [4.0, 4.0]},
+        "processor": {"reading": 0.02, "transforms": 0.03},
+    }
+
+    def test_the_causes_sum_up_to_the_whole_training(self):
+        # Compilation, steps, start and end of epochs, checkpoints, best model.
+        whole = 5 + 9 + 2 * 5 * 5 + 2 * 3 + 2 * 2 + 2
+        # Four images, in one validation and in the report, which takes 1 s in addition.
+        whole += 0.5 + 4 * (1 + 2) + 4 * (1 + 3 + 1.5) + 1
+        seconds = training_cost.cost(self.MEASURED)
+        assert set(seconds) == {*training_cost.NETWORK, *training_cost.OTHER}
+        assert sum(seconds.values()) == pytest.approx(whole / (2 * 10))
+
+    def test_each_cause_has_the_seconds_that_it_took(self):
+        assert training_cost.cost(self.MEASURED) == pytest.approx(
+            {
+                "forward": 0.5,
+                "backward": 1.0,
+                "update": 0.5,
+                "validation, forward": 1.0,
+                "waiting for input": 0.125,
+                "slower steps": 0.375,
+                "epoch's start and end": 0.3,
+                "checkpoints": 0.3,
+                "validation, rest": 0.725,
+                "start, compilation, report": 0.75,
+            }
+        )
+
+    def test_the_table_has_a_column_per_backend(self):
+        lines = training_cost.table([self.MEASURED, self.MEASURED | {"backend": "torch"}])
+        assert "| ms per image and epoch | JAX | PyTorch |" in lines
+        assert "| **whole training** | 5575.0 | 5575.0 |" in lines
+        assert "| **not the network** | **46.2%** | **46.2%** |" in lines
+        assert "| transforms: processor time in the background | 30.0 | 30.0 |" in lines
