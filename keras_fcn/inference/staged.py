@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_fcn.alignment import IMAGE, CoordinateMap, FeatureMap
 from keras_fcn.alignment.graph import output_maps
+from keras_fcn.backends.host_memory import return_freed_memory
 from keras_fcn.inference.prediction import Prediction, image_layout
 from keras_fcn.inference.sources import Source
 from keras_fcn.inference.unfinished import UnfinishedArray
@@ -19,9 +20,8 @@ from keras_fcn.inference.windows import Geometry, Reach, Window, read_geometry
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.split import SplitFCN
 
-# Sides of the classifier's windows in pixels of its input: fc6 and fc7 need less memory than block
-# 1, so that twice the part of the image fits.
-_CLASSIFIER_TILE, _LEAST_CLASSIFIER_TILE = 2, 32
+# Smallest side of the classifier's windows, in pixels of its input.
+_LEAST_CLASSIFIER_TILE = 32
 
 
 class StagedNetwork:
@@ -53,7 +53,7 @@ class StagedNetwork:
         if parts.classifier is not None:
             features, *skips = maps
             stride = math.ceil(max(axis.stride for axis in features.axes))
-            side = max(_CLASSIFIER_TILE * tile // stride, _LEAST_CLASSIFIER_TILE)
+            side = max(tile // stride, _LEAST_CLASSIFIER_TILE)
             windows = read_geometry(parts.classifier, features.size)[0].windows(side)
             scores = output_maps(parts.classifier, [features])
             self._stages.append(_Stage(parts.classifier, windows, scores))
@@ -86,7 +86,10 @@ class StagedNetwork:
     def compute_features(self, tell: Callable[[], None]) -> None:
         """Computes the scores that the decoder joins; `tell` is called after each window."""
         for stage, read in zip(self._stages, (self._pixels, self._features), strict=False):
+            # The C library would keep what the stage before has freed.
+            return_freed_memory()
             stage.run(read, tell)
+        return_freed_memory()
 
     def predict(self, window: Window) -> Prediction:
         """Returns what is predicted for the kept part of a window, from the scores."""
