@@ -97,8 +97,8 @@ class Backend(base.Backend):
         kwargs = {**kwargs, "dynamic_shapes": dict.fromkeys(unknown, Dim.DYNAMIC)}
         return (2, *(_TRACED_SIZE if size is None else size for size in shape[1:])), kwargs
 
-    # On GPUs, the numbers below would have to come from the device, and the step would wait. On CPUs,
-    # Keras's updates read and write memory three times as often.
+    # On GPUs the step would wait for numbers of the device. On CPUs Keras's updates read and write
+    # memory several times as often.
 
     def momentum_step(self, optimizer, variable, last_step, gradient, *, rate, momentum, decay):
         if not self.computes_on_cpu():
