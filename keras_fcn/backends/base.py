@@ -91,6 +91,17 @@ class Backend:
         """
         return default(inputs, kernel)
 
+    def convolution_layer(self, default: Callable, layer: keras.layers.Conv2D, inputs: Any) -> Any:
+        """Returns the output of a convolution layer of stride 1 and padding "same", with bias and
+        activation.
+
+        Args:
+            default: Keras's function of `inputs`, which calls `convolve`.
+            layer: The layer, whose kernel is square and of odd size.
+            inputs: Tensor of 4 axes.
+        """
+        return default(inputs)
+
     def max_pool(self, default: Callable, inputs: Any, data_format: str) -> Any:
         """Returns the maxima of 2x2 windows with stride 2 and padding "same".
 

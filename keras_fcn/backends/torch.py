@@ -51,6 +51,24 @@ class Backend(base.Backend):
     def computes_on_cpu(self):
         return keras_compat.torch_device() == "cpu"
 
+    def convolution_layer(self, default, layer, inputs):
+        """Keras adds the bias and applies ReLU afterwards, each into a new tensor: for images of
+        2048x2048 pixels, these have a gigabyte.
+        """
+        is_of_vgg = (
+            layer.data_format == "channels_first"
+            and layer.use_bias
+            and layer.activation is keras.activations.relu
+            and tuple(layer.dilation_rate) == (1, 1)
+            and layer.groups == 1
+        )
+        if not is_of_vgg:
+            return default(inputs)
+        kernel = ops.convert_to_tensor(layer.kernel).permute(3, 2, 0, 1)
+        bias, padding = ops.convert_to_tensor(layer.bias), layer.kernel_size[0] // 2
+        outputs = functional.conv2d(ops.convert_to_tensor(inputs), kernel, bias, padding=padding)
+        return functional.relu_(outputs)
+
     def max_pool(self, default, inputs, data_format):
         """Keras decides in Python from the size at hand whether to pad the last row and column,
         and an export would keep that decision for every size. `ceil_mode` decides nothing.

@@ -20,6 +20,9 @@ class VGGConv2D(keras.layers.Conv2D):
     def add_weight(self, *, initializer, **kwargs):
         return super().add_weight(initializer=backend.initializer(initializer), **kwargs)
 
+    def call(self, inputs):
+        return backend.convolution_layer(super().call, self, inputs)
+
     def convolution_op(self, inputs, kernel):
         return backend.convolve(
             super().convolution_op, inputs, kernel, self.data_format, self.compute_dtype

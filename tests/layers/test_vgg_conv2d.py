@@ -3,19 +3,21 @@ import keras
 import numpy as np
 import pytest
 
+from keras_fcn.backends import backend
 from keras_fcn.layers import VGGConv2D
 
 BACKEND = keras.config.backend()
 
 
-def model(layer_class, channels, policy):
-    image = keras.Input((None, None, channels))
+def model(layer_class, channels, policy, data_format="channels_last"):
+    is_first = data_format == "channels_first"
+    image = keras.Input((channels, None, None) if is_first else (None, None, channels))
     layer = layer_class(
         4,
         3,
         padding="same",
         activation="relu",
-        data_format="channels_last",
+        data_format=data_format,
         dtype=policy,
         name="convolution",
     )
@@ -28,21 +30,24 @@ def model(layer_class, channels, policy):
     ("channels", "height", "width"), [(3, 12, 5), (3, 11, 6), (256, 5, 4), (2, 1, 1)]
 )
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("data_format", sorted({"channels_last", backend.data_format}))
 def test_equals_conv2d_with_the_same_weights(
-    monkeypatch, channels, height, width, policy, positions
+    monkeypatch, channels, height, width, policy, positions, data_format
 ):
     if BACKEND == "jax":
         monkeypatch.setattr("keras_fcn.backends.jax_kernels._POSITIONS", positions)
     generator = np.random.default_rng(0)
     images = generator.standard_normal((2, height, width, channels)).astype("float32")
+    axes = (0, 3, 1, 2) if data_format == "channels_first" else (0, 1, 2, 3)
+    images = np.ascontiguousarray(images.transpose(axes))
     weights = [generator.standard_normal((3, 3, channels, 4)), generator.standard_normal(4)]
     # The loss has another slope at every value, so that no mistake of positions cancels.
     slopes = keras.ops.convert_to_tensor(
-        generator.standard_normal((2, height, width, 4)), "float32"
+        generator.standard_normal((2, height, width, 4)).transpose(axes), "float32"
     )
     results = []
     for layer_class in (VGGConv2D, keras.layers.Conv2D):
-        network = model(layer_class, channels, policy)
+        network = model(layer_class, channels, policy, data_format)
         network.set_weights(weights)
         outputs = keras.ops.cast(network(images), "float32")
         gradients = helpers.gradients_of(
@@ -72,9 +77,9 @@ def test_the_images_convolution_has_the_same_gradient_on_gpus(monkeypatch):
     )
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     # Several rows of many positions, which are a loop on CPUs.
-    test_equals_conv2d_with_the_same_weights(monkeypatch, 3, 12, 5, "float32", positions=1)
+    test_equals_conv2d_with_the_same_weights(monkeypatch, 3, 12, 5, "float32", 1, "channels_last")
     assert len(found) == 1
-    test_equals_conv2d_with_the_same_weights(monkeypatch, 256, 5, 4, "float32", positions=1)
+    test_equals_conv2d_with_the_same_weights(monkeypatch, 256, 5, 4, "float32", 1, "channels_last")
     assert len(found) == 1
 
 
@@ -96,3 +101,23 @@ def test_images_get_the_same_gradient():
         results.append(keras.ops.convert_to_numpy(gradients[0]))
     ours, expected = results
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="Others compile the layer.")
+def test_bias_and_activation_make_no_tensors_of_their_own():
+    from torch.overrides import TorchFunctionMode
+
+    names = []
+
+    class Calls(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            names.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    layer = VGGConv2D(4, 3, padding="same", activation="relu", data_format="channels_first")
+    image = keras.ops.ones((1, 3, 5, 6))
+    layer(image)
+    with Calls():
+        layer(image)
+    assert {"conv2d", "relu_"} <= set(names)
+    assert not {"add", "relu", "__add__"} & set(names)
