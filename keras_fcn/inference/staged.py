@@ -28,8 +28,8 @@ class StagedNetwork:
     """An FCN whose trunk, classifier and decoder are predicted in tiles one after the other.
 
     The receptive field of a pixel's logits is that of all three. Stage by stage, the windows of the
-    trunk overlap by its own receptive field only, and fc6 and fc7 compute each of their pixels
-    once. What a stage passes on lies on the disk: with 21 classes, 4 bytes per pixel of the image.
+    trunk overlap by its own receptive field only, and those of fc6 and fc7 by fc6's kernel. What a
+    stage passes on lies on the disk: with 21 classes, 4 bytes per pixel of the image.
 
     Args:
         model: The FCN.

@@ -174,7 +174,7 @@ class TestAdamW:
             np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="Only TensorFlow updates in place.")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="Reads TensorFlow's graph.")
 @pytest.mark.parametrize(
     ("make", "copies"),
     # The scaled gradient and the decay; the gradient as it is, and the decay.
