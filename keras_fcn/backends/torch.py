@@ -1,5 +1,6 @@
 """PyTorch: eager execution channels first, and the processes of `torch.distributed`."""
 
+import atexit
 import contextlib
 import math
 import os
@@ -217,6 +218,16 @@ class Backend(base.Backend):
             # Keras's "cuda" is the current device.
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if on_gpu else "gloo")
+        if not on_gpu:
+            atexit.register(_leave_gloo)
+
+
+def _leave_gloo():
+    """Ends Gloo's threads while Python runs: they take its lock to free the tensors of the last
+    collective operation, and without an interpreter they abort the process.
+    """
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class _AllReduceSum(torch.autograd.Function):

@@ -167,3 +167,35 @@ class TestShards:
         first, second = two("shards_of_files")
         assert first["error"] == "Process 1 failed: b.png is empty."
         assert second["error"] == "b.png is empty."
+
+
+LEAVING = """
+import atexit
+import sys
+
+from torch import distributed
+
+# Runs after all handlers that are registered later.
+atexit.register(lambda: print("joined" if distributed.is_initialized() else "left"))
+from keras_fcn.distribution import data_parallel, processes
+
+with data_parallel():
+    print(processes.gather(processes.rank()))
+"""
+
+
+def test_processes_leave_before_python_ends():
+    """Otherwise Gloo's threads abort the process at its end, every third time."""
+    addresses = [free_address(), free_address()]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVING],
+            env={**os.environ, "PYTHONPATH": PACKAGE} | place(rank, addresses),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        assert process.communicate(timeout=300)[0] == "[0, 1]\nleft\n"
+        assert process.returncode == 0
