@@ -38,7 +38,8 @@ def note(cause):
 from keras_fcn.cli.parser import build_parser
 build_parser()
 note("command line")
-import keras
+from keras_fcn.cli.quiet_imports import import_keras
+import_keras()
 note("import keras")
 from keras_fcn.data.examples import read_image
 from keras_fcn.export import open_model

@@ -1,6 +1,7 @@
-"""Imports large libraries without what they write to standard error while they load."""
+"""Imports large libraries quickly, and without what they write to standard error meanwhile."""
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 
 def import_keras() -> None:
     """Imports Keras and its backend."""
-    with _quiet():
+    with _of_import("keras"):
         import keras  # noqa: F401
 
         if "tensorflow" in sys.modules:
@@ -17,7 +18,7 @@ def import_keras() -> None:
 
 def import_tensorflow() -> None:
     """Imports TensorFlow, whose tf.data reads data sets for every backend."""
-    with _quiet():
+    with _of_import("tensorflow"):
         _load_tensorflow()
 
 
@@ -25,6 +26,31 @@ def _load_tensorflow():
     import tensorflow
 
     tensorflow.config.list_physical_devices()  # Loads the drivers of the devices.
+
+
+@contextlib.contextmanager
+def _of_import(module: str) -> Iterator[None]:
+    with contextlib.ExitStack() as contexts:
+        contexts.enter_context(_quiet())
+        if module not in sys.modules:
+            contexts.enter_context(_without_garbage_collection())
+        yield
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Keeps the garbage collector from searching the modules, which takes longer than their import.
+
+    It would do so many times while they are imported, and once more when the process ends.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from keras_fcn import FCN8s
 
 COMMANDS = """
 import functools
+import gc
 import sys
 
 from keras_fcn.cli import main
@@ -26,7 +27,12 @@ def run(*command):
 
 image, model = f"{folder}/images/a.png", f"{folder}/model.keras"
 run("predict", model, image, "--out", f"{folder}/predictions")
+# The modules are not searched for garbage again, and what a caller of `main` has made is.
+assert gc.isenabled()
+frozen = gc.get_freeze_count()
+assert frozen > 50_000, frozen
 run("evaluate", model, "--images", f"{folder}/images", "--labels", f"{folder}/labels")
+assert gc.get_freeze_count() <= frozen
 
 import keras
 import keras_fcn
