@@ -1,7 +1,9 @@
 """`keras-fcn predict`: writes label maps, overlays and what else is asked for of images."""
 
 import argparse
+import collections
 import glob
+import itertools
 import os
 import sys
 import time
@@ -67,6 +69,14 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "--classes", action="store_true", help="print the fraction of each class in each image"
     )
     parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of images of equal size that are predicted at once; faster on GPUs, in more "
+        "memory",
+    )
+    parser.add_argument(
         "--tile",
         type=int,
         metavar="PIXELS",
@@ -84,6 +94,8 @@ def run(options: argparse.Namespace) -> None:
     # Headers only: a file that is no image is found before the model is loaded.
     sequences, others = _opened_sequences(options)
     images = _named_images(others)
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1. Received: {options.batch_size}.")
     if options.tile is not None:
         predict_tiles.check_options(options, sequences)
         suffixes = predict_tiles.suffixes(options)
@@ -107,12 +119,15 @@ def run(options: argparse.Namespace) -> None:
         needs_probabilities=bool(options.probabilities or options.confidence),
     )
     space, views = shared.shown_space(options, trained), shared.views(options, trained)
-    channels = trained.model.num_channels
-    for size in {read_size(path, channels) for path in outputs}:
-        check_prediction_memory(trained.model, *size, scale=max(views["scales"]))
+    sizes = {path: read_size(path, trained.model.num_channels) for path in outputs}
+    for size, count in collections.Counter(sizes.values()).items():
+        num_images = min(count, options.batch_size)
+        check_prediction_memory(
+            trained.model, *size, num_images=num_images, scale=max(views["scales"])
+        )
     predictor = _Predictor(trained.model, space, views, options)
     if outputs:
-        predictor.predict_images(outputs)
+        predictor.predict_images(outputs, sizes)
     for sequence in sequences:
         predictor.predict_sequence(sequence)
     predictor.summarize()
@@ -129,13 +144,17 @@ class _Predictor:
         self._caches = BoundedCaches()
         self._started, self._reading = time.monotonic(), 0.0
 
-    def predict_images(self, outputs: dict[Path, dict[str, Path]]) -> None:
+    def predict_images(
+        self, outputs: dict[Path, dict[str, Path]], sizes: dict[Path, tuple[int, int]]
+    ) -> None:
         """Predicts the images, each of which has its own files."""
         from keras_fcn.data.examples import read_image
 
-        images = (
-            (paths, read_image(path, self._model.num_channels)) for path, paths in outputs.items()
-        )
+        self._shares = {self._name(paths): None for paths in outputs.values()}
+        in_order = list(outputs)
+        if self._options.batch_size > 1:
+            in_order.sort(key=sizes.__getitem__)
+        images = ((outputs[path], read_image(path, self._model.num_channels)) for path in in_order)
         for _ in self._written(images, "predicting", len(outputs)):
             pass
 
@@ -160,21 +179,38 @@ class _Predictor:
         self, images: Iterable[tuple[dict, Any]], title: str, total: int
     ) -> Iterator[tuple[Any, Any]]:
         """Yields each image and its label map, after its files are written."""
-        from keras_fcn.inference import predict
+        from keras_fcn.inference import predict_images
         from keras_fcn.training.progress import progress_bar
 
-        images, asked = iter(images), time.monotonic()
+        images, ahead = itertools.tee(self._timed(images))
+        predictions = predict_images(
+            self._model,
+            (image for _, image in ahead),
+            batch_size=self._options.batch_size,
+            **self._views,
+        )
         with progress_bar(title, total) as advance:
-            for paths, image in images:
-                self._reading += time.monotonic() - asked
-                prediction = predict(self._model, image, **self._views)
+            for prediction, (paths, image) in zip(predictions, images, strict=True):
                 prediction_files.write(prediction, image, self._space, paths, self._options)
-                name = paths["label map"].relative_to(self._options.out).with_suffix("")
-                self._shares[str(name)] = prediction.class_shares
+                self._shares[self._name(paths)] = prediction.class_shares
                 self._caches.add(image.shape[:2])
                 yield image, prediction.label_map
                 advance()
-                asked = time.monotonic()
+
+    def _name(self, paths):
+        """Returns the path of an image's outputs in their folder, without suffix."""
+        return str(paths["label map"].relative_to(self._options.out).with_suffix(""))
+
+    def _timed(self, images):
+        """Yields the images; notes how long each of them took to come."""
+        images = iter(images)
+        while True:
+            asked = time.monotonic()
+            image = next(images, None)
+            self._reading += time.monotonic() - asked
+            if image is None:
+                return
+            yield image
 
     def summarize(self) -> None:
         """Prints where the results are, and to standard error the time that they took."""

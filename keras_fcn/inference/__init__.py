@@ -3,6 +3,7 @@
 from keras_fcn.inference.prediction import (
     Prediction,
     predict,
+    predict_images,
     predict_label_map,
     predict_label_maps,
     predict_scores,
@@ -12,6 +13,7 @@ from keras_fcn.inference.tiles import predict_tiles
 __all__ = [
     "Prediction",
     "predict",
+    "predict_images",
     "predict_label_map",
     "predict_label_maps",
     "predict_scores",

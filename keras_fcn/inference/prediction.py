@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_fcn.backends.host_memory import return_freed_memory
+from keras_fcn.label_maps import integer
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.prediction_memory import check_prediction_memory
 
@@ -91,16 +93,58 @@ def predict(
         >>> np.unique(prediction.confidence).tolist()  # New score layers are zero.
         [0.5]
     """
-    image = np.asarray(image)
-    if image.ndim != 3:
-        raise ValueError(
-            f"`image` must be (height, width, channels). Received: image.shape={image.shape}."
-        )
+    return next(predict_images(model, [image], scales=scales, flip=flip))
+
+
+def predict_images(
+    model: keras.Model,
+    images: Iterable[np.ndarray],
+    *,
+    batch_size: int = 1,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> Iterator[Prediction]:
+    """Predicts images of any sizes, as `predict` does, and reads them one after the other.
+
+    Args:
+        model: As in `predict`.
+        images: Images as in `predict`.
+        batch_size: Largest number of successive images of equal size that are predicted as one
+            batch, which needs as many times the memory.
+        scales: See `predict_label_maps`.
+        flip: See `predict_label_maps`.
+
+    Yields:
+        `Prediction` of each image, in their order.
+
+    Raises:
+        ValueError: If `batch_size` is less than 1, and as `predict`.
+
+    Examples:
+        >>> photos = [np.zeros((5, 9, 3)), np.zeros((5, 9, 3)), np.zeros((7, 4, 3))]
+        >>> predictions = predict_images(FCN8s(2, fc_units=4), photos, batch_size=8)
+        >>> [prediction.label_map.shape for prediction in predictions]
+        [(5, 9), (5, 9), (7, 4)]
+    """
+    batch_size = integer("batch_size", batch_size, least=1)
+    for shape, of_one_shape in itertools.groupby(images, np.shape):
+        if len(shape) != 3:
+            raise ValueError(
+                f"`image` must be (height, width, channels). Received: image.shape={shape}."
+            )
+        while batch := list(itertools.islice(of_one_shape, batch_size)):
+            yield from _predict_batch(model, np.stack(batch), scales, flip)
+
+
+def _predict_batch(model, images, scales, flip):
+    """Yields the `Prediction` of each image of (batch, height, width, channels)."""
     is_first = image_layout(model) == "channels_first"
-    images = image.transpose(2, 0, 1)[None] if is_first else image[None]
+    images = images.transpose(0, 3, 1, 2) if is_first else images
     scores, is_single = _scores_of_views(model, images, scales, flip)
     is_logits = is_single and _is_logits(model, scores, 1 if is_first else -1)
-    return Prediction(scores[0].transpose(1, 2, 0) if is_first else scores[0], is_logits)
+    scores = scores.transpose(0, 2, 3, 1) if is_first else scores
+    for scores_of_image in scores:
+        yield Prediction(scores_of_image, is_logits)
 
 
 def predict_label_map(

@@ -255,6 +255,31 @@ class TestFoldersOfImages:
         names = ("a", "c", "d", "oslo/a")
         assert written == {f"{name}{end}.png" for name in names for end in ("", "_overlay")}
 
+    def test_images_of_equal_size_are_batches(self, caffemodel, tmp_path, capsys, monkeypatch):
+        photo, folder = caffemodel.photo, tmp_path / "photos"
+        folder.mkdir()
+        images = {"a": photo, "b": photo[1:], "c": photo[:, ::-1], "d": photo[::-1], "e": photo[1:]}
+        for name, image in images.items():
+            Image.fromarray(image).save(folder / f"{name}.png")
+        shapes, predict_on_batch = [], FCN8s.predict_on_batch
+
+        def counted(model, batch):
+            shapes.append(batch.shape[:2])
+            return predict_on_batch(model, batch)
+
+        monkeypatch.setattr(FCN8s, "predict_on_batch", counted)
+        options = ["--batch-size", "2", "--classes", "--out", str(tmp_path / "out")]
+        assert main(["predict", caffemodel.path, str(folder), *options]) == 0
+        height = len(photo)
+        assert sorted(shapes) == [(1, height), (2, height - 1), (2, height)]
+        for name, image in images.items():
+            label_map = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
+            np.testing.assert_array_equal(label_map, predict_label_map(caffemodel.source, image))
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.partition(":")[0] for line in lines[:5]] == list(images)
+        assert main(["predict", caffemodel.path, str(folder), "--batch-size", "0"]) == 1
+        assert "--batch-size must be at least 1. Received: 0." in error_of(capsys)
+
     def test_a_folder_without_images_is_named(self, data, capsys):
         (data / "empty").mkdir()
         assert main(["predict", str(data / "run"), str(data / "empty")]) == 1

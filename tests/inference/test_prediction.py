@@ -7,7 +7,7 @@ from helpers import NARROW_FILTERS, randomize
 from PIL import Image
 
 from keras_fcn import FCN8s
-from keras_fcn.inference import Prediction, predict, predict_label_map
+from keras_fcn.inference import Prediction, predict, predict_images, predict_label_map
 
 # Coarse, and of odd sides.
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype="uint8")
@@ -90,6 +90,45 @@ class TestPrediction:
         scores = np.array([[[200.0, -200.0], [0.0, 0.0]]], "float32")
         prediction = Prediction(scores, is_logits=True)
         np.testing.assert_allclose(prediction.entropy, [[0.0, np.log(2)]], atol=1e-6)
+
+
+class TestStreamsOfImages:
+    IMAGES = (IMAGE, IMAGE[::-1], 255 - IMAGE, IMAGE[:20], IMAGE[:, ::-1])
+
+    def test_successive_images_of_equal_size_are_one_batch(self, model, monkeypatch):
+        batch_sizes, predict_on_batch = [], model.predict_on_batch
+
+        def counted(images):
+            batch_sizes.append(len(images))
+            return predict_on_batch(images)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "predict_on_batch", counted)
+            predictions = list(predict_images(model, self.IMAGES, batch_size=2))
+        assert batch_sizes == [2, 1, 1, 1]
+        for prediction, image in zip(predictions, self.IMAGES, strict=True):
+            np.testing.assert_allclose(
+                prediction.probabilities, probabilities(model, image), atol=1e-5
+            )
+
+    @pytest.mark.any_backend
+    def test_no_more_images_are_read_than_are_predicted(self, model):
+        read = []
+
+        def images():
+            for image in self.IMAGES:
+                read.append(image)
+                yield image
+
+        predictions = predict_images(model, images(), batch_size=2)
+        next(predictions)
+        next(predictions)
+        assert len(read) == 2
+
+    @pytest.mark.any_backend
+    def test_a_batch_of_none_is_refused(self, model):
+        with pytest.raises(ValueError, match="`batch_size` must be an integer of at least 1"):
+            next(predict_images(model, self.IMAGES, batch_size=0))
 
 
 class TestAveraging:
