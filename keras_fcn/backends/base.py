@@ -195,11 +195,17 @@ class Backend:
         optimizer: keras.optimizers.Adam,
         gradient: Any,
         variable: Any,
-        rate: Any,
         momentum: Any,
         velocity: Any,
+        *,
+        rate: Any,
+        decay: float,
     ) -> None:
-        """Updates a variable, its momentum and its velocity as `default`, which is Keras's Adam."""
+        """Subtracts rate * decay * variable from a variable and updates it, its momentum and its
+        velocity as `default`, which is Keras's Adam.
+        """
+        if decay:
+            optimizer.assign_sub(variable, ops.convert_to_tensor(variable) * (rate * decay))
         default()
 
     # Export

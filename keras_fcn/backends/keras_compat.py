@@ -103,6 +103,26 @@ class ReplicaSeed(keras.random.SeedGenerator):
         return seed + keras.ops.stack([offset, keras.ops.zeros_like(offset)])
 
 
+class DecaysInUpdateStep:
+    """Mixin for a `keras.Optimizer` whose `update_step` decays the weights, not Keras before it.
+
+    Public way tried: none reads which variables `exclude_from_weight_decay` has named.
+    Keras 3.15. tests/training/test_optimizer.py
+    """
+
+    weight_decay: float | None
+    _use_weight_decay: Callable[[keras.Variable], bool]
+
+    def _apply_weight_decay(self, variables):
+        """Does nothing: `update_step` decays."""
+
+    def decay_of(self, variable: keras.Variable) -> float:
+        """Returns the weight decay of a variable, 0 without."""
+        if self.weight_decay is None or not self._use_weight_decay(variable):
+            return 0.0
+        return self.weight_decay
+
+
 def python_logs(logs: Any) -> Any:
     """Returns logs as Python numbers, as Keras does at the end of a step.
 

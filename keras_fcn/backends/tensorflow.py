@@ -92,29 +92,37 @@ class Backend(base.Backend):
             return
         # The gradient is freed before the decay is computed.
         added = add_and_subtract(lr=tf.constant(0, dtype), grad=rate * gradient, momentum=momentum)
-        with tf.control_dependencies([added] if added is not None else []):
+        with _after(added):
             decayed = rate * decay * ops.convert_to_tensor(variable)
             add_and_subtract(lr=one, grad=decayed, momentum=one)
 
-    def adam_step(self, default, optimizer, gradient, variable, rate, momentum, velocity):
+    def adam_step(self, default, optimizer, gradient, variable, momentum, velocity, *, rate, decay):
         if optimizer.amsgrad:
-            default()
+            options = {"rate": rate, "decay": decay}
+            super().adam_step(default, optimizer, gradient, variable, momentum, velocity, **options)
             return
         dtype = variable.dtype
         step = tf.cast(optimizer.iterations + 1, dtype)
         beta1, beta2 = tf.constant(optimizer.beta_1, dtype), tf.constant(optimizer.beta_2, dtype)
-        tf.raw_ops.ResourceApplyAdam(
+        updated = tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
             m=_handle(momentum),
             v=_handle(velocity),
             beta1_power=tf.pow(beta1, step),
             beta2_power=tf.pow(beta2, step),
-            lr=tf.cast(rate, dtype),
+            lr=rate / (1 - rate * decay),
             beta1=beta1,
             beta2=beta2,
             epsilon=tf.constant(optimizer.epsilon, dtype),
             grad=tf.cast(gradient, dtype),
         )
+        if not decay:
+            return
+        # As above: the decay comes last, and reduces the update to `rate`, too.
+        with _after(updated):
+            decayed = rate * decay * ops.convert_to_tensor(variable)
+            one = tf.constant(1, dtype)
+            tf.raw_ops.ResourceApplyGradientDescent(var=_handle(variable), alpha=one, delta=decayed)
 
     # Replicas
 
@@ -239,6 +247,11 @@ def _addresses():
 
 def _devices_per_worker(strategy):
     return strategy.num_replicas_in_sync // len(_addresses())
+
+
+def _after(operation):
+    """Returns the context of operations that run after this one, `None` outside of a graph."""
+    return tf.control_dependencies([] if operation is None else [operation])
 
 
 def _handle(variable):

@@ -131,9 +131,10 @@ class Backend(base.Backend):
                 step.add_(weights, alpha=rate * decay)
             weights.sub_(step)
 
-    def adam_step(self, default, optimizer, gradient, variable, rate, momentum, velocity):
+    def adam_step(self, default, optimizer, gradient, variable, momentum, velocity, *, rate, decay):
         if optimizer.amsgrad or not self.computes_on_cpu():
-            default()
+            options = {"rate": rate, "decay": decay}
+            super().adam_step(default, optimizer, gradient, variable, momentum, velocity, **options)
             return
         steps = int(optimizer.iterations)
         # PyTorch adds epsilon to the corrected root of the velocity, Keras to the root itself.
@@ -151,7 +152,8 @@ class Backend(base.Backend):
                 beta1=optimizer.beta_1,
                 beta2=optimizer.beta_2,
                 lr=float(rate),
-                weight_decay=0.0,
+                weight_decay=decay,
+                decoupled_weight_decay=True,
                 eps=epsilon,
                 maximize=False,
             )

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_fcn.backends import backend
+from keras_fcn.backends import backend, keras_compat
 
 PAPER_MULTIPLIERS = {r"(^|/)bias$": (2.0, 0.0)}
 """Biases have twice the learning rate and no weight decay."""
@@ -118,13 +118,20 @@ class CoupledSGD(_UpdatesAfterBackwardPass, keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
-class AdamW(_UpdatesAfterBackwardPass, keras.optimizers.AdamW):
+class AdamW(_UpdatesAfterBackwardPass, keras_compat.DecaysInUpdateStep, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW`, which updates in place on TensorFlow and on PyTorch's CPUs: in less
     memory on the one, in less time on the other.
     """
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        state = self._momentums[index], self._velocities[index]
-        update = functools.partial(super().update_step, gradient, variable, learning_rate)
-        backend.adam_step(update, self, gradient, variable, learning_rate, *state)
+        backend.adam_step(
+            functools.partial(super().update_step, gradient, variable, learning_rate),
+            self,
+            gradient,
+            variable,
+            self._momentums[index],
+            self._velocities[index],
+            rate=ops.cast(learning_rate, variable.dtype),
+            decay=self.decay_of(variable),
+        )
