@@ -41,7 +41,7 @@ note("command line")
 from keras_fcn.cli.quiet_imports import import_keras
 import_keras()
 note("import keras")
-from keras_fcn.data.examples import read_image
+from keras_fcn.data.image_files import read_image
 from keras_fcn.export import open_model
 from keras_fcn.inference import predict
 from keras_fcn.label_spaces import CAMVID

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_fcn import visualization
-from keras_fcn.data.examples import read_label_map
+from keras_fcn.data.label_map_files import read_label_map
 from keras_fcn.label_spaces import LabelSpace, generic
 
 pytestmark = pytest.mark.any_backend

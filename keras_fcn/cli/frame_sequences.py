@@ -56,7 +56,7 @@ class FrameSequence:
             ValueError: If a frame of a video is damaged, or has another number of channels.
         """
         from keras_fcn.data import video
-        from keras_fcn.data.examples import read_image
+        from keras_fcn.data.image_files import read_image
 
         if self.files:
             for name, file in self.files.items():
@@ -89,8 +89,8 @@ def open_sequence(path: Path, fps: float | None) -> FrameSequence:
         ValueError: If the file is no video, or the folder has no images, or of several sizes.
     """
     from keras_fcn.data import video
-    from keras_fcn.data.examples import read_size
     from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
+    from keras_fcn.data.image_files import read_size
 
     if not path.is_dir():
         info = video.read_info(path)

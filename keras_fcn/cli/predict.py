@@ -87,7 +87,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes what is predicted for images and videos."""
-    from keras_fcn.data.examples import read_size
+    from keras_fcn.data.image_files import read_size
     from keras_fcn.export import open_model
     from keras_fcn.models.prediction_memory import check_prediction_memory
 
@@ -148,7 +148,7 @@ class _Predictor:
         self, outputs: dict[Path, dict[str, Path]], sizes: dict[Path, tuple[int, int]]
     ) -> None:
         """Predicts the images, each of which has its own files."""
-        from keras_fcn.data.examples import read_image
+        from keras_fcn.data.image_files import read_image
 
         self._shares = {self._name(paths): None for paths in outputs.values()}
         in_order = list(outputs)

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
 
     size = tuple(options.size)
     if options.image:
-        from keras_fcn.data.examples import read_image
+        from keras_fcn.data.image_files import read_image
 
         image = read_image(options.image)
         size = image.shape[:2]

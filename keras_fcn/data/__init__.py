@@ -8,11 +8,11 @@ _EXPORTS = {
     "Pair": "files",
     "find_pairs": "files",
     "read_pairs_file": "files",
-    "check_label_map": "examples",
+    "check_label_map": "label_map_files",
     "check_pairs": "examples",
     "read_example": "examples",
-    "read_image": "examples",
-    "read_label_map": "examples",
+    "read_image": "image_files",
+    "read_label_map": "label_map_files",
     "from_directory": "loading",
     "from_pairs": "loading",
     "load": "loading",
@@ -33,7 +33,9 @@ _EXPORTS = {
     "evaluation_batches": "batches",
     "training_batches": "batches",
 }
-_SUBMODULES = ("batches", "examples", "files", "loading", "transforms")
+_SUBMODULES = (
+    *("batches", "examples", "files", "image_files", "label_map_files", "loading", "transforms"),
+)
 
 __all__ = [*_EXPORTS, *_SUBMODULES]
 

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fcn.data.arguments import integer_of_at_least
-from keras_fcn.data.examples import Palette
 from keras_fcn.data.files import Pair
+from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.padding import PadTo, batched, check_pad_to
 from keras_fcn.data.shards import Shard, checked_shard
 from keras_fcn.data.sources import DatasetSource, PairsSource

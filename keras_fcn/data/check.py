@@ -10,13 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_fcn.data.check_report import Problem, Report
-from keras_fcn.data.examples import (
-    Palette,
-    check_label_map,
-    check_same_size,
-    read_image,
-    read_label_map,
-)
+from keras_fcn.data.examples import check_same_size
 from keras_fcn.data.files import (
     IMAGE_SUFFIXES,
     LABEL_MAP_SUFFIXES,
@@ -26,7 +20,9 @@ from keras_fcn.data.files import (
     split_folders,
     unlinked,
 )
+from keras_fcn.data.image_files import read_image
 from keras_fcn.data.label_alignment import boundary_fits, misalignments
+from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.data.near_duplicates import HashedImage, difference_hash, near_duplicates
 from keras_fcn.label_spaces import LabelSpace
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras_fcn.data.examples import Palette, check_label_map, read_label_map
 from keras_fcn.data.files import Pair
+from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.label_spaces import LabelSpace
 
 # Shares are integers, so that every machine adds and compares them alike.

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from keras_fcn.data.examples import Palette, read_example
+from keras_fcn.data.examples import read_example
 from keras_fcn.data.files import Pair
+from keras_fcn.data.label_map_files import Palette
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
 
 ON_ERROR = ("raise", "skip")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_fcn.data.examples import Palette, check_label_map, read_label_map
 from keras_fcn.data.files import Pair
+from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.data.reader import Reader
 from keras_fcn.data.unread import parts
 from keras_fcn.io.atomic import atomic_write, remove_leftovers

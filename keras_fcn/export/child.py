@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_fcn.data.examples import read_image
+from keras_fcn.data.image_files import read_image
 from keras_fcn.export import check
 from keras_fcn.export.formats import FORMATS, Run
 from keras_fcn.export.metadata import Metadata

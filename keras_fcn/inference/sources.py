@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.examples import read_image
+from keras_fcn.data.image_files import read_image
 from keras_fcn.inference.rasters import open_raster
 
 # Formats that are decoded as a whole: reading a window of them decodes all rows above it.

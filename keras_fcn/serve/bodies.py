@@ -9,7 +9,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from keras_fcn.data.examples import DECODING_ERRORS, read_image
+from keras_fcn.data.image_files import DECODING_ERRORS, read_image
 from keras_fcn.serve.limits import Limits
 
 # Pillow's names. Its other formats stay closed to strangers: some start programs.
@@ -117,7 +117,7 @@ def decode_image(body: bytes, channels: int) -> np.ndarray:
 
     Args:
         body: The bytes.
-        channels: See `keras_fcn.data.examples.read_image`.
+        channels: See `keras_fcn.data.image_files.read_image`.
 
     Output shape:
         (height, width, channels), uint8.

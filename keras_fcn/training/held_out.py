@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from keras_fcn.data.examples import Palette
 from keras_fcn.data.files import Pair
+from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.partition import count_pixels, groups_of, partition, series_of
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training.progress import progress_bar

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from keras_fcn.data import batches
 from keras_fcn.data.class_weights import median_frequency, warn_of_absent_classes
-from keras_fcn.data.examples import Palette, check_pairs
+from keras_fcn.data.examples import check_pairs
 from keras_fcn.data.files import Pair, find_pairs
 from keras_fcn.data.joint_classes import JointClasses
+from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.loading import load
 from keras_fcn.data.named import example_names, label_space_of, version_of
 from keras_fcn.data.unread import parts, read_later

@@ -9,7 +9,8 @@ from helpers import write_pairs
 from PIL import Image
 
 from keras_fcn.data import evaluation_batches, find_pairs
-from keras_fcn.data.examples import read_image, read_label_map
+from keras_fcn.data.image_files import read_image
+from keras_fcn.data.label_map_files import read_label_map
 
 pytestmark = pytest.mark.any_backend
 # Two rows of RGB with near infrared.

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.examples import read_label_map
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
 from keras_fcn.data.formats.source import Item, Source, ignore_class_for
+from keras_fcn.data.label_map_files import read_label_map
 from keras_fcn.io.extras import check_installed
 
 _IMAGE_COLUMNS = ("image", "pixel_values", "img")

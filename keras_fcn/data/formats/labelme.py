@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_fcn.data.examples import DECODING_ERRORS
 from keras_fcn.data.files import visible_files
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
 from keras_fcn.data.formats.regions import is_number
@@ -25,6 +24,7 @@ from keras_fcn.data.formats.source import (
     relative_path,
     with_background,
 )
+from keras_fcn.data.image_files import DECODING_ERRORS
 
 _POINTS = {"polygon": (3, None), "oriented_rectangle": (4, 4)}
 _POINTS |= dict.fromkeys(("rectangle", "circle", "mask"), (2, 2))

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_fcn.data.examples import DECODING_ERRORS
 from keras_fcn.data.formats.source import Item
+from keras_fcn.data.image_files import DECODING_ERRORS
 
 _ORIENTATION = 0x0112  # A tag of EXIF.
 _TURNED: dict[int, Callable] = {

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_fcn.data.examples import DECODING_ERRORS, read_label_map
 from keras_fcn.data.formats.classes import Colour
+from keras_fcn.data.image_files import DECODING_ERRORS
+from keras_fcn.data.label_map_files import read_label_map
 
 _COLOUR_MODES = ("RGB", "RGBA")
 

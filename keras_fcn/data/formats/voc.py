@@ -5,7 +5,6 @@ import functools
 import os
 from pathlib import Path
 
-from keras_fcn.data.examples import read_label_map
 from keras_fcn.data.files import IMAGE_SUFFIXES
 from keras_fcn.data.formats.classes import (
     Classes,
@@ -23,6 +22,7 @@ from keras_fcn.data.formats.source import (
     ignore_class_for,
     relative_path,
 )
+from keras_fcn.data.label_map_files import read_label_map
 from keras_fcn.label_spaces import PASCAL_VOC, LabelSpace
 
 _BORDER = (224, 224, 192)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_fcn.data.examples import read_image, read_label_map
+from keras_fcn.data.image_files import read_image
+from keras_fcn.data.label_map_files import read_label_map
 
 _FOLDER = Path(__file__).parent
 _NAMES = ("0016E5_07959", "0016E5_08059", "0016E5_08159")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_fcn.data.examples import read_label_map
+from keras_fcn.data.label_map_files import read_label_map
 
 
 def save_image(path, height=6, width=8, orientation=None, seed=0):

@@ -8,10 +8,10 @@ from data.formats.folders import files, label_map, save_array, save_image
 from PIL import Image, ImageOps
 
 from keras_fcn.data.check import check_data, find_splits, match_pairs
-from keras_fcn.data.examples import read_image
 from keras_fcn.data.formats import import_data
 from keras_fcn.data.formats.source import Item, Source, relative_path
 from keras_fcn.data.formats.writer import write
+from keras_fcn.data.image_files import read_image
 from keras_fcn.label_spaces import LabelSpace, from_file, generic
 
 pytestmark = pytest.mark.any_backend

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 from keras_fcn.data.builders._features import segmentation_features
 from keras_fcn.data.builders._files import check_files, check_size, to_label_map
-from keras_fcn.data.examples import read_label_map
+from keras_fcn.data.label_map_files import read_label_map
 from keras_fcn.label_spaces import CAMVID
 
 ARCHIVE = Archive(

@@ -14,7 +14,7 @@ from keras_fcn.data.builders._files import (
     read_names,
     to_label_map,
 )
-from keras_fcn.data.examples import read_label_map
+from keras_fcn.data.label_map_files import read_label_map
 from keras_fcn.label_spaces import PASCAL_VOC
 
 _HOST = "http://host.robots.ox.ac.uk/pascal/VOC"

@@ -1,0 +1,159 @@
+"""Reads image files as arrays of the channels that a model takes."""
+
+import os
+import struct
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+"""Pillow's modes of grey of 16 bits."""
+
+_SAMPLES_PER_PIXEL = 277  # A tag of TIFF.
+
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+)
+"""Everything that Pillow's decoders raise for a file that is no image, truncated or damaged."""
+
+
+def read_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> np.ndarray:
+    """Reads an image with the channels that a model takes, rotated by its EXIF orientation.
+
+    Grey of 16 bits is scaled so that 65535 becomes 255. With three channels, grey, palette and CMYK
+    images are converted to RGB, and an alpha channel is dropped, with a warning if it is not
+    opaque. A fourth channel that is no alpha, such as near infrared in a TIFF, raises an error.
+
+    Args:
+        path: PNG, JPEG, WebP, TIFF or BMP; its path, or the file open for reading.
+        channels: 3 for RGB, 4 for the four channels of the file unchanged, 1 for grey.
+
+    Output shape:
+        (height, width, channels), uint8.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no image, is truncated, holds floating-point values, or has
+            another number of channels.
+    """
+    image, raw_mode = decode(path)
+    _check_channels(path, image, raw_mode, channels)
+    if channels == 3:
+        return _as_rgb(path, image)
+    if channels == 1:
+        return _as_grey(path, image)[:, :, None]
+    if raw_mode == "RGBX":
+        # Pillow drops the fourth channel of RGBX. Read as XRGB, it drops the first instead.
+        fourth, _ = decode(path, "XRGB")
+        return np.dstack([np.array(image), np.array(fourth)[:, :, 2]])
+    return np.array(image)
+
+
+def read_size(path: str | os.PathLike, channels: int | None = None) -> tuple[int, int]:
+    """Reads the size of an image from the header of its file, without decoding the pixels.
+
+    Truncated data are not noticed.
+
+    Args:
+        path: See `read_image`.
+        channels: Number of channels to check for, see `read_image`; `None` for no check.
+
+    Returns:
+        (height, width) in pixels, before a rotation by the EXIF orientation.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no image, or `read_image` does not read it with `channels`.
+    """
+    image, raw_mode = decode(path, pixels=False)
+    if channels is not None:
+        _check_channels(path, image, raw_mode, channels)
+    return image.height, image.width
+
+
+def _check_channels(path, image, raw_mode, channels):
+    if image.mode == "F":
+        raise ValueError(
+            f"{path} must hold integers. Received: floating-point values (mode F). Save it as "
+            "8-bit RGB."
+        )
+    shown = len(image.getbands())
+    held = shown if image.format != "TIFF" else image.tag_v2.get(_SAMPLES_PER_PIXEL, shown)
+    becomes_rgb = channels == 3 and held <= max(3, shown)
+    has_hidden_fourth = channels == 4 and raw_mode == "RGBX"
+    if not (becomes_rgb or has_hidden_fourth or channels == held == shown):
+        raise ValueError(
+            f"{path} must hold the {channels} channels that the model takes. Received: {held} "
+            f"(Pillow's mode {image.mode})."
+        )
+
+
+def _as_rgb(path, image):
+    if image.mode in GREY_16_BIT_MODES:
+        return np.repeat(_as_grey(path, image)[:, :, None], 3, axis=2)
+    if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
+        warnings.warn(
+            "Alpha channels are dropped because the model takes three channels. Transparent pixels "
+            "keep the colours that are stored under them.",
+            stacklevel=2,
+        )
+    # Without its transparency a palette image converts to RGB in one step and without a warning.
+    image.info.pop("transparency", None)
+    return np.array(image.convert("RGB"))
+
+
+def _as_grey(path, image):
+    if image.mode not in GREY_16_BIT_MODES:
+        return np.array(image.convert("L"))
+    grey = np.asarray(image).astype("int64")
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ValueError(f"{path} must hold values of at most 16 bits. Save it as 8-bit RGB.")
+    return ((grey + 128) // 257).astype("uint8")
+
+
+def decode(
+    path: str | os.PathLike | BinaryIO, read_as: str | None = None, pixels: bool = True
+) -> tuple[Image.Image, str]:
+    """Returns the Pillow image, rotated by its EXIF orientation, and its raw mode, "" if unknown.
+
+    Args:
+        path: The file.
+        read_as: Raw mode to decode with instead of the file's own.
+        pixels: Whether to decode the pixels, and rotate them, or to read the header alone.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read as an image, or is too large.
+    """
+    try:
+        with Image.open(path) as image:
+            raw_mode = image.tile[0][3] if image.tile else ""
+            if read_as is not None:
+                image.tile = [_reading_as(read_as, tile) for tile in image.tile]
+            if pixels:
+                ImageOps.exif_transpose(image, in_place=True)
+                image.load()
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{path} is too large to be decoded as a whole: {error} Save it as GeoTIFF and predict "
+            "it in tiles (--tile)."
+        ) from None
+    except DECODING_ERRORS as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}.") from None
+    raw_mode = raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
+    return image, raw_mode or ""
+
+
+def _reading_as(raw_mode, tile):
+    """Returns a tile of a Pillow image with another raw mode; older Pillow uses plain tuples."""
+    *place, arguments = tile
+    arguments = (raw_mode, *arguments[1:]) if isinstance(arguments, tuple) else raw_mode
+    return getattr(tile, "_make", tuple)((*place, arguments))

@@ -1,0 +1,172 @@
+"""Reads and checks the label maps that files hold, as class ids or as colours."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_fcn.data.files import first_few
+from keras_fcn.data.image_files import GREY_16_BIT_MODES, decode
+from keras_fcn.label_spaces.label_space import check_colour
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+
+Palette = Sequence[Colour] | Mapping[Colour, int]
+"""Colours of the classes 0, 1, ..., or a dictionary from colours to class ids."""
+
+_LABEL_MAP_MODES = ("1", "L", "P", *GREY_16_BIT_MODES)
+_COLOUR_MODES = ("RGB", "RGBA")
+_GREY_MODES = ("1", "L")
+# Pillow stretches grey of 2 and 4 bits to 0..255: class 1 would come out as 85 or 17. TIFF may hold
+# the bits of a byte in reverse.
+_STRETCHED_BY = {"L;2": 85, "L;2R": 85, "L;4": 17, "L;4R": 17}
+# Mode of a TIFF whose zero is white (MinIsWhite): Pillow inverts its values.
+_INVERTED = re.compile(r"[1L];\d*I")
+
+
+def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> np.ndarray:
+    """Reads a label map of class ids (grey values or palette indices) or of colours.
+
+    The colour table of a palette file is ignored. A true-colour file needs a `palette`, even if
+    red, green and blue are equal. If `palette` holds only greys, such as black and white, the
+    values of a grey file of up to 8 bits are colours of `palette`, too. The EXIF orientation is
+    applied as in images, and an alpha channel is dropped.
+
+    Args:
+        path: PNG, TIFF or BMP.
+        palette: Class ids of the colours of a true-colour file: the colours of the classes 0, 1,
+            ..., such as `LabelSpace.palette`, or a dictionary from colours to class ids. Several
+            colours may have one class id, and void may have its own: `{(0, 0, 0): 255, ...}`.
+
+    Output shape:
+        (height, width), int32.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no image, is truncated, is a JPEG, or holds colours that are not
+            in `palette`.
+    """
+    image, raw_mode = decode(path)
+    if image.mode not in _LABEL_MAP_MODES and (palette is None or image.mode not in _COLOUR_MODES):
+        raise ValueError(
+            f"{path} must hold one class id per pixel. Received: a colour image (Pillow's mode "
+            f"{image.mode}). Save it as a grey or palette PNG whose values are the class ids"
+            + (
+                ", or pass the `palette` of its colours (--palette)."
+                if image.mode in _COLOUR_MODES
+                else "."
+            )
+        )
+    if image.format in ("JPEG", "MPO"):
+        raise ValueError(
+            f"{path} must be lossless. Received: a JPEG, whose compression changes class ids. Save "
+            "the label map as PNG, from its source."
+        )
+    if _INVERTED.match(raw_mode):
+        raise ValueError(
+            f"{path} must store black as 0. Received: a TIFF whose zero is white (MinIsWhite), "
+            "whose values programs read differently. Save the label map as PNG, from its source."
+        )
+    if image.mode in _GREY_MODES and palette is not None and is_grey(palette):
+        image = image.convert("RGB")
+    if image.mode in _COLOUR_MODES:
+        return _class_ids(path, np.asarray(image)[..., :3], *_colour_table(palette))
+    return np.array(image, dtype="int32") // _STRETCHED_BY.get(raw_mode, 1)
+
+
+def is_grey(palette: Palette) -> bool:
+    """Returns whether all colours of a palette are greys."""
+    return all(len(set(colour)) == 1 for colour in palette)
+
+
+def check_label_map(
+    path: str | os.PathLike, label_map: np.ndarray, num_classes: int, ignore_class: int | None
+) -> None:
+    """Checks that a label map holds only class ids and `ignore_class`.
+
+    Args:
+        path: The file that it was read from, for the message.
+        label_map: (height, width), any integer type.
+        num_classes: Class ids are 0 to `num_classes` - 1.
+        ignore_class: Another valid value, or `None`.
+
+    Raises:
+        ValueError: If there is another value. The message names the file, the value and its first
+            position.
+    """
+    wrong = (label_map < 0) | (label_map >= num_classes)
+    if ignore_class is not None:
+        wrong &= label_map != ignore_class
+    if not wrong.any():
+        return
+    row, column = (int(index) for index in np.argwhere(wrong)[0])
+    value = int(label_map[row, column])
+    allowed = f"0 to {num_classes - 1}"
+    if ignore_class is not None:
+        allowed += f" and {ignore_class} (`ignore_class`)"
+    others = [str(other) for other in np.unique(label_map[wrong]) if other != value]
+    raise ValueError(
+        f"{path} holds the value {value} at row {row}, column {column}"
+        + (f" (elsewhere also {first_few(others)})" if others else "")
+        + f", but the class ids of {num_classes} classes are {allowed}. "
+        + _remedy(value, np.unique(label_map), num_classes)
+    )
+
+
+def _class_ids(path, image, colours, class_ids):
+    """Looks up packed pixels in sorted `colours` by bisection, without memory per colour."""
+    packed = _packed(image)
+    place = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)
+    known = colours[place] == packed
+    if not known.all():
+        row, column = (int(index) for index in np.argwhere(~known)[0])
+        colour = tuple(image[row, column].tolist())
+        others = len(np.unique(packed[~known])) - 1
+        raise ValueError(
+            f"{path} holds the colour {colour} at row {row}, column {column}"
+            + (f" (and {others} other unknown colours)" if others else "")
+            + f", which is none of the {len(colours)} colours of `palette`. If it marks pixels to "
+            f"leave out, pass `palette` as a dictionary that maps it to the ignored class: "
+            f"{{{colour}: 255, ...}}."
+        )
+    return class_ids[place]
+
+
+def _colour_table(palette):
+    """Returns the sorted packed colours and their class ids."""
+    if not isinstance(palette, Mapping):
+        pairs = [(colour, class_id) for class_id, colour in enumerate(palette)]
+    else:
+        pairs = palette.items()
+    table = {}
+    for colour, class_id in pairs:
+        check_colour(colour)
+        if table.setdefault(tuple(colour), class_id) != class_id:
+            raise ValueError(
+                "`palette` must map each colour to one class id. Received: the colour "
+                f"{tuple(colour)} for {table[tuple(colour)]} and {class_id}."
+            )
+    if not table:
+        raise ValueError(f"`palette` must hold at least one colour. Received: {palette=}.")
+    colours = _packed(np.array(list(table), "uint8"))
+    order = np.argsort(colours)
+    return colours[order], np.array(list(table.values()), "int32")[order]
+
+
+def _packed(colours):
+    red, green, blue = np.moveaxis(colours.astype("int32"), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _remedy(value, values, num_classes):
+    if num_classes == 2 and values.tolist() == [0, 255]:
+        return "Save the second class as 1 instead of 255."
+    remedy = (
+        f"If {value} marks pixels to leave out, pass `ignore_class={value}` "
+        f"(--ignore-class {value})"
+    )
+    if value < num_classes or value == 255:
+        return f"{remedy}."
+    return f"{remedy}; if it is a class, `num_classes` must be at least {value + 1}."

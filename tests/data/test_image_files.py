@@ -1,0 +1,128 @@
+import warnings
+
+import numpy as np
+import pytest
+from data.written_files import UPRIGHT, class_ids, cut, orientation, pixels, save, save_palette
+
+from keras_fcn.data.image_files import read_image
+
+pytestmark = pytest.mark.any_backend
+
+
+class TestReadImage:
+    def test_rgb_comes_unchanged(self, tmp_path):
+        image = pixels(5, 7)
+        result = read_image(save(image, tmp_path / "a.png"))
+        assert result.dtype == np.uint8
+        np.testing.assert_array_equal(result, image)
+
+    def test_result_can_be_written_to(self, tmp_path):
+        read_image(save(pixels(5, 7), tmp_path / "a.png"))[:] = 0
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+    def test_reads_lossy_formats(self, tmp_path, suffix):
+        image = np.zeros((16, 16, 3), "uint8")
+        image[:, 8:] = (250, 120, 20)
+        result = read_image(save(image, tmp_path / f"a{suffix}", quality=95)).astype(int)
+        # Twelve grey levels of 255 are more than either format errs by in even areas.
+        assert abs(result - image)[:, 12:].max() <= 12
+        assert abs(result - image)[:, :4].max() <= 12
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_alpha_is_dropped_and_what_it_hid_shows(self, tmp_path, suffix):
+        image = pixels(5, 7, channels=4)
+        image[..., 3] = 0
+        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+            result = read_image(save(image, tmp_path / f"a{suffix}"))
+        np.testing.assert_array_equal(result, image[..., :3])
+
+    def test_grey_goes_to_all_channels(self, tmp_path):
+        grey = pixels(5, 7, channels=1)[..., 0]
+        result = read_image(save(grey, tmp_path / "a.png"))
+        np.testing.assert_array_equal(result, np.stack([grey] * 3, axis=-1))
+
+    def test_grey_with_alpha_goes_to_all_channels(self, tmp_path):
+        grey_and_alpha = pixels(5, 7, channels=2)
+        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+            result = read_image(save(grey_and_alpha, tmp_path / "a.png"))
+        np.testing.assert_array_equal(result, np.stack([grey_and_alpha[..., 0]] * 3, axis=-1))
+
+    def test_black_and_white_is_0_and_255(self, tmp_path):
+        bits = class_ids(5, 7, num_classes=2).astype(bool)
+        result = read_image(save(bits, tmp_path / "a.png"))
+        np.testing.assert_array_equal(result, np.where(bits, 255, 0)[..., None].repeat(3, axis=-1))
+
+    @pytest.mark.parametrize("transparency", [None, 3, bytes(range(256))])
+    def test_palette_colours_are_looked_up_without_a_warning(self, tmp_path, transparency):
+        indices = pixels(5, 7, channels=1)[..., 0]
+        options = {} if transparency is None else {"transparency": transparency}
+        path = save_palette(indices, tmp_path / "a.png", **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = read_image(path)
+        expected = np.stack([indices, 255 - indices, np.full_like(indices, 7)], axis=-1)
+        np.testing.assert_array_equal(result, expected)
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_16_bit_grey_is_scaled_to_8_bits(self, tmp_path, suffix):
+        grey = np.array([[0, 128, 129], [32768, 65278, 65535]], "uint16")
+        result = read_image(save(grey, tmp_path / f"a{suffix}"))
+        assert result.dtype == np.uint8
+        assert result[..., 0].tolist() == [[0, 0, 1], [128, 254, 255]]
+        assert (result[..., 0] == result[..., 2]).all()
+
+    def test_cmyk_becomes_rgb(self, tmp_path):
+        image = np.full((16, 16, 3), (200, 30, 90), "uint8")
+        result = read_image(save(image, tmp_path / "a.jpg", mode="CMYK", quality=95))
+        assert result.shape == (16, 16, 3)
+        assert abs(result.astype(int) - image).max() <= 12
+
+    @pytest.mark.parametrize("value", range(1, 9))
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+    def test_exif_orientation_turns_the_image_upright(self, tmp_path, suffix, value):
+        image = np.zeros((16, 32, 3), "uint8")
+        image[:8, :16] = (240, 40, 40)
+        image[8:, :16] = (40, 240, 40)
+        options = {"quality": 95} if suffix in (".jpg", ".webp") else {}
+        path = save(image, tmp_path / f"a{suffix}", exif=orientation(value), **options)
+        result, expected = read_image(path).astype(int), UPRIGHT[value](image)
+        assert result.shape == expected.shape
+        # The middles of the four quadrants, away from the blur of the compression.
+        height, width = expected.shape[:2]
+        for row in (height // 4, 3 * height // 4):
+            for column in (width // 4, 3 * width // 4):
+                assert abs(result[row, column] - expected[row, column]).max() <= 30
+
+    @pytest.mark.parametrize("share", [0.9, 0.5, 0.02, 0])
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+    def test_names_a_file_that_is_cut_off(self, tmp_path, suffix, share):
+        path = cut(save(pixels(64, 64), tmp_path / f"cut{suffix}"), share)
+        with pytest.raises(ValueError, match=rf"cut\{suffix} cannot be read as an image"):
+            read_image(path)
+
+    def test_names_a_file_with_damaged_bytes(self, tmp_path):
+        path = save(pixels(64, 64), tmp_path / "damaged.png")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"damaged\.png cannot be read as an image"):
+            read_image(path)
+
+    def test_names_a_file_that_is_no_image(self, tmp_path):
+        (tmp_path / "page.png").write_text("<html>404</html>")
+        with pytest.raises(ValueError, match=r"page\.png cannot be read as an image"):
+            read_image(tmp_path / "page.png")
+
+    def test_names_a_file_that_is_not_there(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+            read_image(tmp_path / "gone.png")
+
+    def test_refuses_floating_point(self, tmp_path):
+        path = save(np.zeros((4, 4), "float32"), tmp_path / "a.tif")
+        with pytest.raises(ValueError, match=r"a\.tif must hold integers.*floating-point values"):
+            read_image(path)
+
+    def test_refuses_grey_of_more_than_16_bits(self, tmp_path):
+        path = save(np.full((4, 4), 70000, "int32"), tmp_path / "a.tif")
+        with pytest.raises(ValueError, match=r"a\.tif must hold values of at most 16 bits"):
+            read_image(path)
