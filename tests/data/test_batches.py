@@ -1,102 +1,20 @@
-import ast
-import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from data.numbered_pairs import HEIGHT, WIDTH, epoch, flips, indices, make_pairs, to_pairs, train
 from PIL import Image
 
-from keras_fcn.data import reader
 from keras_fcn.data.batches import evaluation_batches, places_of_batch, training_batches
-from keras_fcn.data.files import Pair, find_pairs
+from keras_fcn.data.files import find_pairs
 from keras_fcn.data.loading import from_pairs
 from keras_fcn.data.transforms import random_crop, random_flip, random_scale
 
 any_backend = pytest.mark.any_backend
 
 CAMVID = Path(__file__).resolve().parents[3] / "shared" / "camvid"
-HEIGHT, WIDTH = 6, 8
-
-
-def make_pairs(folder, count, size_of=lambda index: (HEIGHT, WIDTH)):
-    """Files whose image tells the index (red) and, pixel by pixel, the label map (green)."""
-    (folder / "images").mkdir()
-    (folder / "labels").mkdir()
-    for index in range(count):
-        label_map = np.random.default_rng(index).integers(0, 3, size_of(index)).astype("uint8")
-        image = np.stack(
-            [np.full_like(label_map, index + 1), label_map * 50 + 1, label_map * 0], axis=-1
-        )
-        Image.fromarray(image).save(folder / "images" / f"{index:03}.png")
-        Image.fromarray(label_map).save(folder / "labels" / f"{index:03}.png")
-    return find_pairs(folder / "images", folder / "labels")
-
-
-def original(index, size=(HEIGHT, WIDTH)):
-    return np.random.default_rng(index).integers(0, 3, size)
-
-
-def epoch(dataset):
-    """[(index of the pair, its label map)] in the order of the dataset."""
-    seen = []
-    for images, label_maps in dataset.as_numpy_iterator():
-        np.testing.assert_array_equal(images[..., 1], label_maps * 50 + 1)
-        seen += zip((images[:, 0, 0, 0] - 1).tolist(), label_maps, strict=True)
-    return seen
-
-
-def indices(seen):
-    return [index for index, _ in seen]
-
-
-def flips(seen):
-    """Which pairs are mirrored; fails on any other change."""
-    result = {}
-    for index, label_map in seen:
-        result[index] = not np.array_equal(label_map, original(index))
-        if result[index]:
-            np.testing.assert_array_equal(label_map, np.fliplr(original(index)))
-    return result
-
-
-def to_pairs(pairs):
-    return pairs
-
-
-@pytest.fixture(params=[to_pairs, from_pairs], ids=["pairs", "dataset"])
-def source(request):
-    """Both kinds of examples that batches are made of."""
-    return request.param
-
-
-def train(pairs, **changes):
-    options = {"num_classes": 3, "ignore_class": 255, "batch_size": 4, "seed": 0}
-    return training_batches(pairs, **{**options, **changes})
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    return make_pairs(tmp_path_factory.mktemp("pairs"), 30)
-
-
-@pytest.fixture(scope="module")
-def unbroken(pairs):
-    """The first three epochs of `train`, of both kinds of examples."""
-    keras.utils.set_random_seed(1)
-    runs = {}
-    for source in (to_pairs, from_pairs):
-        dataset = train(source(pairs))
-        runs[source] = [epoch(dataset) for _ in range(3)]
-    return runs
-
-
-@pytest.fixture(scope="module")
-def mixed_pairs(tmp_path_factory):
-    """Pairs whose height and width grow, from 6x8 on."""
-    folder = tmp_path_factory.mktemp("mixed")
-    return make_pairs(folder, 5, lambda index: (HEIGHT + index, WIDTH + 2 * index))
 
 
 @any_backend
@@ -190,39 +108,6 @@ class TestTrainingOrder:
 
     def test_without_flip_nothing_is_mirrored(self, pairs):
         assert not any(flips(epoch(train(pairs, transforms=()))).values())
-
-
-@any_backend
-class TestDifferentSizes:
-    def test_smaller_ones_are_padded_at_the_bottom_and_right(self, mixed_pairs):
-        dataset = evaluation_batches(mixed_pairs, num_classes=3, ignore_class=255, batch_size=3)
-        (images, label_maps), (_, last_label_maps) = dataset.as_numpy_iterator()
-        assert images.shape == (3, 8, 12, 3)
-        assert last_label_maps.shape == (2, 10, 16)
-        for index in range(3):
-            height, width = HEIGHT + index, WIDTH + 2 * index
-            expected = np.full((8, 12), 255)
-            expected[:height, :width] = original(index, (height, width))
-            np.testing.assert_array_equal(label_maps[index], expected)
-            assert (images[index, :height, :width, 0] == index + 1).all()
-            assert (images[index, height:] == 0).all()
-            assert (images[index, :, width:] == 0).all()
-
-    def test_flips_happen_before_the_padding(self, mixed_pairs):
-        dataset = train(mixed_pairs, batch_size=5)
-        for images, label_maps in (next(dataset.as_numpy_iterator()) for _ in range(4)):
-            assert (images[:, 0, 0, 0] > 0).all()
-            assert (label_maps[:, 0, 0] != 255).all()
-
-    def test_without_ignore_class_they_need_a_batch_size_of_1(self, mixed_pairs):
-        with pytest.raises(
-            ValueError,
-            match=r"000\.png 8x6, .*001\.png 10x7\. Pass `batch_size=1` .*--ignore-class 255",
-        ):
-            train(mixed_pairs, ignore_class=None)
-        dataset = train(mixed_pairs, ignore_class=None, batch_size=1)
-        shapes = sorted(label_map.shape for _, label_map in dataset.as_numpy_iterator())
-        assert shapes == [(1, HEIGHT + index, WIDTH + 2 * index) for index in range(5)]
 
 
 @any_backend
@@ -356,76 +241,6 @@ def seeds_of(source, epochs=1, **options):
 
 
 @any_backend
-class TestPadTo:
-    def shapes(self, pairs, **options):
-        """Shapes of the batches; fails where the pixels of an example are not at the top left."""
-        options = {"num_classes": 3, "ignore_class": 255, "batch_size": 2, **options}
-        found = []
-        for images, label_maps in evaluation_batches(pairs, **options).as_numpy_iterator():
-            assert images.shape[:3] == label_maps.shape
-            found.append(label_maps.shape)
-            for image, label_map in zip(images, label_maps, strict=True):
-                index = int(image[0, 0, 0]) - 1
-                height, width = HEIGHT + index, WIDTH + 2 * index
-                expected = np.full(label_map.shape, 255)
-                expected[:height, :width] = original(index, (height, width))
-                np.testing.assert_array_equal(label_map, expected)
-                assert image[:height, :width, 0].min() == index + 1
-                assert image.sum(dtype=int) == image[:height, :width].sum(dtype=int)
-        return found
-
-    # The sizes are 6x8, 7x10, 8x12, 9x14 and 10x16.
-    @pytest.mark.parametrize(
-        ("pad_to", "expected"),
-        [
-            (None, [(2, 7, 10), (2, 9, 14), (1, 10, 16)]),
-            ((12, 20), [(2, 12, 20), (2, 12, 20), (1, 12, 20)]),
-            ([10, 16], [(2, 10, 16), (2, 10, 16), (1, 10, 16)]),
-            (8, [(2, 8, 16), (2, 16, 16), (1, 16, 16)]),
-            (1, [(2, 7, 10), (2, 9, 14), (1, 10, 16)]),
-            ([(10, 16), (7, 12)], [(2, 7, 12), (2, 10, 16), (1, 10, 16)]),
-        ],
-    )
-    def test_sizes_worked_by_hand(self, mixed_pairs, source, pad_to, expected):
-        assert self.shapes(source(mixed_pairs), pad_to=pad_to) == expected
-
-    def test_one_by_one_nothing_is_padded(self, mixed_pairs):
-        expected = [(1, HEIGHT + index, WIDTH + 2 * index) for index in range(5)]
-        assert self.shapes(mixed_pairs, batch_size=1) == expected
-
-    def test_a_bounded_number_of_shapes(self, tmp_path):
-        generator = np.random.default_rng(0)
-        sizes = generator.integers(1, 100, (36, 2))
-        many = make_pairs(tmp_path, 36, lambda index: tuple(sizes[index]))
-
-        def count(pad_to):
-            dataset = train(many, pad_to=pad_to, drop_remainder=True, batch_size=2)
-            return len(
-                {images.shape for _ in range(2) for images, _ in dataset.as_numpy_iterator()}
-            )
-
-        assert count(None) > 25
-        # Heights and widths below 100 round up to 32, 64, 96 or 128.
-        assert count(32) <= 4 * 4
-        assert count([(100, 50), (50, 100), (100, 100)]) <= 3
-        assert count((100, 100)) == 1
-
-    def test_a_fixed_size_and_whole_batches_are_known_beforehand(self, pairs):
-        dataset = train(pairs, pad_to=(8, 8), drop_remainder=True)
-        assert dataset.element_spec == (
-            tf.TensorSpec((4, 8, 8, 3), tf.uint8),
-            tf.TensorSpec((4, 8, 8), tf.int32),
-        )
-
-    def test_an_image_that_fits_nowhere_is_refused_by_its_size(self, mixed_pairs):
-        with pytest.raises(
-            tf.errors.InvalidArgumentError,
-            match=r"(?s)`pad_to` must hold every batch.*pad_to=\[\(9, 20\)\].*\[10 16\]",
-        ):
-            self.shapes(mixed_pairs, pad_to=(9, 20))
-
-
-@any_backend
 class TestShards:
     def test_training_is_disjoint_with_equally_many_steps(self, pairs, source):
         shards = [train(source(pairs), shard=(rank, 4), batch_size=3) for rank in range(4)]
@@ -463,162 +278,6 @@ class TestRemainder:
         dataset = train(source(pairs), drop_remainder=True)
         assert dataset.cardinality().numpy() == 7
         assert [len(images) for images, _ in dataset] == [4] * 7
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    """Files that were decoded, one entry per time."""
-    seen = []
-
-    def read(pair, *rules):
-        seen.append(pair.image.name)
-        return read_example(pair, *rules)
-
-    read_example = reader.read_example
-    monkeypatch.setattr(reader, "read_example", read)
-    return seen
-
-
-@any_backend
-class TestCache:
-    @pytest.mark.parametrize("place", ["memory", "disk"])
-    def test_files_are_read_once_and_epochs_stay_as_without(
-        self, pairs, source, reads, unbroken, place, tmp_path
-    ):
-        cached = train(source(pairs), cache=place if place == "memory" else tmp_path / "cache")
-        if place == "memory" or source is to_pairs:
-            reads.clear()
-            next(cached.as_numpy_iterator())
-        for seen in unbroken[source][:2]:
-            again = epoch(cached)
-            assert indices(again) == indices(seen)
-            assert flips(again) == flips(seen)
-        if source is to_pairs:
-            assert sorted(reads) == [f"{index:03}.png" for index in range(30)]
-        reads.clear()
-        epoch(cached)
-        assert reads == []
-
-    @pytest.mark.parametrize("batches", ["train", "evaluate"])
-    def test_a_folder_serves_the_next_run(self, pairs, source, reads, batches, tmp_path):
-        def run():
-            if batches == "train":
-                return epoch(train(source(pairs), cache=tmp_path / "new" / "cache"))
-            options = {"num_classes": 3, "ignore_class": 255, "cache": tmp_path / "cache"}
-            return epoch(evaluation_batches(source(pairs), **options))
-
-        first = run()
-        reads.clear()
-        second = run()
-        assert reads == []
-        assert indices(first) == indices(second)
-        for (_, one), (_, other) in zip(first, second, strict=True):
-            np.testing.assert_array_equal(one, other)
-
-    def test_changed_files_and_other_rules_are_read_anew(self, tmp_path, reads):
-        pairs = make_pairs(tmp_path, 3)
-
-        def label_maps(**options):
-            reads.clear()
-            options = {"num_classes": 3, "ignore_class": 255, "cache": tmp_path / "c", **options}
-            return [labels[0].numpy() for _, labels in evaluation_batches(pairs, **options)]
-
-        label_maps()
-        Image.fromarray(np.full((HEIGHT, WIDTH), 2, "uint8")).save(pairs[1].label_map)
-        assert (label_maps()[1] == 2).all()
-        assert reads == ["001.png"]
-        label_maps(num_classes=4)
-        assert len(reads) == 3
-
-    def test_a_damaged_file_of_the_cache_is_replaced(self, tmp_path):
-        pairs = make_pairs(tmp_path, 3)
-        options = {"num_classes": 3, "ignore_class": 255, "cache": tmp_path / "cache"}
-        expected = [labels.numpy() for _, labels in evaluation_batches(pairs, **options)]
-        for file in (tmp_path / "cache").iterdir():
-            file.write_bytes(file.read_bytes()[:100])
-        again = [labels.numpy() for _, labels in evaluation_batches(pairs, **options)]
-        np.testing.assert_array_equal(again, expected)
-
-    def test_threads_read_it_without_the_parser_of_python(self, tmp_path, monkeypatch):
-        """Python 3.11's parser fails in several threads: https://github.com/python/cpython/issues/106905"""
-        batches = evaluation_batches(
-            make_pairs(tmp_path, 3), num_classes=3, ignore_class=255, cache=tmp_path / "cache"
-        )
-        expected = [labels.numpy() for _, labels in batches]
-
-        def parse(*_, **__):
-            raise SystemError("AST constructor recursion depth mismatch (before=30, after=26)")
-
-        monkeypatch.setattr(ast, "literal_eval", parse)
-        again = [labels.numpy() for _, labels in batches]
-        np.testing.assert_array_equal(again, expected)
-
-    @pytest.mark.parametrize("values", [(0, 255), (-1, 2), (0, 40000)])
-    @pytest.mark.parametrize("place", ["memory", "disk"])
-    def test_keeps_every_value(self, tmp_path, values, place):
-        label_map = np.array([values] * 2, "int32")
-        (tmp_path / "a.png").touch()
-        (tmp_path / "b.png").touch()
-        pair = Pair(tmp_path / "a.png", tmp_path / "b.png")
-        keep = {
-            "memory": reader._cached_in_memory,
-            "disk": lambda read: reader._cached_on_disk(read, tmp_path / "cache", ()),
-        }[place](lambda pair: (np.zeros((2, 2, 3), "uint8"), label_map))
-        for _ in range(2):
-            result = keep(pair)[1]
-            assert result.dtype == np.int32
-            np.testing.assert_array_equal(result, label_map)
-
-
-@pytest.fixture
-def broken(tmp_path):
-    """Six pairs: the image of 1 is cut off, 3 is gone, and 4 has a wrong label."""
-    pairs = make_pairs(tmp_path, 6)
-    pairs[1].image.write_bytes(pairs[1].image.read_bytes()[:60])
-    pairs[3].label_map.unlink()
-    Image.fromarray(np.full((HEIGHT, WIDTH), 3, "uint8")).save(pairs[4].label_map)
-    return pairs
-
-
-@any_backend
-class TestSkip:
-    @pytest.mark.parametrize("cache", [None, "memory"])
-    def test_every_epoch_goes_without_them_and_names_them_at_its_end(self, broken, cache):
-        dataset = train(broken, on_error="skip", cache=cache)
-        for _ in range(2):
-            with pytest.warns(UserWarning, match="left out 3 of 6 examples") as warned:
-                assert sorted(indices(epoch(dataset))) == [0, 2, 5]
-            (message,) = [str(warning.message) for warning in warned]
-            lines = message.splitlines()
-            assert len(lines) == 4
-            assert "001.png cannot be read as an image" in lines[1]
-            assert "003.png" in lines[2]
-            assert "004.png holds the value 3" in lines[3]
-
-    def test_seeds_and_order_of_the_others_stay(self, broken):
-        with pytest.warns(UserWarning, match="left out 3 of 6"):
-            seen = epoch(train(broken, on_error="skip", first_epoch=4))
-        order = np.random.default_rng((0, 4)).permutation(6)
-        assert indices(seen) == [index for index in order if index not in (1, 3, 4)]
-
-    def test_evaluation_and_from_pairs_skip_too(self, broken):
-        options = {"num_classes": 3, "ignore_class": 255}
-        with pytest.warns(UserWarning, match="left out 3 of 6"):
-            seen = epoch(evaluation_batches(broken, on_error="skip", **options))
-        assert indices(seen) == [0, 2, 5]
-        with pytest.warns(UserWarning, match="left out 2 of 6"):
-            assert len(list(from_pairs(broken, on_error="skip"))) == 4
-
-    def test_without_broken_files_there_is_no_warning(self, pairs):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert len(epoch(train(pairs, on_error="skip"))) == 30
-
-    def test_a_dataset_is_skipped_where_it_is_read(self, pairs):
-        with pytest.raises(
-            ValueError, match="must be None and `on_error` 'raise' if `examples` is"
-        ):
-            train(from_pairs(pairs), on_error="skip")
 
 
 @any_backend

@@ -149,7 +149,7 @@ MUTANTS = (
         "data/padding.py",
         "values = (image.dtype.as_numpy_dtype(0), np.int32(ignore_class))",
         "values = (image.dtype.as_numpy_dtype(0), np.int32(0))",
-        "data/test_batches.py",
+        "data/test_padding.py",
     ),
     Mutant(
         "two processes read the same shard",
@@ -198,7 +198,7 @@ MUTANTS = (
         "data/reader.py",
         "(os.path.abspath(path), status.st_size, status.st_mtime_ns)",
         "(os.path.abspath(path), 0, 0)",
-        "data/test_batches.py",
+        "data/test_reader.py",
     ),
     Mutant(
         "the data check counts ignored pixels as class 0",

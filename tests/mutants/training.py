@@ -115,7 +115,7 @@ MUTANTS = (
         "training/checkpoint.py",
         'if value.dtype.kind == "f" and not np.isfinite(value).all():',
         "if False:",
-        "training/test_trainer.py",
+        "training/test_resume.py",
     ),
     Mutant(
         "the moving average begins at zero",
@@ -136,7 +136,7 @@ MUTANTS = (
         "training/loop.py",
         "facts = dataclasses.asdict(self.state)",
         'facts = {**dataclasses.asdict(self.state), "history": []}',
-        "training/test_trainer.py",
+        "training/test_resume.py",
     ),
     Mutant(
         "the worse model is kept",

@@ -1,5 +1,6 @@
 import pytest
 from PIL import Image
+from training.small_runs import small_recipe
 from training.three_layers import FinerThreeLayers, ThreeLayers
 
 from keras_fcn.training import report, run
@@ -29,3 +30,8 @@ def blank_plots():
         patch.setattr(report, "plot_confusion_matrix", blank)
         patch.setattr(trackers, "plot_confusion_matrix", blank)
         yield
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return small_recipe(tmp_path)

@@ -2,7 +2,7 @@ import json
 import re
 
 import pytest
-from training.test_trainer import small_recipe
+from training.small_runs import small_recipe
 
 from keras_fcn.cli import main
 from keras_fcn.training import trainer

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from helpers import write_pairs
 from PIL import Image
-from training.test_trainer import small_recipe
+from training.small_runs import small_recipe
 
 from keras_fcn.cli import main
 from keras_fcn.training import lr_finder

@@ -4,7 +4,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from training.test_trainer import STEPS, Stop, arrays, assert_equal, small_recipe
+from training.small_runs import STEPS, Stop, arrays, assert_equal, small_recipe
 
 from keras_fcn.cli import main
 from keras_fcn.training import StagedRecipe, loop, trainer, validation

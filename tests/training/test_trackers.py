@@ -7,8 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util.tensor_util import make_ndarray
+from training.small_runs import Stop, small_recipe
 from training.test_run_callbacks import Interrupts
-from training.test_trainer import Stop, small_recipe
 from wandb.proto import wandb_internal_pb2
 
 from keras_fcn.cli import main

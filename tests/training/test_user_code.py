@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from training.test_trainer import Stop, arrays, assert_equal, small_recipe
+from training.small_runs import Stop, arrays, assert_equal, small_recipe
 
 from keras_fcn.cli import main
 from keras_fcn.data.transforms import class_mix
