@@ -110,7 +110,7 @@ class Backend(base.Backend):
             v=_handle(velocity),
             beta1_power=tf.pow(beta1, step),
             beta2_power=tf.pow(beta2, step),
-            lr=rate / (1 - rate * decay),
+            lr=rate / (1 - rate * decay),  # The decay below shrinks the update, too.
             beta1=beta1,
             beta2=beta2,
             epsilon=tf.constant(optimizer.epsilon, dtype),
@@ -118,7 +118,7 @@ class Backend(base.Backend):
         )
         if not decay:
             return
-        # As above: the decay comes last, and reduces the update to `rate`, too.
+        # The gradient is freed before the decay is computed.
         with _after(updated):
             decayed = rate * decay * ops.convert_to_tensor(variable)
             one = tf.constant(1, dtype)

@@ -39,7 +39,7 @@ def _of_import(module: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Keeps the garbage collector from searching the modules, which takes longer than their import.
+    """Keeps the garbage collector from searching the modules, which takes as long as their import.
 
     It would do so many times while they are imported, and once more when the process ends.
     """
