@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import math
 import os
+import time
 import types
 from collections.abc import Iterator
 
@@ -225,11 +226,14 @@ class Backend(base.Backend):
 
 
 def _leave_gloo():
-    """Ends Gloo's threads while Python runs: they take its lock to free the tensors of the last
-    collective operation, and without an interpreter they abort the process.
+    """Lets Gloo's threads free the tensors of the last collective operation while Python runs: they
+    need its lock for that, and abort the process if the interpreter ends first.
     """
     if distributed.is_initialized():
         distributed.destroy_process_group()
+    # The threads end with the last reference to the group, which a trained model keeps. Freeing the
+    # tensors takes them microseconds.
+    time.sleep(0.1)
 
 
 class _AllReduceSum(torch.autograd.Function):
