@@ -231,8 +231,8 @@ def _leave_gloo():
     """
     if distributed.is_initialized():
         distributed.destroy_process_group()
-    # The threads end with the last reference to the group, which a trained model keeps. Freeing the
-    # tensors takes them microseconds.
+    # The threads end with the last reference to the group, which a trained model keeps. To free the
+    # tensors, they need the lock for a moment.
     time.sleep(0.1)
 
 
