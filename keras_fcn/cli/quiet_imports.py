@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 def import_keras() -> None:
     """Imports Keras and its backend."""
-    with _of_import("keras"):
+    with _quiet(), _without_garbage_collection("keras"):
         import keras  # noqa: F401
 
         if "tensorflow" in sys.modules:
@@ -18,7 +18,7 @@ def import_keras() -> None:
 
 def import_tensorflow() -> None:
     """Imports TensorFlow, whose tf.data reads data sets for every backend."""
-    with _of_import("tensorflow"):
+    with _quiet(), _without_garbage_collection("tensorflow"):
         _load_tensorflow()
 
 
@@ -29,20 +29,15 @@ def _load_tensorflow():
 
 
 @contextlib.contextmanager
-def _of_import(module: str) -> Iterator[None]:
-    with contextlib.ExitStack() as contexts:
-        contexts.enter_context(_quiet())
-        if module not in sys.modules:
-            contexts.enter_context(_without_garbage_collection())
-        yield
+def _without_garbage_collection(module: str) -> Iterator[None]:
+    """Keeps the garbage collector from searching a library, which takes as long as its import.
 
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Keeps the garbage collector from searching the modules, which takes as long as their import.
-
-    It would do so many times while they are imported, and once more when the process ends.
+    It would do so many times during the import, and once more when the process ends. Of a process
+    that has imported the library already, nothing changes.
     """
+    if module in sys.modules:
+        yield
+        return
     was_enabled = gc.isenabled()
     gc.disable()
     try:
