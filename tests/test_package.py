@@ -70,12 +70,18 @@ def test_help_imports_no_backend():
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="it is the backend")
 def test_a_model_imports_no_tensorflow():
     script = (
-        "import sys, keras_fcn, numpy as np\n"
+        "import sys, keras, keras_fcn, numpy as np\n"
         "model = keras_fcn.FCN8s(2, filters=[8] * 5, fc_units=4, padding='same')\n"
         "model.compile('sgd', keras_fcn.losses.SparseCategoricalCrossentropy())\n"
         "images, label_maps = np.zeros((1, 8, 8, 3)), np.zeros((1, 8, 8), 'int32')\n"
         "model.train_on_batch(images, label_maps)\n"
         "model.predict(images, verbose=0)\n"
+        "image, label_map = np.zeros((600, 8, 3)), np.zeros((600, 8), 'int32')\n"
+        "keras_fcn.inference.predict_tiles(model, image, label_map, tile=544)\n"
+        "image = x = keras.Input((None, None, 3))\n"
+        "for i in range(5): x = keras.layers.Conv2D(4, 3, strides=2, padding='same')(x)\n"
+        "model = keras_fcn.FCN8s(2, backbone=keras.Model(image, x), fc_units=4)\n"
+        "type(model).from_config(model.get_config())\n"
         "print('tensorflow' in sys.modules)"
     )
     assert run_python(script) == "False"

@@ -6,6 +6,7 @@ import keras
 
 from keras_fcn.alignment.maps import IMAGE, CoordinateMap, FeatureMap
 from keras_fcn.alignment.rules import UnreadableLayerError, output_map
+from keras_fcn.backends import keras_compat
 
 
 def coordinate_maps(
@@ -109,7 +110,8 @@ class _Reader:
         """Returns the maps of a model's outputs from those of its inputs."""
         # A model of another class may have a configuration of its own.
         graph = keras.Model(model.inputs, model.outputs)
-        config = graph.get_config()
+        with keras_compat.serialization_without_tensorflow():
+            config = graph.get_config()
         operations = {operation.name: operation for operation in graph.operations}
         values = {}
         for (name, _, _), value in zip(

@@ -8,6 +8,7 @@ tests/backends/test_seam.py enforces it.
 
 import contextlib
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -121,6 +122,27 @@ class DecaysInUpdateStep:
         if self.weight_decay is None or not self._use_weight_decay(variable):
             return 0.0
         return self.weight_decay
+
+
+@contextlib.contextmanager
+def serialization_without_tensorflow() -> Iterator[None]:
+    """Keeps `get_config` from importing TensorFlow, which takes seconds on JAX and PyTorch.
+
+    Keras looks for values of TensorFlow's types in every configuration. There are none before
+    TensorFlow is imported. Public way tried: none; `get_config` of a functional model is the public
+    way to read its graph. Keras 3.15. tests/test_package.py
+    """
+    from keras.src.utils import module_utils
+
+    tensorflow = module_utils.tensorflow
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    known, tensorflow._available = tensorflow._available, False
+    try:
+        yield
+    finally:
+        tensorflow._available = known
 
 
 def python_logs(logs: Any) -> Any:

@@ -16,6 +16,7 @@ from keras_fcn.alignment import (
     crop_offset,
     transposed_convolution,
 )
+from keras_fcn.backends import keras_compat
 from keras_fcn.layers import (
     Bilinear,
     ConvolutionalizedDense,
@@ -291,7 +292,13 @@ class BackboneParts:
         if isinstance(backbone, dict):
             features = keras.saving.deserialize_keras_object(backbone)
         else:
-            shape = backbone.inputs[0].shape
+            inputs = getattr(backbone, "inputs", None)
+            if not isinstance(backbone, keras.Model) or not inputs or len(inputs[0].shape) != 4:
+                raise ValueError(
+                    "`backbone` must be a functional model of an image, such as "
+                    f"keras.applications.ResNet50(include_top=False). Received: {backbone=}."
+                )
+            shape = inputs[0].shape
             if shape[-1] == 3 and channels != 3:
                 backbone = with_channels(backbone, channels)
             elif channels not in (shape[-1], shape[1]):
@@ -360,6 +367,7 @@ class BackboneParts:
         decoder = AlignedDecoder(config["num_classes"], config["trainable_upsampling"], dtype)
         return decoder.logits(self._plan, x, skips, image)
 
+    @keras_compat.serialization_without_tensorflow()
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of an FCN with the backbone as it is now, as JSON values."""
         config = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_fcn.backends import backend
+from keras_fcn.backends import backend, keras_compat
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.exports import export_arguments
 
@@ -100,12 +100,12 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         """`"channels_last"` or `"channels_first"`, of images and logits."""
         return self._config.get("data_format", "channels_last")
 
+    @keras_compat.serialization_without_tensorflow()
     def get_config(self):
         return {
             "name": self.name,
             "trainable": self.trainable,
             **self._config,
-            # Not in the constructor: this call imports TensorFlow on every backend.
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "frozen_layers": [layer.name for layer in self.layers if not layer.trainable],
             "layer_dtypes": {

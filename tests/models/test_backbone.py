@@ -284,6 +284,21 @@ def test_what_does_not_fit_is_refused(options, message):
         FCN8s(2, backbone=pyramid(mean_of_two), **{"input_shape": (None, None, 2), **options})
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "ResNet50",
+        keras.applications.ResNet50,
+        keras.Sequential([layers.Conv2D(2, 3)]),
+        keras.Sequential([keras.Input((4,)), layers.Dense(2)]),
+    ],
+    ids=["name", "constructor", "without a shape", "no image"],
+)
+def test_a_backbone_that_is_no_functional_model_of_an_image_is_refused(backbone):
+    with pytest.raises(ValueError, match="`backbone` must be a functional model of an image"):
+        FCN8s(2, backbone=backbone)
+
+
 def test_a_backbone_without_a_stride_is_refused():
     inputs = keras.Input((None, None, 3))
     backbone = keras.Model(inputs, layers.Conv2D(2, 3, 2, data_format="channels_last")(inputs))
