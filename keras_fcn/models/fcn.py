@@ -149,15 +149,6 @@ class FCN(BaseFCN):
         published = None
         if backbone is None:
             published = weight_files.find_published(weights, stride=output_stride(self.skips))
-        padding = _first(padding, published and published.padding, "paper")
-        fc_units = _first(fc_units, published and published.fc_units, 4096)
-        fc6_kernel_size = _first(fc6_kernel_size, published and published.fc6_kernel_size, 7)
-        input_upsampling = _first(input_upsampling, published and published.input_upsampling, 1)
-        if published is not None:
-            skip_scales = published.skip_scales if skip_scales is None else skip_scales
-            mean = published.mean if mean is None and channels == 3 else mean
-            if label_space is None and num_classes == published.label_space.num_classes:
-                label_space = published.label_space
         config = {
             "num_classes": num_classes,
             "input_shape": tuple(input_shape),
@@ -168,13 +159,14 @@ class FCN(BaseFCN):
             "input_upsampling": input_upsampling,
             "dropout_rate": dropout_rate,
             "trainable_upsampling": trainable_upsampling,
-            "skip_scales": (1.0, 1.0) if skip_scales is None else tuple(skip_scales),
+            "skip_scales": skip_scales,
             "include_preprocessing": include_preprocessing,
-            "mean": default_mean(channels) if mean is None else tuple(mean),
+            "mean": mean,
             "classifier_activation": classifier_activation,
-            "label_space": label_space_config(label_space),
+            "label_space": label_space,
             "data_format": data_format,
         }
+        config = _with_defaults(config, published, channels)
         check_config(config, weights)
         if backbone is not None:
             check_backbone(config, weights, head, gradient_checkpointing)
@@ -184,7 +176,19 @@ class FCN(BaseFCN):
         else:
             parts = None
         config = as_json(config)
+        inputs, outputs, trunk = self._graph(config, parts, dtype)
+        name = name or type(self).__name__.lower()
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self._store_config(config, dtype)
+        self.gradient_checkpointing = gradient_checkpointing
+        self.block_by_block = None if trunk is None else BlockByBlock(inputs, trunk, [outputs])
+        self._backbone_config = None if parts is None else parts.get_config
+        if weights is not None:
+            weight_files.load(self, weights)
 
+    def _graph(self, config, parts, dtype):
+        """Returns image, logits, and what `BlockByBlock` needs of VGG-16; `None` on a backbone."""
+        data_format = config["data_format"]
         inputs = keras.Input(config["input_shape"], dtype="float32", name="image")
         # Each backend computes in its preferred layout; only images and logits are transposed.
         layout = backend.data_format if parts is None else parts.data_format
@@ -196,16 +200,8 @@ class FCN(BaseFCN):
         else:
             logits, trunk = parts.logits(image, config, dtype), None
         logits = at_original_size(logits, factor, layout)
-        outputs = output_layers(logits, classifier_activation, layout, data_format)
-
-        name = name or type(self).__name__.lower()
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
-        self._store_config(config, dtype)
-        self.gradient_checkpointing = gradient_checkpointing
-        self.block_by_block = None if trunk is None else BlockByBlock(inputs, trunk, [outputs])
-        self._backbone_config = None if parts is None else parts.get_config
-        if weights is not None:
-            weight_files.load(self, weights)
+        outputs = output_layers(logits, config["classifier_activation"], layout, data_format)
+        return inputs, outputs, trunk
 
     def _logits(self, image, config, layout, dtype):
         options = {"data_format": layout, "dtype": dtype}
@@ -236,9 +232,26 @@ class FCN(BaseFCN):
         return config if self._backbone_config is None else {**config, **self._backbone_config()}
 
 
-def _first(*values):
-    """Returns the first value that is not `None`."""
-    return next(value for value in values if value is not None)
+def _with_defaults(config, published, channels):
+    """Returns a configuration with values of published weights, or the paper's, for each `None`."""
+    defaults = {
+        "padding": "paper",
+        "fc_units": 4096,
+        "fc6_kernel_size": 7,
+        "input_upsampling": 1,
+        "skip_scales": (1.0, 1.0),
+        "mean": default_mean(channels),
+    }
+    label_space = config["label_space"]
+    if published is not None:
+        defaults = {name: getattr(published, name) for name in defaults}
+        if channels != 3:
+            defaults["mean"] = default_mean(channels)
+        if label_space is None and config["num_classes"] == published.label_space.num_classes:
+            label_space = published.label_space
+    given = {name: config[name] for name in defaults if config[name] is not None}
+    config = {**config, **defaults, **given, "label_space": label_space_config(label_space)}
+    return config | {name: tuple(config[name]) for name in ("skip_scales", "mean")}
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
