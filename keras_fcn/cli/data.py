@@ -93,8 +93,10 @@ def _splits(folders):
     for folder in map(Path, folders):
         for name, (images, labels) in find_splits(folder).items():
             name = name if len(folders) == 1 else str(folder / name)
-            splits[name], unmatched = match_pairs(images, labels)
+            pairs, unmatched = match_pairs(images, labels)
             problems += unmatched
+            if pairs or not unmatched:
+                splits[name] = pairs
     if not any(splits.values()):
         raise ValueError(f"DIR must hold pairs of images and label maps. Received: {folders}.")
     return splits, problems

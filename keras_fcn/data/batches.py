@@ -71,8 +71,8 @@ def training_batches(
             the shuffled order are left out, different ones in each epoch. A dataset must be the
             whole one, loaded without `shard`.
         cache: Where to keep decoded examples, before the transforms: `"memory"`, a folder used for
-            nothing else, or `None`. Files that changed are read again. A dataset is written to the
-            folder once, as a whole, and is not read again while the folder exists.
+            nothing else, or `None`. With a folder, files that changed are read again. A dataset is
+            written to the folder once, as a whole, and is not read again while the folder exists.
         on_error: `"raise"`, or `"skip"` to leave out pairs that cannot be used. Each iteration then
             ends with a warning that counts and names them, and the number of batches is unknown.
         first_epoch: Number of the first epoch, to resume a training.

@@ -233,8 +233,16 @@ def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
         labels: Folder of label maps, with or without subfolders.
 
     Returns:
-        The pairs in the order of their names, and a `Problem` for every file without partner.
+        The pairs in the order of their names, and a `Problem` for every file without partner. If
+        one of the folders does not exist, one warning stands for all files of the other.
     """
+    for folder, other in ((images, labels), (labels, images)):
+        if not other.is_dir():
+            paths = tuple(map(str, _files(folder)))
+            message = (
+                f"{other} does not exist: {folder} is not checked. Number of files: {len(paths)}."
+            )
+            return [], [Problem("unmatched", paths, message, severity="warning")]
     image_files = files_by_name(images, IMAGE_SUFFIXES)
     label_files = files_by_name(labels, LABEL_MAP_SUFFIXES)
     problems = []
@@ -256,11 +264,19 @@ def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:
     return unlinked(pairs), problems
 
 
+def _files(folder, recursive=True):
+    """Returns the images and label maps in a folder."""
+    suffixes = (*IMAGE_SUFFIXES, *LABEL_MAP_SUFFIXES)
+    found = files_by_name(folder, suffixes, recursive=recursive)
+    return [path for paths in found.values() for path in paths]
+
+
 def find_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Returns the folders of images and of label maps of each split in a folder.
 
     The layouts are those of `keras_fcn.data.load`, for any name of a split. A folder without splits
-    counts as one split with the name of the folder.
+    counts as one split with the name of the folder; so does one with files beside its subfolders.
+    A split may lack one of its two folders, as a test set without label maps does.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -274,8 +290,14 @@ def find_splits(folder: Path) -> dict[str, tuple[Path, Path]]:
     if (whole := split_folders(folder, None)) is not None:
         images, labels = whole
         in_both = sorted(path.name for path in images.iterdir() if (labels / path.name).is_dir())
-        if not in_both:
+        if not in_both or any(_files(side, recursive=False) for side in whole):
+            in_both = []
             splits[folder.resolve().name] = whole
+        else:
+            subfolders = {path.name for side in whole for path in side.iterdir() if path.is_dir()}
+            for name in sorted(subfolders - set(in_both)):
+                if any(_files(side / name) for side in whole if (side / name).is_dir()):
+                    splits[name] = images / name, labels / name
     for name in (*in_both, *names):
         if (folders := split_folders(folder, name)) is not None:
             splits[name] = folders

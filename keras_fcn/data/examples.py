@@ -104,6 +104,7 @@ def check_pairs(
     progress: Callable[[int, int], None] | None = None,
     palette: Palette | None = None,
     channels: int = 3,
+    pixels: np.ndarray | None = None,
 ) -> dict[tuple[int, int], int]:
     """Reads every pair once, so that a bad file is found before training and not hours into it.
 
@@ -114,6 +115,8 @@ def check_pairs(
         progress: Called after every pair with the number of pairs done and in total.
         palette: See `read_label_map`.
         channels: See `read_image`.
+        pixels: (num_classes + 1,) integers, to which the number of pixels of each class is added,
+            and to the last one that of ignored pixels.
 
     Returns:
         Number of images of each size (height, width).
@@ -122,13 +125,20 @@ def check_pairs(
         FileNotFoundError, ValueError: As `read_example`, for the first bad pair.
     """
 
-    def size(pair):
-        return read_example(pair, num_classes, ignore_class, palette, channels)["label_map"].shape
+    def size_and_pixels(pair):
+        label_map = read_example(pair, num_classes, ignore_class, palette, channels)["label_map"]
+        ignored = label_map == ignore_class
+        counts = np.bincount(
+            np.where(ignored, num_classes, label_map).ravel(), minlength=num_classes + 1
+        )
+        return label_map.shape, counts
 
     sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        for done, image_size in enumerate(threads.map(size, pairs), start=1):
-            sizes[image_size] += 1
+        for done, (size, counts) in enumerate(threads.map(size_and_pixels, pairs), start=1):
+            sizes[size] += 1
+            if pixels is not None:
+                pixels += counts
             if progress is not None:
                 progress(done, len(pairs))
     return dict(sizes)

@@ -154,8 +154,10 @@ def _cached_on_disk(read, folder, rules):
     """
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
+    has_warned = False
 
     def read_once(pair):
+        nonlocal has_warned
         sources = [
             (os.path.abspath(path), status.st_size, status.st_mtime_ns)
             for path, status in ((path, os.stat(path)) for path in (pair.image, pair.label_map))
@@ -166,9 +168,18 @@ def _cached_on_disk(read, folder, rules):
             return image, label_map.astype("int32")
         except (OSError, KeyError, EOFError, zipfile.BadZipFile, message.DecodeError):
             image, label_map = read(pair)
-        # A file that a power failure damages is read from the sources again, so it needs no sync.
-        with atomic_write(file, sync=False) as temporary:
-            _save(temporary, {"image": image, "label_map": _narrow(label_map)})
+        try:
+            # A file that a power failure damages is read from the sources again: it needs no sync.
+            with atomic_write(file, sync=False) as temporary:
+                _save(temporary, {"image": image, "label_map": _narrow(label_map)})
+        except OSError as error:
+            if not has_warned:
+                has_warned = True
+                warnings.warn(
+                    "`cache` must be a folder with free space, else files are decoded in every "
+                    f"epoch. Received: cache={str(folder)!r}: {error}.",
+                    stacklevel=2,
+                )
         return image, label_map
 
     return read_once

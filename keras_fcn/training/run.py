@@ -199,7 +199,7 @@ class Run:
 
         folder = self.path / _EVENTS
         shutil.rmtree(folder, ignore_errors=True)
-        with tf.summary.create_file_writer(str(folder)).as_default():
+        with tf.summary.create_file_writer(os.fsencode(folder)).as_default():
             for row in history:
                 for name, value in row.items():
                     if name != "epoch":

@@ -1,6 +1,7 @@
 """The training and validation examples of a recipe."""
 
 import dataclasses
+import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from keras_fcn.training.augmentation import Augmenter, transforms
 from keras_fcn.training.held_out import hold_out
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe
+
+_NUM_NAMES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,21 +204,25 @@ def open_splits(recipe: Recipe) -> tuple[Split, Split | None]:
 def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
     """Reads every pair of files once; with several processes, each reads its shard.
 
-    All processes must call this. Data sets by name were checked when they were built.
+    Warns of classes without a pixel in the training label maps. All processes must call this. Data
+    sets by name were checked when they were built.
 
     Args:
         splits: As from `open_splits`.
         recipe: Their recipe.
 
     Raises:
-        FileNotFoundError, ValueError: If a file cannot be used, in every process.
+        FileNotFoundError, ValueError: If a file cannot be used, or if the training label maps
+            ignore every pixel, in every process.
     """
     if splits[0].source is not None:
         return
     rank, world_size = processes.shard()
-    pairs = [pair for split in splits if split is not None for pair in split.examples]
-    own = pairs[rank::world_size]
+    training, *validation = (
+        split.examples[rank::world_size] for split in splits if split is not None
+    )
     space = _space_of_files(recipe)
+    pixels = np.zeros(space.num_classes + 1, "int64")
     rules = {
         "num_classes": space.num_classes,
         "ignore_class": space.ignore_class,
@@ -224,10 +231,37 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
     }
 
     def check():
-        with progress_bar("checking files", len(own)) as advance:
-            check_pairs(own, **rules, progress=lambda done, of: advance())
+        with progress_bar("checking files", sum(map(len, (training, *validation)))) as advance:
+            rules["progress"] = lambda done, of: advance()
+            check_pairs(training, **rules, pixels=pixels)
+            for pairs in validation:
+                check_pairs(pairs, **rules)
 
     processes.all_or_none(check)
+    *of_classes, ignored = map(int, processes.sum_of_all(pixels))
+    if not any(of_classes):
+        raise ValueError(
+            "The training label maps must show a class. Received: every pixel is "
+            f"ignore_class={space.ignore_class}."
+        )
+    # The class weights warn of it, too.
+    if rank == 0 and recipe.class_weights is None:
+        _warn_of_unseen_classes(of_classes, ignored, space)
+
+
+def _warn_of_unseen_classes(pixels, ignored, space):
+    unseen = [name for name, count in zip(space.class_names, pixels, strict=True) if not count]
+    if not unseen:
+        return
+    names = ", ".join(unseen[:_NUM_NAMES]) + ", ..." * (len(unseen) > _NUM_NAMES)
+    message = (
+        f"No pixel of the training label maps shows {len(unseen)} of {space.num_classes} classes, "
+        f"which the model cannot learn: {names}."
+    )
+    if ignored:
+        share = ignored / (sum(pixels) + ignored)
+        message += f" {share:.0%} of the pixels are ignore_class={space.ignore_class}."
+    warnings.warn(message, stacklevel=3)
 
 
 def _space_of_files(recipe):

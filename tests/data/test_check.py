@@ -27,6 +27,13 @@ def write(folder, name, label_map, shade, suffix=".png"):
     Image.fromarray(label_map).save(folder.with_name(f"{folder.name}annot") / f"{name}.png")
 
 
+def draw(folder, *names):
+    """Images of one black pixel."""
+    for path in (folder / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (1, 1)).save(path)
+
+
 @pytest.fixture
 def data(tmp_path):
     """Two splits; class pixels by hand: road 2 + 4 + 3 of 4 + 6 + 3, car 2 + 2, tree none."""
@@ -209,6 +216,25 @@ class TestFindSplits:
             (plain / "val" / name).mkdir(parents=True)
         wanted["val"] = (plain / "val/images", plain / "val/labels")
         assert find_splits(plain) == wanted
+
+    def test_files_beside_subfolders_make_one_split(self, tmp_path):
+        draw(tmp_path, "images/a.png", "images/city/b.png", "labels/a.png", "labels/city/b.png")
+        ((name, folders),) = find_splits(tmp_path).items()
+        pairs, problems = match_pairs(*folders)
+        assert name == tmp_path.name
+        assert [pair.image.stem for pair in pairs] == ["a", "b"]
+        assert problems == []
+
+    @pytest.mark.parametrize(("has", "lacks"), [("images", "labels"), ("labels", "images")])
+    def test_a_split_that_lacks_a_folder_is_a_warning(self, has, lacks, tmp_path):
+        draw(tmp_path, "images/train/a.png", "labels/train/a.png", f"{has}/test/b.png")
+        found = find_splits(tmp_path)
+        assert sorted(found) == ["test", "train"]
+        pairs, (problem,) = match_pairs(*found["test"])
+        assert pairs == []
+        assert problem.severity == "warning"
+        assert f"{tmp_path / lacks / 'test'} does not exist" in problem.message
+        assert problem.message.endswith("files: 1.")
 
     def test_with_two_layouts_it_takes_the_one_that_load_takes(self, tmp_path):
         for folder in ("images/train", "labels/train", "train/images", "train/labels"):

@@ -89,6 +89,14 @@ class TestCache:
         again = [labels.numpy() for _, labels in evaluation_batches(pairs, **options)]
         np.testing.assert_array_equal(again, expected)
 
+    @pytest.mark.parametrize("on_error", ["raise", "skip"])
+    def test_without_space_for_it_all_examples_are_read(self, on_error, tmp_path):
+        dataset = train(make_pairs(tmp_path, 3), cache=tmp_path / "cache", on_error=on_error)
+        (tmp_path / "cache").rmdir()
+        with pytest.warns(UserWarning, match="`cache` must be a folder with free space") as warned:
+            assert sorted(indices(epoch(dataset))) == [0, 1, 2]
+        assert len(warned) == 1
+
     def test_threads_read_it_without_the_parser_of_python(self, tmp_path, monkeypatch):
         """Python 3.11's parser fails in several threads: https://github.com/python/cpython/issues/106905"""
         batches = evaluation_batches(

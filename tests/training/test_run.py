@@ -125,6 +125,12 @@ class TestHistory:
         run.write_history(HISTORY[:1])
         assert run.history() == HISTORY[:1]
 
+    def test_in_a_folder_whose_name_is_not_utf_8(self, run):
+        folder = run.path.rename(run.path.with_name(os.fsdecode(b"stra\xdfe")))
+        Run(folder).write_history(HISTORY)
+        assert Run(folder).history() == HISTORY
+        assert len(list((folder / "tensorboard").iterdir())) == 1
+
     def test_a_run_that_has_none(self, run):
         run.write_history([])
         assert run.history() == []

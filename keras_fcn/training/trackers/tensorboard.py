@@ -1,5 +1,6 @@
 """Adds the settings and the pictures of a run to its TensorBoard events."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class TensorBoardTracker(Tracker):
 
     def _writer(self, name):
         folder = self.run.path / "tensorboard"
-        return tf.summary.create_file_writer(str(folder), filename_suffix=f".{name}")
+        return tf.summary.create_file_writer(os.fsencode(folder), filename_suffix=f".{name}")
 
 
 def _escaped(value):
