@@ -84,6 +84,14 @@ class Backend(base.Backend):
     def compiled(self, function):
         return jax.jit(function)
 
+    def rematerialized(self, function):
+        def rematerialized(tensors):
+            # A new function in each call: JAX keeps the trace of one, and in it the values that
+            # the variables had.
+            return keras.remat(lambda tensors: function(tensors))(tensors)
+
+        return rematerialized
+
     def argmax(self, x, axis):
         # Keras's orders -0.0 before 0.0 on CPUs, and takes five times as long for it.
         return jnp.argmax(x, axis=axis)

@@ -98,7 +98,8 @@ class Trainer:
         examples = tf.shape(inputs)[0]
         missing = tf.cast(examples == 0, "int32")
         inputs = tf.pad(inputs, [[0, missing], *[[0, 0]] * (len(inputs.shape) - 1)])
-        return super().call(inputs, training=training, mask=mask)[:examples]
+        outputs = super().call(inputs, training=training, mask=mask)
+        return keras.tree.map_structure(lambda output: output[:examples], outputs)
 
     def make_train_function(self, force=False):
         if self._distribute_strategy is not None:

@@ -18,7 +18,9 @@ class Dropout(keras.layers.Dropout):
     same units. The arguments are those of `keras.layers.Dropout`.
     """
 
-    def call(self, inputs, training=False):
+    # The graph of a model stores a default that is not None, and a `keras.Function` of this graph
+    # would pass it on in training.
+    def call(self, inputs, training=None):
         if not training or self.rate == 0 or backend.num_replicas() == 1:
             return super().call(inputs, training=training)
         seed = ReplicaSeed(self.seed_generator, backend.replica_id() * _STRIDE)

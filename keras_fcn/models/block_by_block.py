@@ -9,6 +9,21 @@ from keras_fcn.backends import backend
 from keras_fcn.models.vgg16 import Trunk
 
 
+class _WithTraining(keras.layers.Layer):
+    """Calls a `keras.Function` with `training`, which a function itself does not hand on.
+
+    Args:
+        function: The function, of a list of tensors.
+    """
+
+    def __init__(self, function: keras.Function):
+        super().__init__(autocast=False)
+        self._function = function
+
+    def call(self, inputs, training=None):
+        return self._function(inputs)
+
+
 class BlockByBlock:
     """Runs a functional model block by block; activations are freed after each block.
 
@@ -28,18 +43,19 @@ class BlockByBlock:
         self.trunk = trunk
         self._image, self._outputs = image, outputs
 
-    def __call__(self, image: Any, recompute: bool = False) -> list[Any]:
+    def __call__(self, image: Any, training: bool = False, recompute: bool = False) -> list[Any]:
         """Returns the outputs for an image, all as backend tensors.
 
         Args:
             image: The model's input.
+            training: Whether dropout is on.
             recompute: Whether to use gradient checkpointing (rematerialization): the backward pass
                 recomputes a block's feature maps from the block's inputs instead of storing them.
         """
         values = {id(self._image): image}
-        for function, inputs, outputs, wanted_later in (
-            self._recomputed_parts if recompute else self._parts
-        ):
+        *blocks, (last, *rest) = self._recomputed_parts if recompute else self._parts
+        last = functools.partial(last, training=training)
+        for function, inputs, outputs, wanted_later in (*blocks, (last, *rest)):
             results = function([values[id(tensor)] for tensor in inputs])
             values |= {id(tensor): value for tensor, value in zip(outputs, results, strict=True)}
             values = {key: value for key, value in values.items() if key in wanted_later}
@@ -56,7 +72,9 @@ class BlockByBlock:
         ]
         parts, wanted = [], {id(tensor) for tensor in self._outputs}
         for inputs, outputs in reversed(ends):
-            parts.append((keras.Function(inputs, outputs), inputs, outputs, wanted))
+            function = keras.Function(inputs, outputs)
+            # The last part has dropout.
+            parts.append((function if parts else _WithTraining(function), inputs, outputs, wanted))
             wanted = wanted | {id(tensor) for tensor in inputs}
         return parts[::-1]
 

@@ -34,6 +34,7 @@ SCENARIOS = {
     "dropout": {"dropout_rate": 0.5},
     "dropout again": {"dropout_rate": 0.5},
     "fcn": {"fcn": True, "examples": 16},
+    "two heads": {"fcn": True, "heads": 2, "examples": 12},
     "split kernels": {"parallel": "model", "evaluated": True},
 }
 DEFAULT_SCENARIO = {
@@ -44,6 +45,7 @@ DEFAULT_SCENARIO = {
     "generator": False,
     "batch_by_batch": False,
     "fcn": False,
+    "heads": 1,
     "gradients": None,
     "evaluated": False,
     "parallel": "data",  # Or "model", of two shards.
@@ -114,16 +116,17 @@ def small_model(dropout_rate):
     return Small(image, ConvolutionalizedDense(NUM_CLASSES, 1, name="score_fr")(x))
 
 
-def fcn(dropout_rate):
+def fcn(dropout_rate, heads):
     from helpers import NARROW_FILTERS
 
-    from keras_fcn import FCN32s
+    from keras_fcn import FCN16s, FCN32s
+    from keras_fcn.models.deep_supervision import with_coarser_heads
 
     options = {"filters": NARROW_FILTERS, "fc_units": 16, "padding": "same"}
-    model = FCN32s(NUM_CLASSES, **options, dropout_rate=dropout_rate)
+    model = (FCN16s if heads == 2 else FCN32s)(NUM_CLASSES, **options, dropout_rate=dropout_rate)
     layer = model.get_layer("score_fr")  # With zeros, no earlier layer would get a gradient.
     layer.kernel.assign(np.random.default_rng(1).normal(0, 1e-2, layer.kernel.shape))
-    return model
+    return with_coarser_heads(model) if heads == 2 else model
 
 
 def run(scenario, rank=0, world_size=1, on_several=False):
@@ -137,13 +140,21 @@ def run(scenario, rank=0, world_size=1, on_several=False):
     keras.utils.set_random_seed(7)
     context = context_of(options) if on_several else contextlib.nullcontext
     with context():
-        model = (fcn if options["fcn"] else small_model)(options["dropout_rate"])
+        if options["fcn"]:
+            model = fcn(options["dropout_rate"], options["heads"])
+        else:
+            model = small_model(options["dropout_rate"])
         optimizer, loss = objective(options["loss"])
         metric = MeanIoU(NUM_CLASSES, ignore_class=IGNORED)
-        model.compile(optimizer, loss, metrics=[metric])
+        if options["heads"] == 2:
+            model.compile(optimizer, [loss] * 2, metrics=[[metric], []])
+        else:
+            model.compile(optimizer, loss, metrics=[metric])
     start = {v.path: keras.ops.convert_to_numpy(v.value) for v in model.trainable_variables}
 
     data = shard(examples(options["examples"]), options["batch_size"], rank, world_size)
+    if options["heads"] == 2:
+        data[1] = [data[1]] * 2
     if options["batch_by_batch"]:
         losses = [model.train_on_batch(*batch)[0] for batch in batches(data, batch_size)]
     elif options["generator"]:

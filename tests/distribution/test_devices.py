@@ -23,7 +23,8 @@ if BACKEND == "torch":
 several = pytest.mark.gate
 STEPS = Path(steps.__file__)
 DEVICES = {"tensorflow": 2, "jax": 4}[BACKEND]
-SCENARIOS = ["paper's sum", "mean", "weighted sum", "lovasz", "ohem", "uneven batches", "fcn"]
+SCENARIOS = ["paper's sum", "mean", "weighted sum", "lovasz", "ohem", "uneven batches"]
+SCENARIOS += ["fcn", "two heads"]
 OF_PROCESSES = ["paper's sum", "mean", "uneven batches"]
 DROPOUT = ["dropout", "dropout again"]
 ROUNDED = [] if BACKEND == "jax" else ["gradients in bfloat16"]

@@ -1,5 +1,6 @@
 """The same gradients, and the same predictions, with less memory."""
 
+import functools
 import gc
 
 import helpers
@@ -31,7 +32,12 @@ def call(model, images, **options):
     if BACKEND == "jax":  # Which else would compile every operation by itself.
         import jax
 
-        return np.asarray(jax.jit(lambda images: model(images, **options))(images))
+        run = jax.jit(functools.partial(model.stateless_call, **options))
+        values = (
+            [v.value for v in part]
+            for part in (model.trainable_variables, model.non_trainable_variables)
+        )
+        return np.asarray(run(*values, images)[0])
     return keras.ops.convert_to_numpy(model(images, **options))
 
 
@@ -112,6 +118,28 @@ def test_a_prediction_frees_the_maps_of_a_block_behind_it(monkeypatch):
     model.predict(images, verbose=0)
     assert alive["block1_pool"] >= 1
     assert alive["fc6"] == 0
+
+
+def test_every_call_reads_the_variables_again():
+    images, _ = batch()
+    model = small(padding="same", gradient_checkpointing=True)
+    before = call(model, images, training=True)
+    helpers.randomize(model, seed=1)
+    after = call(model, images, training=True)
+    model.gradient_checkpointing = False
+    np.testing.assert_allclose(after, call(model, images, training=True), rtol=1e-5, atol=1e-5)
+    assert np.abs(after - before).max() > 1e-2
+
+
+def test_dropout_drops_the_same_units():
+    images, _ = batch()
+    drawn = []
+    for again in (False, True):
+        keras.utils.set_random_seed(0)
+        model = small(padding="same", dropout_rate=0.5, gradient_checkpointing=again)
+        drawn.append(call(model, images, training=True))
+    np.testing.assert_allclose(*drawn, rtol=1e-5, atol=1e-5)
+    assert np.abs(drawn[0] - call(model, images)).max() > 1e-2
 
 
 def test_images_of_bytes_without_preprocessing():
