@@ -139,6 +139,11 @@ class TestTraining:
 
     def test_wrong_weights_are_refused(self, name):
         logits, label_map = example()
+        by_id = LOSSES[name](class_weights={1: 0.5, 0: 2, 2: 1})
+        assert by_id.class_weights == [2, 0.5, 1]
+        for keys in ([1, 2], ["car", "road"]):
+            with pytest.raises(ValueError, match="a dictionary with a key for each class id"):
+                LOSSES[name](class_weights=dict.fromkeys(keys, 1.0))
         with pytest.raises(ValueError, match="`class_weights` must be at least 0"):
             LOSSES[name](class_weights=[1, -1])
         with pytest.raises(ValueError, match=r"each of the 4 classes\. Received: 2"):

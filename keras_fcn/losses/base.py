@@ -1,6 +1,6 @@
 """What the losses share: labels, ignored pixels and weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,12 +19,14 @@ class SegmentationLoss(keras.losses.Loss):
     def __init__(
         self,
         ignore_class: int | None = None,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | Mapping[int, float] | None = None,
         axis: int = -1,
         name: str | None = None,
         dtype: str | keras.DTypePolicy | None = None,
     ):
         super().__init__(name=name, reduction=None, dtype=dtype)
+        if isinstance(class_weights, Mapping):
+            class_weights = _in_order(class_weights)
         if class_weights is not None and not all(weight >= 0 for weight in class_weights):
             raise ValueError(f"`class_weights` must be at least 0. Received: {class_weights=}.")
         self.ignore_class = optional_integer("ignore_class", ignore_class)
@@ -58,6 +60,16 @@ class SegmentationLoss(keras.losses.Loss):
             "class_weights": self.class_weights,
             "axis": self.axis,
         }
+
+
+def _in_order(class_weights):
+    """Returns the weights of a dictionary from class ids, as Keras's `class_weight` is one."""
+    if set(class_weights) != set(range(len(class_weights))):
+        raise ValueError(
+            "`class_weights` must be a sequence, or a dictionary with a key for each class id from "
+            f"0 on. Received: {class_weights=}."
+        )
+    return [class_weights[class_id] for class_id in range(len(class_weights))]
 
 
 def read(

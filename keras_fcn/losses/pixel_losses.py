@@ -1,7 +1,7 @@
 """Means of losses of single pixels: cross-entropy, focal loss, OHEM."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import ops
@@ -93,7 +93,7 @@ class Focal(SegmentationLoss):
         gamma: Focusing parameter: the larger, the less easy pixels count; 0 is cross-entropy.
         ignore_class: Label of the pixels without loss and gradient.
         class_weights: A weight for each class against class imbalance, such as median frequency
-            weights; all 1 if `None`.
+            weights, or a dictionary of them by class id; all 1 if `None`.
         axis: Axis of the logits that holds the classes; 1 for `channels_first`.
         name: Name of the loss; that of the class if `None`.
         dtype: As in Keras.
@@ -110,7 +110,7 @@ class Focal(SegmentationLoss):
         self,
         gamma: float = 2.0,
         ignore_class: int | None = None,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | Mapping[int, float] | None = None,
         axis: int = -1,
         name: str | None = None,
         dtype: str | keras.DTypePolicy | None = None,
@@ -170,7 +170,7 @@ class OHEM(SegmentationLoss):
         threshold: float = 0.7,
         min_kept: float = 1 / 16,
         ignore_class: int | None = None,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | Mapping[int, float] | None = None,
         axis: int = -1,
         name: str | None = None,
         dtype: str | keras.DTypePolicy | None = None,
