@@ -1,14 +1,13 @@
 """Deep supervision: trains an FCN jointly with the coarser heads that it contains."""
 
 import keras
-from keras import layers
 
 from keras_fcn.alignment import fcn_crop_offsets
 from keras_fcn.backends import backend
 from keras_fcn.models.config import paddings
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN
-from keras_fcn.models.layout import at_original_size, change_layout
+from keras_fcn.models.layout import at_original_size, output_layers
 from keras_fcn.spec import output_stride
 
 
@@ -93,5 +92,4 @@ def _head(fcn, skips):
     logits = decoder.at_image_size(scores, image, stride, crop_offset)
     factor = config["input_upsampling"]
     logits = at_original_size(logits, factor, layout, f"logits{stride}_of_image")
-    logits = layers.Activation("linear", dtype="float32", name=f"head{stride}")(logits)
-    return change_layout(logits, layout, fcn.data_format, f"logits_layout{stride}")
+    return output_layers(logits, None, layout, fcn.data_format, str(stride))

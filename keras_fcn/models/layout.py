@@ -50,13 +50,20 @@ def output_layers(
         data_format: Data format of the output.
         suffix: End of the names of the layers, for networks with several outputs.
     """
-    if activation == "softmax" and layout == "channels_first":
-        # Keras's cross-entropy calls PyTorch's nll_loss. Its gradient fails for probabilities
-        # that are not stored channels first in memory.
-        output = layers.Softmax(axis=1, dtype="float32", name=f"head{suffix}")
+    # Of the last layer on every backend: the output and its losses and logs bear it.
+    name = f"head{suffix}"
+    if activation is None:
+        logits = change_layout(logits, layout, data_format, f"logits_layout{suffix}")
+        return layers.Activation("linear", dtype="float32", name=name)(logits)
+    # Keras's cross-entropy calls PyTorch's nll_loss. Its gradient fails for probabilities that are
+    # not stored channels first in memory.
+    is_softmax_of_torch = activation == "softmax" and layout == "channels_first"
+    computed_in = layout if is_softmax_of_torch else "channels_last"
+    logits = change_layout(logits, layout, computed_in, f"class_axis_last{suffix}")
+    is_last = computed_in == data_format
+    options = {"dtype": "float32", "name": name if is_last else f"class_scores{suffix}"}
+    if is_softmax_of_torch:
+        activated = layers.Softmax(axis=1, **options)(logits)
     else:
-        if activation is not None:
-            logits = change_layout(logits, layout, "channels_last", f"class_axis_last{suffix}")
-            layout = "channels_last"
-        output = layers.Activation(activation or "linear", dtype="float32", name=f"head{suffix}")
-    return change_layout(output(logits), layout, data_format, f"logits_layout{suffix}")
+        activated = layers.Activation(activation, **options)(logits)
+    return change_layout(activated, computed_in, data_format, name)

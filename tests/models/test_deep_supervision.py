@@ -126,6 +126,7 @@ class TestLogits:
         assert {"upscore8", "upscore16", "upscore"} <= names
         names = {layer.name for layer in with_coarser_heads(small(FCN16s)).layers}
         assert {"upscore16", "upscore"} <= names
+        assert with_coarser_heads(small()).output_names == ["head", "head16", "head32"]
 
 
 class TestTraining:

@@ -40,6 +40,13 @@ def assert_same_step(one, other):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-3 * abs(expected).max())
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+def test_the_output_has_one_name_on_every_backend(activation, data_format):
+    model = fcn(classifier_activation=activation, data_format=data_format)
+    assert model.output_names == ["head"]
+
+
 def test_softmax_trains_with_cross_entropy_like_the_logits():
     model = fcn(classifier_activation="softmax", dropout_rate=0)
     probabilities = softmax(fcn().predict(IMAGES, verbose=0))
