@@ -7,6 +7,7 @@ import keras
 
 from keras_fcn.backends import backend, keras_compat
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.layers import FCNConv2DTranspose
 from keras_fcn.models.exports import export_arguments
 
 
@@ -25,11 +26,33 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
     """Which published weights fit, see `keras_fcn.weights.PublishedWeights`."""
 
     _config: dict[str, Any]
+    _freezes_batch_norm = False
 
     def _store_config(self, config: dict[str, Any], dtype: keras.DTypePolicy) -> None:
         self.dtype_policy = dtype
         self._config = config
         self._policies = {layer.name: layer.dtype_policy.name for layer in self.layers}
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the model trains. `True` leaves the layers frozen that its arguments freeze, such
+        as `trainable_upsampling=False` and `freeze_batch_norm=True`.
+        """
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        keras.Model.trainable.fset(self, value)
+        if value and hasattr(self, "_config"):  # Keras's constructor comes before it.
+            self._freeze_by_arguments()
+
+    def _freeze_by_arguments(self):
+        frozen = () if self._config["trainable_upsampling"] else (FCNConv2DTranspose,)
+        if self._freezes_batch_norm:
+            frozen += (keras.layers.BatchNormalization,)
+        for layer in _with_layers_inside(self):
+            if isinstance(layer, frozen):
+                layer.trainable = False
 
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
@@ -137,3 +160,10 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             f"{mode=}. For half the memory, build the model with dtype='mixed_bfloat16'. For int8, "
             "`export` it and quantize the file with the tools of its runtime."
         )
+
+
+def _with_layers_inside(model):
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _with_layers_inside(layer)

@@ -183,6 +183,7 @@ class FCN(BaseFCN):
         self.gradient_checkpointing = gradient_checkpointing
         self.block_by_block = None if trunk is None else BlockByBlock(inputs, trunk, [outputs])
         self._backbone_config = None if parts is None else parts.get_config
+        self._freezes_batch_norm = freeze_batch_norm
         if weights is not None:
             weight_files.load(self, weights)
 

@@ -44,6 +44,23 @@ def test_a_copy_trains_the_same_variables(how, tmp_path):
     assert len(found.trainable_variables) == 7  # The upsampling has no bias.
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_what_arguments_freeze_stays_frozen_when_the_model_is_freed(copied, tmp_path):
+    image = x = keras.Input((None, None, 3))
+    for number in range(5):
+        x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(x)
+        x = keras.layers.BatchNormalization(name=f"norm{number}")(x)
+    models = small(), FCN8s(3, backbone=keras.Model(image, x), fc_units=4, freeze_batch_norm=True)
+    for model in models:
+        trained = [variable.path for variable in model.trainable_variables]
+        model.trainable = False
+        freed = saved_and_loaded(model, tmp_path) if copied else model
+        assert not freed.trainable_variables
+        freed.trainable = True
+        assert [variable.path for variable in freed.trainable_variables] == trained
+        assert not any("upscore" in path or "norm" in path for path in trained)
+
+
 def test_a_model_that_was_frozen_as_a_whole_can_be_freed_in_parts(tmp_path):
     frozen = small()
     frozen.trainable = False
