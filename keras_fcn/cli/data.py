@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from keras_fcn.cli import data_errors, data_import
@@ -66,6 +67,7 @@ def run_check(options: argparse.Namespace) -> int:
 def run_preview(options: argparse.Namespace) -> None:
     """Writes a sheet of images and overlays."""
     from keras_fcn.data.examples import read_example
+    from keras_fcn.data.files import name_in
     from keras_fcn.visualization import contact_sheet
 
     if options.count < 1:
@@ -80,7 +82,8 @@ def run_preview(options: argparse.Namespace) -> None:
         shared.palette(options, space),
         options.channels,
     )
-    examples = {pair.image.name: read_example(pair, *rules) for pair in shown}
+    folder = os.path.commonpath([pair.image.parent for pair in pairs])
+    examples = {name_in(folder, pair.image): read_example(pair, *rules) for pair in shown}
     contact_sheet(examples, space).save(options.out)
     print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
 

@@ -99,6 +99,37 @@ class TestImport:
         options = ["--model", "fcn32s", "--epochs", "1", "--out", str(out.parent / "run")]
         assert main(["train", *folders, *space, *options]) == 0
 
+    def test_subfolders_are_searched_by_every_command(self, tmp_path, three_layers, capsys):
+        """The masks are white in Oslo and black in Bern."""
+        for city, white in (("oslo", 255), ("bern", 0)):
+            for name in "ab":
+                for folder, mode in (("photos", "RGB"), ("masks", "L")):
+                    path = tmp_path / folder / city / f"{name}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shade = white if mode == "L" else (white // 2 + ord(name),) * 3
+                    Image.new(mode, (9, 8), shade).save(path)
+        out, run = tmp_path / "out", str(tmp_path / "run")
+        masks = ["import", "masks", str(tmp_path / "masks"), str(out), "--map", "255=road"]
+        assert main(["data", *masks, "--images", str(tmp_path / "photos")]) == 0
+        space = ["--label-space", str(out / "classes.toml")]
+        folders = ["--images", str(out / "images"), "--labels", str(out / "labels")]
+        options = [*folders, *space, "--model", "fcn32s"]
+        assert main(["train", *options, "--epochs", "1", "--val-share", "0.5", "--out", run]) == 0
+        rows = (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]
+        names = [f"{city}/{name}.png" for city in ("bern", "oslo") for name in "ab"]
+        assert sorted(row.partition(",")[2] for row in rows) == names
+        assert main(["lr-find", *options, "--steps", "2", "--out", str(out / "lr.png")]) == 0
+        capsys.readouterr()
+        predictions = ["--save-predictions", str(tmp_path / "predicted"), "--json"]
+        assert main(["evaluate", run, *folders, *predictions]) == 0
+        matrix = json.loads(capsys.readouterr().out)["confusion_matrix"]
+        assert np.sum(matrix, axis=1).tolist() == [144, 144]
+        predicted = sorted((tmp_path / "predicted").rglob("*.png"))
+        assert [p.relative_to(tmp_path / "predicted").as_posix() for p in predicted] == names
+        preview = ["data", "preview", str(out), *space, "--out", str(out / "preview.png")]
+        assert main(preview) == 0
+        assert "Preview of 4 of 4 pairs" in capsys.readouterr().out
+
     def test_json_and_progress(self, export, capsys):
         out = export.parent / "out"
         assert main(["data", "import", "cvat", str(export), str(out), "--json", "--link"]) == 0
