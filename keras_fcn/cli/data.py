@@ -91,6 +91,7 @@ def run_preview(options: argparse.Namespace) -> None:
 def _splits(folders):
     """Returns the pairs of each split in some folders, and what has no partner."""
     from keras_fcn.data.check import find_splits, match_pairs
+    from keras_fcn.data.files import find_pairs
 
     splits, problems = {}, []
     for folder in map(Path, folders):
@@ -101,5 +102,6 @@ def _splits(folders):
             if pairs or not unmatched:
                 splits[name] = pairs
     if not any(splits.values()):
+        find_pairs(images, labels, recursive=True)  # Raises the error that says why.
         raise ValueError(f"DIR must hold pairs of images and label maps. Received: {folders}.")
     return splits, problems

@@ -88,11 +88,11 @@ def find_pairs(
             )
     if images.samefile(labels):
         raise ValueError(f"`images` and `labels` must be two folders. Received: {images} for both.")
-    image_files = _one_file_per_name(
-        "images", images, IMAGE_SUFFIXES, recursive, [labels, *without]
+    image_files = one_file_per_name(
+        "images", images, IMAGE_SUFFIXES, recursive=recursive, without=[labels, *without]
     )
-    label_files = _one_file_per_name(
-        "labels", labels, LABEL_MAP_SUFFIXES, recursive, [images, *without]
+    label_files = one_file_per_name(
+        "labels", labels, LABEL_MAP_SUFFIXES, recursive=recursive, without=[images, *without]
     )
     if not image_files.keys() & label_files.keys():
         raise ValueError(
@@ -278,10 +278,22 @@ def name_in(folder: str | os.PathLike, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _one_file_per_name(argument, folder, suffixes, recursive, without):
-    """Returns a dictionary from relative path without suffix to the file."""
+def one_file_per_name(
+    argument: str,
+    folder: Path,
+    suffixes: Sequence[str],
+    *,
+    recursive: bool = True,
+    without: Sequence[str | os.PathLike] = (),
+) -> dict[str, Path]:
+    """Returns the files of a folder by their relative path, see `files_by_name`.
+
+    Raises:
+        ValueError: If two files differ in their suffix alone, or there is none; the message names
+            the `argument`.
+    """
     where: Any = {"recursive": recursive, "without": without}
-    files = {}
+    files: dict[str, Path] = {}
     for name, paths in files_by_name(folder, suffixes, **where).items():
         if len(paths) > 1:
             first, second = (name_in(folder, path) for path in paths[:2])

@@ -33,6 +33,39 @@ class TestLabelSpace:
 
 
 @pytest.mark.any_backend
+class TestNoPairs:
+    """`check`, `preview` and `import masks` name the reason as `train` does."""
+
+    def errors(self, data, capsys):
+        images, labels = str(data / "images"), str(data / "labels")
+        out, space = ["--out", str(data / "out")], ["--num-classes", "3"]
+        for command in (
+            ["data", "check", str(data), *space],
+            ["data", "preview", str(data), *space, *out],
+            ["train", "--images", images, "--labels", labels, *space, *out],
+            ["data", "import", "masks", labels, str(data / "out"), "--images", images],
+        ):
+            assert main(command) == 1
+            yield error_of(capsys)
+
+    def test_label_maps_of_another_format(self, data, capsys):
+        for path in (data / "labels").iterdir():
+            path.rename(path.with_suffix(".jpg"))
+        for error in self.errors(data, capsys):
+            assert "must be a folder of .png, .tif, .tiff, .bmp files" in error
+            assert "with 4 other files: a.jpg, b.jpg, c.jpg, ..." in error
+
+    def test_label_maps_of_other_names(self, data, capsys):
+        for path in (data / "labels").iterdir():
+            path.rename(path.with_stem(f"{path.stem}_mask"))
+        *errors, of_masks = self.errors(data, capsys)
+        for error in errors:
+            assert "no two names match: 4 images" in error
+            assert "such as a_mask.png" in error
+        assert "masks such as a_mask, images such as a." in of_masks
+
+
+@pytest.mark.any_backend
 class TestColoursAsClasses:
     @pytest.fixture
     def black_and_white(self, data):
