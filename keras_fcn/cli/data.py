@@ -58,9 +58,10 @@ def run_check(options: argparse.Namespace) -> int:
         palette = shared.palette(options, space)
         report = check_data(splits, space, palette, advance, channels=options.channels)
     report.problems[:0] = problems
+    # The report is printed even if the chart cannot be written.
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
     if options.chart:
         plot_class_shares(report.shares, report.label_space, options.chart)
-    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
     return 1 if report.errors else 0
 
 

@@ -61,16 +61,17 @@ def run(options: argparse.Namespace) -> None:
             **shared.views(options, trained),
             on_prediction=_prediction_writer(options.save_predictions, names, space),
         )
-    if options.confusion:
-        plot_confusion_matrix(scores.matrix, space, options.confusion)
     if options.json:
         print(json.dumps(_as_json(scores, space, len(names)), indent=2))
-        return
-    class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
-    print_scores(f"{len(names)} images", scores.as_dict(), class_iou)
-    if scores.trimap is not None:
-        title = f"Within {options.trimap} pixels of a boundary"
-        print_scores(title, scores.trimap.as_dict(), {})
+    else:
+        class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
+        print_scores(f"{len(names)} images", scores.as_dict(), class_iou)
+        if scores.trimap is not None:
+            title = f"Within {options.trimap} pixels of a boundary"
+            print_scores(title, scores.trimap.as_dict(), {})
+    # The scores are printed even if the plot cannot be written.
+    if options.confusion:
+        plot_confusion_matrix(scores.matrix, space, options.confusion)
 
 
 def _evaluation_data(options, model, space):
