@@ -318,7 +318,7 @@ def _folder_splits(recipe, label_space):
     # A split may lie in a subfolder of the other one.
     of_val = [folder for folder in folders[1] if folder is not None]
     pairs: list[Sequence[Pair]] = [find_pairs(*folders[0], recursive=True, without=of_val)]
-    palette = label_space.palette if recipe.palette else None
+    palette = label_space.colours if recipe.palette else None
     if recipe.val_images is not None:
         pairs.append(find_pairs(*folders[1], recursive=True, without=folders[0]))
     elif recipe.holds_out:

@@ -108,6 +108,32 @@ class TestColoursAsClasses:
         ones = sum((np.array(Image.open(p)) > 0).sum() for p in (data / "labels").iterdir())
         assert matrix.sum(1)[1] == ones > 0
 
+    def test_a_void_colour_is_ignored_by_all_commands(self, data, three_layers, capsys):
+        """Class 2 is white, and what is ignored is black."""
+        colours = np.zeros((256, 3), "uint8")
+        colours[:3] = (200, 0, 0), (0, 200, 0), (255, 255, 255)
+        without_duplicates(data)
+        ids = [np.array(Image.open(path)) for path in sorted((data / "labels").iterdir())]
+        for path, label_map in zip(sorted((data / "labels").iterdir()), ids, strict=True):
+            Image.fromarray(colours[label_map]).save(path)
+        space = {"class_names": ["a", "b", "c"], "palette": colours[:3].tolist()}
+        space |= {"ignore_class": 255, "ignore_colour": [0, 0, 0]}
+        (data / "classes.json").write_text(json.dumps(space))
+        options = ["--label-space", str(data / "classes.json"), "--palette"]
+        main(["data", "check", str(data), *options, "--json"])
+        report = json.loads(capsys.readouterr().out)
+        assert report["ignored_pixels"] == (np.array(ids) == 255).sum() > 0
+        assert [entry["pixels"] for entry in report["classes"]] == [
+            (np.array(ids) == class_id).sum() for class_id in range(3)
+        ]
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        train = ["train", *folders, *options, "--model", "fcn32s", "--epochs", "1"]
+        assert main([*train, "--out", str(data / "run")]) == 0
+        capsys.readouterr()
+        assert main(["evaluate", str(data / "run"), *folders, "--palette", "--json"]) == 0
+        matrix = np.array(json.loads(capsys.readouterr().out)["confusion_matrix"])
+        assert matrix.sum() == (np.array(ids) < 255).sum()
+
     def test_without_the_option_the_values_are_no_classes(self, data, black_and_white, capsys):
         assert main(["data", "check", str(data), *black_and_white[:2]]) == 1
         assert "holds the value 255" in capsys.readouterr().out
