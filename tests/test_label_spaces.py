@@ -164,6 +164,21 @@ class TestFromFile:
         assert from_file(tmp_path / name) == expected
         assert from_file(str(tmp_path / name)) == expected
 
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ("ignore_colour = [9, 9, 9]", "must be used with `ignore_class`"),
+            ('ignore_class = 255\nignore_colour = "black"', r"must be \[red, green, blue\]"),
+            ("ignore_class = 255\nignore_colour = [0, 0, 300]", "three integers from 0 to 255"),
+            ("ignore_class = 255\nignore_colour = [0, 0, 0]", "must differ"),
+        ],
+    )
+    def test_an_ignored_colour_that_does_not_fit_is_refused(self, tmp_path, more, message):
+        palette = "palette = [[0, 0, 0], [255, 255, 255]]\n"
+        (tmp_path / "a.toml").write_text(f'class_names = ["a", "b"]\n{palette}{more}')
+        with pytest.raises(ValueError, match=rf"a\.toml: .*{message}"):
+            from_file(tmp_path / "a.toml")
+
     def test_names_alone_are_enough(self, tmp_path):
         (tmp_path / "a.toml").write_text('class_names = ["Straße", "Auto"]', encoding="utf-8")
         space = from_file(tmp_path / "a.toml")

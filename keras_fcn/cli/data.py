@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from keras_fcn.cli import data_errors, data_import
@@ -57,15 +58,17 @@ def run_check(options: argparse.Namespace) -> int:
         palette = shared.palette(options, space)
         report = check_data(splits, space, palette, advance, channels=options.channels)
     report.problems[:0] = problems
+    # The report is printed even if the chart cannot be written.
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
     if options.chart:
         plot_class_shares(report.shares, report.label_space, options.chart)
-    print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
     return 1 if report.errors else 0
 
 
 def run_preview(options: argparse.Namespace) -> None:
     """Writes a sheet of images and overlays."""
     from keras_fcn.data.examples import read_example
+    from keras_fcn.data.files import name_in
     from keras_fcn.visualization import contact_sheet
 
     if options.count < 1:
@@ -80,7 +83,8 @@ def run_preview(options: argparse.Namespace) -> None:
         shared.palette(options, space),
         options.channels,
     )
-    examples = {pair.image.name: read_example(pair, *rules) for pair in shown}
+    folder = os.path.commonpath([pair.image.parent for pair in pairs])
+    examples = {name_in(folder, pair.image): read_example(pair, *rules) for pair in shown}
     contact_sheet(examples, space).save(options.out)
     print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
 
@@ -88,6 +92,7 @@ def run_preview(options: argparse.Namespace) -> None:
 def _splits(folders):
     """Returns the pairs of each split in some folders, and what has no partner."""
     from keras_fcn.data.check import find_splits, match_pairs
+    from keras_fcn.data.files import find_pairs
 
     splits, problems = {}, []
     for folder in map(Path, folders):
@@ -98,5 +103,6 @@ def _splits(folders):
             if pairs or not unmatched:
                 splits[name] = pairs
     if not any(splits.values()):
+        find_pairs(images, labels, recursive=True)  # Raises the error that says why.
         raise ValueError(f"DIR must hold pairs of images and label maps. Received: {folders}.")
     return splits, problems

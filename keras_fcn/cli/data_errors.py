@@ -41,8 +41,9 @@ def run(options: argparse.Namespace) -> None:
             f"--out must be a file in a folder that exists. Received: {options.out}."
         )
     found = find_label_errors(options.runs, options.count)
+    # The errors are printed even if the sheet cannot be written.
+    print(json.dumps(found.as_dict(), indent=2) if options.json else found.as_text())
     if found.errors:
         found.sheet().save(options.out)
-    print(json.dumps(found.as_dict(), indent=2) if options.json else found.as_text())
-    if found.errors and not options.json:
-        print(f"Sheet: {options.out}")
+        if not options.json:
+            print(f"Sheet: {options.out}")

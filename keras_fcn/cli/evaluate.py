@@ -61,21 +61,23 @@ def run(options: argparse.Namespace) -> None:
             **shared.views(options, trained),
             on_prediction=_prediction_writer(options.save_predictions, names, space),
         )
-    if options.confusion:
-        plot_confusion_matrix(scores.matrix, space, options.confusion)
     if options.json:
         print(json.dumps(_as_json(scores, space, len(names)), indent=2))
-        return
-    class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
-    print_scores(f"{len(names)} images", scores.as_dict(), class_iou)
-    if scores.trimap is not None:
-        title = f"Within {options.trimap} pixels of a boundary"
-        print_scores(title, scores.trimap.as_dict(), {})
+    else:
+        class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
+        print_scores(f"{len(names)} images", scores.as_dict(), class_iou)
+        if scores.trimap is not None:
+            title = f"Within {options.trimap} pixels of a boundary"
+            print_scores(title, scores.trimap.as_dict(), {})
+    # The scores are printed even if the plot cannot be written.
+    if options.confusion:
+        plot_confusion_matrix(scores.matrix, space, options.confusion)
 
 
 def _evaluation_data(options, model, space):
     """Returns batches of one image, the names of the images, and the label space of the data."""
     from keras_fcn.data import check_pairs, find_pairs
+    from keras_fcn.data.files import name_in
     from keras_fcn.training.progress import progress_bar
 
     if (options.images is None) != (options.labels is None):
@@ -87,11 +89,11 @@ def _evaluation_data(options, model, space):
             raise ValueError(f"--palette must go with --labels. Received: {options.data}.")
         return _named_data(options, model, space)
     classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
-    pairs = find_pairs(options.images, options.labels)
+    pairs = find_pairs(options.images, options.labels, recursive=True)
     rules = {**classes, "channels": model.num_channels, "palette": shared.palette(options, space)}
     with progress_bar("checking files", len(pairs)) as advance:
         check_pairs(pairs, **rules, progress=lambda done, of: advance())
-    names = [pair.image.stem for pair in pairs]
+    names = [name_in(options.images, pair.image.with_suffix("")) for pair in pairs]
     return _batches_of_files(pairs, rules, model.data_format), names, space
 
 
@@ -136,7 +138,13 @@ def _prediction_writer(folder, names, space):
         return None
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = (Path(folder) / f"{name}.png" for name in names)
-    return lambda label_map: save_label_map(next(paths), label_map, space)
+
+    def write(label_map):
+        path = next(paths)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_label_map(path, label_map, space)
+
+    return write
 
 
 def _as_json(scores, space, num_images):

@@ -112,7 +112,7 @@ def _pairs(folders, trained):
     """Returns the pairs of the two folders, checked before the conversion."""
     from keras_fcn.data import check_pairs, find_pairs
 
-    pairs = find_pairs(*folders)
+    pairs = find_pairs(*folders, recursive=True)
     check_pairs(pairs, **_classes(trained))
     return pairs
 

@@ -46,12 +46,19 @@ def run(options: argparse.Namespace) -> None:
     search = find_learning_rate(
         recipe, steps=options.num_rates, smallest=options.smallest, largest=options.largest
     )
+    if options.json:
+        print(json.dumps(search.as_dict(), indent=2))
+    else:
+        _print(search)
+    # The rates are printed even if the curve cannot be written.
     plot_rate_search(
         search.rates, search.losses, search.smoothed, options.out, suggestion=search.suggestion
     )
-    if options.json:
-        print(json.dumps(search.as_dict(), indent=2))
-        return
+    if not options.json:
+        print(f"Curve: {options.out}")
+
+
+def _print(search):
     print(f"rates              {search.rates[0]:.3g} to {search.rates[-1]:.3g}")
     best = min(range(len(search.rates)), key=search.smoothed.__getitem__)
     print(f"smallest loss      {search.smoothed[best]:.4g} at {search.rates[best]:.3g}")
@@ -61,4 +68,3 @@ def run(options: argparse.Namespace) -> None:
         print("suggestion         none: the loss does not fall at any of the rates")
     else:
         print(f"suggestion         --learning-rate {search.suggestion:.2g}")
-    print(f"Curve: {options.out}")

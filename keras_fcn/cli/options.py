@@ -116,9 +116,9 @@ def label_space(options: argparse.Namespace) -> LabelSpace:
     return label_spaces.choose(options.label_space, options.num_classes, options.ignore_class)
 
 
-def palette(options: argparse.Namespace, space: LabelSpace) -> tuple | None:
+def palette(options: argparse.Namespace, space: LabelSpace) -> Any:
     """Returns the colours that label maps hold, or `None` for class ids."""
-    return space.palette if options.palette else None
+    return space.colours if options.palette else None
 
 
 def views(options: argparse.Namespace, trained: "TrainedModel") -> dict[str, Any]:

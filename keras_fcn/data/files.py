@@ -50,7 +50,11 @@ class Pair:
 
 
 def find_pairs(
-    images: str | os.PathLike, labels: str | os.PathLike, *, recursive: bool = False
+    images: str | os.PathLike,
+    labels: str | os.PathLike,
+    *,
+    recursive: bool = False,
+    without: Sequence[str | os.PathLike] = (),
 ) -> list[Pair]:
     """Pairs every image of one folder with the label map of the same name in another.
 
@@ -65,20 +69,31 @@ def find_pairs(
         labels: Folder of PNG, TIFF or BMP files.
         recursive: Whether to search subfolders, which are then part of the name:
             `images/oslo/street.jpg` and `labels/oslo/street.png` are a pair. Hidden folders are
-            skipped.
+            skipped, and so is `labels` if it lies in `images`, and the other way round.
+        without: Subfolders that are not searched, such as those of another split.
 
     Returns:
         The pairs, sorted by name.
 
     Raises:
         FileNotFoundError: If one of the folders does not exist.
-        ValueError: If the two are the same folder, one contains the other and `recursive` is
-            `True`, a name occurs twice in a folder, no names match, or an image has no label map.
+        ValueError: If the two are the same folder, a name occurs twice in a folder, no names match,
+            or an image has no label map.
     """
     images, labels = Path(images), Path(labels)
-    image_files = _one_file_per_name("images", images, IMAGE_SUFFIXES, recursive)
-    label_files = _one_file_per_name("labels", labels, LABEL_MAP_SUFFIXES, recursive)
-    _check_apart(images, labels, recursive)
+    for argument, folder in (("images", images), ("labels", labels)):
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"`{argument}` must be a folder. Received: {argument}={folder}."
+            )
+    if images.samefile(labels):
+        raise ValueError(f"`images` and `labels` must be two folders. Received: {images} for both.")
+    image_files = one_file_per_name(
+        "images", images, IMAGE_SUFFIXES, recursive=recursive, without=[labels, *without]
+    )
+    label_files = one_file_per_name(
+        "labels", labels, LABEL_MAP_SUFFIXES, recursive=recursive, without=[images, *without]
+    )
     if not image_files.keys() & label_files.keys():
         raise ValueError(
             "Each label map must have the name of its image, but no two names match: "
@@ -88,11 +103,11 @@ def find_pairs(
     if lonely := sorted(image_files.keys() - label_files.keys()):
         raise ValueError(
             f"{len(lonely)} of {len(image_files)} images in {images} have no label map in "
-            f"{labels}: {first_few(_relative(image_files[name], images) for name in lonely)}. Add "
+            f"{labels}: {first_few(name_in(images, image_files[name]) for name in lonely)}. Add "
             "the label maps or move these images elsewhere."
         )
     if lonely := sorted(label_files.keys() - image_files.keys()):
-        left_out = first_few(_relative(label_files[name], labels) for name in lonely)
+        left_out = first_few(name_in(labels, label_files[name]) for name in lonely)
         warnings.warn(
             f"{len(lonely)} of {len(label_files)} label maps in {labels} have no image in "
             f"{images} and are left out: {left_out}.",
@@ -210,7 +225,11 @@ def _names(line, place):
 
 
 def files_by_name(
-    folder: Path, suffixes: Sequence[str], *, recursive: bool = True
+    folder: Path,
+    suffixes: Sequence[str],
+    *,
+    recursive: bool = True,
+    without: Sequence[str | os.PathLike] = (),
 ) -> dict[str, list[Path]]:
     """Returns the files of a folder by their relative path, without suffix and in Unicode's NFC.
 
@@ -218,23 +237,27 @@ def files_by_name(
         folder: The folder.
         suffixes: Suffixes of the files to return, in lower case.
         recursive: Whether to search subfolders.
+        without: Subfolders that are not searched.
     """
     found: dict[str, list[Path]] = {}
-    for path in visible_files(folder, recursive=recursive):
+    for path in visible_files(folder, recursive=recursive, without=without):
         if path.suffix.lower() in suffixes:
-            name = _relative(path.with_name(path.stem), folder)
+            name = name_in(folder, path.with_name(path.stem))
             found.setdefault(unicodedata.normalize("NFC", name), []).append(path)
     return found
 
 
-def visible_files(folder: Path, *, recursive: bool = True) -> list[Path]:
+def visible_files(
+    folder: Path, *, recursive: bool = True, without: Sequence[str | os.PathLike] = ()
+) -> list[Path]:
     """Returns the files in a folder, sorted, without hidden files and folders.
 
     Symbolic links are followed. Every folder is searched once: under its own name if it lies in
     `folder`, otherwise under the name of the first link.
     """
     # Links come last, when all folders inside `folder` are known by their own names.
-    found, waiting, seen = [], [(False, Path(folder))], set()
+    found, waiting = [], [(False, Path(folder))]
+    seen = set(map(os.path.realpath, without)) - {os.path.realpath(folder)}
     while waiting:
         _, parent = heapq.heappop(waiting)
         if (real := os.path.realpath(parent)) in seen:
@@ -250,20 +273,36 @@ def visible_files(folder: Path, *, recursive: bool = True) -> list[Path]:
     return sorted(found)
 
 
-def _one_file_per_name(argument, folder, suffixes, recursive):
-    """Returns a dictionary from relative path without suffix to the file."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`{argument}` must be a folder. Received: {argument}={folder}.")
-    files = {}
-    for name, paths in files_by_name(folder, suffixes, recursive=recursive).items():
+def name_in(folder: str | os.PathLike, path: Path) -> str:
+    """Returns the path of a file below a folder that it lies in, with slashes on every system."""
+    return path.relative_to(folder).as_posix()
+
+
+def one_file_per_name(
+    argument: str,
+    folder: Path,
+    suffixes: Sequence[str],
+    *,
+    recursive: bool = True,
+    without: Sequence[str | os.PathLike] = (),
+) -> dict[str, Path]:
+    """Returns the files of a folder by their relative path, see `files_by_name`.
+
+    Raises:
+        ValueError: If two files differ in their suffix alone, or there is none; the message names
+            the `argument`.
+    """
+    where: Any = {"recursive": recursive, "without": without}
+    files: dict[str, Path] = {}
+    for name, paths in files_by_name(folder, suffixes, **where).items():
         if len(paths) > 1:
-            first, second = (_relative(path, folder) for path in paths[:2])
+            first, second = (name_in(folder, path) for path in paths[:2])
             raise ValueError(
                 f"{folder} must hold one file per name. Received: {first} and {second}."
             )
         files[name] = paths[0]
     if not files:
-        names = [_relative(path, folder) for path in visible_files(folder, recursive=recursive)]
+        names = [name_in(folder, path) for path in visible_files(folder, **where)]
         found = f"{len(names)} other files: {first_few(names)}" if names else "no files"
         hint = (
             "" if recursive or not _has_folders(folder) else " Pass recursive=True to search them."
@@ -279,23 +318,8 @@ def _has_folders(folder):
     return any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
 
 
-def _check_apart(images, labels, recursive):
-    if images.samefile(labels):
-        raise ValueError(f"`images` and `labels` must be two folders. Received: {images} for both.")
-    inner, outer = sorted((images.resolve(), labels.resolve()), key=lambda p: -len(p.parts))
-    if recursive and inner.is_relative_to(outer):
-        raise ValueError(
-            "`images` and `labels` must not contain each other if `recursive` is True. Received: "
-            f"images={images}, labels={labels}."
-        )
-
-
-def _relative(path, folder):
-    return path.relative_to(folder).as_posix()
-
-
 def _count(files, folder, noun):
-    example = _relative(next(iter(files.values())), folder)
+    example = name_in(folder, next(iter(files.values())))
     return f"{len(files)} {noun}{'s' if len(files) > 1 else ''} such as {example}"
 
 

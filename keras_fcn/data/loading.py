@@ -184,8 +184,8 @@ def from_pairs(
 
     Args:
         pairs: As from `find_pairs` or `read_pairs_file`, or tuples of two paths.
-        label_space: Label maps may hold only its classes and its `ignore_class`; its palette
-            decodes true-colour label maps. `None` allows any values but no colours.
+        label_space: Label maps may hold only its classes and its `ignore_class`; its
+            `colours` decode true-colour label maps. `None` allows any values but no colours.
         palette: Class ids of colours, instead of the palette of `label_space`; see
             `read_label_map`. To add void:
             `{**dict(zip(space.palette, range(space.num_classes))), (0, 0, 0): 255}`. A palette of
@@ -216,7 +216,7 @@ def from_pairs(
     pairs = pairs[rank::world_size]
     # Values of grey files are class ids unless a palette of greys was passed.
     if palette is None and label_space is not None and not is_grey(label_space.palette):
-        palette = label_space.palette
+        palette = label_space.colours
     reader = Reader(
         pairs,
         num_classes=None if label_space is None else label_space.num_classes,

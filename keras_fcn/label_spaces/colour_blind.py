@@ -51,7 +51,7 @@ _LEVELS = range(0, 256, 51)
 def in_colour_blind_palette(label_space: LabelSpace) -> LabelSpace:
     """Returns the label space in the colours of `colour_blind_palette`."""
     palette = colour_blind_palette(label_space.num_classes)
-    return dataclasses.replace(label_space, palette=palette)
+    return dataclasses.replace(label_space, palette=palette, ignore_colour=None)
 
 
 @functools.cache

@@ -9,18 +9,19 @@ from typing import Any
 from keras_fcn.label_spaces.label_space import LabelSpace, voc_palette
 
 _LOADERS = {".toml": tomllib.loads, ".json": json.loads}
-_KEYS = ("class_names", "palette", "ignore_class")
+_KEYS = ("class_names", "palette", "ignore_class", "ignore_colour")
 
 
 def from_file(path: str | os.PathLike) -> LabelSpace:
     """Reads a label space from a TOML or JSON file.
 
     The file holds `class_names`, a list of strings, and optionally `palette`, a list of colours
-    [red, green, blue], and `ignore_class`, an integer:
+    [red, green, blue], `ignore_class`, an integer, and `ignore_colour`, its colour in label maps:
 
         class_names = ["road", "car"]
         palette = [[128, 64, 128], [64, 0, 128]]
         ignore_class = 255
+        ignore_colour = [0, 0, 0]
 
     The default palette is PASCAL VOC's. Without `ignore_class` no pixel is ignored.
 
@@ -54,8 +55,13 @@ def from_file(path: str | os.PathLike) -> LabelSpace:
             f"{path}: `palette` must be a list of colours [red, green, blue]. "
             f"Received: {palette!r}."
         )
+    ignore_colour: Any = content.get("ignore_colour")
+    if not isinstance(ignore_colour, list | None):
+        raise ValueError(
+            f"{path}: `ignore_colour` must be [red, green, blue]. Received: {ignore_colour!r}."
+        )
     try:
-        return LabelSpace(class_names, palette, content.get("ignore_class"))  # type: ignore[arg-type]
+        return LabelSpace(class_names, palette, content.get("ignore_class"), ignore_colour)  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

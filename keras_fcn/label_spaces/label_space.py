@@ -4,7 +4,9 @@ import dataclasses
 import difflib
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+Colour = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +17,8 @@ class LabelSpace:
         class_names: One unique name per class, at least 2.
         palette: One colour (red, green, blue) in [0, 255] per class.
         ignore_class: Class id of pixels that losses and metrics ignore, `None` for none.
+        ignore_colour: Colour of these pixels in label maps of colours, such as black for void;
+            `None` for none.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -27,12 +31,23 @@ class LabelSpace:
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore_class: int | None = None
+    ignore_colour: tuple[int, int, int] | None = None
 
     def __post_init__(self):
         class_names = _class_names(self.class_names)
         object.__setattr__(self, "class_names", class_names)
         object.__setattr__(self, "palette", _palette(self.palette, len(class_names)))
         object.__setattr__(self, "ignore_class", _ignore_class(self.ignore_class))
+        if self.ignore_colour is not None:
+            object.__setattr__(self, "ignore_colour", _ignore_colour(self))
+
+    @property
+    def colours(self) -> Sequence[Colour] | Mapping[Colour, int]:
+        """What label maps of colours hold: `palette`, or class ids of it and `ignore_colour`."""
+        if self.ignore_colour is None or self.ignore_class is None:
+            return self.palette
+        class_ids = {colour: class_id for class_id, colour in enumerate(self.palette)}
+        return {**class_ids, self.ignore_colour: self.ignore_class}
 
     @property
     def num_classes(self) -> int:
@@ -135,6 +150,21 @@ def _palette(palette, num_classes):
     for colour in palette:
         check_colour(colour)
     return tuple(tuple(int(value) for value in colour) for colour in palette)
+
+
+def _ignore_colour(space):
+    if space.ignore_class is None:
+        raise ValueError(
+            "`ignore_colour` must be used with `ignore_class`. Received: "
+            f"ignore_colour={space.ignore_colour!r}, ignore_class=None."
+        )
+    (colour,) = _palette([space.ignore_colour], 1)
+    if len({*space.palette, colour}) <= space.num_classes:
+        raise ValueError(
+            "`ignore_colour` and each colour of `palette` must differ. Received: "
+            f"ignore_colour={colour}, palette={space.palette}."
+        )
+    return colour
 
 
 def _ignore_class(ignore_class):

@@ -1,11 +1,9 @@
 """Validation images that are held out of a recipe's training images."""
 
-import os
 import warnings
 from collections.abc import Sequence
-from pathlib import PurePath
 
-from keras_fcn.data.files import Pair
+from keras_fcn.data.files import Pair, name_in
 from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.partition import count_pixels, groups_of, partition, series_of
 from keras_fcn.label_spaces import LabelSpace
@@ -27,7 +25,7 @@ def hold_out(
     Raises:
         ValueError: If a label map cannot be used, or there are too few images or groups.
     """
-    names = [_name(pair, recipe.images) for pair in pairs]
+    names = [name_in(recipe.images, pair.image.with_suffix("")) for pair in pairs]  # type: ignore
     if recipe.group_by is None and (series := series_of(names)) is not None:
         warnings.warn(
             f"Images such as {series[0]} and {series[1]} differ only in their number. If they are "
@@ -48,8 +46,3 @@ def hold_out(
         [pair for number, pair in enumerate(pairs) if number not in validation],
         [pairs[number] for number in parts[held_out]],
     )
-
-
-def _name(pair, images):
-    """Path below the folder of images, without suffix, with slashes on every system."""
-    return PurePath(os.path.relpath(pair.image, images)).with_suffix("").as_posix()

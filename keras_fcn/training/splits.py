@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_fcn.data import batches
 from keras_fcn.data.class_weights import median_frequency, warn_of_absent_classes
 from keras_fcn.data.examples import check_pairs
-from keras_fcn.data.files import Pair, find_pairs
+from keras_fcn.data.files import Pair, find_pairs, name_in
 from keras_fcn.data.joint_classes import JointClasses
 from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.loading import load
@@ -41,6 +41,7 @@ class Split:
         channels: Number of channels of the images.
         source: Arguments of `load_named` for a data set by name; `None` for pairs.
         joint: Classes of several tasks, whose joint label maps the examples hold; `None` for one.
+        images: Folder of the images, for pairs: their names begin with their subfolder there.
     """
 
     examples: Sequence[Pair] | tf.data.Dataset
@@ -49,15 +50,16 @@ class Split:
     palette: Palette | None = None
     channels: int = 3
     joint: JointClasses | None = None
+    images: str | None = None
 
     def __len__(self):
         return len(self.examples)
 
     def names(self) -> list[str]:
-        """Returns the names of the examples, without folder, in their order."""
-        if self.source is None:
-            return [pair.image.name for pair in self.examples]
-        return example_names(**self.source)
+        """Returns the names of the examples, with their subfolders, in their order."""
+        if self.source is not None:
+            return example_names(**self.source)
+        return [name_in(self.images or pair.image.parent, pair.image) for pair in self.examples]
 
     def fingerprint(self) -> str:
         """Returns the number of examples and a checksum of the file names in their order.
@@ -65,7 +67,8 @@ class Split:
         For a data set by name, the name and version replace the checksum.
         """
         if self.source is None:
-            names = "\n".join(f"{pair.image.name} {pair.label_map.name}" for pair in self.examples)
+            pairs = zip(self.names(), self.examples, strict=True)
+            names = "\n".join(f"{name} {pair.label_map.name}" for name, pair in pairs)
             checksum = zlib.crc32(names.encode(errors="surrogateescape"))
             return f"{len(self)} training images, names {checksum:08x}"
         name, split = self.source["name"], self.source["split"]
@@ -311,14 +314,19 @@ def _joined(examples, joint):
 
 
 def _folder_splits(recipe, label_space):
-    pairs: list[Sequence[Pair]] = [find_pairs(recipe.images, recipe.labels)]
-    palette = label_space.palette if recipe.palette else None
+    folders = (recipe.images, recipe.labels), (recipe.val_images, recipe.val_labels)
+    # A split may lie in a subfolder of the other one.
+    of_val = [folder for folder in folders[1] if folder is not None]
+    pairs: list[Sequence[Pair]] = [find_pairs(*folders[0], recursive=True, without=of_val)]
+    palette = label_space.colours if recipe.palette else None
     if recipe.val_images is not None:
-        pairs.append(find_pairs(recipe.val_images, recipe.val_labels))
+        pairs.append(find_pairs(*folders[1], recursive=True, without=folders[0]))
     elif recipe.holds_out:
         pairs = [*hold_out(pairs[0], recipe, _space_of_files(recipe), palette)]
+    images = recipe.images, recipe.val_images or recipe.images
     splits = [
-        Split(split, label_space, palette=palette, channels=recipe.channels) for split in pairs
+        Split(split, label_space, palette=palette, channels=recipe.channels, images=folder)
+        for split, folder in zip(pairs, images, strict=False)
     ]
     return splits[0], splits[1] if len(splits) > 1 else None
 

@@ -33,6 +33,53 @@ class TestLabelSpace:
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize("chart", ["missing/chart.png", "chart.xyz"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_report_is_printed_even_if_its_chart_cannot_be_written(data, chart, as_json, capsys):
+    check = ["data", "check", str(without_duplicates(data)), "--num-classes", "3"]
+    check += ["--ignore-class", "255", *["--json"] * as_json]
+    assert main(check) == 0
+    report = capsys.readouterr().out
+    assert main([*check, "--chart", str(data / chart)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == report
+    assert "chart" in printed.err.splitlines()[-1] or "xyz" in printed.err.splitlines()[-1]
+
+
+@pytest.mark.any_backend
+class TestNoPairs:
+    """`check`, `preview` and `import masks` name the reason as `train` does."""
+
+    def errors(self, data, capsys):
+        images, labels = str(data / "images"), str(data / "labels")
+        out, space = ["--out", str(data / "out")], ["--num-classes", "3"]
+        for command in (
+            ["data", "check", str(data), *space],
+            ["data", "preview", str(data), *space, *out],
+            ["train", "--images", images, "--labels", labels, *space, *out],
+            ["data", "import", "masks", labels, str(data / "out"), "--images", images],
+        ):
+            assert main(command) == 1
+            yield error_of(capsys)
+
+    def test_label_maps_of_another_format(self, data, capsys):
+        for path in (data / "labels").iterdir():
+            path.rename(path.with_suffix(".jpg"))
+        for error in self.errors(data, capsys):
+            assert "must be a folder of .png, .tif, .tiff, .bmp files" in error
+            assert "with 4 other files: a.jpg, b.jpg, c.jpg, ..." in error
+
+    def test_label_maps_of_other_names(self, data, capsys):
+        for path in (data / "labels").iterdir():
+            path.rename(path.with_stem(f"{path.stem}_mask"))
+        *errors, of_masks = self.errors(data, capsys)
+        for error in errors:
+            assert "no two names match: 4 images" in error
+            assert "such as a_mask.png" in error
+        assert "masks such as a_mask, images such as a." in of_masks
+
+
+@pytest.mark.any_backend
 class TestColoursAsClasses:
     @pytest.fixture
     def black_and_white(self, data):
@@ -60,6 +107,32 @@ class TestColoursAsClasses:
         matrix = np.array(json.loads(capsys.readouterr().out)["confusion_matrix"])
         ones = sum((np.array(Image.open(p)) > 0).sum() for p in (data / "labels").iterdir())
         assert matrix.sum(1)[1] == ones > 0
+
+    def test_a_void_colour_is_ignored_by_all_commands(self, data, three_layers, capsys):
+        """Class 2 is white, and what is ignored is black."""
+        colours = np.zeros((256, 3), "uint8")
+        colours[:3] = (200, 0, 0), (0, 200, 0), (255, 255, 255)
+        without_duplicates(data)
+        ids = [np.array(Image.open(path)) for path in sorted((data / "labels").iterdir())]
+        for path, label_map in zip(sorted((data / "labels").iterdir()), ids, strict=True):
+            Image.fromarray(colours[label_map]).save(path)
+        space = {"class_names": ["a", "b", "c"], "palette": colours[:3].tolist()}
+        space |= {"ignore_class": 255, "ignore_colour": [0, 0, 0]}
+        (data / "classes.json").write_text(json.dumps(space))
+        options = ["--label-space", str(data / "classes.json"), "--palette"]
+        main(["data", "check", str(data), *options, "--json"])
+        report = json.loads(capsys.readouterr().out)
+        assert report["ignored_pixels"] == (np.array(ids) == 255).sum() > 0
+        assert [entry["pixels"] for entry in report["classes"]] == [
+            (np.array(ids) == class_id).sum() for class_id in range(3)
+        ]
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        train = ["train", *folders, *options, "--model", "fcn32s", "--epochs", "1"]
+        assert main([*train, "--out", str(data / "run")]) == 0
+        capsys.readouterr()
+        assert main(["evaluate", str(data / "run"), *folders, "--palette", "--json"]) == 0
+        matrix = np.array(json.loads(capsys.readouterr().out)["confusion_matrix"])
+        assert matrix.sum() == (np.array(ids) < 255).sum()
 
     def test_without_the_option_the_values_are_no_classes(self, data, black_and_white, capsys):
         assert main(["data", "check", str(data), *black_and_white[:2]]) == 1
@@ -98,6 +171,37 @@ class TestImport:
         folders = ["--images", str(out / "images"), "--labels", str(out / "labels")]
         options = ["--model", "fcn32s", "--epochs", "1", "--out", str(out.parent / "run")]
         assert main(["train", *folders, *space, *options]) == 0
+
+    def test_subfolders_are_searched_by_every_command(self, tmp_path, three_layers, capsys):
+        """The masks are white in Oslo and black in Bern."""
+        for city, white in (("oslo", 255), ("bern", 0)):
+            for name in "ab":
+                for folder, mode in (("photos", "RGB"), ("masks", "L")):
+                    path = tmp_path / folder / city / f"{name}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shade = white if mode == "L" else (white // 2 + ord(name),) * 3
+                    Image.new(mode, (9, 8), shade).save(path)
+        out, run = tmp_path / "out", str(tmp_path / "run")
+        masks = ["import", "masks", str(tmp_path / "masks"), str(out), "--map", "255=road"]
+        assert main(["data", *masks, "--images", str(tmp_path / "photos")]) == 0
+        space = ["--label-space", str(out / "classes.toml")]
+        folders = ["--images", str(out / "images"), "--labels", str(out / "labels")]
+        options = [*folders, *space, "--model", "fcn32s"]
+        assert main(["train", *options, "--epochs", "1", "--val-share", "0.5", "--out", run]) == 0
+        rows = (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]
+        names = [f"{city}/{name}.png" for city in ("bern", "oslo") for name in "ab"]
+        assert sorted(row.partition(",")[2] for row in rows) == names
+        assert main(["lr-find", *options, "--steps", "2", "--out", str(out / "lr.png")]) == 0
+        capsys.readouterr()
+        predictions = ["--save-predictions", str(tmp_path / "predicted"), "--json"]
+        assert main(["evaluate", run, *folders, *predictions]) == 0
+        matrix = json.loads(capsys.readouterr().out)["confusion_matrix"]
+        assert np.sum(matrix, axis=1).tolist() == [144, 144]
+        predicted = sorted((tmp_path / "predicted").rglob("*.png"))
+        assert [p.relative_to(tmp_path / "predicted").as_posix() for p in predicted] == names
+        preview = ["data", "preview", str(out), *space, "--out", str(out / "preview.png")]
+        assert main(preview) == 0
+        assert "Preview of 4 of 4 pairs" in capsys.readouterr().out
 
     def test_json_and_progress(self, export, capsys):
         out = export.parent / "out"

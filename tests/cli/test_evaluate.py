@@ -70,6 +70,9 @@ class TestEvaluate:
         printed = capsys.readouterr().out
         assert "4 images:" in printed
         assert "Within 2 pixels of a boundary:" in printed
+        # They are printed even if the plot cannot be written.
+        assert main([*command, "--confusion", str(data / "missing" / "plot.png")]) == 1
+        assert capsys.readouterr().out == printed
 
     @pytest.mark.parametrize(
         ("arguments", "reason"),

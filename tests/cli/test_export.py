@@ -61,8 +61,12 @@ def test_evaluate_compares_file_and_model_in_float32(model, tmp_path, capsys, mo
     written = Exported(Path(model), Metadata.of(file, "logits"), "Runtime 1.0", {"1x1": 0.5})
     monkeypatch.setattr("keras_fcn.export.export", lambda *_, **__: written)
     folders = write_pairs(tmp_path / "data", "ab", size=(70, 90))
+    whole = [tmp_path / "images", tmp_path / "labels"]
+    for folder, inner in zip(whole, folders, strict=True):
+        folder.mkdir()
+        (folder / "oslo").symlink_to(inner)
     command = ["export", model, "--format", "onnx", "--out", str(tmp_path / "fcn.onnx")]
-    assert main([*command, "--evaluate", *map(str, folders)]) == 0
+    assert main([*command, "--evaluate", *map(str, whole)]) == 0
 
     images, label_maps = (
         np.stack([np.asarray(Image.open(folder / f"{name}.png")) for name in "ab"])

@@ -155,11 +155,13 @@ class TestSubfolders:
         pairs = find_pairs(tmp_path / "all" / "i", tmp_path / "all" / "l", recursive=True)
         assert len(pairs) == 6
 
-    def test_refuses_one_folder_inside_the_other(self, folders):
-        images, _ = folders
-        touch(images / "labels" / "0.png")
-        with pytest.raises(ValueError, match="must not contain each other"):
-            find_pairs(images, images / "labels", recursive=True)
+    @pytest.mark.parametrize("recursive", [False, True])
+    def test_a_folder_inside_the_other_belongs_to_itself(self, tmp_path, recursive):
+        touch_all(tmp_path, "0.png", "1.png", "inner/0.png", "inner/1.png")
+        inner = tmp_path / "inner"
+        for images, labels in ((tmp_path, inner), (inner, tmp_path)):
+            found = names(find_pairs(images, labels, recursive=recursive), images, labels)
+            assert found == [("0.png", "0.png"), ("1.png", "1.png")]
 
     def test_a_folder_of_folders_points_to_recursive(self, tmp_path, folders):
         touch(tmp_path / "deep" / "oslo" / "0.png")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.extractor import ExtractError
 
 from keras_fcn.io import download
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
@@ -78,7 +79,7 @@ def find_or_download(
     Raises:
         FileNotFoundError: If archives can neither be found nor downloaded. The message gives the
             reason for each and where to put it.
-        ValueError: If an archive does not hold its `contents`.
+        ValueError: If an archive cannot be unpacked or does not hold its `contents`.
     """
     manual_dir = _manual_dir(dl_manager)
     folders, failures = [], []
@@ -196,7 +197,13 @@ def _unpacked(archive, path, dl_manager):
 
 def _extracted(archive, path, dl_manager):
     method = _EXTRACT_METHODS[archive.suffix]
-    return _local(dl_manager.extract(tfds.download.Resource(path=path, extract_method=method)))
+    try:
+        return _local(dl_manager.extract(tfds.download.Resource(path=path, extract_method=method)))
+    except ExtractError as error:
+        raise ValueError(
+            f"{path} cannot be unpacked: {error.__cause__ or error}. If it is damaged, replace it "
+            "with a complete copy."
+        ) from error
 
 
 def _failure_with_remedy(archive, manual_dir, reasons):

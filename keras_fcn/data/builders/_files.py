@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import tensorflow as tf
 
 from keras_fcn.data.examples import check_same_size
 
@@ -111,15 +111,26 @@ def to_label_map(values: np.ndarray, class_ids: Mapping[int, int], path: Path) -
     return new[places.reshape(values.shape)][:, :, None]
 
 
-def check_size(image: Path, label_map: np.ndarray, path: Path) -> None:
-    """Checks that a label map has the size of its image, of which only the header is read.
+def check_image(image: Path, label_maps: Mapping[Path, np.ndarray]) -> None:
+    """Decodes an image as TFDS does in every epoch, and checks the size of its label maps.
+
+    Args:
+        image: The file, which TFDS stores unchanged.
+        label_maps: The label map of each file.
 
     Raises:
-        ValueError: As `check_same_size`.
+        ValueError: If the image cannot be decoded, or as `check_same_size`.
     """
-    with Image.open(image) as opened:
-        width, height = opened.size
-    check_same_size(image, (height, width), path, label_map.shape[:2])
+    content = image.read_bytes()
+    try:
+        size = tf.io.decode_image(content, channels=3, expand_animations=False).shape[:2]
+    except tf.errors.InvalidArgumentError:
+        raise ValueError(
+            f"{image} must be a whole image. Received: {len(content)} bytes that cannot be "
+            "decoded. Replace the data with a complete copy."
+        ) from None
+    for path, label_map in label_maps.items():
+        check_same_size(image, size, path, label_map.shape[:2])
 
 
 def shifted_class_ids(num_classes: int) -> dict[int, int]:

@@ -59,7 +59,7 @@ def coco(
     categories = _categories(contents)
     names = with_background([categories[category_id] for category_id in sorted(categories)])
     class_ids = {
-        category_id: 0 if name.lower() == "background" else names.index(name)
+        category_id: names.index(name) if name in names else 0
         for category_id, name in categories.items()
     }
     left_out: collections.Counter = collections.Counter()
@@ -129,6 +129,13 @@ def _categories(contents):
                 raise ValueError(
                     f"{path} must name each category once, as the other splits do. Received: "
                     f"category {category_id} is {name!r} and {categories[category_id]!r}."
+                )
+            ids = [other for other in sorted(categories) if categories[other] == name]
+            if len(ids) > 1 and len(with_background([name])) > 1:
+                raise ValueError(
+                    f"{path} must name no two categories alike. Received: {name!r} for the "
+                    f"categories {ids[0]} and {ids[1]}. Rename one in the file, or give the "
+                    "annotations of both one category_id."
                 )
     return categories
 

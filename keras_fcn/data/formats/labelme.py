@@ -138,7 +138,10 @@ def _image(path, content, folder, images):
     except ValueError:
         # labelme writes ../images/x.jpg if its output folder is another one.
         if images is None and embedded is None:
-            raise
+            raise ValueError(
+                f"{path} names the image {content.get('imagePath')!r}, which is outside of its "
+                "folder. Pass the folder of the images (--images)."
+            ) from None
         name = str(content.get("imagePath")).replace("\\", "/").rpartition("/")[2] or path.stem
         places = places if images is not None else []
     if images is not None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.files import IMAGE_SUFFIXES, LABEL_MAP_SUFFIXES
+from keras_fcn.data.files import IMAGE_SUFFIXES, LABEL_MAP_SUFFIXES, one_file_per_name
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
 from keras_fcn.data.formats.pixels import read_binary, read_colours, read_values
 from keras_fcn.data.formats.source import (
     Item,
     Source,
     as_folder,
-    file_of_name,
     ignore_class_for,
     with_background,
 )
@@ -49,13 +48,14 @@ def masks(
 
     Raises:
         FileNotFoundError: If a folder is missing.
-        ValueError: If `mapping` is not as described, or no mask has the name of an image.
+        ValueError: If `mapping` is not as described, or a folder has no such files, or no mask has
+            the name of an image.
     """
     folder = as_folder(source)
     if images is None:
         raise ValueError("The folder of the images must be given (--images). Received: none.")
-    image_files = file_of_name(as_folder(images, "images"), IMAGE_SUFFIXES)
-    mask_files = file_of_name(folder, LABEL_MAP_SUFFIXES)
+    image_files = one_file_per_name("images", as_folder(images, "images"), IMAGE_SUFFIXES)
+    mask_files = one_file_per_name("source", folder, LABEL_MAP_SUFFIXES)
     given = mapping or _default(folder, image_files, mask_files)
     keys = {_as_text(key): str(target) for key, target in given.items()}
     names, class_ids, ignore_class = _classes(keys, class_names(classes))
@@ -82,8 +82,7 @@ def masks(
     if not matched:
         raise ValueError(
             "Masks must have the names of their images. Received: masks such as "
-            f"{min(parts_of or mask_files, default='none')}, images such as "
-            f"{min(image_files, default='none')}."
+            f"{min(parts_of or mask_files)}, images such as {min(image_files)}."
         )
     items = []
     for name in matched:

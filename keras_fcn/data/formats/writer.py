@@ -24,6 +24,7 @@ _SHOWN_AS = {
     "class_names": "other classes",
     "ignore_class": "other classes",
     "labels": "other labels",
+    "image_files": "other images",
 }
 _LONGEST_WRITE = 60  # Seconds after which a temporary file belongs to a killed process.
 
@@ -111,7 +112,11 @@ def write(
         )
     space = source.label_space
     classes = {"class_names": list(space.class_names), "ignore_class": space.ignore_class}
-    _begin(out, {**description, **classes, "labels": _fingerprint(source.files)})
+    files = {
+        "labels": _fingerprint(source.files),
+        "image_files": _fingerprint(i.image for i in items if isinstance(i.image, Path)),
+    }
+    _begin(out, {**description, **classes, **files})
     num_pairs: dict[str, int] = {}
     written = 0
     folders = set()
@@ -133,9 +138,9 @@ def _begin(out, description):
     if path.is_file():
         if path.read_text(encoding="utf-8") != text:
             raise ValueError(
-                f"{out} holds the import of another source, other options or labels that changed "
-                "since. Received: " + _differences(path, description) + ". Use another folder, or "
-                "remove this one."
+                f"{out} holds the import of another source, other options, or labels or images "
+                f"that changed since. Received: {_differences(path, description)}. Use another "
+                "folder, or remove this one."
             )
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

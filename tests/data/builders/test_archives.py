@@ -80,6 +80,13 @@ class TestManualDir:
         with pytest.raises(ValueError, match=r"voc\.tar must hold VOCdevkit/VOC2012/ with JPEGIm"):
             find(archive(), manager)
 
+    @pytest.mark.parametrize("name", ["voc.tar", "voc.tgz", "voc.zip"])
+    def test_a_damaged_archive_is_named(self, tree, manager, tmp_path, name):
+        path = pack(tree, tmp_path / "manual" / name)
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(ValueError, match=rf"(?s){path} cannot be unpacked: .* complete copy"):
+            find(archive(name=name), manager)
+
     def test_an_archive_in_the_place_of_another_is_unpacked_anew(self, tree, manager, tmp_path):
         path = pack(tree, tmp_path / "manual" / "voc.tar")
         assert (find(archive(), manager) / "lists" / "train.txt").read_text() == "a\n"

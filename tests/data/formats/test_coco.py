@@ -190,6 +190,18 @@ class TestFolders:
         with pytest.raises(ValueError, match="category 1 is 'dog' and 'cat'"):
             import_data("coco", tmp_path / "coco", tmp_path / "out")
 
+    def test_two_categories_of_one_name_are_refused_with_their_ids(self, tmp_path):
+        content = instances(categories=[*CATEGORIES, {"id": 9, "name": "cat"}])
+        with pytest.raises(ValueError, match=r"instances\.json .*'cat' for the categories 3 and 9"):
+            run(tmp_path, content)
+
+    def test_every_name_of_the_background_is_class_0(self, tmp_path):
+        names = ("Background", "_background_", "cat", "background")
+        categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+        run(tmp_path, instances((0, [SMALL]), (2, [SQUARE]), categories=categories))
+        assert label_map(tmp_path / "out", "a")[6, 6] == 0
+        assert label_map(tmp_path / "out", "a")[3, 3] == 1
+
     def test_a_missing_image_is_named_with_the_option_for_its_folder(self, tmp_path):
         path = save_json(tmp_path / "in" / "x.json", instances())
         with pytest.raises(FileNotFoundError, match=r"names the image a\.png.*--images"):

@@ -188,6 +188,12 @@ class TestSecondRun:
         with pytest.raises(ValueError, match="Received: other labels"):
             run(masks)
 
+    def test_images_that_changed_are_refused(self, masks):
+        run(masks)
+        save_image(masks / "photos" / "b.jpg", seed=9)
+        with pytest.raises(ValueError, match=r"images that changed since\. Received: other images"):
+            run(masks)
+
     def test_a_folder_of_something_else_is_refused(self, masks):
         (masks / "out").mkdir()
         (masks / "out" / "mine.txt").touch()

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 from keras_fcn.data.builders._features import segmentation_features
-from keras_fcn.data.builders._files import check_files, check_size, to_label_map
+from keras_fcn.data.builders._files import check_files, check_image, to_label_map
 from keras_fcn.data.label_map_files import read_label_map
 from keras_fcn.label_spaces import CAMVID
 
@@ -61,5 +61,5 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, pairs):
         for image, path in pairs:
             label_map = to_label_map(read_label_map(path), _CLASS_IDS, path)
-            check_size(image, label_map, path)
+            check_image(image, {path: label_map})
             yield image.stem, {"image": image, "label_map": label_map, "file_name": image.name}

@@ -9,7 +9,7 @@ from PIL import Image
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 from keras_fcn.data.builders._features import segmentation_features
 from keras_fcn.data.builders._files import (
-    check_size,
+    check_image,
     check_splits,
     read_mat,
     read_names,
@@ -62,7 +62,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             files = _files(root, name)
             path = files["label_map"]
             label_map = to_label_map(read_mat(path, "segmentation"), _CLASS_IDS, path)
-            check_size(files["image"], label_map, path)
+            for image in ("image", "hha"):
+                check_image(files[image], {path: label_map})
             yield (
                 name,
                 {

@@ -8,7 +8,7 @@ from keras_fcn.data.builders._archives import Archive, find_or_download, manual_
 from keras_fcn.data.builders._features import segmentation_features
 from keras_fcn.data.builders._files import (
     check_files,
-    check_size,
+    check_image,
     read_mat,
     read_names,
     to_label_map,
@@ -68,7 +68,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         class_ids = _class_ids()
         for image, path in pairs:
             label_map = to_label_map(read_mat(path, "LabelMap"), class_ids, path)
-            check_size(image, label_map, path)
+            check_image(image, {path: label_map})
             yield image.stem, {"image": image, "label_map": label_map, "file_name": image.name}
 
 

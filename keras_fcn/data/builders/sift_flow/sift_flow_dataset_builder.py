@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 from keras_fcn.data.builders._features import label_map_feature, segmentation_features
 from keras_fcn.data.builders._files import (
-    check_size,
+    check_image,
     check_splits,
     read_mat,
     read_names,
@@ -58,8 +58,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             geometric_label_map = to_label_map(
                 read_mat(geometric, "S"), _GEOMETRIC_CLASS_IDS, geometric
             )
-            check_size(image, label_map, semantic)
-            check_size(image, geometric_label_map, geometric)
+            check_image(image, {semantic: label_map, geometric: geometric_label_map})
             yield (
                 name,
                 {

@@ -9,7 +9,7 @@ from keras_fcn.data.builders._archives import Archive, find_or_download, manual_
 from keras_fcn.data.builders._features import segmentation_features
 from keras_fcn.data.builders._files import (
     check_files,
-    check_size,
+    check_image,
     read_mat,
     read_names,
     to_label_map,
@@ -111,7 +111,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, examples):
         for example in examples:
             label_map = _label_map(example.label_map)
-            check_size(example.image, label_map, example.label_map)
+            check_image(example.image, {example.label_map: label_map})
             yield (
                 example.name,
                 {
