@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +57,30 @@ def output_paths(
                     f"outputs. Received: {owners[path]} and {image}."
                 )
             owners[path] = image
-            if path.exists() and any(path.samefile(other) for other in images if other.exists()):
-                raise ValueError(f"--out must be another folder: {path} would be overwritten.")
+    check_inputs_are_kept(owners, images)
     return outputs
+
+
+def check_inputs_are_kept(
+    outputs: Iterable[Path], inputs: Iterable[Path], option: str = "--out"
+) -> None:
+    """Raises a ValueError if a file to write is one of the files to read, also through a link.
+
+    Args:
+        outputs: Files to write.
+        inputs: Files to read.
+        option: Name of the option that selects the files to write.
+    """
+    read = {_identity(path) for path in inputs if path.exists()}
+    for path in outputs:
+        if path.exists() and _identity(path) in read:
+            raise ValueError(f"{option} must be another folder: {path} would be overwritten.")
+
+
+def _identity(path):
+    """Returns what is equal for two names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def write(
