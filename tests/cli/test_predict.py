@@ -280,6 +280,13 @@ class TestFoldersOfImages:
         assert main(["predict", caffemodel.path, str(folder), "--batch-size", "0"]) == 1
         assert "--batch-size must be at least 1. Received: 0." in error_of(capsys)
 
+    @pytest.mark.parametrize("scale", ["inf", "nan", "0"])
+    def test_a_scale_without_a_size_is_one_sentence(self, caffemodel, data, scale, capsys):
+        command = ["predict", caffemodel.path, str(data / "images"), "--test-scales", "1", scale]
+        assert main(command) == 1
+        reason = f"--test-scales must be finite numbers greater than 0. Received: {scale}."
+        assert reason in error_of(capsys)
+
     def test_a_folder_without_images_is_named(self, data, capsys):
         (data / "empty").mkdir()
         assert main(["predict", str(data / "run"), str(data / "empty")]) == 1
