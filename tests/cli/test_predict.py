@@ -325,8 +325,9 @@ class TestFiles:
         FCN32s(3, **NARROW, padding="same", data_format="channels_last").save(path)
         return str(path)
 
-    def predict(self, data, model):
-        return main(["predict", model, str(data / "images"), "--out", str(data / "out")])
+    def predict(self, data, model, *options):
+        command = ["predict", model, str(data / "images"), "--out", str(data / "out")]
+        return main([*command, *options])
 
     def written(self, data):
         return sorted(path.name for path in (data / "out").iterdir())
@@ -378,15 +379,29 @@ class TestFiles:
         assert "d.png must hold the 1 channels that the model takes" in error_of(capsys)
         assert not (data / "out").exists()
 
-    def test_a_truncated_image_leaves_the_pictures_of_those_before_it(self, data, model, capsys):
-        path = data / "images" / "c.png"
-        path.write_bytes(path.read_bytes()[:-40])
-        assert self.predict(data, model) == 1
-        assert "c.png cannot be read as an image" in error_of(capsys)
-        names = ["a.png", "a_overlay.png", "b.png", "b_overlay.png"]
+    @pytest.mark.parametrize("batch_size", ["1", "4"])
+    def test_truncated_images_are_left_out_and_named(self, data, model, batch_size, capsys):
+        for name in "ac":
+            path = data / "images" / f"{name}.png"
+            path.write_bytes(path.read_bytes()[:-40])
+        assert self.predict(data, model, "--batch-size", batch_size, "--classes") == 1
+        printed = capsys.readouterr()
+        *_, first, second = printed.err.splitlines()
+        for name, error in zip("ac", (first, second), strict=True):
+            path = data / "images" / f"{name}.png"
+            assert error.startswith(f"keras-fcn: error: {path} cannot be read as an image")
+        names = ["b.png", "b_overlay.png", "d.png", "d_overlay.png"]
         assert self.written(data) == names
         for name in names:
             Image.open(data / "out" / name).load()
+        assert [line[:2] for line in printed.out.splitlines()] == ["b:", "d:", "La"]
+
+    def test_one_truncated_image_writes_nothing(self, data, model, capsys):
+        path = data / "images" / "a.png"
+        path.write_bytes(path.read_bytes()[:-40])
+        assert main(["predict", model, str(path), "--out", str(data / "out")]) == 1
+        assert "a.png cannot be read as an image" in error_of(capsys)
+        assert not (data / "out").exists()
 
     def test_a_picture_that_cannot_be_written_leaves_no_part_of_it(
         self, data, model, capsys, monkeypatch
