@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -190,8 +191,15 @@ class _Predictor:
             video, sequence.fps, self._space, self._options
         ) as add_overlay:
             written = self._written(frames, f"predicting {sequence.path}", sequence.num_frames)
+            count = 0
             for frame, label_map in written:
                 add_overlay(frame, label_map)
+                count += 1
+        if not sequence.files and (surplus := frame_sequences.surplus_frames(folder, count)):
+            warnings.warn(
+                f"{folder} holds files of another prediction: {surplus[0]} to {surplus[-1]}.",
+                stacklevel=2,
+            )
 
     def _written(
         self, images: Iterable[tuple[dict, Any]], title: str, total: int
@@ -270,6 +278,7 @@ def _opened_sequences(options):
         for path in inputs:
             if path in (video, folder) or folder in path.parents:
                 raise ValueError(f"--out must be another folder: {path} would be overwritten.")
+        frame_sequences.check_no_surplus_frames(sequence, Path(options.out))
     return opened, others
 
 

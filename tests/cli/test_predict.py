@@ -1,5 +1,6 @@
 import json
 import tomllib
+import warnings
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,29 @@ class TestOutputs:
         assert main(["predict", "camvid", "ride.mp4", *others, "--out", "."]) == 1
         assert "would be overwritten" in error_of(capsys)
         assert {path: path.read_bytes() for path in Path().rglob("*.*")} == before
+
+    @pytest.mark.any_backend
+    def test_frames_of_two_rates_are_not_mixed(self, caffemodel, tmp_path, capsys):
+        with VideoWriter(tmp_path / "ride.mp4", 10) as writer:
+            for _ in range(20):
+                writer.add(np.zeros((32, 40, 3), "uint8"))
+        out, command = tmp_path / "out", ["predict", caffemodel.path, str(tmp_path / "ride.mp4")]
+        for _ in range(2):  # The same frames may be predicted again.
+            assert main([*command, "--out", str(out), "--fps", "5"]) == 0
+        capsys.readouterr()
+        names = [f"{number:06d}.png" for number in range(1, 11)]
+        (out / "ride" / "notes 2026.txt").write_text("by hand")
+        assert main([*command, "--out", str(out), "--fps", "1"]) == 1
+        error = error_of(capsys)
+        assert f"or {out / 'ride'} be removed: it holds frames of another prediction" in error
+        assert "000010.png" in error
+        found = sorted(path.name for path in (out / "ride").iterdir())
+        assert found == [*names, "notes 2026.txt"]
+        # Fewer surplus frames than headers miscount are found afterwards.
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main([*command, "--out", str(out), "--fps", "4.5"]) == 0
+        assert "ride holds files of another prediction: 000010.png" in capsys.readouterr().err
 
     @pytest.mark.any_backend
     @pytest.mark.parametrize(
