@@ -110,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
     )
     for path in outputs:
         read_size(path)
+        prediction_files.warn_of_pages(path)
     if options.polygons:
         from keras_fcn.polygons import check_rasterio
 

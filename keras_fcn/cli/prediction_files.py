@@ -1,9 +1,11 @@
 """The files that `keras-fcn predict` writes of an image."""
 
 import argparse
+import contextlib
 import json
 import os
 import unicodedata
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from keras_fcn.inference import Prediction
+
+_SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag of TIFF, and two of its bits.
 
 
 def suffixes(options: argparse.Namespace) -> dict[str, str]:
@@ -75,6 +79,31 @@ def check_inputs_are_kept(
     for path in outputs:
         if path.exists() and _identity(path) in read:
             raise ValueError(f"{option} must be another folder: {path} would be overwritten.")
+
+
+def warn_of_pages(path: Path) -> None:
+    """Warns if a TIFF has several pages, of which the first one is predicted.
+
+    Overviews and masks, as GeoTIFFs have them, are no pages.
+    """
+    from PIL import Image, TiffImagePlugin
+
+    from keras_fcn.data.image_files import DECODING_ERRORS
+
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return
+    pages = 0
+    # The pages after a damaged one are not counted.
+    with contextlib.suppress(*DECODING_ERRORS), Image.open(path) as image:
+        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+            return
+        for frame in range(image.n_frames):
+            image.seek(frame)
+            pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _OVERVIEW_OR_MASK
+    if pages > 1:
+        warnings.warn(
+            f"Only the first page of {path} is predicted. Received: {pages} pages.", stacklevel=2
+        )
 
 
 def _identity(path):

@@ -336,6 +336,12 @@ def test_a_damaged_model_file_is_one_line(tmp_path, capsys):
     command = ["predict", str(tmp_path / "model.keras"), str(tmp_path / "photo.png")]
     assert main([*command, "--out", str(tmp_path / "out")]) == 1
     assert "model.keras must be a whole .keras file" in error_of(capsys)
+    FCN32s(3, **NARROW).save(tmp_path / "model.keras")
+    whole = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(whole[:-100])
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    error = error_of(capsys)
+    assert "model.keras must be a whole .keras file. Received: a file that is trunc" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -385,6 +391,22 @@ class TestFiles:
         assert self.predict(data, str(data / "absent")) == 1
         assert "d.png cannot be read as an image" in error_of(capsys)
         assert not (data / "out").exists()
+
+    def test_further_pages_of_a_tiff_are_a_warning(self, data, model, capsys):
+        pages = [Image.new("RGB", (9, 8), shade) for shade in ("red", "blue")]
+        photo, out = str(data / "pages.tif"), str(data / "out")
+        pages[0].save(photo, save_all=True, append_images=pages[1:])
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main(["predict", model, photo, "--out", out]) == 0
+        assert f"Only the first page of {photo} is predicted. Rec" in capsys.readouterr().err
+        # An overview, which NewSubfileType (254) declares, is no page.
+        pages[1].encoderinfo = {"tiffinfo": {254: 1}}
+        pages[0].save(photo, save_all=True, append_images=pages[1:])
+        with Image.open(photo) as image:
+            image.seek(1)
+            assert (image.n_frames, image.tag_v2[254]) == (2, 1)
+        assert main(["predict", model, photo, "--out", out]) == 0  # A warning is an error here.
 
     def test_other_channels_are_found_before_the_first_prediction(self, data, capsys):
         model = FCN32s(
