@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from keras_fcn import visualization
 from keras_fcn.data.label_map_files import read_label_map
@@ -132,3 +132,24 @@ def test_an_overlay_names_the_classes_that_it_shows():
     np.testing.assert_array_equal(np.asarray(without), picture[:40])
     every = np.asarray(visualization.overlay_picture(image, label_map, space, legend_classes=[1]))
     assert (0, 255, 0) in {tuple(colour) for colour in every[40:].reshape(-1, 3).tolist()}
+
+
+class TestLegend:
+    def test_long_names_are_whole(self):
+        names = ("traffic sign on the other side of the motorway", "road")
+        picture = visualization.legend(LabelSpace(names, SPACE.palette), 150).convert("L")
+        expected = Image.new("L", picture.size, 255)
+        draw = ImageDraw.Draw(expected)
+        for row, name in enumerate(names):
+            draw.text((23, 18 * row + 2), name, fill=0)
+        np.testing.assert_array_equal(np.asarray(picture)[:, 20:], np.asarray(expected)[:, 20:])
+        blank = np.asarray(picture)[:, -4:]
+        assert (blank == 255).all()  # The text ends before the border.
+
+    def test_names_that_the_font_lacks_are_class_ids(self):
+        palette = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+        # The last one is an a with a separate umlaut, which the font has as one letter.
+        named = LabelSpace(("도로", "car 차", "ba\u0308r"), palette)
+        numbered = LabelSpace(("0", "1", "b\u00e4r"), palette)
+        found, expected = (visualization.legend(space, 460) for space in (named, numbered))
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))

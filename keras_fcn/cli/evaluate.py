@@ -4,12 +4,15 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.prediction_files import check_inputs_are_kept
 from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
+from keras_fcn.io.atomic import atomic_write
 from keras_fcn.spec import SEMANTIC
 
 
@@ -44,12 +47,15 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.export import open_model
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
-    from keras_fcn.visualization import plot_confusion_matrix
 
+    # Whatever can be wrong with the files to write is found before the hours of an evaluation.
+    pairs = _checked_pairs(options)
+    if options.confusion:
+        _check_picture(Path(options.confusion))
     trained = open_model(options.model, **shared.model_options(options))
     # TFDS prints its progress.
     with contextlib.redirect_stdout(sys.stderr):
-        batches, names, space = _evaluation_data(options, trained.model, trained.label_space)
+        batches, names, space = _evaluation_data(options, pairs, trained.model, trained.label_space)
     with progress_bar("evaluating", len(names)) as advance:
         scores = evaluate(
             trained.model,
@@ -59,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
             trimap=options.trimap,
             progress=advance,
             **shared.views(options, trained),
-            on_prediction=_prediction_writer(options.save_predictions, names, space),
+            on_prediction=_prediction_writer(options, names, space),
         )
     if options.json:
         print(json.dumps(_as_json(scores, space, len(names)), indent=2))
@@ -69,16 +75,22 @@ def run(options: argparse.Namespace) -> None:
         if scores.trimap is not None:
             title = f"Within {options.trimap} pixels of a boundary"
             print_scores(title, scores.trimap.as_dict(), {})
-    # The scores are printed even if the plot cannot be written.
+    # A plot that cannot be written after all must not take the scores with it.
     if options.confusion:
-        plot_confusion_matrix(scores.matrix, space, options.confusion)
+        from keras_fcn.visualization import plot_confusion_matrix
+
+        with atomic_write(options.confusion, sync=False) as temporary:
+            plot_confusion_matrix(scores.matrix, space, temporary)
 
 
-def _evaluation_data(options, model, space):
-    """Returns batches of one image, the names of the images, and the label space of the data."""
-    from keras_fcn.data import check_pairs, find_pairs
-    from keras_fcn.data.files import name_in
-    from keras_fcn.training.progress import progress_bar
+def _checked_pairs(options):
+    """Returns the pairs of --images and --labels, or None for a data set by name.
+
+    Raises:
+        ValueError: If not one of the two is given, no files match, or a file to write is one of
+            them.
+    """
+    from keras_fcn.data import find_pairs
 
     if (options.images is None) != (options.labels is None):
         raise ValueError("--images and --labels must be given together.")
@@ -87,14 +99,52 @@ def _evaluation_data(options, model, space):
     if options.data is not None:
         if options.palette:
             raise ValueError(f"--palette must go with --labels. Received: {options.data}.")
+        return None
+    pairs = find_pairs(options.images, options.labels, recursive=True)
+    files = [path for pair in pairs for path in (pair.image, pair.label_map)]
+    label_maps = _label_maps(options, _names(options, pairs))
+    check_inputs_are_kept(label_maps, files, "--save-predictions")
+    if options.confusion:
+        check_inputs_are_kept([Path(options.confusion)], files, "--confusion")
+    return pairs
+
+
+def _names(options, pairs):
+    """Returns the names of the images, with their subfolders in --images."""
+    from keras_fcn.data.files import name_in
+
+    return [name_in(options.images, pair.image.with_suffix("")) for pair in pairs]
+
+
+def _label_maps(options, names):
+    """Returns the files of the predicted label maps."""
+    folder = options.save_predictions
+    return [] if folder is None else [Path(folder) / f"{name}.png" for name in names]
+
+
+def _check_picture(path):
+    from matplotlib.figure import Figure
+
+    if path.suffix.lower()[1:] not in Figure().canvas.get_supported_filetypes():
+        raise ValueError(f"--confusion must end in a picture's suffix, .png. Received: {path}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"--confusion must lie in an existing folder. Received: {path}.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--confusion must be a file that can be written. Received: {path}.")
+
+
+def _evaluation_data(options, pairs, model, space):
+    """Returns batches of one image, the names of the images, and the label space of the data."""
+    from keras_fcn.data import check_pairs
+    from keras_fcn.training.progress import progress_bar
+
+    if pairs is None:
         return _named_data(options, model, space)
     classes = {"num_classes": space.num_classes, "ignore_class": space.ignore_class}
-    pairs = find_pairs(options.images, options.labels, recursive=True)
     rules = {**classes, "channels": model.num_channels, "palette": shared.palette(options, space)}
     with progress_bar("checking files", len(pairs)) as advance:
         check_pairs(pairs, **rules, progress=lambda done, of: advance())
-    names = [name_in(options.images, pair.image.with_suffix("")) for pair in pairs]
-    return _batches_of_files(pairs, rules, model.data_format), names, space
+    return _batches_of_files(pairs, rules, model.data_format), _names(options, pairs), space
 
 
 def _named_data(options, model, space):
@@ -115,8 +165,18 @@ def _named_data(options, model, space):
     names = [None] * len(examples)
     if options.save_predictions:
         names = [Path(n).stem for n in example_names(options.data, options.split, **place)]
+        _check_data_set_is_kept(_label_maps(options, names), options.manual_dir)
     layout = {"data_format": model.data_format, "channels": model.num_channels}
     return evaluation_batches(examples, **classes, **layout), names, theirs
+
+
+def _check_data_set_is_kept(label_maps, manual_dir):
+    for path in label_maps if manual_dir is not None else ():
+        if path.exists() and path.resolve().is_relative_to(Path(manual_dir).resolve()):
+            raise ValueError(
+                f"--save-predictions must be another folder: {path} of --manual-dir would be "
+                "overwritten."
+            )
 
 
 def _batches_of_files(pairs, rules, data_format):
@@ -130,19 +190,20 @@ def _batches_of_files(pairs, rules, data_format):
         yield image[None], example["label_map"][None]
 
 
-def _prediction_writer(folder, names, space):
+def _prediction_writer(options, names, space):
     """Returns a function that writes the next image's label map, or None without a folder."""
     from keras_fcn.visualization import save_label_map
 
-    if folder is None:
+    if options.save_predictions is None:
         return None
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = (Path(folder) / f"{name}.png" for name in names)
+    os.makedirs(options.save_predictions, exist_ok=True)
+    paths = iter(_label_maps(options, names))
 
     def write(label_map):
         path = next(paths)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_label_map(path, label_map, space)
+        with atomic_write(path, sync=False) as temporary:
+            save_label_map(temporary, label_map, space)
 
     return write
 

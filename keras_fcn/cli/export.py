@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.export import ExportedModel, export, published_license
     from keras_fcn.training.trained import open_model
 
+    if Path(options.out).is_file():
+        raise FileExistsError(f"--out must be a new file. Received: {options.out}, which exists.")
     trained = open_model(options.model, **shared.model_options(options))
     pairs = _pairs(options.evaluate, trained) if options.evaluate else None
     exported = export(

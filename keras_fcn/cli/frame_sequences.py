@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -69,6 +70,39 @@ class FrameSequence:
         frames = video.read_frames(self.path, float(self.fps) if self.is_sampled else None)
         for number, frame in enumerate(frames, 1):
             yield f"{number:06d}", frame
+
+
+def surplus_frames(folder: Path, count: int) -> list[str]:
+    """Returns the names of the files of later frames than the last one, from another prediction.
+
+    Args:
+        folder: Folder of the files of a video's frames.
+        count: Number of frames.
+    """
+    names = os.listdir(folder) if folder.is_dir() else []
+    numbered = ((re.match(r"(\d{6,})[._]", f"{name}."), name) for name in names)
+    return sorted(name for number, name in numbered if number and int(number[1]) > count)
+
+
+def check_no_surplus_frames(sequence: FrameSequence, out: Path) -> None:
+    """Raises a ValueError if frames of a prediction at a higher rate would remain in the folder.
+
+    Headers of videos miscount their frames slightly: a few more frames raise no error.
+
+    Args:
+        sequence: What is to be predicted.
+        out: Folder of all outputs.
+    """
+    folder, _ = sequence.outputs(out)
+    count = sequence.num_frames
+    if sequence.files or count == 1:  # 1 also stands for a header without a number.
+        return
+    if surplus := surplus_frames(folder, count + max(2, count // 20)):
+        raise ValueError(
+            f"--out must be another folder, or {folder} be removed: it holds frames of another "
+            f"prediction, {surplus[-1]}. Received: {sequence.path}, of which {count} frames are "
+            "predicted."
+        )
 
 
 def is_video(path: Path) -> bool:

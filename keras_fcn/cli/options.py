@@ -1,6 +1,7 @@
 """Options that several commands share, and what they stand for."""
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -122,8 +123,17 @@ def palette(options: argparse.Namespace, space: LabelSpace) -> Any:
 
 
 def views(options: argparse.Namespace, trained: "TrainedModel") -> dict[str, Any]:
-    """Returns `scales` and `flip` of a prediction: from the options, else as the run's recipe."""
+    """Returns `scales` and `flip` of a prediction: from the options, else as the run's recipe.
+
+    Raises:
+        ValueError: If a scale is no finite number greater than 0.
+    """
     scales, flip = options.test_scales, options.test_flip
+    for scale in scales or ():
+        if not 0 < scale < math.inf:
+            raise ValueError(
+                f"--test-scales must be finite numbers greater than 0. Received: {scale:g}."
+            )
     return {
         "scales": trained.test_scales if scales is None else tuple(scales),
         "flip": trained.test_flip if flip is None else flip,

@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,8 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Writes what is predicted for images and videos."""
+def run(options: argparse.Namespace) -> int:
+    """Writes what is predicted for images and videos; returns 1 if an image is damaged, else 0."""
     from keras_fcn.data.image_files import read_size
     from keras_fcn.export import open_model
     from keras_fcn.models.prediction_memory import check_prediction_memory
@@ -101,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
         suffixes = predict_tiles.suffixes(options)
         outputs = prediction_files.output_paths(images, Path(options.out), suffixes)
         predict_tiles.predict_tiles_of_images(options, outputs)
-        return
+        return 0
     if options.probabilities == "tif":
         raise ValueError("--probabilities tif must be used with --tile. Pass npz or png.")
     outputs = prediction_files.output_paths(
@@ -109,6 +110,7 @@ def run(options: argparse.Namespace) -> None:
     )
     for path in outputs:
         read_size(path)
+        prediction_files.warn_of_pages(path)
     if options.polygons:
         from keras_fcn.polygons import check_rasterio
 
@@ -126,11 +128,16 @@ def run(options: argparse.Namespace) -> None:
             trained.model, *size, num_images=num_images, scale=max(views["scales"])
         )
     predictor = _Predictor(trained.model, space, views, options)
-    if outputs:
-        predictor.predict_images(outputs, sizes)
-    for sequence in sequences:
-        predictor.predict_sequence(sequence)
-    predictor.summarize()
+    try:
+        if outputs:
+            predictor.predict_images(outputs, sizes)
+        for sequence in sequences:
+            predictor.predict_sequence(sequence)
+        predictor.summarize()
+    finally:
+        for error in predictor.unreadable:
+            print(f"keras-fcn: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1 if predictor.unreadable else 0
 
 
 class _Predictor:
@@ -143,20 +150,33 @@ class _Predictor:
         self._shares: dict[str, Any] = {}
         self._caches = BoundedCaches()
         self._started, self._reading = time.monotonic(), 0.0
+        self.unreadable: list[Exception] = []
+        """Why images were left out, one error for each."""
 
     def predict_images(
         self, outputs: dict[Path, dict[str, Path]], sizes: dict[Path, tuple[int, int]]
     ) -> None:
-        """Predicts the images, each of which has its own files."""
-        from keras_fcn.data.image_files import read_image
-
+        """Predicts the images, each of which has its own files, but for the damaged ones."""
         self._shares = {self._name(paths): None for paths in outputs.values()}
         in_order = list(outputs)
         if self._options.batch_size > 1:
             in_order.sort(key=sizes.__getitem__)
-        images = ((outputs[path], read_image(path, self._model.num_channels)) for path in in_order)
+        images = self._readable({path: outputs[path] for path in in_order})
         for _ in self._written(images, "predicting", len(outputs)):
             pass
+
+    def _readable(self, outputs):
+        """Yields files and image of each image that can be read; notes the errors of others."""
+        from keras_fcn.data.image_files import read_image
+
+        for path, paths in outputs.items():
+            try:
+                image = read_image(path, self._model.num_channels)
+            except (OSError, ValueError) as error:
+                self.unreadable.append(error)
+                del self._shares[self._name(paths)]
+                continue
+            yield paths, image
 
     def predict_sequence(self, sequence: frame_sequences.FrameSequence) -> None:
         """Predicts the frames, in a folder of their own, and makes a video of the overlays."""
@@ -172,8 +192,15 @@ class _Predictor:
             video, sequence.fps, self._space, self._options
         ) as add_overlay:
             written = self._written(frames, f"predicting {sequence.path}", sequence.num_frames)
+            count = 0
             for frame, label_map in written:
                 add_overlay(frame, label_map)
+                count += 1
+        if not sequence.files and (surplus := frame_sequences.surplus_frames(folder, count)):
+            warnings.warn(
+                f"{folder} holds files of another prediction: {surplus[0]} to {surplus[-1]}.",
+                stacklevel=2,
+            )
 
     def _written(
         self, images: Iterable[tuple[dict, Any]], title: str, total: int
@@ -214,6 +241,8 @@ class _Predictor:
 
     def summarize(self) -> None:
         """Prints where the results are, and to standard error the time that they took."""
+        if not self._shares:
+            return
         if self._options.classes:
             _print_shares(self._shares, self._space)
         print(f"Label maps and overlays: {self._options.out}")
@@ -250,6 +279,7 @@ def _opened_sequences(options):
         for path in inputs:
             if path in (video, folder) or folder in path.parents:
                 raise ValueError(f"--out must be another folder: {path} would be overwritten.")
+        frame_sequences.check_no_surplus_frames(sequence, Path(options.out))
     return opened, others
 
 

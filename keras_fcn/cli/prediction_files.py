@@ -1,10 +1,12 @@
 """The files that `keras-fcn predict` writes of an image."""
 
 import argparse
+import contextlib
 import json
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from keras_fcn.inference import Prediction
+
+_SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag of TIFF, and two of its bits.
 
 
 def suffixes(options: argparse.Namespace) -> dict[str, str]:
@@ -57,9 +61,55 @@ def output_paths(
                     f"outputs. Received: {owners[path]} and {image}."
                 )
             owners[path] = image
-            if path.exists() and any(path.samefile(other) for other in images if other.exists()):
-                raise ValueError(f"--out must be another folder: {path} would be overwritten.")
+    check_inputs_are_kept(owners, images)
     return outputs
+
+
+def check_inputs_are_kept(
+    outputs: Iterable[Path], inputs: Iterable[Path], option: str = "--out"
+) -> None:
+    """Raises a ValueError if a file to write is one of the files to read, also through a link.
+
+    Args:
+        outputs: Files to write.
+        inputs: Files to read.
+        option: Name of the option that selects the files to write.
+    """
+    read = {_identity(path) for path in inputs if path.exists()}
+    for path in outputs:
+        if path.exists() and _identity(path) in read:
+            raise ValueError(f"{option} must be another folder: {path} would be overwritten.")
+
+
+def warn_of_pages(path: Path) -> None:
+    """Warns if a TIFF has several pages, of which the first one is predicted.
+
+    Overviews and masks, as GeoTIFFs have them, are no pages.
+    """
+    from PIL import Image, TiffImagePlugin
+
+    from keras_fcn.data.image_files import DECODING_ERRORS
+
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return
+    pages = 0
+    # The pages after a damaged one are not counted.
+    with contextlib.suppress(*DECODING_ERRORS), Image.open(path) as image:
+        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+            return
+        for frame in range(image.n_frames):
+            image.seek(frame)
+            pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _OVERVIEW_OR_MASK
+    if pages > 1:
+        warnings.warn(
+            f"Only the first page of {path} is predicted. Received: {pages} pages.", stacklevel=2
+        )
+
+
+def _identity(path):
+    """Returns what is equal for two names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def write(

@@ -44,9 +44,13 @@ def run(options: argparse.Namespace) -> None:
     """Prints the table and draws the receptive fields."""
     if options.image and not options.chart:
         raise ValueError("--image needs a drawing to write (--chart PNG). Received: no --chart.")
+    size = tuple(options.size)
+    if min(size) < 1:
+        raise ValueError(
+            f"--size must be a height and a width of at least 1. Received: {size[0]} {size[1]}."
+        )
     from keras_fcn.alignment import coordinate_maps
 
-    size = tuple(options.size)
     if options.image:
         from keras_fcn.data.image_files import read_image
 

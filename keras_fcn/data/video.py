@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -37,14 +38,22 @@ def read_info(path: str | os.PathLike) -> VideoInfo:
         ImportError: If PyAV is not installed.
     """
     with _opened(path) as container:
-        stream = container.streams.video[0]
-        fps = stream.average_rate or stream.guessed_rate or Fraction(25)
-        seconds = Fraction(container.duration or 0, 1_000_000)
-        return VideoInfo(fps, stream.frames or round(seconds * fps))
+        return _info(container)
+
+
+def _info(container):
+    stream = container.streams.video[0]
+    fps = stream.average_rate or stream.guessed_rate or Fraction(25)
+    seconds = Fraction(container.duration or 0, 1_000_000)
+    return VideoInfo(fps, stream.frames or round(seconds * fps))
 
 
 def read_frames(path: str | os.PathLike, fps: float | None = None) -> Iterator[np.ndarray]:
     """Yields the frames of a video, upright, as RGB (height, width, 3), uint8.
+
+    Warns at the end if the file looks truncated: if more than 5 % of its frames and of its
+    duration are missing, as the header says. Headers of whole files can be wrong in one of the
+    two: files cut without encoding count frames that are not shown, sound can last longer.
 
     Args:
         path: Video file that FFmpeg reads.
@@ -57,10 +66,12 @@ def read_frames(path: str | os.PathLike, fps: float | None = None) -> Iterator[n
     if fps is not None and not fps > 0:
         raise ValueError(f"`fps` must be greater than 0. Received: {fps=}.")
     with _opened(path) as container:
-        start, interval = None, -1
+        start, end, interval, count = None, None, -1, 0
         for frame in container.decode(video=0):
+            count += 1
+            end = frame.time
+            start = end if start is None else start
             if fps is not None and frame.time is not None:
-                start = frame.time if start is None else start
                 # Half a millisecond: containers round times.
                 now = int((frame.time - start + 5e-4) * fps)
                 if now <= interval:
@@ -68,6 +79,24 @@ def read_frames(path: str | os.PathLike, fps: float | None = None) -> Iterator[n
                 interval = now
             upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
             yield np.ascontiguousarray(upright)
+        seconds = None if start is None or end is None else end - start
+        _warn_if_truncated(path, container, count, seconds)
+
+
+def _warn_if_truncated(path, container, count, seconds):
+    """Warns if both the frames and the seconds from the first to the last are too few."""
+    info = _info(container)
+    missing = info.num_frames - count
+    if missing <= max(1, 0.05 * info.num_frames):
+        return
+    expected = (container.duration or 0) / 1e6
+    if seconds is not None and expected - seconds <= max(2 / info.fps, 0.05 * expected):
+        return
+    warnings.warn(
+        f"{path} seems to be truncated: {count} of the {info.num_frames} frames in its header "
+        "could be read.",
+        stacklevel=3,
+    )
 
 
 @contextlib.contextmanager

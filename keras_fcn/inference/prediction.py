@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import numbers
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -185,9 +186,9 @@ def predict_label_maps(
         Class ids, (batch, height, width), int32.
 
     Raises:
-        ValueError: If there is no scale, or one is not greater than 0; if the number of channels is
-            wrong, or the output does not have the height and width of the images; or, on CPUs, if
-            the prediction needs more memory than is free.
+        ValueError: If there is no scale, or one is not a finite number greater than 0; if the
+            number of channels is wrong, or the output does not have the height and width of the
+            images; or, on CPUs, if the prediction needs more memory than is free.
     """
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     scores, _ = _scores_of_views(model, images, scales, flip)
@@ -199,9 +200,7 @@ def _scores_of_views(model, images, scales, flip):
 
     Those of several views are the mean of their probabilities.
     """
-    scales = tuple(scales)
-    if not scales or not all(scale > 0 for scale in scales):
-        raise ValueError(f"`scales` must be numbers greater than 0. Received: {scales=}.")
+    scales = _checked_scales(scales)
     data_format = image_layout(model)
     class_axis = 1 if data_format == "channels_first" else -1
     channels = getattr(model, "input_shape", images.shape)[class_axis]
@@ -226,11 +225,27 @@ def _scores_of_views(model, images, scales, flip):
     return mean, False
 
 
+def _checked_scales(scales):
+    """Returns the factors as a tuple."""
+    are_several = isinstance(scales, Iterable) and not isinstance(scales, str)
+    factors = tuple(scales) if are_several else ()
+    if not factors or not all(map(_is_scale, factors)):
+        raise ValueError(
+            "`scales` must be finite numbers greater than 0, such as (0.75, 1.0, 1.25). Received: "
+            f"{scales=}."
+        )
+    return factors
+
+
+def _is_scale(value):
+    return isinstance(value, numbers.Real | np.floating) and 0 < value < math.inf
+
+
 def image_layout(model: keras.Model) -> str:
     """Returns the data format of an FCN, or infers that of another model from its input shape.
 
     Raises:
-        ValueError: If the model does not take one image.
+        ValueError: If the model does not take one image, or has no input shape.
     """
     if isinstance(getattr(model, "input", None), dict):
         raise ValueError(
@@ -239,7 +254,12 @@ def image_layout(model: keras.Model) -> str:
         )
     if hasattr(model, "data_format"):
         return model.data_format
-    shape = model.input_shape
+    shape = getattr(model, "input_shape", None)
+    if shape is None:
+        raise ValueError(
+            "`model` must be a functional keras.Model, or a Sequential one with a keras.Input, "
+            f"whose input shape shows its data format. Received: a {type(model).__name__}."
+        )
     if len(shape) != 4:
         raise ValueError(
             "`model` must take images, (batch, height, width, channels). Received: "

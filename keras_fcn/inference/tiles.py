@@ -116,10 +116,10 @@ def _check_arguments(model, source, outputs, tile):
             raise ValueError(f"`sink` must be another file than `source`. Received: {place!r}.")
     if not isinstance(tile, numbers.Integral) or tile < 1:
         raise ValueError(f"`tile` must be an integer of at least 1. Received: {tile=}.")
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise ValueError(
-            "`model` must be a keras.Model, whose layers show its receptive field. Received: a "
-            f"{type(model).__name__}."
+            "`model` must be a keras.Model, functional or Sequential, whose layers show its "
+            f"receptive field. Received: a {type(model).__name__}."
         )
 
 

@@ -139,9 +139,10 @@ def windows(model: keras.Model, size: tuple[int, int], tile: int) -> list[Window
     """
     geometry, maps = read_geometry(model, size)
     if len(model.outputs) != 1 or not maps:
+        names = getattr(model, "output_names", [model.layers[-1].name])  # Sequential has none.
         raise ValueError(
             f"`model` must return one map of logits. Received: {model.name!r}, whose outputs are "
-            f"{', '.join(model.output_names)}."
+            f"{', '.join(names)}."
         )
     return geometry.windows(tile)
 

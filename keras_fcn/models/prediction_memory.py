@@ -1,5 +1,7 @@
 """Estimates the peak memory of a prediction and compares it with the free memory."""
 
+from typing import Any
+
 import keras
 
 from keras_fcn.backends import backend
@@ -24,10 +26,12 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
     if not isinstance(model, keras.Model):  # An exported file.
         return None
     first = _find(model, "block1_conv1")
-    if first is None or not isinstance(model.output, keras.KerasTensor):
+    # A Sequential model has no `output` before its first call, a subclassed one has no `outputs`.
+    outputs: Any = getattr(model, "outputs", None) or ()
+    if first is None or len(outputs) != 1:
         return None
     itemsize = 2 if first.compute_dtype in ("float16", "bfloat16") else 4
-    shape = model.output_shape
+    shape = outputs[0].shape
     classes = min(size for size in (shape[1], shape[-1]) if size is not None)
     maps = backend.block1_maps * itemsize * first.filters
     # The maps of block 1 are freed before the scores are computed, so only the larger counts.

@@ -15,7 +15,8 @@ class Limits:
         queue: Requests at a time; the one that is being predicted counts.
 
     Raises:
-        ValueError: If a limit is not greater than 0.
+        ValueError: If a limit is not greater than 0, or `max_megapixels` is more than Pillow
+            decodes.
 
     Examples:
         >>> Limits(max_megabytes=0.5).max_bytes
@@ -34,6 +35,15 @@ class Limits:
                 raise ValueError(
                     f"`{name}` ({option}) must be greater than 0. Received: {name}={value}."
                 )
+        from PIL import Image  # Late: the command line's help needs only the defaults.
+
+        # Pillow raises a DecompressionBombError above twice its limit.
+        most = Image.MAX_IMAGE_PIXELS and 2 * Image.MAX_IMAGE_PIXELS
+        if most is not None and 1e6 * self.max_megapixels > most:
+            raise ValueError(
+                f"`max_megapixels` (--max-megapixels) must be at most {most // 1_000_000}, the "
+                f"largest images that Pillow decodes. Received: {self.max_megapixels:g}."
+            )
 
     @property
     def max_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,7 @@ def open_run(path: str | os.PathLike) -> Run:
             )
     if not run.has_model or not run.exists:
         raise FileNotFoundError(
-            f"MODEL must be a folder written by `keras-fcn train`, with {CONFIG} and {MODEL} in "
-            f"it, a .keras, .caffemodel, .pth or .npz file, also of the Hugging Face Hub "
-            f"({hub.FORM}), or one of {', '.join(weights.published_names())}. "
+            f"RUN must be a folder written by `keras-fcn train`, with {CONFIG} and {MODEL} in it. "
             f"Received: {path}."
         )
     return run
@@ -90,13 +89,31 @@ def open_model(
     if name in weights.published_names():
         model = _published_model(name, task)
     elif Path(name).is_file():
-        model = model_from_file(name, at_once=at_once) if is_bare_file else load_fcn(name)
+        model = (
+            model_from_file(name, at_once=at_once) if is_bare_file else _model_of_keras_file(name)
+        )
     else:
+        if not Run(name).exists:
+            raise FileNotFoundError(
+                f"MODEL must be a folder written by `keras-fcn train`, with {CONFIG} and {MODEL} "
+                f"in it, a .keras, .caffemodel, .pth or .npz file, also of the Hugging Face Hub "
+                f"({hub.FORM}), or one of {', '.join(weights.published_names())}. Received: {name}."
+            )
         return _model_of_run(open_run(name), task)
     if isinstance(model.input, dict):
         raise _more_than_an_image(name, list(model.input))
     model = _of_task(model, task, name)
     return TrainedModel(model, model.label_space or generic(model.num_classes))
+
+
+def _model_of_keras_file(path):
+    # Keras reports a truncated file as one that is not found.
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} must be a whole .keras file. Received: a file that is truncated or in another "
+            "format."
+        )
+    return load_fcn(path)
 
 
 def _model_of_run(run, task):

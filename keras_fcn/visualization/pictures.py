@@ -1,13 +1,17 @@
 """Pictures of label maps: colours, overlays, legends and sheets."""
 
+import math
 import os
+import unicodedata
 from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from keras_fcn.label_spaces import LabelSpace
+
+_NO_CHARACTER = "\uffff"  # Fonts draw the box for missing letters.
 
 
 def colorize(label_map: np.ndarray, label_space: LabelSpace) -> np.ndarray:
@@ -219,20 +223,38 @@ def legend(
 ) -> Image.Image:
     """Returns a picture of the colours and names of classes.
 
+    A name with letters that Pillow's font lacks, such as Korean ones, is replaced with the class
+    id.
+
     Args:
         label_space: The `LabelSpace` of the classes.
-        width: Width in pixels.
+        width: Least width in pixels; the picture is wider if a name does not fit.
         class_ids: The classes to show; `None` for all.
     """
     class_ids = range(label_space.num_classes) if class_ids is None else class_ids
-    box, line, margin = 12, 18, 6
-    columns = max(1, width // 150)
-    rows = -(-len(class_ids) // columns)
-    picture = Image.new("RGB", (width, rows * line + margin), "white")
+    box, line, margin, gap = 12, 18, 6, 5
+    font = ImageFont.load_default()
+    names = [_drawable(label_space.class_names[label], font) or str(label) for label in class_ids]
+    longest = max((math.ceil(font.getlength(name)) for name in names), default=0)
+    needed = box + gap + longest + 2 * margin
+    column_width = max(150, needed)
+    columns = max(1, width // column_width)
+    rows = -(-len(names) // columns)
+    picture = Image.new("RGB", (max(width, needed), rows * line + margin), "white")
     draw = ImageDraw.Draw(picture)
-    for index, class_id in enumerate(class_ids):
-        name, colour = label_space.class_names[class_id], label_space.palette[class_id]
-        left, top = margin + index % columns * 150, index // columns * line + 2
+    for index, (class_id, name) in enumerate(zip(class_ids, names, strict=True)):
+        left, top = margin + index % columns * column_width, index // columns * line + 2
+        colour = label_space.palette[class_id]
         draw.rectangle((left, top, left + box, top + box), fill=colour, outline="black")
-        draw.text((left + box + 5, top), name, fill="black")
+        draw.text((left + box + gap, top), name, fill="black", font=font)
     return picture
+
+
+def _drawable(name, font):
+    """Returns the name in composed letters, or None if the font lacks one of them."""
+    name = " ".join(unicodedata.normalize("NFC", name).split())
+    try:
+        missing = bytes(font.getmask(_NO_CHARACTER))
+        return None if any(bytes(font.getmask(letter)) == missing for letter in name) else name
+    except UnicodeEncodeError:  # The font of a Pillow without FreeType has only Latin letters.
+        return name if name.isascii() else None

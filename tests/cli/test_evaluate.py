@@ -60,19 +60,75 @@ class TestEvaluate:
         with Image.open(confusion) as picture:
             assert picture.size[0] > 300
 
-    def test_folders_and_a_table(self, model, data, capsys):
-        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
-        command = ["evaluate", model, *folders, "--trimap", "2"]
+    def without_ignored_pixels(self, data):
+        """Options of the two folders, in which 255 is replaced with 0."""
         for path in (data / "labels").iterdir():
             label_map = np.asarray(Image.open(path))
             Image.fromarray(np.where(label_map == 255, 0, label_map)).save(path)
+        return ["--images", str(data / "images"), "--labels", str(data / "labels")]
+
+    def test_folders_and_a_table(self, model, data, capsys):
+        command = ["evaluate", model, *self.without_ignored_pixels(data), "--trimap", "2"]
         assert main(command) == 0
         printed = capsys.readouterr().out
         assert "4 images:" in printed
         assert "Within 2 pixels of a boundary:" in printed
-        # They are printed even if the plot cannot be written.
-        assert main([*command, "--confusion", str(data / "missing" / "plot.png")]) == 1
-        assert capsys.readouterr().out == printed
+
+    @pytest.mark.parametrize(
+        ("option", "file"),
+        [
+            ("--save-predictions", "labels"),
+            ("--save-predictions", "images"),
+            ("--save-predictions", "link"),
+            ("--confusion", "images/b.png"),
+        ],
+    )
+    def test_images_and_labels_are_not_overwritten(self, data, option, file, capsys):
+        (data / "link").symlink_to(data / "labels", target_is_directory=True)
+        before = {path: path.read_bytes() for path in data.rglob("*.png")}
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        # Found before the model is loaded, which is not there.
+        command = ["evaluate", str(data / "absent"), *folders, option, str(data / file)]
+        assert main(command) == 1
+        assert f"{option} must be another folder: {data}" in error_of(capsys)
+        assert {path: path.read_bytes() for path in data.rglob("*.png")} == before
+
+    def test_label_maps_of_a_data_set_by_name_are_not_overwritten(
+        self, model, camvid, tmp_path, capsys
+    ):
+        label_map = camvid / "valannot" / "val_1.png"
+        before = label_map.read_bytes()
+        places = ["--manual-dir", str(camvid), "--data-dir", str(tmp_path / "tfds")]
+        command = ["evaluate", model, "camvid", *places]
+        assert main([*command, "--save-predictions", str(label_map.parent)]) == 1
+        assert f"{label_map} of --manual-dir would be overwritten" in capsys.readouterr().err
+        assert label_map.read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("file", "reason"),
+        [
+            ("absent/m.png", "must lie in an existing folder"),
+            ("m.xyz", "must end in a picture's suffix, .png"),
+            ("images", "must end in a picture's suffix, .png"),
+        ],
+    )
+    def test_a_plot_that_cannot_be_written_is_found_first(self, data, file, reason, capsys):
+        folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+        command = ["evaluate", str(data / "absent"), *folders, "--confusion", str(data / file)]
+        assert main(command) == 1
+        assert f"--confusion {reason}. Received: {data / file}." in error_of(capsys)
+
+    def test_a_plot_that_fails_leaves_the_scores(self, model, data, capsys, monkeypatch):
+        def fails(*arguments, **options):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", fails)
+        folders = self.without_ignored_pixels(data)
+        command = ["evaluate", model, *folders, "--confusion", str(data / "m.png")]
+        assert main(command) == 1
+        printed = capsys.readouterr()
+        assert "4 images:" in printed.out
+        assert "No space left on device" in printed.err
 
     @pytest.mark.parametrize(
         ("arguments", "reason"),

@@ -37,6 +37,16 @@ def test_a_wrong_suffix_and_wrong_labels_are_one_line(model, tmp_path, capsys):
     assert not (tmp_path / "fcn.onnx").exists()
 
 
+@pytest.mark.any_backend
+def test_an_existing_file_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "keep.onnx").write_bytes(b"kept")
+    # Found before the model is opened, which is not there.
+    command = ["export", str(tmp_path / "absent"), "--format", "onnx"]
+    assert main([*command, "--out", str(tmp_path / "keep.onnx")]) == 1
+    assert "--out must be a new file. Received: " in error_of(capsys)
+    assert (tmp_path / "keep.onnx").read_bytes() == b"kept"
+
+
 def mean_iou_of(predictions, label_maps):
     """Mean IoU as sets of pixels, without this package; 255 is ignored."""
     ious = []

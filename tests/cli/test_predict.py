@@ -1,5 +1,6 @@
 import json
 import tomllib
+import warnings
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,29 @@ class TestOutputs:
         assert main(["predict", "camvid", "ride.mp4", *others, "--out", "."]) == 1
         assert "would be overwritten" in error_of(capsys)
         assert {path: path.read_bytes() for path in Path().rglob("*.*")} == before
+
+    @pytest.mark.any_backend
+    def test_frames_of_two_rates_are_not_mixed(self, caffemodel, tmp_path, capsys):
+        with VideoWriter(tmp_path / "ride.mp4", 10) as writer:
+            for _ in range(20):
+                writer.add(np.zeros((32, 40, 3), "uint8"))
+        out, command = tmp_path / "out", ["predict", caffemodel.path, str(tmp_path / "ride.mp4")]
+        for _ in range(2):  # The same frames may be predicted again.
+            assert main([*command, "--out", str(out), "--fps", "5"]) == 0
+        capsys.readouterr()
+        names = [f"{number:06d}.png" for number in range(1, 11)]
+        (out / "ride" / "notes 2026.txt").write_text("by hand")
+        assert main([*command, "--out", str(out), "--fps", "1"]) == 1
+        error = error_of(capsys)
+        assert f"or {out / 'ride'} be removed: it holds frames of another prediction" in error
+        assert "000010.png" in error
+        found = sorted(path.name for path in (out / "ride").iterdir())
+        assert found == [*names, "notes 2026.txt"]
+        # Fewer surplus frames than headers miscount are found afterwards.
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main([*command, "--out", str(out), "--fps", "4.5"]) == 0
+        assert "ride holds files of another prediction: 000010.png" in capsys.readouterr().err
 
     @pytest.mark.any_backend
     @pytest.mark.parametrize(
@@ -280,6 +304,13 @@ class TestFoldersOfImages:
         assert main(["predict", caffemodel.path, str(folder), "--batch-size", "0"]) == 1
         assert "--batch-size must be at least 1. Received: 0." in error_of(capsys)
 
+    @pytest.mark.parametrize("scale", ["inf", "nan", "0"])
+    def test_a_scale_without_a_size_is_one_sentence(self, caffemodel, data, scale, capsys):
+        command = ["predict", caffemodel.path, str(data / "images"), "--test-scales", "1", scale]
+        assert main(command) == 1
+        reason = f"--test-scales must be finite numbers greater than 0. Received: {scale}."
+        assert reason in error_of(capsys)
+
     def test_a_folder_without_images_is_named(self, data, capsys):
         (data / "empty").mkdir()
         assert main(["predict", str(data / "run"), str(data / "empty")]) == 1
@@ -305,6 +336,12 @@ def test_a_damaged_model_file_is_one_line(tmp_path, capsys):
     command = ["predict", str(tmp_path / "model.keras"), str(tmp_path / "photo.png")]
     assert main([*command, "--out", str(tmp_path / "out")]) == 1
     assert "model.keras must be a whole .keras file" in error_of(capsys)
+    FCN32s(3, **NARROW).save(tmp_path / "model.keras")
+    whole = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(whole[:-100])
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    error = error_of(capsys)
+    assert "model.keras must be a whole .keras file. Received: a file that is trunc" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -318,8 +355,9 @@ class TestFiles:
         FCN32s(3, **NARROW, padding="same", data_format="channels_last").save(path)
         return str(path)
 
-    def predict(self, data, model):
-        return main(["predict", model, str(data / "images"), "--out", str(data / "out")])
+    def predict(self, data, model, *options):
+        command = ["predict", model, str(data / "images"), "--out", str(data / "out")]
+        return main([*command, *options])
 
     def written(self, data):
         return sorted(path.name for path in (data / "out").iterdir())
@@ -354,6 +392,22 @@ class TestFiles:
         assert "d.png cannot be read as an image" in error_of(capsys)
         assert not (data / "out").exists()
 
+    def test_further_pages_of_a_tiff_are_a_warning(self, data, model, capsys):
+        pages = [Image.new("RGB", (9, 8), shade) for shade in ("red", "blue")]
+        photo, out = str(data / "pages.tif"), str(data / "out")
+        pages[0].save(photo, save_all=True, append_images=pages[1:])
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main(["predict", model, photo, "--out", out]) == 0
+        assert f"Only the first page of {photo} is predicted. Rec" in capsys.readouterr().err
+        # An overview, which NewSubfileType (254) declares, is no page.
+        pages[1].encoderinfo = {"tiffinfo": {254: 1}}
+        pages[0].save(photo, save_all=True, append_images=pages[1:])
+        with Image.open(photo) as image:
+            image.seek(1)
+            assert (image.n_frames, image.tag_v2[254]) == (2, 1)
+        assert main(["predict", model, photo, "--out", out]) == 0  # A warning is an error here.
+
     def test_other_channels_are_found_before_the_first_prediction(self, data, capsys):
         model = FCN32s(
             3,
@@ -371,15 +425,29 @@ class TestFiles:
         assert "d.png must hold the 1 channels that the model takes" in error_of(capsys)
         assert not (data / "out").exists()
 
-    def test_a_truncated_image_leaves_the_pictures_of_those_before_it(self, data, model, capsys):
-        path = data / "images" / "c.png"
-        path.write_bytes(path.read_bytes()[:-40])
-        assert self.predict(data, model) == 1
-        assert "c.png cannot be read as an image" in error_of(capsys)
-        names = ["a.png", "a_overlay.png", "b.png", "b_overlay.png"]
+    @pytest.mark.parametrize("batch_size", ["1", "4"])
+    def test_truncated_images_are_left_out_and_named(self, data, model, batch_size, capsys):
+        for name in "ac":
+            path = data / "images" / f"{name}.png"
+            path.write_bytes(path.read_bytes()[:-40])
+        assert self.predict(data, model, "--batch-size", batch_size, "--classes") == 1
+        printed = capsys.readouterr()
+        *_, first, second = printed.err.splitlines()
+        for name, error in zip("ac", (first, second), strict=True):
+            path = data / "images" / f"{name}.png"
+            assert error.startswith(f"keras-fcn: error: {path} cannot be read as an image")
+        names = ["b.png", "b_overlay.png", "d.png", "d_overlay.png"]
         assert self.written(data) == names
         for name in names:
             Image.open(data / "out" / name).load()
+        assert [line[:2] for line in printed.out.splitlines()] == ["b:", "d:", "La"]
+
+    def test_one_truncated_image_writes_nothing(self, data, model, capsys):
+        path = data / "images" / "a.png"
+        path.write_bytes(path.read_bytes()[:-40])
+        assert main(["predict", model, str(path), "--out", str(data / "out")]) == 1
+        assert "a.png cannot be read as an image" in error_of(capsys)
+        assert not (data / "out").exists()
 
     def test_a_picture_that_cannot_be_written_leaves_no_part_of_it(
         self, data, model, capsys, monkeypatch

@@ -45,6 +45,8 @@ def test_the_fields_of_a_saved_model_are_drawn_on_a_photo(tmp_path, capsys):
         (["keras.applications:Xception"], "--misaligned first"),
         (["keras.applications:VGG16", "--image", "a.png"], "--chart PNG"),
         (["nothing.keras"], "nothing.keras"),
+        (["camvid", "--size", "-5", "3"], "--size must be a height and a width of at least 1"),
+        (["camvid", "--size", "0", "0"], "Received: 0 0."),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, message, capsys):

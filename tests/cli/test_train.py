@@ -152,6 +152,11 @@ class TestBadInput:
         image = str(data / "images" / "a.png")
         assert main(["predict", str(data / "run"), image, "--out", str(data / "out")]) == 1
         assert "MODEL must be a folder written by" in error_of(capsys)
+        for command in (["compare", "camvid", "camvid"], ["push", "camvid", "hf://a/b"]):
+            assert main(command) == 1
+            error = error_of(capsys)
+            assert "RUN must be a folder written by" in error
+            assert error.endswith("in it. Received: camvid.")
 
     def test_bad_settings(self, data, capsys):
         assert train(data, "--ignore-class", "255", "--epochs", "0") == 1

@@ -1,7 +1,9 @@
 """Videos, written and read by OpenCV, which is not the library that the package uses."""
 
+import re
 import struct
 import sys
+import warnings
 
 import cv2
 import numpy as np
@@ -45,6 +47,25 @@ def test_all_frames_are_those_that_were_written(tmp_path, frames):
     assert found.shape == frames.shape
     assert abs(found[:, 24:].astype(int) - frames[:, 24:]).max() <= 3
     assert abs(found[:, 4, 4].astype(int) - (255, 0, 0)).max() <= 8
+
+
+@pytest.mark.parametrize("fps", [None, 5])
+def test_a_truncated_video_is_a_warning(tmp_path, frames, fps):
+    path = write_with_opencv(tmp_path / "a.avi", frames.repeat(4, axis=0), 10, "MJPG")
+    data = path.read_bytes()
+    path.write_bytes(data[: [found.start() for found in re.finditer(b"\xff\xd8\xff", data)][12]])
+    with pytest.warns(UserWarning, match=r"a\.avi seems to be truncated: 12 of the 40 frames"):
+        found = list(video.read_frames(path, fps))
+    assert len(found) == 12 if fps is None else 6
+
+
+def test_a_frame_less_than_the_header_says_is_no_warning(tmp_path, frames):
+    path = write_with_opencv(tmp_path / "a.avi", frames, 10, "MJPG")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"00dc", 0, data.rindex(b"idx1"))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(video.read_frames(path))) == 9
 
 
 @pytest.mark.parametrize(

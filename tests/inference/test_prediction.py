@@ -7,7 +7,13 @@ from helpers import NARROW_FILTERS, randomize
 from PIL import Image
 
 from keras_fcn import FCN8s
-from keras_fcn.inference import Prediction, predict, predict_images, predict_label_map
+from keras_fcn.inference import (
+    Prediction,
+    predict,
+    predict_images,
+    predict_label_map,
+    predict_tiles,
+)
 
 # Coarse, and of odd sides.
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype="uint8")
@@ -152,9 +158,11 @@ class TestAveraging:
         assert np.mean(label_map == probabilities(model, IMAGE).argmax(-1)) < 0.995
 
 
-@pytest.mark.parametrize("scales", [(), (1.0, 0.0)])
+@pytest.mark.parametrize(
+    "scales", [(), (1.0, 0.0), [float("inf")], [float("nan")], 1.0, "1", ["1"], None]
+)
 def test_scales_that_are_none_are_refused(model, scales):
-    with pytest.raises(ValueError, match="`scales` must be numbers greater than 0"):
+    with pytest.raises(ValueError, match="`scales` must be finite numbers greater than 0"):
         predict_label_map(model, np.zeros((4, 4, 3)), scales=scales)
 
 
@@ -177,6 +185,28 @@ class TestModelsAroundAnFCN:
                 predict_label_map(around, IMAGE, **options),
                 predict_label_map(model, IMAGE, **options),
             )
+
+    def test_a_sequential_model_predicts_as_the_fcn_does(self, model):
+        around = keras.Sequential([keras.Input(model.input_shape[1:]), model])
+        expected = predict_label_map(model, IMAGE)
+        np.testing.assert_array_equal(predict_label_map(around, IMAGE), expected)
+        in_tiles = np.empty(IMAGE.shape[:2], "uint8")
+        predict_tiles(around, IMAGE, in_tiles)
+        np.testing.assert_array_equal(in_tiles, expected)
+
+    def test_a_subclassed_model_is_refused(self):
+        class Subclassed(keras.Model):
+            def call(self, images):
+                return images
+
+        with pytest.raises(ValueError, match=r"functional keras.Model.*Received: a Subclassed"):
+            predict(Subclassed(), IMAGE)
+        with pytest.raises(
+            ValueError, match=r"keras.Model, functional or Seq.*Received: a Subclassed"
+        ):
+            predict_tiles(Subclassed(), IMAGE, np.empty(IMAGE.shape[:2], "uint8"))
+        with pytest.raises(ValueError, match="Received: a Sequential"):
+            predict(keras.Sequential([keras.layers.Conv2D(2, 1)]), IMAGE)
 
     def test_an_output_that_is_no_map_is_refused(self, model):
         around = keras.Model(model.input, model.get_layer("fc7").output)

@@ -45,6 +45,8 @@ def test_the_estimate_is_near_what_was_measured():
     assert prediction_bytes(model, 2, 100, 50) / 10_000 == pytest.approx(measured, rel=0.1)
     around = keras.Model(model.input, keras.layers.Softmax()(model.output))
     assert prediction_bytes(around, 2, 100, 50) == prediction_bytes(model, 2, 100, 50)
+    sequential = keras.Sequential([keras.Input((None, None, 3)), model])
+    assert prediction_bytes(sequential, 2, 100, 50) == prediction_bytes(model, 2, 100, 50)
 
 
 @pytest.mark.any_backend

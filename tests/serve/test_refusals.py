@@ -1,12 +1,16 @@
 """Requests that the server refuses: wrong, huge, slow and hostile ones."""
 
 import asyncio
+import io
 import os
+import struct
 import threading
 import time
+import warnings
 
 import httpx2
 import pytest
+from PIL import Image
 from serve.serving import PNG_TYPE, ask, encoded, png_of_size
 from starlette.testclient import TestClient
 
@@ -304,6 +308,28 @@ def test_limits_must_be_positive(name):
     option = f"--{name.replace('_', '-')}"
     with pytest.raises(ValueError, match=rf"`{name}` \({option}\) must be greater than 0"):
         Limits(**{name: 0})
+
+
+@pytest.mark.parametrize("megapixels", [179, float("inf")])
+def test_more_pixels_than_pillow_decodes_are_refused(megapixels):
+    with pytest.raises(
+        ValueError, match=r"\(--max-megapixels\) must be at most 178, .* Received: "
+    ):
+        Limits(max_megapixels=megapixels)
+    assert Limits(max_megapixels=178).max_pixels == 178_000_000
+    # Pillow itself opens an image of so many pixels, and none of more.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(bmp_header(178_000, 1000)))
+        assert image.size == (178_000, 1000)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(bmp_header(179_000, 1000)))
+
+
+def bmp_header(width, height):
+    """The 54 bytes before the pixels of a BMP."""
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + info
 
 
 def test_a_missing_package_is_an_error_with_its_remedy(monkeypatch):
