@@ -78,6 +78,15 @@ class TestVoc:
         wanted = np.where(IDS == 3, 255, IDS)
         np.testing.assert_array_equal(label_map(folder.parent / "out", "a"), wanted)
 
+    def test_reordered_palettes_are_read_by_their_colours(self, folder):
+        colours = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (224, 224, 192)], "uint8")
+        quantized = Image.fromarray(colours[IDS]).quantize()
+        assert (np.asarray(quantized) != IDS).any()
+        quantized.save(folder / "SegmentationClass" / "a.png")
+        run("voc", folder)
+        wanted = np.where(IDS == 3, 255, IDS)
+        np.testing.assert_array_equal(label_map(folder.parent / "out", "a"), wanted)
+
     def test_lists_are_splits_without_the_union_of_two(self, folder):
         lists(folder, train=["a"], val=["b"], trainval=["a", "b"], test=["c"])
         report = run("voc", folder)
