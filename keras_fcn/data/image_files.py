@@ -6,12 +6,12 @@ import warnings
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Pillow's modes of grey of 16 bits."""
 
-_SAMPLES_PER_PIXEL = 277  # A tag of TIFF.
+_WIDTH, _HEIGHT, _SAMPLES_PER_PIXEL = 256, 257, 277  # Tags of TIFF.
 
 DECODING_ERRORS = (
     OSError,
@@ -74,6 +74,16 @@ def read_size(path: str | os.PathLike, channels: int | None = None) -> tuple[int
     image, raw_mode = decode(path, pixels=False)
     if channels is not None:
         _check_channels(path, image, raw_mode, channels)
+    return stored_size(image)
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Returns the (height, width) of the stored pixels of an image whose header alone was read.
+
+    New releases of Pillow exchange the two on opening a TIFF that is to be rotated.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2[_HEIGHT], image.tag_v2[_WIDTH]
     return image.height, image.width
 
 
@@ -137,6 +147,10 @@ def decode(
             if read_as is not None:
                 image.tile = [_reading_as(read_as, tile) for tile in image.tile]
             if pixels:
+                if isinstance(image, TiffImagePlugin.TiffImageFile):
+                    # Without a name the file is not mapped into memory, for which Pillow takes
+                    # the size of the rotated image instead of that of the stored one.
+                    image.filename = ""
                 ImageOps.exif_transpose(image, in_place=True)
                 image.load()
     except FileNotFoundError:

@@ -1,10 +1,11 @@
+import io
 import warnings
 
 import numpy as np
 import pytest
 from data.written_files import UPRIGHT, class_ids, cut, orientation, pixels, save, save_palette
 
-from keras_fcn.data.image_files import read_image
+from keras_fcn.data.image_files import read_image, read_size
 
 pytestmark = pytest.mark.any_backend
 
@@ -93,6 +94,17 @@ class TestReadImage:
             for column in (width // 4, 3 * width // 4):
                 assert abs(result[row, column] - expected[row, column]).max() <= 30
 
+    @pytest.mark.parametrize("value", range(1, 9))
+    @pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits"])
+    @pytest.mark.parametrize(("dtype", "scale"), [("uint8", 1), ("uint16", 257)])
+    def test_exif_orientation_turns_grey_tiffs(self, tmp_path, dtype, scale, compression, value):
+        # By their path, Pillow maps uncompressed ones into memory.
+        grey = np.arange(35).reshape(5, 7)
+        stored = (scale * grey).astype(dtype)
+        path = save(stored, tmp_path / "a.tif", exif=orientation(value), compression=compression)
+        for file in (path, io.BytesIO(path.read_bytes())):
+            np.testing.assert_array_equal(read_image(file)[..., 0], UPRIGHT[value](grey))
+
     @pytest.mark.parametrize("share", [0.9, 0.5, 0.02, 0])
     @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
     def test_names_a_file_that_is_cut_off(self, tmp_path, suffix, share):
@@ -126,3 +138,11 @@ class TestReadImage:
         path = save(np.full((4, 4), 70000, "int32"), tmp_path / "a.tif")
         with pytest.raises(ValueError, match=r"a\.tif must hold values of at most 16 bits"):
             read_image(path)
+
+
+class TestReadSize:
+    @pytest.mark.parametrize("value", range(1, 9))
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+    def test_is_that_of_the_stored_pixels(self, tmp_path, suffix, value):
+        path = save(pixels(5, 7), tmp_path / f"a{suffix}", exif=orientation(value))
+        assert read_size(path) == (5, 7)

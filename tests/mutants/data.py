@@ -189,7 +189,7 @@ MUTANTS = (
     Mutant(
         "images stay as the camera lay",
         "data/image_files.py",
-        "            ImageOps.exif_transpose(image, in_place=True)\n",
+        "                ImageOps.exif_transpose(image, in_place=True)\n",
         "",
         "data/test_image_files.py",
     ),
