@@ -16,6 +16,7 @@ _WIDTH, _HEIGHT, _SAMPLES_PER_PIXEL = 256, 257, 277  # Tags of TIFF.
 DECODING_ERRORS = (
     OSError,
     SyntaxError,
+    TypeError,
     ValueError,
     EOFError,
     struct.error,

@@ -1,4 +1,5 @@
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -118,6 +119,16 @@ class TestReadImage:
         content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"damaged\.png cannot be read as an image"):
+            read_image(path)
+
+    def test_names_a_tiff_with_a_damaged_tag(self, tmp_path):
+        path = save(pixels(4, 4), tmp_path / "damaged.tif")
+        content = path.read_bytes()
+        tag = struct.pack("<HH", 273, 4)
+        assert content.count(tag) == 1
+        # The place of the pixels becomes text.
+        path.write_bytes(content.replace(tag, struct.pack("<HH", 273, 2)))
+        with pytest.raises(ValueError, match=r"damaged\.tif cannot be read as an image"):
             read_image(path)
 
     def test_names_a_file_that_is_no_image(self, tmp_path):
