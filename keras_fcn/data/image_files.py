@@ -13,6 +13,11 @@ GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 _WIDTH, _HEIGHT, _SAMPLES_PER_PIXEL = 256, 257, 277  # Tags of TIFF.
 
+TRANSPARENCY_IS_DROPPED = (
+    "Transparency is dropped because the model takes colours alone. Transparent pixels keep the "
+    "colours that are stored under them."
+)
+
 DECODING_ERRORS = (
     OSError,
     SyntaxError,
@@ -28,8 +33,9 @@ def read_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> np.ndar
     """Reads an image with the channels that a model takes, rotated by its EXIF orientation.
 
     Grey of 16 bits is scaled so that 65535 becomes 255. With three channels, grey, palette and CMYK
-    images are converted to RGB, and an alpha channel is dropped, with a warning if it is not
-    opaque. A fourth channel that is no alpha, such as near infrared in a TIFF, raises an error.
+    images are converted to RGB. With three or one, transparency is dropped, with a warning if a
+    pixel is transparent. A fourth channel that is no alpha, such as near infrared in a TIFF, raises
+    an error.
 
     Args:
         path: PNG, JPEG, WebP, TIFF or BMP; its path, or the file open for reading.
@@ -45,6 +51,8 @@ def read_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> np.ndar
     """
     image, raw_mode = decode(path)
     _check_channels(path, image, raw_mode, channels)
+    if channels in (1, 3) and _is_transparent(image):
+        warnings.warn(TRANSPARENCY_IS_DROPPED, stacklevel=2)
     if channels == 3:
         return _as_rgb(path, image)
     if channels == 1:
@@ -105,15 +113,20 @@ def _check_channels(path, image, raw_mode, channels):
         )
 
 
+def _is_transparent(image):
+    """Returns whether a pixel is transparent, by an alpha channel, its colour or its index."""
+    if "A" in image.getbands() and image.mode != "LAB":  # Of Lab, "A" is a colour.
+        return image.getchannel("A").getextrema()[0] < 255
+    if (transparent := image.info.get("transparency")) is None:
+        return False
+    if image.mode in GREY_16_BIT_MODES:
+        return bool((np.asarray(image) == transparent).any())
+    return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+
+
 def _as_rgb(path, image):
     if image.mode in GREY_16_BIT_MODES:
         return np.repeat(_as_grey(path, image)[:, :, None], 3, axis=2)
-    if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
-        warnings.warn(
-            "Alpha channels are dropped because the model takes three channels. Transparent pixels "
-            "keep the colours that are stored under them.",
-            stacklevel=2,
-        )
     # Without its transparency a palette image converts to RGB in one step and without a warning.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))

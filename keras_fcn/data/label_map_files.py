@@ -19,6 +19,7 @@ Palette = Sequence[Colour] | Mapping[Colour, int]
 _LABEL_MAP_MODES = ("1", "L", "P", *GREY_16_BIT_MODES)
 _COLOUR_MODES = ("RGB", "RGBA")
 _GREY_MODES = ("1", "L")
+_OTHER_KINDS = {"F": "floating-point values", "LA": "grey with an alpha channel"}
 # Pillow stretches grey of 2 and 4 bits to 0..255: class 1 would come out as 85 or 17. TIFF may hold
 # the bits of a byte in reverse.
 _STRETCHED_BY = {"L;2": 85, "L;2R": 85, "L;4": 17, "L;4R": 17}
@@ -53,8 +54,9 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
     image, raw_mode = decode(path)
     if image.mode not in _LABEL_MAP_MODES and (palette is None or image.mode not in _COLOUR_MODES):
         raise ValueError(
-            f"{path} must hold one class id per pixel. Received: a colour image (Pillow's mode "
-            f"{image.mode}). Save it as a grey or palette PNG whose values are the class ids"
+            f"{path} must hold one class id per pixel. Received: "
+            f"{_OTHER_KINDS.get(image.mode, 'a colour image')} (Pillow's mode {image.mode}). "
+            "Save it as a grey or palette PNG whose values are the class ids"
             + (
                 ", or pass the `palette` of its colours (--palette)."
                 if image.mode in _COLOUR_MODES

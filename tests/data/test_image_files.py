@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import warnings
@@ -5,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from data.written_files import UPRIGHT, class_ids, cut, orientation, pixels, save, save_palette
+from PIL import Image
 
 from keras_fcn.data.image_files import read_image, read_size
 
@@ -34,7 +36,7 @@ class TestReadImage:
     def test_alpha_is_dropped_and_what_it_hid_shows(self, tmp_path, suffix):
         image = pixels(5, 7, channels=4)
         image[..., 3] = 0
-        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+        with pytest.warns(UserWarning, match="Transparency is dropped"):
             result = read_image(save(image, tmp_path / f"a{suffix}"))
         np.testing.assert_array_equal(result, image[..., :3])
 
@@ -45,7 +47,7 @@ class TestReadImage:
 
     def test_grey_with_alpha_goes_to_all_channels(self, tmp_path):
         grey_and_alpha = pixels(5, 7, channels=2)
-        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+        with pytest.warns(UserWarning, match="Transparency is dropped"):
             result = read_image(save(grey_and_alpha, tmp_path / "a.png"))
         np.testing.assert_array_equal(result, np.stack([grey_and_alpha[..., 0]] * 3, axis=-1))
 
@@ -54,16 +56,55 @@ class TestReadImage:
         result = read_image(save(bits, tmp_path / "a.png"))
         np.testing.assert_array_equal(result, np.where(bits, 255, 0)[..., None].repeat(3, axis=-1))
 
-    @pytest.mark.parametrize("transparency", [None, 3, bytes(range(256))])
-    def test_palette_colours_are_looked_up_without_a_warning(self, tmp_path, transparency):
-        indices = pixels(5, 7, channels=1)[..., 0]
+    @pytest.mark.parametrize(
+        ("transparency", "is_transparent"),
+        [(None, False), (3, True), (200, False), (bytes([255] * 34 + [128]), True)],
+    )
+    def test_palette_colours_are_looked_up(self, tmp_path, transparency, is_transparent):
+        indices = np.arange(35, dtype="uint8").reshape(5, 7)
         options = {} if transparency is None else {"transparency": transparency}
         path = save_palette(indices, tmp_path / "a.png", **options)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with self.warns_of_transparency(is_transparent):
             result = read_image(path)
         expected = np.stack([indices, 255 - indices, np.full_like(indices, 7)], axis=-1)
         np.testing.assert_array_equal(result, expected)
+
+    @pytest.mark.parametrize(
+        ("image", "transparency", "is_transparent"),
+        [
+            (np.full((2, 3, 3), (9, 8, 7), "uint8"), (9, 8, 7), True),
+            (np.full((2, 3, 3), (9, 8, 7), "uint8"), (9, 8, 6), False),
+            (np.full((2, 3), 9, "uint8"), 9, True),
+            (np.full((2, 3), 9, "uint8"), 8, False),
+            (np.full((2, 3), 257 * 9, "uint16"), 257 * 9, True),
+            (np.full((2, 3), 257 * 9, "uint16"), 9, False),
+        ],
+    )
+    def test_transparent_colours_stay_with_a_warning(
+        self, tmp_path, image, transparency, is_transparent
+    ):
+        path = save(image, tmp_path / "a.png", transparency=transparency)
+        with self.warns_of_transparency(is_transparent):
+            assert read_image(path)[..., 0].tolist() == [[9] * 3] * 2
+        if image.ndim == 2:
+            with self.warns_of_transparency(is_transparent):
+                assert read_image(path, channels=1)[..., 0].tolist() == [[9] * 3] * 2
+
+    def test_colours_of_lab_are_no_transparency(self, tmp_path):
+        path = save(np.full((4, 4, 3), (90, 160, 110), "uint8"), tmp_path / "rgb.png")
+        Image.open(path).convert("LAB").save(tmp_path / "a.tif")
+        with self.warns_of_transparency(False):
+            result = read_image(tmp_path / "a.tif")
+        assert abs(result.astype(int) - (90, 160, 110)).max() <= 12
+
+    @staticmethod
+    @contextlib.contextmanager
+    def warns_of_transparency(expected):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        messages = [str(warning.message) for warning in caught]
+        assert [m.split(" because")[0] for m in messages] == ["Transparency is dropped"] * expected
 
     @pytest.mark.parametrize("suffix", [".png", ".tif"])
     def test_16_bit_grey_is_scaled_to_8_bits(self, tmp_path, suffix):

@@ -53,12 +53,18 @@ class TestReadLabelMap:
             read_label_map(save(label_map, tmp_path / f"a{suffix}")), label_map
         )
 
-    @pytest.mark.parametrize("channels", [2, 3, 4])
-    def test_refuses_colours_and_says_what_belongs_there(self, tmp_path, channels):
-        path = save(pixels(5, 7, channels), tmp_path / "colours.png")
-        with pytest.raises(
-            ValueError, match=r"colours\.png must hold one class id per pixel.*mode (LA|RGBA?)\)"
-        ):
+    @pytest.mark.parametrize(
+        ("image", "kind"),
+        [
+            (pixels(5, 7, 2), r"grey with an alpha channel \(Pillow's mode LA\)"),
+            (pixels(5, 7, 3), r"a colour image \(Pillow's mode RGB\)"),
+            (pixels(5, 7, 4), r"a colour image \(Pillow's mode RGBA\)"),
+            (np.ones((5, 7), "float32"), r"floating-point values \(Pillow's mode F\)"),
+        ],
+    )
+    def test_refuses_other_files_and_says_what_belongs_there(self, tmp_path, image, kind):
+        path = save(image, tmp_path / ("a.tif" if image.dtype == "float32" else "a.png"))
+        with pytest.raises(ValueError, match=rf"one class id per pixel\. Received: {kind}\. Save"):
             read_label_map(path)
 
     def test_refuses_grey_saved_as_rgb(self, tmp_path):
