@@ -171,8 +171,8 @@ def decode(
         raise
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{path} is too large to be decoded as a whole: {error} Save it as GeoTIFF and predict "
-            "it in tiles (--tile)."
+            f"{path} is too large to be decoded as a whole: {error} To train or evaluate, cut the "
+            "image and label map into tiles. To predict, save the image as GeoTIFF and pass --tile."
         ) from None
     except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None

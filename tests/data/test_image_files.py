@@ -9,6 +9,7 @@ from data.written_files import UPRIGHT, class_ids, cut, orientation, pixels, sav
 from PIL import Image
 
 from keras_fcn.data.image_files import read_image, read_size
+from keras_fcn.data.label_map_files import read_label_map
 
 pytestmark = pytest.mark.any_backend
 
@@ -180,6 +181,13 @@ class TestReadImage:
     def test_names_a_file_that_is_not_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"gone\.png"):
             read_image(tmp_path / "gone.png")
+
+    @pytest.mark.parametrize("read", [read_image, read_label_map])
+    def test_a_large_file_is_to_be_cut_for_training(self, tmp_path, monkeypatch, read):
+        path = save(class_ids(5, 7), tmp_path / "large.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+        with pytest.raises(ValueError, match=r"large\.png is too large .* To train .*cut .* tiles"):
+            read(path)
 
     def test_refuses_floating_point(self, tmp_path):
         path = save(np.zeros((4, 4), "float32"), tmp_path / "a.tif")
