@@ -86,6 +86,18 @@ def read_size(path: str | os.PathLike, channels: int | None = None) -> tuple[int
     return stored_size(image)
 
 
+def holds_16_bits(path: str | os.PathLike) -> bool:
+    """Returns whether an image has 16 bits per channel, by the header of its file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no image.
+    """
+    image, raw_mode = decode(path, pixels=False)
+    # BGR;16 of BMP has 16 bits for all channels together.
+    return image.mode in GREY_16_BIT_MODES or (";16" in raw_mode and raw_mode[:3] != "BGR")
+
+
 def stored_size(image: Image.Image) -> tuple[int, int]:
     """Returns the (height, width) of the stored pixels of an image whose header alone was read.
 
