@@ -20,13 +20,14 @@ from keras_fcn.data.files import (
     split_folders,
     unlinked,
 )
-from keras_fcn.data.image_files import read_image
+from keras_fcn.data.image_files import holds_16_bits, read_image
 from keras_fcn.data.label_alignment import boundary_fits, misalignments
 from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.data.near_duplicates import HashedImage, difference_hash, near_duplicates
 from keras_fcn.label_spaces import LabelSpace
 
 _NEARLY_UNLABELLED = 0.95
+_DARK = 64  # Of 255; 16-bit images have it if their values have 14 bits or less.
 _NUM_SHOWN = 5
 
 
@@ -41,7 +42,8 @@ def check_data(
 
     Images are compared by their pixels, so that copies in other file formats are found, too; those
     of different splits also by `near_duplicates`. Label maps are compared with the edges of their
-    images, see `misalignments`.
+    images, see `misalignments`. Images of 16 bits with small values are dark, since 65535 becomes
+    255.
 
     Args:
         splits: Dictionary from the name of a split to its pairs.
@@ -68,6 +70,7 @@ def check_data(
     hashed: dict[str, list[HashedImage]] = {name: [] for name in splits}
     fits: dict[str, list] = {name: [] for name in splits}
     unlabelled: list[tuple[Path, float]] = []
+    of_16_bits: dict[str, list] = {name: [] for name in splits}
     pixels_of = {name: np.zeros(label_space.num_classes, "int64") for name in splits}
     complete = True
     jobs = [(split, pair) for split, pairs in splits.items() for pair in map(Pair.of, pairs)]
@@ -79,6 +82,8 @@ def check_data(
                 sizes[result.size] += 1
                 owners[result.digest].append((split, pair.image))
                 hashed[split].append(HashedImage(str(pair.image), result.digest, result.hash))
+            if result.largest_of_16_bits is not None:
+                of_16_bits[split].append((pair.image, result.largest_of_16_bits))
             complete &= result.counts is not None
             if result.counts is not None:
                 _count(report, result.counts)
@@ -93,6 +98,7 @@ def check_data(
     report.problems.extend(_duplicates(owners))
     report.problems.extend(near_duplicates(hashed))
     report.problems.extend(misalignments(fits))
+    report.problems.extend(_dark(of_16_bits))
     if complete:
         report.problems.extend(_absent_classes(pixels_of, label_space.class_names))
     report.problems.extend(_mostly_ignored(report))
@@ -108,6 +114,7 @@ class _PairResult:
     size: tuple[int, int] | None = None
     digest: bytes = b""
     hash: np.ndarray | None = None
+    largest_of_16_bits: int | None = None
     fits: np.ndarray | None = None
     counts: np.ndarray | None = None
 
@@ -130,6 +137,8 @@ def _read(pair, label_space, palette, channels):
         result.size = image.shape[:2]
         result.digest = hashlib.sha256(image.tobytes() + str(image.shape).encode()).digest()
         result.hash = difference_hash(image)
+        if holds_16_bits(pair.image):
+            result.largest_of_16_bits = int(image.max())
     if label_map is None:
         return result
     if image is not None:
@@ -223,6 +232,20 @@ def _nearly_unlabelled(label_maps):
     )
     files = tuple(str(path) for path, _ in label_maps)
     yield Problem("unlabelled", files, message, severity="warning")
+
+
+def _dark(of_16_bits):
+    for split, images in of_16_bits.items():
+        largest = max((value for _, value in images), default=255)
+        if largest > _DARK:
+            continue
+        count = "1 image" if len(images) == 1 else f"{len(images)} images"
+        message = (
+            f"{count} of 16 bits in {split}, such as {images[0][0]}: 65535 becomes 255, so that "
+            f"the largest value read is {largest} of 255. Scale the values to the range of 16 "
+            "bits, for example those of 12 bits by 16."
+        )
+        yield Problem("dark", tuple(str(path) for path, _ in images), message, severity="warning")
 
 
 def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:

@@ -6,16 +6,22 @@ import warnings
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Pillow's modes of grey of 16 bits."""
 
-_SAMPLES_PER_PIXEL = 277  # A tag of TIFF.
+_WIDTH, _HEIGHT, _SAMPLES_PER_PIXEL = 256, 257, 277  # Tags of TIFF.
+
+TRANSPARENCY_IS_DROPPED = (
+    "Transparency is dropped because the model takes colours alone. Transparent pixels keep the "
+    "colours that are stored under them."
+)
 
 DECODING_ERRORS = (
     OSError,
     SyntaxError,
+    TypeError,
     ValueError,
     EOFError,
     struct.error,
@@ -27,8 +33,9 @@ def read_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> np.ndar
     """Reads an image with the channels that a model takes, rotated by its EXIF orientation.
 
     Grey of 16 bits is scaled so that 65535 becomes 255. With three channels, grey, palette and CMYK
-    images are converted to RGB, and an alpha channel is dropped, with a warning if it is not
-    opaque. A fourth channel that is no alpha, such as near infrared in a TIFF, raises an error.
+    images are converted to RGB. With three or one, transparency is dropped, with a warning if a
+    pixel is transparent. A fourth channel that is no alpha, such as near infrared in a TIFF, raises
+    an error.
 
     Args:
         path: PNG, JPEG, WebP, TIFF or BMP; its path, or the file open for reading.
@@ -44,6 +51,8 @@ def read_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> np.ndar
     """
     image, raw_mode = decode(path)
     _check_channels(path, image, raw_mode, channels)
+    if channels in (1, 3) and _is_transparent(image):
+        warnings.warn(TRANSPARENCY_IS_DROPPED, stacklevel=2)
     if channels == 3:
         return _as_rgb(path, image)
     if channels == 1:
@@ -74,6 +83,28 @@ def read_size(path: str | os.PathLike, channels: int | None = None) -> tuple[int
     image, raw_mode = decode(path, pixels=False)
     if channels is not None:
         _check_channels(path, image, raw_mode, channels)
+    return stored_size(image)
+
+
+def holds_16_bits(path: str | os.PathLike) -> bool:
+    """Returns whether an image has 16 bits per channel, by the header of its file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no image.
+    """
+    image, raw_mode = decode(path, pixels=False)
+    # BGR;16 of BMP has 16 bits for all channels together.
+    return image.mode in GREY_16_BIT_MODES or (";16" in raw_mode and raw_mode[:3] != "BGR")
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Returns the (height, width) of the stored pixels of an image whose header alone was read.
+
+    New releases of Pillow exchange the two on opening a TIFF that is to be rotated.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2[_HEIGHT], image.tag_v2[_WIDTH]
     return image.height, image.width
 
 
@@ -94,15 +125,20 @@ def _check_channels(path, image, raw_mode, channels):
         )
 
 
+def _is_transparent(image):
+    """Returns whether a pixel is transparent, by an alpha channel, its colour or its index."""
+    if "A" in image.getbands() and image.mode != "LAB":  # Of Lab, "A" is a colour.
+        return image.getchannel("A").getextrema()[0] < 255
+    if (transparent := image.info.get("transparency")) is None:
+        return False
+    if image.mode in GREY_16_BIT_MODES:
+        return bool((np.asarray(image) == transparent).any())
+    return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+
+
 def _as_rgb(path, image):
     if image.mode in GREY_16_BIT_MODES:
         return np.repeat(_as_grey(path, image)[:, :, None], 3, axis=2)
-    if "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255:
-        warnings.warn(
-            "Alpha channels are dropped because the model takes three channels. Transparent pixels "
-            "keep the colours that are stored under them.",
-            stacklevel=2,
-        )
     # Without its transparency a palette image converts to RGB in one step and without a warning.
     image.info.pop("transparency", None)
     return np.array(image.convert("RGB"))
@@ -137,14 +173,18 @@ def decode(
             if read_as is not None:
                 image.tile = [_reading_as(read_as, tile) for tile in image.tile]
             if pixels:
+                if isinstance(image, TiffImagePlugin.TiffImageFile):
+                    # Without a name the file is not mapped into memory, for which Pillow takes
+                    # the size of the rotated image instead of that of the stored one.
+                    image.filename = ""
                 ImageOps.exif_transpose(image, in_place=True)
                 image.load()
     except FileNotFoundError:
         raise
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f"{path} is too large to be decoded as a whole: {error} Save it as GeoTIFF and predict "
-            "it in tiles (--tile)."
+            f"{path} is too large to be decoded as a whole: {error} To train or evaluate, cut the "
+            "image and label map into tiles. To predict, save the image as GeoTIFF and pass --tile."
         ) from None
     except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None

@@ -19,6 +19,7 @@ Palette = Sequence[Colour] | Mapping[Colour, int]
 _LABEL_MAP_MODES = ("1", "L", "P", *GREY_16_BIT_MODES)
 _COLOUR_MODES = ("RGB", "RGBA")
 _GREY_MODES = ("1", "L")
+_OTHER_KINDS = {"F": "floating-point values", "LA": "grey with an alpha channel"}
 # Pillow stretches grey of 2 and 4 bits to 0..255: class 1 would come out as 85 or 17. TIFF may hold
 # the bits of a byte in reverse.
 _STRETCHED_BY = {"L;2": 85, "L;2R": 85, "L;4": 17, "L;4R": 17}
@@ -29,16 +30,18 @@ _INVERTED = re.compile(r"[1L];\d*I")
 def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> np.ndarray:
     """Reads a label map of class ids (grey values or palette indices) or of colours.
 
-    The colour table of a palette file is ignored. A true-colour file needs a `palette`, even if
-    red, green and blue are equal. If `palette` holds only greys, such as black and white, the
-    values of a grey file of up to 8 bits are colours of `palette`, too. The EXIF orientation is
-    applied as in images, and an alpha channel is dropped.
+    A true-colour file needs a `palette`, even if red, green and blue are equal. If `palette` holds
+    only greys, such as black and white, the values of a grey file of up to 8 bits are colours of
+    `palette`, too. Palette indices are class ids whatever their colours, unless the colours in use
+    are those of `palette` in another order, as in files of `Image.quantize()` or oxipng: these are
+    read by their colours. The EXIF orientation is applied as in images, and an alpha channel is
+    dropped.
 
     Args:
         path: PNG, TIFF or BMP.
-        palette: Class ids of the colours of a true-colour file: the colours of the classes 0, 1,
-            ..., such as `LabelSpace.palette`, or a dictionary from colours to class ids. Several
-            colours may have one class id, and void may have its own: `{(0, 0, 0): 255, ...}`.
+        palette: Class ids of the colours of a file: the colours of the classes 0, 1, ..., such as
+            `LabelSpace.palette`, or a dictionary from colours to class ids. Several colours may
+            have one class id, and void may have its own: `{(0, 0, 0): 255, ...}`.
 
     Output shape:
         (height, width), int32.
@@ -51,8 +54,9 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
     image, raw_mode = decode(path)
     if image.mode not in _LABEL_MAP_MODES and (palette is None or image.mode not in _COLOUR_MODES):
         raise ValueError(
-            f"{path} must hold one class id per pixel. Received: a colour image (Pillow's mode "
-            f"{image.mode}). Save it as a grey or palette PNG whose values are the class ids"
+            f"{path} must hold one class id per pixel. Received: "
+            f"{_OTHER_KINDS.get(image.mode, 'a colour image')} (Pillow's mode {image.mode}). "
+            "Save it as a grey or palette PNG whose values are the class ids"
             + (
                 ", or pass the `palette` of its colours (--palette)."
                 if image.mode in _COLOUR_MODES
@@ -70,6 +74,9 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
             "whose values programs read differently. Save the label map as PNG, from its source."
         )
     if image.mode in _GREY_MODES and palette is not None and is_grey(palette):
+        image = image.convert("RGB")
+    if image.mode == "P" and palette is not None and _is_reordered(image, palette):
+        image.info.pop("transparency", None)
         image = image.convert("RGB")
     if image.mode in _COLOUR_MODES:
         return _class_ids(path, np.asarray(image)[..., :3], *_colour_table(palette))
@@ -115,6 +122,31 @@ def check_label_map(
     )
 
 
+def _is_reordered(image, palette):
+    """Returns whether the colour table of a palette file holds colours of `palette` by other ids.
+
+    One such colour may be a coincidence, such as black, which is void in some data sets. It counts
+    if the whole table is known; several count if they outnumber the unknown colours in use.
+    """
+    used = [index for index, count in enumerate(image.histogram()[:256]) if count]
+    values = image.getpalette("RGB") or []
+    table = [tuple(values[start : start + 3]) for start in range(0, len(values), 3)]
+    if len(table) > 1 and all(colour == (i,) * 3 for i, colour in enumerate(table)):
+        return False  # A grey file that was saved as one with a palette.
+    fill = table[-1:]  # TIFF and others fill the table up to 256 colours.
+    while len(table) > used[-1] + 1 and table[-1:] == fill:
+        table.pop()
+    class_ids = {tuple(colour): class_id for colour, class_id in _pairs(palette)}
+    place = dict(enumerate(table))
+    known = [index for index in used if place.get(index) in class_ids]
+    # A colour at the index of its class may be that of other indices, too, such as 255 for void.
+    moved = [i for i in known if place.get(class_ids[place[i]]) != place[i]]
+    num_unknown = len(used) - len(known)
+    if len(moved) > max(1, num_unknown):
+        return True
+    return bool(moved) and all(colour in class_ids for colour in table)
+
+
 def _class_ids(path, image, colours, class_ids):
     """Looks up packed pixels in sorted `colours` by bisection, without memory per colour."""
     packed = _packed(image)
@@ -136,12 +168,8 @@ def _class_ids(path, image, colours, class_ids):
 
 def _colour_table(palette):
     """Returns the sorted packed colours and their class ids."""
-    if not isinstance(palette, Mapping):
-        pairs = [(colour, class_id) for class_id, colour in enumerate(palette)]
-    else:
-        pairs = palette.items()
     table = {}
-    for colour, class_id in pairs:
+    for colour, class_id in _pairs(palette):
         check_colour(colour)
         if table.setdefault(tuple(colour), class_id) != class_id:
             raise ValueError(
@@ -153,6 +181,13 @@ def _colour_table(palette):
     colours = _packed(np.array(list(table), "uint8"))
     order = np.argsort(colours)
     return colours[order], np.array(list(table.values()), "int32")[order]
+
+
+def _pairs(palette):
+    """Returns the pairs of colour and class id."""
+    if isinstance(palette, Mapping):
+        return palette.items()
+    return [(colour, class_id) for class_id, colour in enumerate(palette)]
 
 
 def _packed(colours):

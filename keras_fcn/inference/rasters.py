@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_fcn.data.image_files import TRANSPARENCY_IS_DROPPED
 from keras_fcn.inference.unfinished import UnfinishedArray
 from keras_fcn.io.extras import check_installed
 from keras_fcn.label_spaces import LabelSpace
@@ -49,11 +50,7 @@ class RasterImage:
         if bands.dtype == "uint16":
             bands = ((bands.astype("int64") + 128) // 257).astype("uint8")
         if self._has_alpha and bands[-1].min() < _TRANSPARENT:
-            warnings.warn(
-                "Alpha channels are dropped because the model takes three channels. Transparent "
-                "pixels keep the colours that are stored under them.",
-                stacklevel=2,
-            )
+            warnings.warn(TRANSPARENCY_IS_DROPPED, stacklevel=2)
         colours = bands[:-1] if self._has_alpha else bands
         if len(colours) < self._channels:
             colours = np.repeat(colours, self._channels, axis=0)

@@ -80,7 +80,7 @@ class TestChannels:
 
     def test_an_alpha_channel_is_announced_unless_it_is_opaque(self, tmp_path):
         Image.fromarray(FOUR).save(tmp_path / "a.png")
-        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+        with pytest.warns(UserWarning, match="Transparency is dropped"):
             np.testing.assert_array_equal(read_image(tmp_path / "a.png"), FOUR[..., :3])
         opaque = np.dstack([FOUR[..., :3], np.full((2, 3), 255, "uint8")])
         Image.fromarray(opaque).save(tmp_path / "b.png")

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,6 +139,24 @@ class TestWarnings:
         assert warning.message.startswith("7 label maps have more than 95% of ignored pixels: ")
         assert warning.message.count("(96.0%)") == 5
         assert len(warning.files) == 7
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_images_of_16_bits_with_small_values_are_a_warning(self, tmp_path, channels):
+        for split, largest in (("train", 4095), ("val", 65535)):
+            for name in "ab":
+                write(tmp_path / split, name, [[0, 1, 2]], 0)
+                image = np.zeros((1, 3, channels), "uint16")
+                image[0, 1] = largest if name == "b" else 500
+                assert cv2.imwrite(str(tmp_path / split / f"{name}.png"), image)
+        (warning,) = [problem for problem in check(tmp_path).problems if problem.kind == "dark"]
+        assert warning.severity == "warning"
+        assert warning.message.startswith("2 images of 16 bits in train, such as ")
+        # 4095 / 257 is 15.9; of colours, Pillow reads the high byte.
+        assert f"the largest value read is {16 if channels == 1 else 15} of 255." in warning.message
+        assert [Path(file).parent.name for file in warning.files] == ["train", "train"]
+
+    def test_dark_images_of_8_bits_are_no_warning(self, data):
+        assert "dark" not in kinds_of(check(data).problems)
 
     def test_flipped_label_maps_leave_the_exit_code_at_0(self, tmp_path, capsys):
         rng = np.random.default_rng(0)

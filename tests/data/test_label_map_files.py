@@ -12,6 +12,7 @@ from data.written_files import (
     save_packed_grey_png,
     save_palette,
 )
+from PIL import Image
 
 from keras_fcn.data.label_map_files import check_label_map, read_label_map
 from keras_fcn.label_spaces import CAMVID as CAMVID_SPACE
@@ -52,12 +53,18 @@ class TestReadLabelMap:
             read_label_map(save(label_map, tmp_path / f"a{suffix}")), label_map
         )
 
-    @pytest.mark.parametrize("channels", [2, 3, 4])
-    def test_refuses_colours_and_says_what_belongs_there(self, tmp_path, channels):
-        path = save(pixels(5, 7, channels), tmp_path / "colours.png")
-        with pytest.raises(
-            ValueError, match=r"colours\.png must hold one class id per pixel.*mode (LA|RGBA?)\)"
-        ):
+    @pytest.mark.parametrize(
+        ("image", "kind"),
+        [
+            (pixels(5, 7, 2), r"grey with an alpha channel \(Pillow's mode LA\)"),
+            (pixels(5, 7, 3), r"a colour image \(Pillow's mode RGB\)"),
+            (pixels(5, 7, 4), r"a colour image \(Pillow's mode RGBA\)"),
+            (np.ones((5, 7), "float32"), r"floating-point values \(Pillow's mode F\)"),
+        ],
+    )
+    def test_refuses_other_files_and_says_what_belongs_there(self, tmp_path, image, kind):
+        path = save(image, tmp_path / ("a.tif" if image.dtype == "float32" else "a.png"))
+        with pytest.raises(ValueError, match=rf"one class id per pixel\. Received: {kind}\. Save"):
             read_label_map(path)
 
     def test_refuses_grey_saved_as_rgb(self, tmp_path):
@@ -163,6 +170,77 @@ class TestColours:
         np.testing.assert_array_equal(read_label_map(path, PASCAL_VOC.palette), label_map)
         # A loop over two million pixels takes longer on any machine; this takes a tenth of it.
         assert time.process_time() - start < 3
+
+
+class TestColourTables:
+    """Palette files, whose table holds the colours of the palette in its order or in another."""
+
+    COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 0), (255, 255, 255))
+    VOID = {colour: class_id for class_id, colour in enumerate(COLOURS)} | {(224, 224, 192): 255}
+
+    @staticmethod
+    def save(indices, table, path):
+        image = Image.fromarray(np.array(indices, "uint8"))
+        image.putpalette([channel for colour in table for channel in colour])
+        image.save(path)
+        return path
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+    @pytest.mark.parametrize("classes", [[0, 2], [0, 1, 2, 3], [2], [3, 255, 0]])
+    def test_colours_that_another_program_reordered_are_read_by_colour(
+        self, tmp_path, suffix, classes
+    ):
+        label_map = np.array(classes)[class_ids(5, 7, num_classes=len(classes))]
+        colour_of = {class_id: colour for colour, class_id in self.VOID.items()}
+        image = np.array([[colour_of[i] for i in row] for row in label_map.tolist()], "uint8")
+        quantized = Image.fromarray(image).quantize()
+        assert (np.asarray(quantized.convert("RGB")) == image).all()
+        assert (np.asarray(quantized) != label_map).any()
+        quantized.save(tmp_path / f"a{suffix}")
+        result = read_label_map(tmp_path / f"a{suffix}", self.VOID)
+        assert result.dtype == np.int32
+        np.testing.assert_array_equal(result, label_map)
+
+    @pytest.mark.parametrize("transparency", [0, b"\x00\xff"])
+    def test_transparency_changes_no_colour(self, tmp_path, transparency):
+        path = self.save([[0, 1]], [(0, 128, 0), (128, 0, 0)], tmp_path / "a.png")
+        Image.open(path).save(tmp_path / "b.png", transparency=transparency)
+        assert read_label_map(tmp_path / "b.png", self.COLOURS).tolist() == [[2, 1]]
+
+    @pytest.mark.parametrize(
+        ("indices", "table"),
+        [
+            # The palette's own colours, and white for the rest, which is class 3 and void.
+            ([0, 1, 2, 255], [*COLOURS, *[(255, 255, 255)] * 252]),
+            # Void beyond a table that was cut.
+            ([0, 1, 255], [*COLOURS, *[(9, 9, 9)] * 13]),
+            # Void without a colour in the palette.
+            ([0, 1, 255], [*COLOURS, *[(9, 9, 9)] * 252]),
+            # Colours of a program's own, of which one or two are a class's by coincidence.
+            ([0], [(128, 0, 0), (200, 0, 0), (0, 0, 200), (1, 1, 1)]),
+            ([0, 1, 2], [(128, 0, 0), (200, 0, 0), (0, 0, 200)]),
+            ([0, 1, 2, 3], [(128, 0, 0), (0, 0, 0), (0, 0, 200), (200, 0, 0)]),
+        ],
+    )
+    def test_indices_stay_class_ids_if_the_table_is_no_other_order(self, tmp_path, indices, table):
+        path = self.save([indices], table, tmp_path / "a.png")
+        assert read_label_map(path, self.COLOURS).tolist() == [indices]
+
+    def test_greys_stay_class_ids_even_if_all_in_use_are_colours(self, tmp_path):
+        image = Image.fromarray(np.array([[0, 255]], "uint8")).convert("P")
+        image.save(tmp_path / "a.png")
+        palette = {(255, 255, 255): 0, (0, 0, 255): 1, (0, 0, 0): 255}
+        assert read_label_map(tmp_path / "a.png", palette).tolist() == [[0, 255]]
+
+    def test_without_a_palette_indices_are_class_ids(self, tmp_path):
+        path = self.save([[0, 1]], [(0, 128, 0), (0, 0, 0)], tmp_path / "a.png")
+        assert read_label_map(path).tolist() == [[0, 1]]
+
+    def test_an_unknown_colour_among_reordered_ones_is_named(self, tmp_path):
+        table = [(0, 128, 0), (0, 0, 0), (224, 224, 192)]
+        path = self.save([[0, 1, 2]], table, tmp_path / "a.png")
+        with pytest.raises(ValueError, match=r"holds the colour \(224, 224, 192\) at row 0, col"):
+            read_label_map(path, self.COLOURS)
 
 
 class TestCheckLabelMap:

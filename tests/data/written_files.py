@@ -78,3 +78,11 @@ def cut(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     return path
+
+
+def damage_chunk(path):
+    """Shortens the first data chunk of a PNG, so that no chunk follows where one should."""
+    content = path.read_bytes()
+    place = content.index(b"IDAT")
+    path.write_bytes(content[: place - 4] + struct.pack(">I", 3) + content[place:])
+    return path

@@ -188,7 +188,7 @@ class TestChannels:
         np.testing.assert_array_equal(self.predict(model, path, tmp_path), labels(IMAGE[..., 0]))
         bands[3, 60, 10] = 0
         path = write_raster(tmp_path / "alpha.tif", bands, photometric="RGB", alpha="YES")
-        with pytest.warns(UserWarning, match="Alpha channels are dropped"):
+        with pytest.warns(UserWarning, match="Transparency is dropped"):
             self.predict(model, path, tmp_path)
 
     def test_four_channels_for_a_model_of_four(self, tmp_path):

@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "indices of CVAT's palette files as class ids",
         "data/formats/pixels.py",
-        'palette = image.getpalette("RGB") if mode == "P" else None',
-        'palette = sum(map(list, colours), []) if mode == "P" else None',
+        'palette = image.getpalette("RGB") if image.mode == "P" else None',
+        'palette = sum(map(list, colours), []) if image.mode == "P" else None',
         "data/formats/test_voc.py",
     ),
     Mutant(

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_fcn.data.formats.source import Item
-from keras_fcn.data.image_files import DECODING_ERRORS
+from keras_fcn.data.image_files import DECODING_ERRORS, stored_size
 
 _ORIENTATION = 0x0112  # A tag of EXIF.
 _TURNED: dict[int, Callable] = {
@@ -38,7 +38,7 @@ def read_geometry(image: Path | bytes, name: str) -> tuple[tuple[int, int], int,
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             orientation = opened.getexif().get(_ORIENTATION, 1)
             suffix = _SUFFIX_OF.get(opened.format or "", f".{opened.format}".lower())
-            return (opened.height, opened.width), orientation, suffix
+            return stored_size(opened), orientation, suffix
     except FileNotFoundError:
         raise
     except (*DECODING_ERRORS, Image.DecompressionBombError) as error:

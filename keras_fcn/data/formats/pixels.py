@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from keras_fcn.data.formats.classes import Colour
-from keras_fcn.data.image_files import DECODING_ERRORS
+from keras_fcn.data.image_files import decode
 from keras_fcn.data.label_map_files import read_label_map
 
 _COLOUR_MODES = ("RGB", "RGBA")
@@ -16,13 +15,12 @@ _COLOUR_MODES = ("RGB", "RGBA")
 
 def read_colours(path: Path, colours: Mapping[Colour, int]) -> np.ndarray:
     """Reads a label map by its colours, also those of a palette file, see `read_label_map`."""
-    if (mode := _mode(path)) not in ("1", "L", "P"):
+    if _mode(path) not in ("1", "L", "P"):
         return read_label_map(path, colours)
-    with Image.open(path) as image:
-        palette = image.getpalette("RGB") if mode == "P" else None
-        # Values of grey files are colours, too, whatever the other colours are.
-        grey = None if mode == "P" else np.asarray(image.convert("L"))
-    indices = read_label_map(path) if grey is None else grey
+    image, _ = decode(path)
+    palette = image.getpalette("RGB") if image.mode == "P" else None
+    # Values of grey files are colours, too, whatever the other colours are.
+    indices = np.asarray(image if palette else image.convert("L"))
     label_map = np.zeros(indices.shape, "int32")
     for index in np.unique(indices).tolist():
         colour: Any = tuple(palette[3 * index : 3 * index + 3]) if palette else (index,) * 3
@@ -60,8 +58,8 @@ def read_binary(path: Path) -> np.ndarray:
         ValueError: If it holds more values.
     """
     if _mode(path) in _COLOUR_MODES:
-        with Image.open(path) as image:
-            values = np.asarray(image.convert("RGB")).astype("int32") @ (1 << 16, 1 << 8, 1)
+        image, _ = decode(path)
+        values = np.asarray(image.convert("RGB")).astype("int32") @ (1 << 16, 1 << 8, 1)
     else:
         values = read_label_map(path)
     if len(others := np.setdiff1d(values, [0])) > 1:
@@ -73,10 +71,4 @@ def read_binary(path: Path) -> np.ndarray:
 
 
 def _mode(path):
-    try:
-        with Image.open(path) as image:
-            return image.mode
-    except FileNotFoundError:
-        raise
-    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}.") from None
+    return decode(path, pixels=False)[0].mode

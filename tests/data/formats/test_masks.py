@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from data.formats.folders import label_map, rows, save_array, save_image
+from data.written_files import cut, damage_chunk
 from PIL import Image
 
 from keras_fcn.data.formats import import_data
@@ -124,6 +125,18 @@ class TestBinaryFiles:
         self.save(folder, "cat/1", "dog/1")
         (folder / "masks" / "dog" / "1.png").write_bytes(b"no image")
         with pytest.raises(ValueError, match=r"dog/1\.png cannot be read as an image"):
+            run(folder)
+
+    @pytest.mark.parametrize("damage", [damage_chunk, lambda path: cut(path, 0.7)])
+    @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+    def test_a_damaged_mask_is_named(self, folder, mode, damage):
+        self.save(folder, "cat/1", "dog/1")
+        path = folder / "masks" / "cat" / "1.png"
+        colours = np.zeros((64, 64, 3), "uint8")
+        colours[np.random.default_rng(0).random((64, 64)) < 0.5] = 255
+        Image.fromarray(colours).convert(mode).save(path)
+        damage(path)
+        with pytest.raises(ValueError, match=r"cat/1\.png cannot be read as an image"):
             run(folder)
 
     def test_masks_of_several_sizes_are_refused(self, folder):

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from data.formats.folders import files, label_map, rows, save_array, save_image
+from data.written_files import class_ids, cut, damage_chunk
 from PIL import Image
 
 from keras_fcn.data.formats import import_data
@@ -74,6 +75,15 @@ class TestVoc:
     def test_colours_are_voc_s_and_that_of_the_border_is_ignored(self, folder):
         colours = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (224, 224, 192)], "uint8")
         save_colours(folder / "SegmentationClass" / "a.png", colours[IDS])
+        run("voc", folder)
+        wanted = np.where(IDS == 3, 255, IDS)
+        np.testing.assert_array_equal(label_map(folder.parent / "out", "a"), wanted)
+
+    def test_reordered_palettes_are_read_by_their_colours(self, folder):
+        colours = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (224, 224, 192)], "uint8")
+        quantized = Image.fromarray(colours[IDS]).quantize()
+        assert (np.asarray(quantized) != IDS).any()
+        quantized.save(folder / "SegmentationClass" / "a.png")
         run("voc", folder)
         wanted = np.where(IDS == 3, 255, IDS)
         np.testing.assert_array_equal(label_map(folder.parent / "out", "a"), wanted)
@@ -150,6 +160,15 @@ class TestCvat:
         save_array(exported / "SegmentationClass" / "oslo" / "a b.png", 255 * (IDS == 2))
         run("cvat", exported)
         np.testing.assert_array_equal(label_map(exported.parent / "out", "oslo/a b"), IDS == 2)
+
+    @pytest.mark.parametrize("damage", [damage_chunk, lambda path: cut(path, 0.7)])
+    @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+    def test_a_damaged_label_map_is_named(self, exported, mode, damage):
+        path = exported / "SegmentationClass" / "oslo" / "a b.png"
+        Image.fromarray(COLOURS[class_ids(64, 64)]).convert(mode).save(path)
+        damage(path)
+        with pytest.raises(ValueError, match=r"a b\.png cannot be read as an image"):
+            run("cvat", exported)
 
     def test_a_colour_of_no_class_is_refused(self, exported):
         (exported / "labelmap.txt").write_text(LABELMAP.replace("sky:70", "sky:71"))

@@ -208,8 +208,12 @@ class TestSecondRun:
 class TestOrientation:
     """Pillow turns the stored pixels; labels are drawn in one orientation or the other."""
 
-    def turned(self, tmp_path, orientation, drawn, size):
-        photo = save_image(tmp_path / "a.jpg", 6, 8, orientation)
+    @pytest.fixture(params=[".jpg", ".tif"])
+    def suffix(self, request):
+        return request.param
+
+    def turned(self, tmp_path, orientation, drawn, size, suffix=".jpg"):
+        photo = save_image(tmp_path / f"a{suffix}", 6, 8, orientation)
         space = LabelSpace(tuple(map(str, range(48))), [(0, 0, 0)] * 48)
         item = Item("a", photo, lambda _: drawn, "labels.json", size)
         write(Source(space, [item], collections.Counter(), []), tmp_path / "out", {})
@@ -217,20 +221,34 @@ class TestOrientation:
         return label_map(tmp_path / "out", "a")
 
     @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-    def test_labels_of_the_stored_pixels_are_turned_with_the_image(self, tmp_path, orientation):
+    def test_labels_of_the_stored_pixels_are_turned_with_the_image(
+        self, tmp_path, orientation, suffix
+    ):
         stored = np.arange(48, dtype="uint8").reshape(6, 8)
         picture = Image.fromarray(stored)
         picture.getexif()[0x0112] = orientation
         expected = np.asarray(ImageOps.exif_transpose(picture))
         assert expected.shape == (8, 6)
-        found = self.turned(tmp_path, orientation, stored.astype("int32"), (6, 8))
+        found = self.turned(tmp_path, orientation, stored.astype("int32"), (6, 8), suffix)
         np.testing.assert_array_equal(found, expected)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_labels_of_the_shown_image_stay_as_they_are(self, tmp_path, orientation):
+    def test_labels_of_the_shown_image_stay_as_they_are(self, tmp_path, orientation, suffix):
         size = (8, 6) if orientation > 4 else (6, 8)
         shown = np.arange(48).reshape(size)
-        np.testing.assert_array_equal(self.turned(tmp_path, orientation, shown, size), shown)
+        found = self.turned(tmp_path, orientation, shown, size, suffix)
+        np.testing.assert_array_equal(found, shown)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_without_a_size_labels_are_drawn_as_the_image_is_shown(
+        self, tmp_path, orientation, suffix
+    ):
+        photo = save_image(tmp_path / f"a{suffix}", 6, 8, orientation)
+        item = Item("a", photo, lambda size: np.zeros(size, int), "labels.json")
+        source = Source(generic(2), [item], collections.Counter(), [])
+        write(source, tmp_path / "out", {})
+        shown = (8, 6) if orientation > 4 else (6, 8)
+        assert label_map(tmp_path / "out", "a").shape == shown
 
     def test_another_size_is_refused_before_anything_is_drawn(self, tmp_path):
         with pytest.raises(ValueError, match=r"size of its image a, 8x6 .*Received: 90000x90000"):
