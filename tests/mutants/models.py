@@ -97,8 +97,8 @@ MUTANTS = (
     Mutant(
         "logits stay in half precision",
         "models/layout.py",
-        'activation or "linear", dtype="float32"',
-        'activation or "linear", dtype=logits.dtype',
+        'layers.Activation("linear", dtype="float32"',
+        'layers.Activation("linear", dtype=logits.dtype',
         "models/test_fcn.py",
     ),
     Mutant(
@@ -107,6 +107,35 @@ MUTANTS = (
         '"gradient_checkpointing": self.gradient_checkpointing}',
         '"gradient_checkpointing": False}',
         "models/test_block_by_block.py models/test_saving.py",
+    ),
+    Mutant(
+        "dropout is off where blocks are recomputed",
+        "models/block_by_block.py",
+        "last = functools.partial(last, training=training)",
+        "last = functools.partial(last, training=False)",
+        "models/test_block_by_block.py",
+    ),
+    Mutant(
+        "on JAX recomputed blocks keep the values of their variables",
+        "backends/jax.py",
+        "return keras.remat(lambda tensors: function(tensors))(tensors)",
+        "return keras.remat(function)(tensors)",
+        "models/test_block_by_block.py",
+        backend="jax",
+    ),
+    Mutant(
+        "a model that is freed also trains its bilinear kernels",
+        "models/base.py",
+        'frozen = () if self._config["trainable_upsampling"] else (FCNConv2DTranspose,)',
+        "frozen = ()",
+        "models/test_frozen_layers.py",
+    ),
+    Mutant(
+        "outputs have another name where the backend computes channels first",
+        "models/layout.py",
+        """return layers.Activation("linear", dtype="float32", name=name)(logits)""",
+        """return layers.Activation("linear", dtype="float32", name=layout)(logits)""",
+        "models/test_heads.py",
     ),
     Mutant(
         "score layers start at random values",
@@ -132,8 +161,8 @@ MUTANTS = (
     Mutant(
         "softmax leaves probabilities in a layout that PyTorch's loss does not take",
         "models/layout.py",
-        'if activation == "softmax" and layout == "channels_first":',
-        "if False:",
+        'is_softmax_of_torch = activation == "softmax" and layout == "channels_first"',
+        "is_softmax_of_torch = False",
         "models/test_heads.py",
         backend="torch",
     ),
@@ -222,8 +251,8 @@ MUTANTS = (
     Mutant(
         "packaged weights go into a network of another padding",
         "models/fcn.py",
-        '_first(padding, published and published.padding, "paper")',
-        '_first(padding, "paper")',
+        "defaults = {name: getattr(published, name) for name in defaults}",
+        'defaults |= {name: getattr(published, name) for name in defaults if name != "padding"}',
         "weights/test_packaged.py",
     ),
 )

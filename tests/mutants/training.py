@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "training does not read colours as classes",
         "training/splits.py",
-        "    palette = label_space.palette if recipe.palette else None",
+        "    palette = label_space.colours if recipe.palette else None",
         "    palette = None",
         "cli/test_data.py",
     ),
