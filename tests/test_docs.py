@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import runpy
@@ -13,6 +14,7 @@ import pytest
 
 import keras_fcn
 from keras_fcn.training import Recipe
+from keras_fcn.training.recipe import SETTINGS
 from keras_fcn.training.settings import as_table
 
 pytestmark = pytest.mark.any_backend
@@ -148,10 +150,14 @@ def test_the_search_with_optuna_trains_and_prunes(tmp_path, monkeypatch):
     assert study.best_value > 0.3
 
 
-def test_the_guide_has_the_table_of_all_settings():
-    """Write it again with `print(as_table(Recipe))`."""
+def test_the_guide_has_tables_of_all_settings():
+    """Write a table again with `print(as_table(Recipe, names))`."""
     page = (API.parent / "guides" / "recipes.md").read_text()
-    assert as_table(Recipe) in page
+    tables = page.partition("## Settings")[2].split("\n### ")[1:]
+    names = [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in tables]
+    assert sorted(itertools.chain(*names)) == sorted(SETTINGS)
+    for table, group in zip(tables, names, strict=True):
+        assert as_table(Recipe, group) in table
 
 
 def test_every_example_states_a_learning_rate():

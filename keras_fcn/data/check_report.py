@@ -119,7 +119,7 @@ class Report:
                 f"{entry['name']:<20} {entry['pixels']:>14,} {entry['share']:>8.2%} "
                 f"{entry['images']:>7} {'-' if weight is None else f'{weight:.3f}':>8}"
             )
-        lines.append(f"{'left out':<20} {self.ignored_pixels:>14,}")
+        lines.append(f"{'ignored':<20} {self.ignored_pixels:>14,}")
         for problem in self.problems:
             kind = problem.kind if problem.severity == "error" else f"warning, {problem.kind}"
             lines.append(f"{kind}: {problem.message}")

@@ -10,6 +10,7 @@ import math
 import numbers
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 _KINDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
@@ -188,10 +189,16 @@ def as_arguments(cls: type) -> str:
     return "\n".join(["    Args:", *lines])
 
 
-def as_table(cls: type) -> str:
-    """Returns the settings of a dataclass as a table in Markdown."""
+def as_table(cls: type, names: Sequence[str] | None = None) -> str:
+    """Returns the settings of a dataclass as a table in Markdown.
+
+    Args:
+        cls: The dataclass.
+        names: The settings in the table; by default all.
+    """
     rows = ["| setting | default | values | meaning |", "|---|---|---|---|"]
-    for s in settings_of(cls).values():
+    settings = settings_of(cls)
+    for s in settings.values() if names is None else map(settings.__getitem__, names):
         name = f"`{s.name}`" + (f"<br>`{s.option_name}`" if s.option else "")
         rows.append(f"| {name} | {_in_toml(s.default)} | {s.values} | {_sentence(s.help)} |")
     return "\n".join(rows)

@@ -39,7 +39,7 @@ def warn_of_bad_start(model: keras.Model, learning_rate: float) -> None:
     """
     # A schedule may begin with a smaller one.
     findings = [finding for finding in diagnose(model) if finding.problem != "high_rate"]
-    findings = [finding for finding in findings if not _is_normal_at_start(finding)]
+    findings = [f for f in findings if not (_is_normal_at_start(f) or _is_known(f))]
     findings += check_rate(model, learning_rate)
     if findings:
         warnings.warn("; ".join(str(finding) for finding in findings), stacklevel=3)
@@ -47,3 +47,8 @@ def warn_of_bad_start(model: keras.Model, learning_rate: float) -> None:
 
 def _is_normal_at_start(finding):
     return finding.problem == "zero" and all(name.startswith("score_") for name in finding.layers)
+
+
+def _is_known(finding):
+    # Loading weights without a classifier has warned of it.
+    return finding.problem == "random" and set(finding.layers) <= {"fc6", "fc7"}

@@ -50,8 +50,8 @@ _MEANINGS = {
 
 
 _RANDOM_CLASSIFIER = (
-    "random initial values, although the layers before hold weights: the weights of fc6 and fc7 "
-    "fit only fc_units=4096 (--fc-units) and are absent from files without top; train them"
+    "random initial values; pretrained values need fc_units=4096, fc6_kernel_size=7 and a file "
+    "with the classifier; train them"
 )
 
 

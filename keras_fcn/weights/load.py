@@ -340,11 +340,11 @@ def _port_vgg16(model, entries, name, partial):
     port(model, entries, source=name, kept=kept if partial else ())
     if "fc6" in kept:
         reason = (
-            "their weights fit only fc_units=4096 and fc6_kernel_size=7"
+            "pretrained values need fc_units=4096 and fc6_kernel_size=7"
             if has_classifier or not takes_classifier
             else f"{name} does not hold them"
         )
-        warn(f"fc6 and fc7 stay random: {reason}. The model trains, but reaches lower scores.")
+        warn(f"fc6 and fc7 start random: {reason}.")
 
 
 def _dense_as_kernel(kernel, shape):

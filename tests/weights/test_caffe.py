@@ -132,7 +132,7 @@ class TestSkipScales:
             FCN8s(**{**SMALL, "num_classes": 3}, weights=tmp_path / "net.caffemodel")
         vgg16 = {name: layers[name] for name in layers if name.startswith("conv")}
         write_caffemodel(tmp_path / "vgg16.caffemodel", vgg16)
-        with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
+        with pytest.warns(UserWarning, match="fc6 and fc7 start random"):
             FCN8s(**SMALL, **AT_ONCE, weights=tmp_path / "vgg16.caffemodel")
 
     @pytest.mark.parametrize("scale", [np.full((2, 3), 0.5), np.array(0.5), np.zeros(0)])

@@ -27,7 +27,7 @@ def test_imagenet_without_the_classifier_sets_the_convolutions(monkeypatch):
     monkeypatch.setattr(
         keras.applications, "VGG16", lambda **options: calls.append(options) or vgg16
     )
-    with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
+    with pytest.warns(UserWarning, match="fc6 and fc7 start random"):
         model = FCN8s(num_classes=2, fc_units=4, padding="same", weights="imagenet")
     assert calls == [{"include_top": False, "weights": "imagenet"}]
     assert_equal_weights(model, vgg16)

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from helpers import NARROW_FILTERS, randomize
 
 import keras_fcn
 from keras_fcn import FCN8s, FCN32s
+from keras_fcn.training.start_checks import warn_of_bad_start
 
 SMALL = {"num_classes": 3, "filters": NARROW_FILTERS, "fc_units": 8, "padding": "same"}
 
@@ -60,7 +63,7 @@ def test_initial_values_and_zero_scores_are_named():
 
 @pytest.mark.any_backend
 def test_fc6_and_fc7_that_no_classifier_gave_are_named(shared):
-    with pytest.warns(UserWarning, match="stay random"):
+    with pytest.warns(UserWarning, match="start random"):
         model = FCN8s(
             num_classes=3,
             fc_units=64,
@@ -68,6 +71,10 @@ def test_fc6_and_fc7_that_no_classifier_gave_are_named(shared):
             weights=shared / "weights" / "vgg16_imagenet_notop_fp16.weights.h5",
         )
     assert problems(model)["random"] == ("fc6", "fc7")
+    # The loading has warned; a training does not warn again.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warn_of_bad_start(model, 1e-4)
 
 
 @pytest.mark.any_backend
@@ -118,4 +125,4 @@ def test_random_fc6_and_fc7_alone_are_told_with_what_leaves_them_so(trained):
         layer.kernel.assign(np.random.default_rng(0).uniform(-1, 1, layer.kernel.shape))
     (finding,) = keras_fcn.diagnose(trained)
     assert (finding.problem, finding.layers) == ("random", ("fc6", "fc7"))
-    assert "fit only fc_units=4096" in finding.meaning
+    assert "need fc_units=4096" in finding.meaning

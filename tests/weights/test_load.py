@@ -40,7 +40,7 @@ def test_vgg16_without_top_sets_the_convolutions_and_warns(vgg16, file, tmp_path
         vgg16.save(path)
     else:
         write_legacy_h5(path, vgg16)
-    with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
+    with pytest.warns(UserWarning, match="fc6 and fc7 start random"):
         model = FCN8s(**SMALL, weights=path)
     assert_equal_weights(model, vgg16)
 
@@ -161,7 +161,7 @@ def test_a_file_put_by_hand_into_kerass_cache_is_imagenet(tmp_path, monkeypatch)
         env={**os.environ, "KERAS_HOME": str(tmp_path)},
         check=False,
     )
-    assert "fc6 and fc7 stay random" in done.stderr, done.stderr
+    assert "fc6 and fc7 start random" in done.stderr, done.stderr
     expected = keras.ops.sum(vgg16.get_layer("block5_conv3").kernel)
     np.testing.assert_allclose(float(done.stdout), float(expected), rtol=1e-4)
 
@@ -273,7 +273,7 @@ class TestHostileHdf5:
 
 def test_shared_weights_are_read_with_their_half_precision(shared):
     path = shared / "weights" / "vgg16_imagenet_notop_fp16.weights.h5"
-    with pytest.warns(UserWarning, match="stay random"):
+    with pytest.warns(UserWarning, match="start random"):
         model = FCN8s(**OF_VGG16, weights=path)
     expected = keras.applications.VGG16(include_top=False, weights=path)
     assert_equal_weights(model, expected)

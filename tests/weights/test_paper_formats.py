@@ -185,7 +185,7 @@ class TestPyTorch:
             FCN8s(**SMALL, weights=path)
         md5 = hashlib.md5(path.read_bytes()).hexdigest()
         monkeypatch.setattr("keras_fcn.weights.pytorch.CAFFE_VGG16_MD5", md5)
-        with pytest.warns(UserWarning, match="fc6 and fc7 stay random"):
+        with pytest.warns(UserWarning, match="fc6 and fc7 start random"):
             model = FCN8s(**SMALL, weights=path)
         assert_equal_weights(model, vgg16)
 
