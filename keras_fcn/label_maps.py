@@ -61,7 +61,15 @@ def label_tensor(label_map: Any) -> Any:
 
     Args:
         label_map: Class ids, of any dtype and shape.
+
+    Raises:
+        ValueError: If there is none.
     """
+    if label_map is None:
+        raise ValueError(
+            "`label_map` must hold class ids. Received: None. Batches must be tuples, (images, "
+            "label_maps): map dictionaries, such as those of keras_fcn.data.load, to tuples."
+        )
     if not ops.is_tensor(label_map):
         label_map = np.asarray(label_map)
         dtype = label_map.dtype

@@ -52,6 +52,12 @@ def model(loss):
     return result
 
 
+def test_a_step_without_label_maps_names_the_remedy():
+    loss, _ = LOSSES["cross_entropy"]
+    with pytest.raises(ValueError, match=r"Batches must be tuples, \(images, label_maps\)"):
+        model(loss()).fit(logits_of_zero(), verbose=0)
+
+
 @every_loss
 class TestShapes:
     @pytest.mark.parametrize("shape", ANOTHER_SHAPE)

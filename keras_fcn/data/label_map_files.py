@@ -160,7 +160,7 @@ def _class_ids(path, image, colours, class_ids):
             f"{path} holds the colour {colour} at row {row}, column {column}"
             + (f" (and {others} other unknown colours)" if others else "")
             + f", which is none of the {len(colours)} colours of `palette`. If its pixels are to "
-            f"be ignored, add ignore_colour = {list(colour)} to the label space file, map it in the "
+            f"be ignored, add ignore_colour = {list(colour)} to the label space file, map it in an "
             f"import of masks (--map {','.join(map(str, colour))}=ignore), or pass `palette` as a "
             f"dictionary, {{{colour}: 255, ...}}."
         )
