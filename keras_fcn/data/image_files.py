@@ -184,7 +184,8 @@ def decode(
     except Image.DecompressionBombError as error:
         raise ValueError(
             f"{path} is too large to be decoded as a whole: {error} To train or evaluate, cut the "
-            "image and label map into tiles. To predict, save the image as GeoTIFF and pass --tile."
+            "image and label map into tiles. To predict, save it as GeoTIFF and do so in tiles "
+            "(--tile)."
         ) from None
     except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None
