@@ -3,7 +3,6 @@ import tomllib
 import warnings
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from cli.command_line import NARROW, error_of, npz_arrays, predict, train
@@ -12,12 +11,10 @@ from PIL import ExifTags, Image, ImageFile
 
 from keras_fcn import FCN8s, FCN16s, FCN32s, inference
 from keras_fcn.cli import main
-from keras_fcn.data.video import VideoWriter, read_frames
 from keras_fcn.inference import predict_label_map
-from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES
 from keras_fcn.training.trained import open_model
-from keras_fcn.visualization import outline, overlay
+from keras_fcn.visualization import outline
 
 
 class TestOutputs:
@@ -28,127 +25,6 @@ class TestOutputs:
         for name in ("street_a", "street_b"):
             Image.fromarray(caffemodel.photo).save(tmp_path / f"{name}.png")
         return tmp_path
-
-    def test_a_video_gives_label_maps_of_its_frames_and_a_video_of_overlays(
-        self, caffemodel, tmp_path, capsys
-    ):
-        shades = np.arange(40, 240, 40, "uint8")
-        frames = [np.full((32, 40, 3), shade) for shade in shades]
-        video = tmp_path / "ride.avi"
-        writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (40, 32))
-        for frame in frames:
-            writer.write(frame)
-        writer.release()
-        out = tmp_path / "out"
-        options = ["--fps", "5", "--colour-blind", "--classes", "--out", str(out)]
-        assert main(["predict", caffemodel.path, str(video), *options]) == 0
-        names = ["000001.png", "000002.png", "000003.png"]
-        assert sorted(path.name for path in (out / "ride").iterdir()) == names
-        for name, frame in zip(names, read_frames(video, 5), strict=True):
-            label_map = np.asarray(Image.open(out / "ride" / name))
-            np.testing.assert_array_equal(label_map, predict_label_map(caffemodel.source, frame))
-        palette = Image.open(out / "ride" / names[0]).getpalette()
-        assert tuple(palette[3:6]) == (230, 159, 0)  # Orange, the second one of Okabe and Ito.
-        overlays = cv2.VideoCapture(str(out / "ride_overlay.mp4"))
-        assert overlays.get(cv2.CAP_PROP_FPS) == 5
-        assert overlays.get(cv2.CAP_PROP_FRAME_COUNT) == 3
-        assert overlays.get(cv2.CAP_PROP_FRAME_HEIGHT) > 32  # The legend is below.
-        assert "ride/000003: " in capsys.readouterr().out
-
-    @pytest.mark.any_backend
-    def test_frames_of_a_folder_become_a_video_in_the_order_of_their_numbers(
-        self, caffemodel, tmp_path
-    ):
-        folder = tmp_path / "frames"
-        folder.mkdir()
-        for number in (9, 10, 8):
-            Image.new("RGB", (40, 32), (70 * (number - 7), 0, 0)).save(folder / f"f{number}.png")
-        out = tmp_path / "out"
-        options = ["--fps", "12", "--no-legend", "--out", str(out)]
-        assert main(["predict", caffemodel.path, str(folder), *options]) == 0
-        assert {path.name for path in (out / "frames").iterdir()} == {
-            "f8.png",
-            "f9.png",
-            "f10.png",
-        }
-        overlays = cv2.VideoCapture(str(out / "frames_overlay.mp4"))
-        shown = [overlays.read()[1] for _ in range(3)]
-        assert overlays.get(cv2.CAP_PROP_FPS) == 12
-        assert [frame.shape for frame in shown] == [(32, 40, 3)] * 3
-        expected = []
-        for name in ("f8.png", "f9.png", "f10.png"):
-            label_map = np.asarray(Image.open(out / "frames" / name))
-            expected.append(overlay(np.asarray(Image.open(folder / name)), label_map, PASCAL_VOC))
-        for number, frame in enumerate(shown):
-            distances = [abs(frame[..., ::-1].astype(int) - each).mean() for each in expected]
-            assert np.argmin(distances) == number
-
-    @pytest.mark.any_backend
-    @pytest.mark.parametrize(
-        "others",
-        [["ride_overlay.mp4"], ["ride/000001.png"], ["ride"], ["../here/ride/000001.png"]],
-        ids=str,
-    )
-    def test_no_input_is_overwritten_by_a_video(self, others, tmp_path, monkeypatch, capsys):
-        (tmp_path / "here").mkdir()
-        monkeypatch.chdir(tmp_path / "here")
-        Path("ride").mkdir()
-        Image.new("RGB", (8, 8)).save("ride/000001.png")
-        for name in ("ride.mp4", "ride_overlay.mp4"):
-            with VideoWriter(name, 5) as writer:
-                writer.add(np.zeros((8, 8, 3), "uint8"))
-        before = {path: path.read_bytes() for path in Path().rglob("*.*")}
-        assert main(["predict", "camvid", "ride.mp4", *others, "--out", "."]) == 1
-        assert "would be overwritten" in error_of(capsys)
-        assert {path: path.read_bytes() for path in Path().rglob("*.*")} == before
-
-    @pytest.mark.any_backend
-    def test_frames_of_two_rates_are_not_mixed(self, caffemodel, tmp_path, capsys):
-        with VideoWriter(tmp_path / "ride.mp4", 10) as writer:
-            for _ in range(20):
-                writer.add(np.zeros((32, 40, 3), "uint8"))
-        out, command = tmp_path / "out", ["predict", caffemodel.path, str(tmp_path / "ride.mp4")]
-        for _ in range(2):  # The same frames may be predicted again.
-            assert main([*command, "--out", str(out), "--fps", "5"]) == 0
-        capsys.readouterr()
-        names = [f"{number:06d}.png" for number in range(1, 11)]
-        (out / "ride" / "notes 2026.txt").write_text("by hand")
-        assert main([*command, "--out", str(out), "--fps", "1"]) == 1
-        error = error_of(capsys)
-        assert f"or {out / 'ride'} be removed: it holds frames of another prediction" in error
-        assert "000010.png" in error
-        found = sorted(path.name for path in (out / "ride").iterdir())
-        assert found == [*names, "notes 2026.txt"]
-        # Fewer surplus frames than headers miscount are found afterwards.
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            assert main([*command, "--out", str(out), "--fps", "4.5"]) == 0
-        assert "ride holds files of another prediction: 000010.png" in capsys.readouterr().err
-
-    @pytest.mark.any_backend
-    @pytest.mark.parametrize(
-        ("inputs", "message"),
-        [
-            (["a.png", "--fps", "5"], "--fps needs a video or a folder of frames"),
-            (["a.mp4", "--fps", "0"], "--fps must be greater than 0. Received: 0."),
-            (["a.mp4"], "a.mp4 cannot be read as a video"),
-            (["empty", "--fps", "5"], "A folder of frames must hold"),
-            (["sizes", "--fps", "5"], "The frames of a folder must have one size"),
-        ],
-        ids=str,
-    )
-    def test_what_is_no_sequence_of_frames_is_one_sentence(
-        self, inputs, message, tmp_path, monkeypatch, capsys
-    ):
-        monkeypatch.chdir(tmp_path)
-        for folder in ("empty", "sizes"):
-            Path(folder).mkdir()
-        for path, size in (("a.png", 8), ("sizes/a.png", 8), ("sizes/b.png", 9)):
-            Image.new("RGB", (size, 8)).save(path)
-        Path("a.mp4").write_bytes(b"none")
-        assert main(["predict", "camvid", *inputs]) == 1
-        assert message in error_of(capsys)
-        assert not Path("predictions").exists()
 
     @pytest.mark.any_backend
     def test_probabilities_confidence_and_polygons_are_those_of_the_model(

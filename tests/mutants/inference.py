@@ -134,7 +134,7 @@ MUTANTS = (
         "cli/predict.py",
         "if path in (video, folder) or folder in path.parents:",
         "if path == folder:",
-        "cli/test_predict.py",
+        "cli/test_predict_frames.py",
     ),
     Mutant(
         "regions that touch at a corner are one polygon",
