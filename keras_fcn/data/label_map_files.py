@@ -8,10 +8,7 @@ import numpy as np
 
 from keras_fcn.data.files import first_few
 from keras_fcn.data.image_files import GREY_16_BIT_MODES, decode
-from keras_fcn.label_spaces.label_space import check_colour
-
-Colour = tuple[int, int, int]
-"""Red, green and blue, from 0 to 255."""
+from keras_fcn.label_spaces.label_space import Colour, check_colour
 
 Palette = Sequence[Colour] | Mapping[Colour, int]
 """Colours of the classes 0, 1, ..., or a dictionary from colours to class ids."""

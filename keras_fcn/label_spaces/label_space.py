@@ -7,6 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 
 Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +30,9 @@ class LabelSpace:
     """
 
     class_names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Colour, ...]
     ignore_class: int | None = None
-    ignore_colour: tuple[int, int, int] | None = None
+    ignore_colour: Colour | None = None
 
     def __post_init__(self):
         class_names = _class_names(self.class_names)

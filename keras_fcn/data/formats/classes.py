@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_fcn.label_spaces import LabelSpace, from_file, voc_palette
+from keras_fcn.label_spaces.label_space import Colour
 
 Classes = str | os.PathLike | Sequence[str] | None
 """Names, text with commas between names, or a file, see `class_names`."""
-
-Colour = tuple[int, int, int]
 
 
 def class_names(classes: Classes) -> list[str] | None:
