@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.output_files import check_file
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -31,10 +31,7 @@ def run(options: argparse.Namespace) -> None:
     """Prints runs side by side and writes them as a page."""
     from keras_fcn.training.comparison import Comparison
 
-    if not Path(options.out).parent.is_dir():
-        raise FileNotFoundError(
-            f"--out must be a file in a folder that exists. Received: {options.out}."
-        )
+    check_file("--out", options.out)
     comparison = Comparison(options.runs)
     comparison.write_html(options.out)
     print(json.dumps(comparison.as_dict(), indent=2) if options.json else comparison.as_text())

@@ -1,12 +1,15 @@
 """`keras-fcn data`: checks, shows or imports pairs of images and label maps, or finds errors."""
 
 import argparse
+import itertools
 import json
 import os
 from pathlib import Path
 
 from keras_fcn.cli import data_errors, data_import
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.output_files import check_picture, check_plot
+from keras_fcn.io.atomic import atomic_write
 
 _DIR_HELP = (
     "folder of images/ and labels/; for each split of NAME/images and NAME/labels, images/NAME and "
@@ -49,11 +52,14 @@ def _add_folders(parser):
 def run_check(options: argparse.Namespace) -> int:
     """Reads every file of a data set once; returns 1 if something is wrong with one."""
     from keras_fcn.data.check import check_data
+    from keras_fcn.data.files import files_of
     from keras_fcn.training.progress import progress_bar
     from keras_fcn.visualization import plot_class_shares
 
     space = shared.label_space(options)
     splits, problems = _splits(options.folders)
+    if options.chart:
+        check_plot("--chart", options.chart, files_of(itertools.chain(*splits.values())))
     with progress_bar("checking files", sum(map(len, splits.values()))) as advance:
         palette = shared.palette(options, space)
         report = check_data(splits, space, palette, advance, channels=options.channels)
@@ -68,7 +74,7 @@ def run_check(options: argparse.Namespace) -> int:
 def run_preview(options: argparse.Namespace) -> None:
     """Writes a sheet of images and overlays."""
     from keras_fcn.data.examples import read_example
-    from keras_fcn.data.files import name_in
+    from keras_fcn.data.files import files_of, name_in
     from keras_fcn.visualization import contact_sheet
 
     if options.count < 1:
@@ -76,6 +82,7 @@ def run_preview(options: argparse.Namespace) -> None:
     space = shared.label_space(options)
     splits, _ = _splits(options.folders)
     pairs = [pair for pairs in splits.values() for pair in pairs]
+    check_picture("--out", options.out, files_of(pairs))
     shown = pairs[:: max(1, len(pairs) // options.count)][: options.count]
     rules = (
         space.num_classes,
@@ -85,7 +92,8 @@ def run_preview(options: argparse.Namespace) -> None:
     )
     folder = os.path.commonpath([pair.image.parent for pair in pairs])
     examples = {name_in(folder, pair.image): read_example(pair, *rules) for pair in shown}
-    contact_sheet(examples, space).save(options.out)
+    with atomic_write(options.out, sync=False) as temporary:
+        contact_sheet(examples, space).save(temporary)
     print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
 
 

@@ -2,10 +2,11 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.output_files import check_picture
 from keras_fcn.cli.quiet_imports import import_tensorflow
+from keras_fcn.io.atomic import atomic_write
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -36,14 +37,12 @@ def run(options: argparse.Namespace) -> None:
 
     if options.count < 1:
         raise ValueError(f"--count must be at least 1. Received: {options.count}.")
-    if not Path(options.out).parent.is_dir():
-        raise FileNotFoundError(
-            f"--out must be a file in a folder that exists. Received: {options.out}."
-        )
+    check_picture("--out", options.out)
     found = find_label_errors(options.runs, options.count)
     # The errors are printed even if the sheet cannot be written.
     print(json.dumps(found.as_dict(), indent=2) if options.json else found.as_text())
     if found.errors:
-        found.sheet().save(options.out)
+        with atomic_write(options.out, sync=False) as temporary:
+            found.sheet().save(temporary)
         if not options.json:
             print(f"Sheet: {options.out}")

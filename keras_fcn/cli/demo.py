@@ -3,6 +3,7 @@
 import argparse
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.output_files import check_picture
 from keras_fcn.cli.quiet_imports import import_tensorflow
 
 
@@ -21,6 +22,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Segments three street scenes, then trains a small model."""
+    check_picture("--out", options.out)
     import_tensorflow()
     from keras_fcn.training.demo import demo
 

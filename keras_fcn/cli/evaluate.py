@@ -4,12 +4,11 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import sys
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
-from keras_fcn.cli.prediction_files import check_inputs_are_kept
+from keras_fcn.cli.output_files import check_inputs_are_kept, check_plot
 from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.io.atomic import atomic_write
@@ -44,6 +43,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints the scores of a trained model."""
+    from keras_fcn.data.files import files_of
     from keras_fcn.export import open_model
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     # Whatever can be wrong with the files to write is found before the hours of an evaluation.
     pairs = _checked_pairs(options)
     if options.confusion:
-        _check_picture(Path(options.confusion))
+        check_plot("--confusion", options.confusion, files_of(pairs or ()))
     trained = open_model(options.model, **shared.model_options(options))
     # TFDS prints its progress.
     with contextlib.redirect_stdout(sys.stderr):
@@ -79,18 +79,17 @@ def run(options: argparse.Namespace) -> None:
     if options.confusion:
         from keras_fcn.visualization import plot_confusion_matrix
 
-        with atomic_write(options.confusion, sync=False) as temporary:
-            plot_confusion_matrix(scores.matrix, space, temporary)
+        plot_confusion_matrix(scores.matrix, space, options.confusion)
 
 
 def _checked_pairs(options):
     """Returns the pairs of --images and --labels, or None for a data set by name.
 
     Raises:
-        ValueError: If not one of the two is given, no files match, or a file to write is one of
-            them.
+        ValueError: If not one of the two is given, no files match, or a label map to write is one
+            of them.
     """
-    from keras_fcn.data import find_pairs
+    from keras_fcn.data.files import files_of, find_pairs
 
     if (options.images is None) != (options.labels is None):
         raise ValueError("--images and --labels must be given together.")
@@ -101,11 +100,8 @@ def _checked_pairs(options):
             raise ValueError(f"--palette must go with --labels. Received: {options.data}.")
         return None
     pairs = find_pairs(options.images, options.labels, recursive=True)
-    files = [path for pair in pairs for path in (pair.image, pair.label_map)]
     label_maps = _label_maps(options, _names(options, pairs))
-    check_inputs_are_kept(label_maps, files, "--save-predictions")
-    if options.confusion:
-        check_inputs_are_kept([Path(options.confusion)], files, "--confusion")
+    check_inputs_are_kept(label_maps, files_of(pairs), "--save-predictions")
     return pairs
 
 
@@ -120,17 +116,6 @@ def _label_maps(options, names):
     """Returns the files of the predicted label maps."""
     folder = options.save_predictions
     return [] if folder is None else [Path(folder) / f"{name}.png" for name in names]
-
-
-def _check_picture(path):
-    from matplotlib.figure import Figure
-
-    if path.suffix.lower()[1:] not in Figure().canvas.get_supported_filetypes():
-        raise ValueError(f"--confusion must end in a picture's suffix, .png. Received: {path}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"--confusion must lie in an existing folder. Received: {path}.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"--confusion must be a file that can be written. Received: {path}.")
 
 
 def _evaluation_data(options, pairs, model, space):
@@ -196,7 +181,7 @@ def _prediction_writer(options, names, space):
 
     if options.save_predictions is None:
         return None
-    os.makedirs(options.save_predictions, exist_ok=True)
+    Path(options.save_predictions).mkdir(parents=True, exist_ok=True)
     paths = iter(_label_maps(options, names))
 
     def write(label_map):

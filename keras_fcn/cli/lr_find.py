@@ -2,10 +2,10 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli import recipe_options
+from keras_fcn.cli.output_files import check_plot
 from keras_fcn.cli.quiet_imports import import_tensorflow
 
 
@@ -38,10 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.training.lr_finder import find_learning_rate
     from keras_fcn.visualization import plot_rate_search
 
-    if not Path(options.out).absolute().parent.is_dir():
-        raise FileNotFoundError(
-            f"--out must be a file in a folder that exists. Received: {options.out}."
-        )
+    check_plot("--out", options.out)
     _, recipe = recipe_options.find(options.recipe, recipe_options.changes(options))
     search = find_learning_rate(
         recipe, steps=options.num_rates, smallest=options.smallest, largest=options.largest

@@ -6,10 +6,11 @@ import json
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_fcn.cli.output_files import check_inputs_are_kept
 from keras_fcn.io.atomic import atomic_write
 from keras_fcn.label_spaces import LabelSpace
 
@@ -65,22 +66,6 @@ def output_paths(
     return outputs
 
 
-def check_inputs_are_kept(
-    outputs: Iterable[Path], inputs: Iterable[Path], option: str = "--out"
-) -> None:
-    """Raises a ValueError if a file to write is one of the files to read, also through a link.
-
-    Args:
-        outputs: Files to write.
-        inputs: Files to read.
-        option: Name of the option that selects the files to write.
-    """
-    read = {_identity(path) for path in inputs if path.exists()}
-    for path in outputs:
-        if path.exists() and _identity(path) in read:
-            raise ValueError(f"{option} must be another folder: {path} would be overwritten.")
-
-
 def warn_of_pages(path: Path) -> None:
     """Warns if a TIFF has several pages, of which the first one is predicted.
 
@@ -104,12 +89,6 @@ def warn_of_pages(path: Path) -> None:
         warnings.warn(
             f"Only the first page of {path} is predicted. Received: {pages} pages.", stacklevel=2
         )
-
-
-def _identity(path):
-    """Returns what is equal for two names of one file."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
 
 
 def write(

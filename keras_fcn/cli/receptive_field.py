@@ -1,8 +1,10 @@
 """`keras-fcn receptive-field`: strides, offsets and receptive fields of a network's layers."""
 
 import argparse
+from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.output_files import check_plot
 
 _APPLICATIONS = "keras.applications:"
 
@@ -49,6 +51,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--size must be a height and a width of at least 1. Received: {size[0]} {size[1]}."
         )
+    if options.chart:
+        check_plot("--chart", options.chart, [Path(options.image)] if options.image else [])
     from keras_fcn.alignment import coordinate_maps
 
     if options.image:

@@ -116,6 +116,11 @@ def find_pairs(
     return unlinked(Pair(image_files[name], label_files[name]) for name in sorted(image_files))
 
 
+def files_of(pairs: Iterable[Pair]) -> list[Path]:
+    """Returns the files of some pairs, each image before its label map."""
+    return [path for pair in pairs for path in (pair.image, pair.label_map)]
+
+
 def layouts(split: str | None) -> list[tuple[str, str]]:
     """Returns the known places of images and label maps, as paths in the folder of a data set.
 

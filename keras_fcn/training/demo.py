@@ -10,6 +10,7 @@ import numpy as np
 from keras_fcn.data.drawn_shapes import SHAPES, draw_shapes
 from keras_fcn.data.street_scenes import street_scenes
 from keras_fcn.inference import predict_label_maps
+from keras_fcn.io.atomic import atomic_write
 from keras_fcn.label_spaces import CAMVID
 from keras_fcn.metrics import confusion_matrix
 from keras_fcn.models.deep_supervision import with_coarser_heads
@@ -91,7 +92,9 @@ def _street_scenes(out):
         )
         for name, (image, label_map) in scenes.items()
     ]
-    stack_pictures([*rows, legend(CAMVID, rows[0].width, range(CAMVID.num_classes))]).save(out)
+    picture = stack_pictures([*rows, legend(CAMVID, rows[0].width, range(CAMVID.num_classes))])
+    with atomic_write(out, sync=False) as temporary:
+        picture.save(temporary)
     return scores
 
 

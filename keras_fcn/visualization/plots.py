@@ -9,10 +9,11 @@ from typing import BinaryIO
 import numpy as np
 
 from keras_fcn.alignment import FeatureMap
+from keras_fcn.io.atomic import atomic_write
 from keras_fcn.label_spaces import LabelSpace
 
-# At 130 pixels per inch, a square of 27 million pixels.
-_MOST_INCHES = 40
+_DOTS_PER_INCH = 130
+_MOST_INCHES = 40  # A square of 27 million pixels.
 _MOST_BARS_WITH_NUMBERS = 160
 
 
@@ -56,7 +57,7 @@ def plot_curves(history: list[dict], path: str | os.PathLike | BinaryIO) -> None
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def plot_histories(histories: Mapping[str, list[dict]], path: str | os.PathLike | BinaryIO) -> None:
@@ -81,7 +82,7 @@ def plot_histories(histories: Mapping[str, list[dict]], path: str | os.PathLike 
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def plot_rate_search(
@@ -117,7 +118,7 @@ def plot_rate_search(
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def plot_receptive_fields(
@@ -157,7 +158,7 @@ def plot_receptive_fields(
         )
     axis.set(xticks=(), yticks=())
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | os.PathLike) -> None:
@@ -184,7 +185,7 @@ def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | o
     axes.tick_params(axis="y", labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def plot_confusion_matrix(
@@ -222,4 +223,12 @@ def plot_confusion_matrix(
                 fontsize=7,
                 color="white" if percent[row, column] > 55 else "black",
             )
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    if not isinstance(path, str | os.PathLike):
+        figure.savefig(path, dpi=_DOTS_PER_INCH)
+        return
+    with atomic_write(path, sync=False) as temporary:
+        figure.savefig(temporary, dpi=_DOTS_PER_INCH)

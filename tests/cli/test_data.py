@@ -33,20 +33,6 @@ class TestLabelSpace:
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("chart", ["missing/chart.png", "chart.xyz"])
-@pytest.mark.parametrize("as_json", [False, True])
-def test_the_report_is_printed_even_if_its_chart_cannot_be_written(data, chart, as_json, capsys):
-    check = ["data", "check", str(without_duplicates(data)), "--num-classes", "3"]
-    check += ["--ignore-class", "255", *["--json"] * as_json]
-    assert main(check) == 0
-    report = capsys.readouterr().out
-    assert main([*check, "--chart", str(data / chart)]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == report
-    assert "chart" in printed.err.splitlines()[-1] or "xyz" in printed.err.splitlines()[-1]
-
-
-@pytest.mark.any_backend
 class TestNoPairs:
     """`check`, `preview` and `import masks` name the reason as `train` does."""
 

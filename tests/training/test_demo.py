@@ -28,3 +28,9 @@ def test_it_segments_a_street_and_trains_a_small_network(tmp_path, monkeypatch, 
     assert f"{road:.1%}" in next(line for line in printed.splitlines() if line.startswith("road"))
     assert f"{scores['FCN-8s'].as_dict()['mean_iou']:.4f}" in printed
     assert "filters=(8, 16, 32, 64, 128)" in printed
+
+
+@pytest.mark.any_backend
+def test_it_looks_for_its_folder_before_it_trains(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`out` must lie in an existing folder"):
+        demo.demo(tmp_path / "absent" / "demo.png")

@@ -1,0 +1,77 @@
+"""Checks of the files that a command is to write, before its work begins."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def check_file(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()) -> None:
+    """Raises an error unless a file can be written.
+
+    Args:
+        option: Name of the option that selects the file.
+        path: The file, which may exist.
+        inputs: Files to read, see `check_inputs_are_kept`.
+
+    Raises:
+        FileNotFoundError: If the folder of the file does not exist.
+        ValueError: If the file is a folder, its folder cannot be written, or it is an input.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{option} must lie in an existing folder. Received: {path}.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{option} must be a file that can be written. Received: {path}.")
+    check_inputs_are_kept([path], inputs, option)
+
+
+def check_plot(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()) -> None:
+    """Raises an error unless Matplotlib can write a plot to a file, see `check_file`.
+
+    Raises:
+        ValueError: Also if Matplotlib has no format of this suffix.
+    """
+    from matplotlib.figure import Figure
+
+    _check_suffix(option, path, [f".{name}" for name in Figure().canvas.get_supported_filetypes()])
+    check_file(option, path, inputs)
+
+
+def check_picture(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()) -> None:
+    """Raises an error unless Pillow can write a picture to a file, see `check_file`.
+
+    Raises:
+        ValueError: Also if Pillow has no format of this suffix.
+    """
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    _check_suffix(option, path, [suffix for suffix in formats if formats[suffix] in Image.SAVE])
+    check_file(option, path, inputs)
+
+
+def _check_suffix(option, path, suffixes):
+    if Path(path).suffix.lower() not in suffixes:
+        raise ValueError(f"{option} must end in a picture's suffix, .png. Received: {path}.")
+
+
+def check_inputs_are_kept(
+    outputs: Iterable[Path], inputs: Iterable[Path], option: str = "--out"
+) -> None:
+    """Raises a ValueError if a file to write is one of the files to read, also through a link.
+
+    Args:
+        outputs: Files to write.
+        inputs: Files to read.
+        option: Name of the option that selects the files to write.
+    """
+    read = {_identity(path) for path in inputs if path.exists()}
+    for path in outputs:
+        if path.exists() and _identity(path) in read:
+            raise ValueError(f"{option} must be elsewhere: {path} would be overwritten.")
+
+
+def _identity(path):
+    """Returns what is equal for two names of one file."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
