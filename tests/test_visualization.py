@@ -81,7 +81,7 @@ def test_validation_curves_go_through_the_validated_epochs_only(monkeypatch):
     history = [{"epoch": epoch, "loss": 4.0 / epoch} for epoch in (1, 2, 3, 4, 5)]
     history[1].update(val_mean_iou=0.25, val_pixel_accuracy=0.5)
     history[3].update(val_mean_iou=0.5, val_pixel_accuracy=0.75)
-    visualization.plot_curves(history, "curves.png")
+    visualization.plot_curves(history, io.BytesIO())
     loss, validation = drawn[0].axes
     np.testing.assert_array_equal(loss.lines[0].get_xdata(), [1, 2, 3, 4, 5])
     for line, values in zip(validation.lines, ([0.25, 0.5], [0.5, 0.75]), strict=True):

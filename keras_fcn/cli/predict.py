@@ -101,8 +101,7 @@ def run(options: argparse.Namespace) -> int:
         predict_tiles.check_options(options, sequences)
         suffixes = predict_tiles.suffixes(options)
         outputs = prediction_files.output_paths(images, Path(options.out), suffixes)
-        predict_tiles.predict_tiles_of_images(options, outputs)
-        return 0
+        return _report(predict_tiles.predict_tiles_of_images(options, outputs))
     if options.probabilities == "tif":
         raise ValueError("--probabilities tif must be used with --tile. Pass npz or png.")
     outputs = prediction_files.output_paths(
@@ -134,10 +133,17 @@ def run(options: argparse.Namespace) -> int:
         for sequence in sequences:
             predictor.predict_sequence(sequence)
         predictor.summarize()
-    finally:
-        for error in predictor.unreadable:
-            print(f"keras-fcn: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 1 if predictor.unreadable else 0
+    except BaseException:
+        _report(predictor.unreadable)
+        raise
+    return _report(predictor.unreadable)
+
+
+def _report(errors):
+    """Prints why images were left out; returns the exit status."""
+    for error in errors:
+        print(f"keras-fcn: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1 if errors else 0
 
 
 class _Predictor:

@@ -53,16 +53,19 @@ def suffixes(options: argparse.Namespace) -> dict[str, str]:
 
 def predict_tiles_of_images(
     options: argparse.Namespace, outputs: Mapping[Path, Mapping[str, Path]]
-) -> None:
+) -> list[Exception]:
     """Writes the label maps of images as GeoTIFFs.
 
     Args:
         options: Of `predict`.
         outputs: Dictionary from each image to one from each of `suffixes` to its file.
+
+    Returns:
+        Why images were left out, one error for each damaged one.
     """
     from keras_fcn.export import open_model
     from keras_fcn.inference import predict_tiles
-    from keras_fcn.inference.rasters import import_rasterio
+    from keras_fcn.inference.rasters import DamagedImageError, import_rasterio, open_raster
 
     # What is missing is found before the model is loaded.
     import_rasterio()
@@ -75,20 +78,29 @@ def predict_tiles_of_images(
             "--tile must be used with one view of the image: pass --test-scales 1 and "
             f"--no-test-flip. Received: scales {views['scales']}, flip {views['flip']}."
         )
+    for image in outputs:
+        with open_raster(image, trained.model.num_channels):
+            pass  # The header of the last image is checked before the hours of the first one.
+    damaged: list[Exception] = []
     for image, paths in outputs.items():
         label_map = paths["label map"]
         os.makedirs(label_map.parent, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            predict_tiles(
-                trained.model,
-                image,
-                label_map,
-                probabilities=paths.get("probabilities"),
-                tile=options.tile,
-                label_space=trained.label_space,
-                progress=_progress(stack),
-            )
-    print(f"Label maps: {options.out}")
+        try:
+            with contextlib.ExitStack() as stack:
+                predict_tiles(
+                    trained.model,
+                    image,
+                    label_map,
+                    probabilities=paths.get("probabilities"),
+                    tile=options.tile,
+                    label_space=trained.label_space,
+                    progress=_progress(stack),
+                )
+        except DamagedImageError as error:
+            damaged.append(error)
+    if len(damaged) < len(outputs):
+        print(f"Label maps: {options.out}")
+    return damaged
 
 
 def _progress(stack: contextlib.ExitStack) -> Callable[[int, int], None]:

@@ -20,6 +20,10 @@ _BLOCK = 512
 _TRANSPARENT = 255
 
 
+class DamagedImageError(ValueError):
+    """An image file whose header can be read, but not its pixels."""
+
+
 class RasterImage:
     """An image file of any size, read in windows: GeoTIFF, BigTIFF, COG, JPEG 2000 and others.
 
@@ -42,9 +46,19 @@ class RasterImage:
         self._check()
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
-        """Returns a window, (height, width, channels), uint8."""
+        """Returns a window, (height, width, channels), uint8.
+
+        Raises:
+            DamagedImageError: If the file is truncated or damaged.
+        """
         place = (rows.start, rows.stop), (columns.start, columns.stop)
-        bands = self._dataset.read(window=place)
+        try:
+            bands = self._dataset.read(window=place)
+        except import_rasterio().errors.RasterioIOError as error:
+            reason = str(error.__cause__ or error).rstrip(".")  # The error itself names none.
+            raise DamagedImageError(
+                f"{self._dataset.name} is truncated or damaged: {reason}."
+            ) from None
         if self._palette is not None:
             return self._palette[bands[0]]
         if bands.dtype == "uint16":

@@ -161,3 +161,31 @@ def test_ctrl_c_leaves_what_the_same_command_continues(place, tmp_path):
     second = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
     assert f"windows already finished: {done} of " in second.stderr
     check(place, tmp_path / "scene.tif")
+
+
+class TestDamagedImages:
+    def test_the_other_images_are_predicted(self, place, tmp_path, capsys):
+        scene = (place / "scene.tif").read_bytes()
+        images = [tmp_path / f"{name}.tif" for name in "abc"]
+        for image in images:
+            image.write_bytes(scene)
+        os.truncate(images[1], len(scene) // 2)  # The tags come first: the header is sound.
+        places = [str(place / "model.keras"), *map(str, images), "--out", str(tmp_path / "out")]
+        assert main(["predict", *places, "--tile", "330"]) == 1
+        errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+        assert len(errors) == 1
+        assert f"error: {images[1]} is truncated or damaged: " in errors[0]
+        assert sorted(path.name for path in (tmp_path / "out").glob("*.tif")) == ["a.tif", "c.tif"]
+        check(place, tmp_path / "out" / "c.tif")
+
+    def test_every_header_is_read_before_the_first_image_is_predicted(
+        self, place, tmp_path, capsys
+    ):
+        profile = {"driver": "GTiff", "height": 9, "width": 9, "count": 5, "dtype": "uint8"}
+        with rasterio.open(tmp_path / "z.tif", "w", **profile):
+            pass
+        out = tmp_path / "out"
+        places = [str(place / "model.keras"), str(place / "scene.tif"), str(tmp_path / "z.tif")]
+        assert main(["predict", *places, "--out", str(out), "--tile", "330"]) == 1
+        assert "z.tif must hold the 3 channels" in error_of(capsys)
+        assert not out.exists()
