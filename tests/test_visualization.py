@@ -2,8 +2,9 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from keras_fcn import visualization
 from keras_fcn.data.label_map_files import read_label_map
@@ -13,6 +14,11 @@ pytestmark = pytest.mark.any_backend
 
 SPACE = LabelSpace(("ground", "tree"), ((10, 20, 30), (40, 50, 60)), 255)
 LABEL_MAP = np.array([[0, 1], [1, 255]])
+
+
+def dejavu():
+    """Matplotlib's font at the size of Pillow's."""
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 10)
 
 
 def test_colours_are_those_of_the_palette_and_white_for_no_class():
@@ -60,6 +66,24 @@ def test_panels_stand_side_by_side_under_their_captions():
     assert (pixels == (0, 0, 255)).all(-1).sum() == 60 * 40
     both = visualization.stack_pictures([picture, picture])
     assert both.size == (picture.width, 2 * picture.height)
+
+
+@pytest.mark.parametrize(
+    ("caption", "shown"),
+    [
+        ("berlin/berlin_000000_000019_leftImg8bit", "...0000_000019_leftImg8bit"),
+        ("한강 공원/park 1", "?? ??/park 1"),
+    ],
+)
+def test_captions_end_before_the_next_panel_in_letters_of_the_font(caption, shown):
+    panel = np.full((40, 130, 3), 255, "uint8")
+    picture = visualization.picture_row({caption: panel, "overlay": panel})
+    expected = Image.new("RGB", picture.size, "white")
+    draw = ImageDraw.Draw(expected)
+    font = dejavu() if "?" in shown else ImageFont.load_default()
+    for left, text in ((6, shown), (142, "overlay")):
+        draw.text((left, 3), text, fill="black", font=font)
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
 
 
 def test_curves_are_drawn_with_and_without_validation(tmp_path):
@@ -146,10 +170,19 @@ class TestLegend:
         blank = np.asarray(picture)[:, -4:]
         assert (blank == 255).all()  # The text ends before the border.
 
-    def test_names_that_the_font_lacks_are_class_ids(self):
-        palette = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
-        # The last one is an a with a separate umlaut, which the font has as one letter.
-        named = LabelSpace(("도로", "car 차", "ba\u0308r"), palette)
-        numbered = LabelSpace(("0", "1", "b\u00e4r"), palette)
-        found, expected = (visualization.legend(space, 460) for space in (named, numbered))
-        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    @pytest.mark.parametrize(
+        ("names", "shown"),
+        [
+            # The last one is an a with a separate umlaut, which the font has as one letter.
+            (("улица", "ba\u0308r"), ("улица", "b\u00e4r")),
+            (("도로", "car 차"), ("0", "1")),
+        ],
+    )
+    def test_a_font_with_more_letters_or_class_ids_stand_for_what_pillow_lacks(self, names, shown):
+        picture = visualization.legend(LabelSpace(names, SPACE.palette), 150)
+        expected = Image.new("RGB", picture.size, "white")
+        draw = ImageDraw.Draw(expected)
+        for row, name in enumerate(shown):
+            draw.text((23, 18 * row + 2), name, fill="black", font=dejavu())
+        assert (np.asarray(expected) < 128).sum() > 30
+        np.testing.assert_array_equal(np.asarray(picture)[:, 20:], np.asarray(expected)[:, 20:])

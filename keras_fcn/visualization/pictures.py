@@ -152,6 +152,9 @@ def overlay_picture(
 def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Image.Image:
     """Returns one picture of captioned panels side by side.
 
+    Of a caption that is wider than its panel, the end is shown. Letters that the fonts of Pillow
+    and Matplotlib lack, such as Korean ones, are replaced with question marks.
+
     Args:
         panels: Dictionary from caption to RGB (height, width, 3), uint8, all of one size.
         height: Height of a panel in pixels; `None` for the original height.
@@ -172,10 +175,10 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
         (margin + len(images) * (width + margin), caption_height + images[0].height + margin),
         "white",
     )
-    draw = ImageDraw.Draw(picture)
+    draw, font = ImageDraw.Draw(picture), _font_for(panels)
     for column, (caption, image) in enumerate(zip(panels, images, strict=True)):
         left = margin + column * (width + margin)
-        draw.text((left, 3), caption, fill="black")
+        draw.text((left, 3), _fitting(caption, width, font), fill="black", font=font)
         picture.paste(image, (left, caption_height))
     return picture
 
@@ -223,8 +226,8 @@ def legend(
 ) -> Image.Image:
     """Returns a picture of the colours and names of classes.
 
-    A name with letters that Pillow's font lacks, such as Korean ones, is replaced with the class
-    id.
+    A name with letters that the fonts of Pillow and Matplotlib lack, such as Korean ones, is
+    replaced with the class id.
 
     Args:
         label_space: The `LabelSpace` of the classes.
@@ -233,7 +236,7 @@ def legend(
     """
     class_ids = range(label_space.num_classes) if class_ids is None else class_ids
     box, line, margin, gap = 12, 18, 6, 5
-    font = ImageFont.load_default()
+    font = _font_for(label_space.class_names[label] for label in class_ids)
     names = [_drawable(label_space.class_names[label], font) or str(label) for label in class_ids]
     longest = max((math.ceil(font.getlength(name)) for name in names), default=0)
     needed = box + gap + longest + 2 * margin
@@ -248,6 +251,28 @@ def legend(
         draw.rectangle((left, top, left + box, top + box), fill=colour, outline="black")
         draw.text((left + box + gap, top), name, fill="black", font=font)
     return picture
+
+
+def _font_for(texts):
+    """Returns Pillow's font, or Matplotlib's if Pillow's lacks a letter of one of the texts."""
+    font = ImageFont.load_default()
+    known = not any(_drawable(text, font) is None for text in texts)
+    if known or not isinstance(font, ImageFont.FreeTypeFont):
+        return font
+    from matplotlib import font_manager
+
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), font.size)
+
+
+def _fitting(caption, width, font):
+    """Returns the longest end of a caption that fits into a width, in letters of the font."""
+    caption = " ".join(unicodedata.normalize("NFC", caption).split())
+    letters = [" " if letter == " " else _drawable(letter, font) or "?" for letter in caption]
+    for start in range(len(letters)):
+        end = "".join(["..." if start else "", *letters[start:]])
+        if font.getlength(end) <= width:
+            return end
+    return ""
 
 
 def _drawable(name, font):
