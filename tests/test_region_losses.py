@@ -6,6 +6,7 @@ import pytest
 from helpers import valid_pixels
 
 from keras_fcn.losses import (
+    OHEM,
     Dice,
     Focal,
     LovaszSoftmax,
@@ -109,6 +110,40 @@ class TestSpecialCases:
         assert float(value) == pytest.approx(1)
 
 
+class TestManyPixels:
+    @pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16"])
+    def test_half_precision_counts_all_of_them(self, dtype):
+        """Four classes of 20,000 pixels each, all equally likely everywhere."""
+        label_map = np.arange(80_000).reshape(1, 200, 400) % 4
+        logits, log_4 = np.zeros((1, 200, 400, 4), "float32"), np.log(4)
+        expected = {
+            SparseCategoricalCrossentropy(True, dtype=dtype): log_4,
+            Focal(dtype=dtype): (3 / 4) ** 2 * log_4,
+            OHEM(dtype=dtype): log_4,
+            Dice(dtype=dtype): 3 / 4,
+            LovaszSoftmax(dtype=dtype): 3 / 4,
+            WeightedSum([Focal(gamma=0), Dice()], [1, 2], dtype=dtype): log_4 + 3 / 2,
+        }
+        for loss, value in expected.items():
+            assert float(loss(label_map, logits)) == pytest.approx(value, rel=1e-5), loss.name
+
+    def test_half_precision_keeps_class_ids_apart(self):
+        """In bfloat16, 257 is 256."""
+        logits = np.eye(300, dtype="float32")[None, None, [257]] * 50
+        loss = SparseCategoricalCrossentropy(True, dtype="bfloat16")
+        assert float(loss(np.array([[[257]]]), logits)) == pytest.approx(0, abs=1e-6)
+
+    @pytest.mark.any_backend
+    def test_lovasz_adds_millions_of_errors(self):
+        """With one class, each wrong pixel loses as much IoU: the loss is the mean error."""
+        count = 4_000_000
+        logits = np.zeros((1, 2000, count // 2000, 2), "float32")
+        logits[..., 1] = np.linspace(-2, 2, count, dtype="float32").reshape(logits.shape[:3])
+        errors = 1 / (1 + np.exp(-logits[..., 1].astype("float64")))
+        value = float(LovaszSoftmax()(np.zeros(logits.shape[:3], "uint8"), logits))
+        assert value == pytest.approx(errors.mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 class TestTraining:
     def test_ignored_pixels_give_no_gradient_and_fit_lowers_the_loss(self, name):
@@ -146,8 +181,9 @@ class TestTraining:
 
     def test_wrong_weights_are_refused(self, name):
         logits, label_map = example()
-        with pytest.raises(ValueError, match="`class_weights` must be at least 0"):
-            LOSSES[name](class_weights=[1, -1])
+        for wrong in ([1, -1], [1, float("nan")], [1, float("inf")], 2, "balanced"):
+            with pytest.raises(ValueError, match="`class_weights` must hold a finite number"):
+                LOSSES[name](class_weights=wrong)
         with pytest.raises(ValueError, match=r"each of the 4 classes\. Received: 2"):
             LOSSES[name](ignore_class=IGNORED, class_weights=[1, 1])(label_map, logits)
 

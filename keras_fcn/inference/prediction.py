@@ -188,7 +188,7 @@ def predict_label_maps(
     Raises:
         ValueError: If there is no scale, or one is not a finite number greater than 0; if the
             number of channels is wrong, or the output does not have the height and width of the
-            images; or, on CPUs, if the prediction needs more memory than is free.
+            images or is NaN; or, on CPUs, if the prediction needs more memory than is free.
     """
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     scores, _ = _scores_of_views(model, images, scales, flip)
@@ -218,11 +218,35 @@ def _scores_of_views(model, images, scales, flip):
     is_single = scales == (1.0,) and not flip
     _return_memory_of_another_size(images.shape)
     if is_single:
-        return predict_scores(model, images), True
-    views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
-    mean = sum(_probabilities(model, images, *view) for view in views)
-    mean /= len(views)
-    return mean, False
+        scores = predict_scores(model, images)
+    else:
+        views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
+        scores = sum(_probabilities(model, images, *view) for view in views)
+        scores /= len(views)
+    check_scores(scores)
+    return scores, is_single
+
+
+def check_scores(scores: np.ndarray) -> None:
+    """Checks that the largest of the scores of a pixel can be found.
+
+    Args:
+        scores: Logits or probabilities, of any shape.
+
+    Raises:
+        ValueError: If one is NaN or infinite. A logit of minus infinity is a probability of 0.
+
+    Examples:
+        >>> check_scores(np.array([0.5, -np.inf]))
+    """
+    if np.isfinite(scores.max(initial=0)):  # NumPy's maximum propagates NaN.
+        return
+    wrong = np.isnan(scores) | (scores == np.inf)
+    raise ValueError(
+        f"`model` must return finite scores. Received: {wrong.sum():,} of {scores.size:,} are NaN "
+        "or infinite. Its weights are not finite, which `keras_fcn.diagnose` shows; or its "
+        "feature maps exceed the range of float16: load it in float32 or mixed_bfloat16."
+    )
 
 
 def _checked_scales(scales):

@@ -13,7 +13,7 @@ import numpy as np
 from keras_fcn.alignment import IMAGE, CoordinateMap, FeatureMap
 from keras_fcn.alignment.graph import output_maps
 from keras_fcn.backends.host_memory import return_freed_memory
-from keras_fcn.inference.prediction import Prediction, image_layout
+from keras_fcn.inference.prediction import Prediction, check_scores, image_layout
 from keras_fcn.inference.sources import Source
 from keras_fcn.inference.unfinished import UnfinishedArray
 from keras_fcn.inference.windows import Geometry, Reach, Window, read_geometry
@@ -103,6 +103,7 @@ class StagedNetwork:
         rows_axis = _rows_axis(self._model)
         output = self._decoder.predict_on_batch([_batch(empty, rows_axis), *scores])
         kept = _pixels_last(output, rows_axis)[window.kept[0].within]
+        check_scores(kept)
         return Prediction(kept, self._model.classifier_activation is None)
 
     def _pixels(self, window):

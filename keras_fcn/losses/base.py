@@ -1,5 +1,6 @@
 """What the losses share: labels, ignored pixels and weights."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,18 @@ from keras_fcn.backends import backend
 from keras_fcn.label_maps import integer, optional_integer, pixel_weights, read_labels
 
 
-class SegmentationLoss(keras.losses.Loss):
+class PreciseLoss(keras.losses.Loss):
+    """Base class of losses that are sums over many pixels."""
+
+    @property
+    def dtype(self):
+        """The dtype of the loss; float32 instead of half precision, whose sums end at 2^8 pixels in
+        bfloat16 and at 2^11 in float16, as its class ids do.
+        """
+        return "float64" if super().dtype == "float64" else "float32"
+
+
+class SegmentationLoss(PreciseLoss):
     """Base class of the losses: ignored pixels, class weights, axis of the classes."""
 
     is_exact_on_replicas = True  # As in `SparseCategoricalCrossentropy`.
@@ -25,12 +37,8 @@ class SegmentationLoss(keras.losses.Loss):
         dtype: str | keras.DTypePolicy | None = None,
     ):
         super().__init__(name=name, reduction=None, dtype=dtype)
-        if isinstance(class_weights, Mapping):
-            class_weights = _in_order(class_weights)
-        if class_weights is not None and not all(weight >= 0 for weight in class_weights):
-            raise ValueError(f"`class_weights` must be at least 0. Received: {class_weights=}.")
         self.ignore_class = optional_integer("ignore_class", ignore_class)
-        self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
+        self.class_weights = None if class_weights is None else _checked_weights(class_weights)
         self.axis = integer("axis", axis)
 
     # Not `call`, which does not receive sample weights: Keras multiplies them by its result.
@@ -60,6 +68,22 @@ class SegmentationLoss(keras.losses.Loss):
             "class_weights": self.class_weights,
             "axis": self.axis,
         }
+
+
+def _checked_weights(class_weights):
+    """Returns a list of the weights."""
+    if isinstance(class_weights, Mapping):
+        class_weights = _in_order(class_weights)
+    try:
+        weights = [float(weight) for weight in class_weights]
+    except (TypeError, ValueError):
+        weights = None
+    if weights is None or not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(
+            "`class_weights` must hold a finite number of at least 0 for each class. "
+            f"Received: {class_weights=}."
+        )
+    return weights
 
 
 def _in_order(class_weights):

@@ -8,11 +8,11 @@ from keras import ops
 
 from keras_fcn.backends import backend
 from keras_fcn.label_maps import integer, optional_integer
-from keras_fcn.losses.base import SegmentationLoss, read
+from keras_fcn.losses.base import PreciseLoss, SegmentationLoss, read
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
-class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+class SparseCategoricalCrossentropy(PreciseLoss, keras.losses.SparseCategoricalCrossentropy):
     """Keras's loss of the same name, with the classes on any axis, exact on several devices.
 
     Keras 3.15 supports `axis=1`, which `channels_first` needs, only on PyTorch, and does not save
@@ -30,7 +30,7 @@ class SparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
             not ignored, `"sum"` the paper's sum. On several replicas one of these two or `"mean"`.
         axis: Axis of the predictions that holds the classes; 1 for `channels_first`.
         name: Name of the loss.
-        dtype: As in Keras.
+        dtype: As in Keras, but at least float32, in which pixels can be counted.
 
     Examples:
         >>> loss = SparseCategoricalCrossentropy(from_logits=True, ignore_class=255, axis=1)
@@ -96,7 +96,7 @@ class Focal(SegmentationLoss):
             weights, or a dictionary of them by class id; all 1 if `None`.
         axis: Axis of the logits that holds the classes; 1 for `channels_first`.
         name: Name of the loss; that of the class if `None`.
-        dtype: As in Keras.
+        dtype: As in `SparseCategoricalCrossentropy`.
 
     Raises:
         ValueError: If `gamma` or a weight is less than 0, or the number of weights is not that of
@@ -155,7 +155,7 @@ class OHEM(SegmentationLoss):
         class_weights: As in `Focal`.
         axis: As in `Focal`.
         name: Name of the loss; that of the class if `None`.
-        dtype: As in Keras.
+        dtype: As in `Focal`.
 
     Raises:
         ValueError: If `threshold` or `min_kept` is not as described, a weight is less than 0, or

@@ -23,7 +23,7 @@ class Dice(SegmentationLoss):
         class_weights: As in `Focal`; weights of the average.
         axis: As in `Focal`.
         name: Name of the loss; that of the class if `None`.
-        dtype: As in Keras.
+        dtype: As in `Focal`.
 
     Raises:
         ValueError: If a weight is less than 0, or the weights are not one per class.
@@ -34,9 +34,9 @@ class Dice(SegmentationLoss):
 
     def _loss(self, logits, truth, weights, counted, class_weights):
         p = ops.softmax(logits, axis=-1) * weights
-        size = backend.batch_sum(ops.sum(truth * weights, axis=0))
-        both = backend.batch_sum(ops.sum(p * truth, axis=0))
-        dice = ratio(2 * both, backend.batch_sum(ops.sum(p, axis=0)) + size)
+        size = backend.batch_sum(_sum_of_pixels(truth * weights))
+        both = backend.batch_sum(_sum_of_pixels(p * truth))
+        dice = ratio(2 * both, backend.batch_sum(_sum_of_pixels(p)) + size)
         return _mean_of_present(1 - dice, size, class_weights)
 
 
@@ -56,7 +56,7 @@ class LovaszSoftmax(SegmentationLoss):
         class_weights: As in `Focal`; weights of the average.
         axis: As in `Focal`.
         name: Name of the loss; that of the class if `None`.
-        dtype: As in Keras.
+        dtype: As in `Focal`.
 
     Raises:
         ValueError: If a weight is less than 0, or the weights are not one per class.
@@ -73,13 +73,22 @@ class LovaszSoftmax(SegmentationLoss):
         errors = ops.take_along_axis(errors, order, axis=0)
         signed = ops.take_along_axis(signed, order, axis=0)
         truth, others = (ops.abs(signed) + signed) / 2, (ops.abs(signed) - signed) / 2
-        size = ops.sum(truth, axis=0)
+        size = _sum_of_pixels(truth)
         # 1 - IoU if the first n pixels are wrong, for every n, and its increase with each pixel.
         intersection = size - ops.cumsum(truth, axis=0)
         union = size + ops.cumsum(others, axis=0)
         jaccard = 1 - ratio(intersection, union)
         growth = ops.concatenate([jaccard[:1], jaccard[1:] - jaccard[:-1]], axis=0)
-        return _mean_of_present(ops.sum(errors * growth, axis=0), size, class_weights)
+        return _mean_of_present(_sum_of_pixels(errors * growth), size, class_weights)
+
+
+def _sum_of_pixels(values):
+    """Returns the sum over the first axis.
+
+    TensorFlow adds along the first axis one number after the other: in float32, the Lovász
+    loss of 8 million pixels is 4 % too small. Along the last axis it adds partial sums.
+    """
+    return ops.sum(ops.transpose(values), axis=-1)
 
 
 def _mean_of_present(values, size, weights):

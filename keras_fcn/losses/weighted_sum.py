@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_fcn.losses.base import PreciseLoss
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
-class WeightedSum(keras.losses.Loss):
+class WeightedSum(PreciseLoss):
     """The weighted sum of several losses, such as cross-entropy + 0.5 Dice.
 
     Each loss applies its own reduction, ignored pixels and sample weights.

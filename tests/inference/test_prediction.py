@@ -14,6 +14,7 @@ from keras_fcn.inference import (
     predict_label_map,
     predict_tiles,
 )
+from keras_fcn.training.evaluate import evaluate
 
 # Coarse, and of odd sides.
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype="uint8")
@@ -217,3 +218,39 @@ class TestModelsAroundAnFCN:
 def test_an_image_of_four_channels_is_refused(model):
     with pytest.raises(ValueError, match=r"3 channels.*image.shape=\(9, 8, 4\)"):
         predict_label_map(model, np.zeros((9, 8, 4)))
+
+
+class TestScoresThatAreNotFinite:
+    """The class of a pixel is then unknown: the largest of NaN is the first class."""
+
+    @staticmethod
+    def make_model(bias):
+        model = FCN8s(3, filters=NARROW_FILTERS, fc_units=4, padding="same")
+        randomize(model, seed=0)
+        layer = model.get_layer("score_fr")
+        layer.bias.assign([0.0, bias, 0.0])
+        return model
+
+    @pytest.mark.parametrize("bias", [np.nan, np.inf])
+    @pytest.mark.parametrize("views", [{}, {"flip": True}])
+    def test_they_are_an_error(self, bias, views):
+        model = self.make_model(bias)
+        message = r"must return finite scores. Received: .* of .* are NaN or infinite"
+        with pytest.raises(ValueError, match=message):
+            predict(model, IMAGE, **views)
+        with pytest.raises(ValueError, match=message):
+            evaluate(model, [(IMAGE[None], np.zeros((1, *IMAGE.shape[:2])))], num_classes=3)
+
+    def test_tiles_are_an_error(self):
+        image, label_map = np.zeros((400, 20, 3), "uint8"), np.zeros((400, 20), "uint8")
+        with pytest.raises(ValueError, match="must return finite scores"):
+            predict_tiles(self.make_model(np.nan), image, label_map, tile=320)
+
+    def test_minus_infinity_rules_a_class_out(self):
+        inputs = keras.Input((None, None, 3))
+        outputs = keras.layers.Conv2D(3, 1, bias_initializer=lambda *_, **__: [0, -np.inf, 1])(
+            inputs
+        )
+        prediction = predict(keras.Model(inputs, outputs), IMAGE * 0)
+        assert (prediction.label_map == 2).all()
+        assert not prediction.probabilities[..., 1].any()
