@@ -254,13 +254,12 @@ class _ConfusionMatrixMetric(keras.Metric):
         self._check_classes(tuple(logits.shape))
         count = _compiled_count(self.num_classes, self.ignore_class, self.axis)
         counts = count(label_tensor(label_map), logits, sample_weight)
-        counts = (
-            ops.cast(counts, backend.integer_dtype)
-            if sample_weight is None
-            else self._whole(counts)
-        )
-        low = self._low + ops.mod(counts, _LIMB)
-        carry = ops.floor_divide(counts, _LIMB) + ops.floor_divide(low, _LIMB)
+        if sample_weight is not None:
+            counts = self._whole(counts)
+        # Divided before the cast: sums of weights may exceed int32.
+        high = ops.floor_divide(counts, _LIMB)
+        low = ops.cast(counts - high * _LIMB, backend.integer_dtype) + self._low
+        carry = ops.cast(high, backend.integer_dtype) + ops.floor_divide(low, _LIMB)
         self._high.assign(self._high + carry)
         self._low.assign(ops.mod(low, _LIMB))
 
@@ -269,7 +268,7 @@ class _ConfusionMatrixMetric(keras.Metric):
         sums = sums + ops.cast(self._fraction, sums.dtype)
         whole = ops.floor(sums)
         self._fraction.assign(ops.cast(sums - whole, "float32"))
-        return ops.cast(whole, backend.integer_dtype)
+        return whole
 
     def result(self):
         """Returns the score so far, a scalar tensor; 0 before the first pixel.

@@ -259,9 +259,10 @@ class TestMetrics:
         expected = weighted_matrix(label_map, logits.argmax(-1), of_pixels(3 * weights + 1))
         np.testing.assert_array_equal(matrix, expected)
 
-    def test_the_scale_of_the_weights_does_not_matter(self):
+    @pytest.mark.parametrize("scale", [1e-9, 1e9])
+    def test_the_scale_of_the_weights_does_not_matter(self, scale):
         logits, label_map = example()
-        weights = weights_of_shape(SHAPE) * np.float32(1e-9)
+        weights = weights_of_shape(SHAPE) * np.float32(scale)
         metric = MeanIoU(4, IGNORED)
         metric.update_state(label_map, logits, weights)
         expected = iou_of(weighted_matrix(label_map, logits.argmax(-1), weights))

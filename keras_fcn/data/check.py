@@ -191,15 +191,15 @@ def _absent_classes(pixels_of, class_names):
     where = f" in {' and '.join(learnt)}" if learnt else ""
     for class_id, name in enumerate(class_names):
         holders = [split for split, pixels in pixels_of.items() if pixels[class_id]]
+        named = "" if name == f"class {class_id}" else f", {name}"
         if not to_learn[class_id]:
-            message = f"No pixel{where} shows class {class_id}, {name}: a model cannot learn it."
+            message = f"No pixel{where} shows class {class_id}{named}: a model cannot learn it."
             if holders:
                 message += f" {' and '.join(holders)} will score it as 0."
         elif len(holders) == 1 < len(pixels_of):
             others = " and ".join(split for split in pixels_of if split not in holders)
-            message = (
-                f"Class {class_id}, {name}, occurs in {holders[0]} only: {others} cannot score it."
-            )
+            place = f"{named and named + ','} occurs in {holders[0]} only"
+            message = f"Class {class_id}{place}: {others} cannot score it."
         else:
             continue
         yield Problem("class", (), message)

@@ -9,7 +9,7 @@ from PIL import Image
 from keras_fcn.cli import main
 from keras_fcn.data.check import check_data, find_splits, match_pairs
 from keras_fcn.data.files import split_folders
-from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.label_spaces import LabelSpace, generic
 
 pytestmark = pytest.mark.any_backend
 
@@ -66,6 +66,12 @@ class TestCheckData:
         assert report.images.tolist() == [3, 2, 0]
         assert report.ignored_pixels == 1
         np.testing.assert_allclose(report.shares, [9 / 13, 4 / 13, 0])
+
+    def test_a_class_without_a_name_of_its_own_is_named_once(self, data):
+        assert [problem.message for problem in check(data, generic(3, 255)).problems] == [
+            "Class 1 occurs in train only: val cannot score it.",
+            "No pixel in train shows class 2: a model cannot learn it.",
+        ]
 
     def test_class_weights_are_the_median_frequency_over_the_frequency(self, data):
         # Road: 9 of 13 pixels where it occurs; car: 4 of 10; the median of the two lies between.
