@@ -125,7 +125,21 @@ MUTANTS = (
     Mutant(
         "several views add up their probabilities",
         "inference/prediction.py",
-        "    mean /= len(views)\n",
+        "        scores /= len(views)\n",
+        "",
+        "inference/test_prediction.py",
+    ),
+    Mutant(
+        "scores that are NaN are those of the first class",
+        "inference/prediction.py",
+        "    check_scores(scores)\n    return scores, is_single",
+        "    return scores, is_single",
+        "inference/test_prediction.py",
+    ),
+    Mutant(
+        "tiles whose scores are NaN are those of the first class",
+        "inference/staged.py",
+        "        check_scores(kept)\n",
         "",
         "inference/test_prediction.py",
     ),

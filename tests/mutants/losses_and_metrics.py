@@ -95,10 +95,24 @@ MUTANTS = (
         "test_sample_weight.py",
     ),
     Mutant(
+        "TensorFlow adds the errors of all pixels one after the other",
+        "losses/region_losses.py",
+        "return ops.sum(ops.transpose(values), axis=-1)",
+        "return ops.sum(values, axis=0)",
+        "test_region_losses.py",
+    ),
+    Mutant(
+        "losses count pixels in half precision",
+        "losses/base.py",
+        'return "float64" if super().dtype == "float64" else "float32"',
+        "return super().dtype",
+        "test_region_losses.py",
+    ),
+    Mutant(
         "Dice weights the prediction alone",
         "losses/region_losses.py",
-        "size = backend.batch_sum(ops.sum(truth * weights, axis=0))",
-        "size = backend.batch_sum(ops.sum(truth, axis=0))",
+        "size = backend.batch_sum(_sum_of_pixels(truth * weights))",
+        "size = backend.batch_sum(_sum_of_pixels(truth))",
         "test_sample_weight.py test_region_losses.py",
     ),
     Mutant(
