@@ -254,6 +254,16 @@ def test_a_layer_that_cannot_be_read_is_declared():
     assert coordinate_maps(model, known={"cut": IMAGE})["conv"].height == convolution(3)
 
 
+def test_a_layer_that_is_called_twice_has_the_map_of_its_first_call():
+    """Receptive fields: 2 pixels, then 2 + 2 * 2, then another 2."""
+    pool = layers.MaxPooling2D(2, name="pool")
+    inputs = keras.Input((None, None, 1))
+    x = layers.Conv2D(1, 3, name="conv")(pool(inputs))
+    maps = coordinate_maps(keras.Model(inputs, layers.ReLU(name="last")(pool(x))))
+    assert [maps[name].height.stride for name in ("pool", "conv", "last")] == [2, 2, 4]
+    assert [maps[name].height.receptive_field for name in ("pool", "conv", "last")] == [2, 6, 8]
+
+
 def test_models_inside_are_read_and_layout_changes_followed():
     backbone = keras.Sequential(
         [

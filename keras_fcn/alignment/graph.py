@@ -48,6 +48,22 @@ def coordinate_maps(
         >>> print(pool.stride, pool.offset, pool.receptive_field)
         4 2 5
     """
+    maps: dict[str, FeatureMap] = {}
+    for name, found in maps_of_calls(model, known, misaligned, image_size):
+        maps.setdefault(name, found)
+    return maps
+
+
+def maps_of_calls(
+    model: keras.Model,
+    known: Mapping[str, CoordinateMap | None] | None = None,
+    misaligned: str = "raise",
+    image_size: tuple[int, int] = (2048, 2048),
+) -> list[tuple[str, FeatureMap]]:
+    """Returns the name and the map of every call of a layer, in an order of computation.
+
+    Args and errors are those of `coordinate_maps`.
+    """
     if misaligned not in ("raise", "first"):
         raise ValueError(f"`misaligned` must be 'raise' or 'first'. Received: {misaligned=}.")
     reader = _Reader(known or {}, misaligned)
@@ -103,7 +119,7 @@ class _Reader:
     """
 
     def __init__(self, known, misaligned):
-        self.maps = {}
+        self.maps = []
         self._known, self._raises = known, misaligned == "raise"
 
     def read(self, model, inputs, prefix):
@@ -119,19 +135,29 @@ class _Reader:
         ):
             values[name, 0, 0] = value
             if isinstance(value, FeatureMap):
-                self.maps.setdefault(prefix + name, value)
-        for layer in config["layers"]:
-            operation = operations[layer["name"]]
-            for number, node in enumerate(layer["inbound_nodes"]):
-                arguments = _tensors(node, values)
+                self.maps.append((prefix + name, value))
+        nodes = [
+            (layer["name"], number, node)
+            for layer in config["layers"]
+            for number, node in enumerate(layer["inbound_nodes"])
+        ]
+        while nodes:  # A layer that is called again waits for the layers between its calls.
+            waiting = []
+            for name, number, node in nodes:
+                if any(history not in values for history, _ in _tensors(node)):
+                    waiting.append((name, number, node))
+                    continue
+                operation = operations[name]
+                arguments = [(shape, values[history]) for history, shape in _tensors(node)]
                 if _indexes_channels(operation, node, arguments):
                     outputs = [arguments[0][1]]
                 else:
                     outputs = self._outputs(operation, arguments, prefix)
                 for place, value in enumerate(outputs):
-                    values[operation.name, number, place] = value
+                    values[name, number, place] = value
                 if isinstance(outputs[0], FeatureMap):
-                    self.maps.setdefault(prefix + operation.name, outputs[0])
+                    self.maps.append((prefix + name, outputs[0]))
+            nodes = waiting
         return [
             values[name, number - _is_functional(operations[name]), place]
             for name, number, place in _keras_histories(config["output_layers"])
@@ -176,16 +202,15 @@ def _keras_histories(config):
     return [tuple(history) for history in config]
 
 
-def _tensors(node, values):
-    """Returns shape and map of every tensor among the arguments of a node of a configuration."""
+def _tensors(node):
+    """Returns history and shape of every tensor among the arguments of a node."""
     found = []
 
     def visit(value):
         if isinstance(value, Mapping):
             if value.get("class_name") == "__keras_tensor__":
                 config = value["config"]
-                history = tuple(config["keras_history"])
-                found.append((tuple(config["shape"]), values[history]))
+                found.append((tuple(config["keras_history"]), tuple(config["shape"])))
             else:
                 for inner in value.values():
                     visit(inner)

@@ -75,7 +75,9 @@ def output_map(
         _check_axes(operation, values)
         return _joined(values, raises)
     raise UnreadableLayerError(
-        "cannot be read. Declare its map: known={'" + operation.name + "': keras_fcn.alignment."
+        "cannot be read. Replace it, or declare its map to coordinate_maps: known={'"
+        + operation.name
+        + "': keras_fcn.alignment."
         "IMAGE} if it changes no positions, or the CoordinateMap from its output to its input."
     )
 

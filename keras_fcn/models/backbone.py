@@ -16,6 +16,7 @@ from keras_fcn.alignment import (
     crop_offset,
     transposed_convolution,
 )
+from keras_fcn.alignment.graph import maps_of_calls
 from keras_fcn.backends import keras_compat
 from keras_fcn.layers import (
     Bilinear,
@@ -87,17 +88,25 @@ def with_outputs(
         ValueError: If the backbone has no layer of a stride, or a layer of another one is named.
     """
     names = dict(skips or {})
-    maps = coordinate_maps(backbone, misaligned="first")
+    calls = [
+        (name, found)
+        for name, found in maps_of_calls(backbone, misaligned="first")
+        if "/" not in name  # Not a layer of a model inside.
+    ]
     outputs = []
     for stride in strides:
         name = names.pop(f"stride{stride}", None)
-        if name is not None:
-            if name not in maps or maps[name].height.stride != stride:
-                raise ValueError(
-                    f"`skips` must name a layer of stride {stride}. Received: {name!r}."
-                )
-        else:
-            name = _last_of_stride(backbone, maps, stride)
+        if name is None:
+            name = _last_of_stride(backbone, calls, stride)
+        elif (name, stride) not in [(called, _stride_of(found)) for called, found in calls]:
+            raise ValueError(f"`skips` must name a layer of stride {stride}. Received: {name!r}.")
+        number = [called for called, _ in calls].count(name)
+        if number > 1:
+            raise ValueError(
+                f"`backbone` must have a layer of output stride {stride} that is called once. "
+                f"Received: {name!r}, which is called {number} times. Make one layer for each "
+                f"call, or name another layer: skips={{'stride{stride}': ...}}."
+            )
         outputs.append(backbone.get_layer(name).output)
     if names:
         raise ValueError(
@@ -107,19 +116,33 @@ def with_outputs(
     return keras.Model(backbone.inputs, outputs, name="backbone")
 
 
-def _last_of_stride(backbone, maps, stride):
-    for layer in reversed(backbone.layers):
-        found = maps.get(layer.name)
-        # A padding in front of the next stride has its own offset and no features.
-        if found is None or isinstance(layer, (layers.ZeroPadding2D, layers.Cropping2D)):
-            continue
-        if found.height.stride == found.width.stride == stride:
-            return layer.name
-    strides = sorted({int(found.height.stride) for found in maps.values()})
+def _last_of_stride(backbone, calls, stride):
+    # A padding in front of the next stride has its own offset and no features.
+    names = {
+        layer.name
+        for layer in backbone.layers
+        if not isinstance(layer, (layers.ZeroPadding2D, layers.Cropping2D))
+    }
+    for name, found in reversed(calls):
+        if name in names and _stride_of(found) == stride:
+            return name
+    strides = sorted({_stride_of(found) for _, found in calls} - {None})
+    remedy = ""
+    if any(isinstance(layer, keras.Model) for layer in backbone.layers):
+        remedy = (
+            " Layers of a model inside it are not taken: pass that model as `backbone`, and the "
+            "layers in front of it as `preprocessing`."
+        )
     raise ValueError(
         f"`backbone` must have a layer of output stride {stride}. Received: {backbone.name!r} with "
-        f"the strides {strides}."
+        f"the strides {strides}.{remedy}"
     )
+
+
+def _stride_of(found):
+    """Returns the stride of a `FeatureMap`, `None` if rows and columns differ in it."""
+    stride = found.height.stride
+    return int(stride) if stride == found.width.stride and stride.denominator == 1 else None
 
 
 def aligned(features: keras.Model) -> Backbone:
@@ -151,6 +174,15 @@ def aligned(features: keras.Model) -> Backbone:
 def _maps(features, size):
     """The maps of the outputs for a square image, and the smallest size of any feature map."""
     maps = coordinate_maps(features, misaligned="first", image_size=(size, size))
+    for name in features.output_names:
+        rows, columns = maps[name].axes
+        if (rows.stride, rows.offset) != (columns.stride, columns.offset) or len(
+            set(maps[name].size)
+        ) > 1:
+            raise ValueError(
+                "`backbone` must have the same padding along rows and columns. Received: layer "
+                f"{name!r} with (rows) x (columns) {maps[name]}."
+            )
     smallest = min(min(found.size) for found in maps.values())
     return [maps[name] for name in features.output_names], smallest
 
@@ -298,6 +330,11 @@ class BackboneParts:
                     "`backbone` must be a functional model of an image, such as "
                     f"keras.applications.ResNet50(include_top=False). Received: {backbone=}."
                 )
+            if len(inputs) != 1:
+                raise ValueError(
+                    f"`backbone` must have one input, an image. Received: {backbone.name!r} with "
+                    f"{len(inputs)} inputs."
+                )
             shape = inputs[0].shape
             if shape[-1] == 3 and channels != 3:
                 backbone = with_channels(backbone, channels)
@@ -340,6 +377,13 @@ class BackboneParts:
         x = PadToStride(self._plan.strides[0], self._plan.padding, name="pad_to_stride", **options)(
             x
         )
+        expected = self._plan.features.inputs[0].shape
+        if any(size not in (None, given) for size, given in zip(expected, x.shape, strict=True)):
+            raise ValueError(
+                "`backbone` must take images of the FCN's size, padded to a multiple of its "
+                f"stride: {tuple(x.shape[1:])}. Received: a backbone for {tuple(expected[1:])}. "
+                "Build it with input_shape=(None, None, channels), or pass `input_shape`."
+            )
         features = self._plan.features(x)
         features = features if isinstance(features, (list, tuple)) else [features]
         x, *skips = features

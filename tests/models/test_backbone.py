@@ -306,3 +306,84 @@ def test_a_backbone_without_a_stride_is_refused():
         FCN8s(2, backbone=backbone)
     with pytest.raises(ValueError, match="`backbone` must be a model for FCN4s"):
         FCN4s(2)
+
+
+def shared(last_of_each_stride=None):
+    """A pyramid whose pool is one layer called five times, each followed by another layer."""
+    pool = layers.AveragePooling2D(2, name="pool", data_format="channels_last")
+    x = inputs = keras.Input((None, None, 2))
+    for number in range(5):
+        x = pool(x)
+        if last_of_each_stride is not None:
+            x = last_of_each_stride(name=f"last{number}")(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.any_backend
+def test_a_layer_may_be_called_several_times():
+    backbone = shared(layers.Identity)
+    model = FCN8s(2, backbone=backbone, head=None, input_shape=(None, None, 2))
+    with_weights_of_scores(model)
+    logits = model.predict(coordinates(320, 352), verbose=0)
+    inside = (slice(None), slice(96, 192), slice(96, 192))
+    np.testing.assert_allclose(logits[inside], coordinates(320, 352)[inside], atol=0.01)
+
+
+def two_inputs():
+    image, other = keras.Input((None, None, 2)), keras.Input((None, None, 2))
+    return keras.Model([image, other], pyramid(mean_of_two)(layers.add([image, other])))
+
+
+def inside_another():
+    image = keras.Input((None, None, 2))
+    return keras.Model(image, pyramid(mean_of_two)(layers.Rescaling(1 / 255)(image)))
+
+
+def padded(columns):
+    image = keras.Input((None, None, 2))
+    pad = layers.ZeroPadding2D(((0, 0), columns), data_format="channels_last")
+    x = pad(image)
+    for number in range(5):
+        x = mean_of_two(f"pool{number + 1}")(x)
+    return keras.Model(image, x)
+
+
+def of_one_size():
+    image = keras.Input((64, 64, 2))
+    x = image
+    for number in range(5):
+        x = mean_of_two(f"pool{number + 1}")(x)
+    return keras.Model(image, x)
+
+
+def narrow():
+    """Rows have the stride 32, columns 16."""
+    x = image = keras.Input((None, None, 2))
+    for strides in [(2, 2)] * 4 + [(2, 1)]:
+        x = layers.AveragePooling2D(strides, padding="same", data_format="channels_last")(x)
+    return keras.Model(image, x)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (shared, "stride 32 that is called once. Received: 'pool', which is called 5 times"),
+        (two_inputs, "must have one input, an image. Received: .* with 2 inputs"),
+        (inside_another, r"stride 16.*\[1, 32\]. Layers of a model inside it are not taken"),
+        (lambda: padded((1, 0)), "same padding along rows and columns"),
+        (lambda: padded((32, 0)), "same padding along rows and columns"),
+        (lambda: padded((0, 32)), "same padding along rows and columns"),
+        (of_one_size, r"must take images of .*\(None, None, 2\). Received: .*\(64, 64, 2\)"),
+        (narrow, r"stride 32. Received: .* with the strides \[1, 2, 4, 8, 16\]"),
+    ],
+)
+def test_a_backbone_that_cannot_be_aligned_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        FCN8s(2, backbone=make(), input_shape=(None, None, 2))
+
+
+@pytest.mark.any_backend
+def test_a_backbone_of_one_size_takes_images_of_that_size():
+    model = FCN8s(2, backbone=of_one_size(), fc_units=2, input_shape=(50, 64, 2))
+    assert model(np.zeros((1, 50, 64, 2))).shape == (1, 50, 64, 2)
