@@ -46,14 +46,15 @@ class Contents:
         entries: The arrays.
         skip_scales: Dictionary from `"pool4"` and `"pool3"` to the scale of the skip. Caffe scales
             each channel; more than one value means that the scales of the channels differ.
-        mean: Mean (blue, green, red) that the network subtracts from images, if defined.
+        mean: Mean (blue, green, red), or of each channel, that the network subtracts from images,
+            if defined.
         geometry: `padding` and `input_upsampling` of the FCN, if defined: no array depends on them,
             and every prediction does.
     """
 
     entries: Entries
     skip_scales: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
     geometry: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

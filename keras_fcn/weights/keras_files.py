@@ -12,9 +12,11 @@ import h5py
 
 from keras_fcn.spec import SKIPS
 from keras_fcn.weights.entries import Contents, Entry, by_name, damaged_file
+from keras_fcn.weights.port import numbered
 
 _VARIABLE_NAMES = ("kernel", "bias")
 _MAX_LAYERS = 10_000
+_MAX_DEPTH = 10
 # Keras stores the weights of a `.keras` file uncompressed. A compressed size far below the
 # uncompressed one indicates a malicious file.
 _MAX_EXPANSION = 20
@@ -40,7 +42,7 @@ def open_keras_file(path: str | os.PathLike) -> Iterator[Contents]:
             file = stack.enter_context(h5py.File(file, "r"))
             read_layers = _read_keras3 if "layers" in file else _read_legacy
             entries = by_name(
-                ((layer, _variable_name(index)), _entry(dataset))
+                ((layer, _variable_name(layer, index)), _entry(dataset))
                 for layer, datasets in read_layers(file)
                 for index, dataset in enumerate(datasets)
             )
@@ -63,8 +65,7 @@ def _metadata(archive):
     scales = zip(SKIPS, config["skip_scales"], strict=True)
     mean = None
     if config["include_preprocessing"]:
-        blue, green, red = map(float, config["mean"])
-        mean = blue, green, red
+        mean = tuple(map(float, config["mean"]))
     geometry = {
         "padding": config.get("padding"),
         "input_upsampling": config.get("input_upsampling", 1),
@@ -76,8 +77,9 @@ def _metadata(archive):
     }
 
 
-def _variable_name(index):
-    return _VARIABLE_NAMES[index] if index < len(_VARIABLE_NAMES) else f"variable {index}"
+def _variable_name(layer, index):
+    is_known = "/" not in layer and index < len(_VARIABLE_NAMES)
+    return _VARIABLE_NAMES[index] if is_known else numbered(index)
 
 
 def _entry(dataset):
@@ -97,7 +99,9 @@ def _from_bfloat16(values):
     return (values.view("<u2").astype("uint32") << 16).view("float32")
 
 
-def _read_keras3(file):
+def _read_keras3(file, prefix="", depth=0):
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"it holds models inside models, more than {_MAX_DEPTH} levels deep")
     layers = _child(file, "layers")
     if len(layers) > _MAX_LAYERS:
         raise ValueError(f"it holds {len(layers)} layers")
@@ -106,7 +110,9 @@ def _read_keras3(file):
         variables = _child(layer, "vars") if "vars" in layer else {}
         if len(variables):
             datasets = [_child(variables, key) for key in sorted(variables, key=int)]
-            yield variables.attrs["name"], datasets
+            yield prefix + variables.attrs["name"], datasets
+        elif "layers" in layer and "name" in getattr(variables, "attrs", {}):  # A model inside.
+            yield from _read_keras3(layer, f"{prefix}{variables.attrs['name']}/", depth + 1)
 
 
 def _read_legacy(file):

@@ -28,7 +28,7 @@ from keras_fcn.weights.metadata import (
 )
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
-from keras_fcn.weights.port import port
+from keras_fcn.weights.port import port, variables_of
 from keras_fcn.weights.published import find_published, published_names
 from keras_fcn.weights.published_files import cached_file, packaged_file
 from keras_fcn.weights.pytorch import open_pytorch_file
@@ -130,6 +130,10 @@ def open_file(path: str | os.PathLike) -> Iterator[Contents]:
         ValueError: If the format is unknown, or the file is damaged.
     """
     path = local_file(path)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(
+            f"`weights` must be a name, a path or a model. Received: type {type(path).__name__}."
+        )
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"`weights` must be an existing file, a model, {hub.FORM}, or one of imagenet, "
@@ -171,10 +175,9 @@ def _format_of(path):
 
 def _contents_of(model):
     entries = {
-        (layer.name, variable.name): Entry(tuple(variable.shape), _reader(variable))
-        for layer in model.layers
-        for variable in layer.weights
-        if variable.name in ("kernel", "bias")
+        key: Entry(tuple(variable.shape), _reader(variable))
+        for key, variable in variables_of(model)
+        if "/" in key[0] or variable.name in ("kernel", "bias")
     }
     return Contents(entries, skip_scales_of(model), mean_of(model), geometry_of(model))
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fcn.layers import VGGPreprocessing
 from keras_fcn.spec import SKIPS
 
 
@@ -28,7 +29,7 @@ def skip_scales_of(model: keras.Model) -> dict[str, tuple[float, ...]]:
 def mean_of(model: keras.Model) -> tuple[float, ...] | None:
     """Returns the mean that the preprocessing of a model subtracts, `None` without one."""
     for layer in model.layers:
-        if layer.name == "preprocessing":
+        if isinstance(layer, VGGPreprocessing):
             return tuple(map(float, layer.mean))
     return None
 

@@ -1,6 +1,6 @@
 """Sets a model's variables from named arrays: all or none."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import keras
 
@@ -8,6 +8,27 @@ from keras_fcn.weights.entries import Entries
 
 # Enough for every layer of an FCN; more problems mean a file of another network.
 _MAX_PROBLEMS = 100
+
+
+def variables_of(
+    model: keras.Model, prefix: str = ""
+) -> Iterator[tuple[tuple[str, str], keras.Variable]]:
+    """Yields the variables of a model with the names that they have in `Entries`.
+
+    A layer of a model inside, such as a backbone, has the name "model/layer", and its variables are
+    numbered: batch normalization has others than `"kernel"` and `"bias"`.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from variables_of(layer, f"{prefix}{layer.name}/")
+            continue
+        for index, variable in enumerate(layer.weights):
+            yield (prefix + layer.name, numbered(index) if prefix else variable.name), variable
+
+
+def numbered(index: int) -> str:
+    """Returns the name of a variable that is known by its place in the layer only."""
+    return f"variable {index}"
 
 
 def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[str] = ()) -> None:
@@ -24,10 +45,9 @@ def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[
             cannot be read. The message lists all problems, and the model is unchanged.
     """
     variables = {
-        (layer.name, variable.name): variable
-        for layer in model.layers
-        for variable in layer.weights
-        if layer.name not in kept and not layer.name.startswith("drop")
+        key: variable
+        for key, variable in variables_of(model)
+        if key[0] not in kept and not key[0].startswith("drop")
     }
     problems = []
     for (layer, name), variable in variables.items():

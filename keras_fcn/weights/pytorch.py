@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from keras_fcn.io.download import md5_of
 from keras_fcn.spec import vgg16_layer_names
@@ -45,9 +46,19 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
         ) from error
 
     with damaged_file(path, ".pth state dict of pytorch-fcn"):
-        state = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        try:
+            state = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+        except pickle.UnpicklingError as error:
+            if "Unsupported" not in str(error):
+                raise
+            # PyTorch's own message advises to run the code in the file.
+            raise ValueError(
+                "it holds Python objects, such as a whole module; save its state_dict()"
+            ) from error
+        if not isinstance(state, Mapping):
+            raise ValueError(f"it holds a {type(state).__name__}, not a state dict")
         for key in ("model_state_dict", "state_dict"):
             state = state.get(key, state)
         entries = by_name(_entry(key, tensor) for key, tensor in state.items())

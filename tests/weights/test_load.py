@@ -174,6 +174,12 @@ def test_an_unknown_name_or_suffix_is_answered_with_the_known_ones(fcn8s, tmp_pa
         weights.load(fcn8s, tmp_path / "weights.bin")
 
 
+@pytest.mark.parametrize("source", [3, b"fcn.keras", [np.zeros(1)]])
+def test_what_is_no_source_of_weights_is_refused(source):
+    with pytest.raises(ValueError, match="`weights` must be a name, a path or a model"):
+        FCN8s(**SMALL, weights=source)
+
+
 def test_a_keras_file_that_unpacks_to_far_more_than_its_size_is_refused(fcn8s, tmp_path):
     path = tmp_path / "bomb.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -309,3 +315,56 @@ class TestChannels:
         found = self.features(model, grey)
         expected = self.features(source, np.repeat(grey, 3, axis=-1))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+    def test_a_grey_model_is_read_from_its_file(self, tmp_path):
+        grey = {**SMALL, "input_shape": (None, None, 1), "mean": (7.0,)}
+        source = FCN32s(**grey)
+        randomize(source, seed=1)
+        source.save(tmp_path / "grey.keras")
+        assert_equal_weights(FCN32s(**grey, weights=tmp_path / "grey.keras"), source)
+        with pytest.warns(UserWarning, match=r"trained with the mean \[7.0\]"):
+            FCN32s(**{**grey, "mean": (9.0,)}, weights=tmp_path / "grey.keras")
+
+
+class TestBackbone:
+    """The layers of a backbone are in a model inside."""
+
+    def model(self, num_classes=3):
+        x = inputs = keras.Input((None, None, 3))
+        for number in range(5):
+            x = keras.layers.SeparableConv2D(2, 3, 2, padding="same", name=f"conv{number}")(x)
+            x = keras.layers.BatchNormalization(name=f"norm{number}")(x)
+        model = FCN8s(num_classes, backbone=keras.Model(inputs, x), fc_units=2)
+        randomize(model, seed=num_classes)
+        return model
+
+    @pytest.mark.parametrize("file", [None, "fcn.weights.h5", "fcn.keras"])
+    @pytest.mark.parametrize("num_classes", [3, 4])
+    @pytest.mark.filterwarnings("ignore:The score layers keep their values")
+    def test_every_variable_of_the_backbone_is_set(self, file, num_classes, tmp_path):
+        source, model = self.model(), self.model(num_classes)
+        if file is not None:
+            path = tmp_path / file
+            source.save(path) if file.endswith(".keras") else source.save_weights(path)
+        weights.load(model, source if file is None else path, partial=num_classes != 3)
+        expected = source.get_layer("backbone").get_weights()
+        assert len(expected) == 5 * (3 + 4)
+        found = model.get_layer("backbone").get_weights()
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        for ours, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
+            assert num_classes != 3 or np.array_equal(ours, theirs)
+
+    def test_a_model_without_the_backbones_layers_is_refused(self, fcn8s):
+        with pytest.raises(ValueError, match=r"backbone/conv0/variable 0 .*: missing in"):
+            weights.load(self.model(), fcn8s)
+
+    def test_models_in_models_without_end_are_refused(self, tmp_path):
+        with h5py.File(tmp_path / "deep.weights.h5", "w") as file:
+            group = file
+            for _ in range(100):
+                group = group.create_group("layers/model")
+                group.create_group("vars").attrs["name"] = "model"
+            group.create_group("layers")
+        with pytest.raises(ValueError, match="models inside models"):
+            weights.load(self.model(), tmp_path / "deep.weights.h5")

@@ -142,6 +142,20 @@ class TestPyTorch:
             pass
         assert not trace.exists()
 
+    def test_no_error_advises_to_run_the_code_in_a_file(self, torch, tmp_path):
+        """PyTorch's own error proposes `weights_only=False`."""
+        path = tmp_path / "module.pth"
+        torch.save(torch.nn.Linear(2, 2), path)
+        with pytest.raises(ValueError, match=r"save its state_dict\(\)") as raised, open_file(path):
+            pass
+        assert "weights_only" not in str(raised.value)
+
+    def test_a_list_of_tensors_is_no_state_dict(self, torch, tmp_path):
+        path = tmp_path / "list.pth"
+        torch.save([torch.ones(1)], path)
+        with pytest.raises(ValueError, match="it holds a list, not a state dict"), open_file(path):
+            pass
+
     @pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4"])
     def test_other_files_are_refused(self, content, tmp_path):
         path = tmp_path / "other.pth"
