@@ -57,12 +57,29 @@ def convert(request: Request) -> dict[str, Any]:
 
 def in_float32(model: BaseFCN) -> BaseFCN:
     """Returns the model, rebuilt in float32 if it computes in another precision."""
-    if all(layer.dtype_policy.name == "float32" for layer in model.layers):
+    if _dtypes(model) == {"float32"}:
         return model
-    config = model.get_config() | {"dtype": "float32", "layer_dtypes": {}}
+    config = _with_float32(model.get_config()) | {"dtype": "float32", "layer_dtypes": {}}
     rebuilt = type(model).from_config(config)
     rebuilt.set_weights(model.get_weights())
     return rebuilt
+
+
+def _dtypes(model):
+    """Returns the names of the dtype policies of all layers, also of those of a backbone."""
+    inner = (_dtypes(layer) for layer in model.layers if isinstance(layer, keras.Model))
+    return {layer.dtype_policy.name for layer in model.layers}.union(*inner)
+
+
+def _with_float32(config):
+    """Returns a configuration in which every dtype policy is float32."""
+    if isinstance(config, (list, tuple)):
+        return [_with_float32(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy":
+        return config | {"config": {"name": "float32"}}
+    return {key: _with_float32(value) for key, value in config.items()}
 
 
 def calibration_images(paths: tuple[Path, ...], metadata: Metadata) -> Iterator[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import numbers
 import os
 import subprocess
 import sys
@@ -77,8 +78,8 @@ def export(
         format: `"saved_model"`, `"onnx"`, `"litert"` or `"openvino"`.
         output: `"logits"` or `"probabilities"`, shaped as the output of the model, or `"labels"`,
             int32 (batch, height, width).
-        size: (height, width) of the images; `None` for every size. Runtimes optimize a file of one
-            size better. LiteRT then takes batches of one image.
+        size: (height, width) of the images; `None` for every size that the model takes. Runtimes
+            optimize a file of one size better. LiteRT then takes batches of one image.
         quantize: `None`; `"float16"` to store the weights in half the bytes (not `"saved_model"`);
             or `"int8"` to compute convolutions in integers (`"onnx"` and `"litert"`).
         calibration: Folder of typical images for `"int8"`; at most 16 are read. They set the ranges
@@ -108,6 +109,7 @@ def export(
     images = _calibration_files(calibration)
     model = _opened(model_or_file)
     _check_output(model, output)
+    size = _size_of(model, size)
     metadata = Metadata.of(
         model,
         output,
@@ -170,9 +172,11 @@ def _checked_size(size):
     if size is None:
         return None
     size = tuple(size)
-    if len(size) != 2 or not all(isinstance(length, int) and length > 0 for length in size):
+    if len(size) != 2 or not all(
+        isinstance(length, numbers.Integral) and length > 0 for length in size
+    ):
         raise ValueError(f"`size` must be two integers, height and width. Received: {size=}.")
-    return size
+    return int(size[0]), int(size[1])
 
 
 def _opened(model_or_file):
@@ -194,6 +198,19 @@ def _check_output(model, output):
             "`output` must be 'probabilities' or 'labels' for a model with "
             f"classifier_activation={model.classifier_activation!r}. Received: {output=}."
         )
+
+
+def _size_of(model, size):
+    """Returns the size of the images: that of a model for images of one size by default."""
+    _, *axes = model.input_shape
+    fixed = tuple(axes[1:] if model.data_format == "channels_first" else axes[:2])
+    if fixed == (None, None) or size == fixed:
+        return size
+    if size is None and None not in fixed:
+        return fixed
+    raise ValueError(
+        f"`size` must be {fixed}, as the `input_shape` of the model. Received: {size=}."
+    )
 
 
 def _calibration_files(folder):

@@ -64,6 +64,18 @@ class TestArguments:
         with pytest.raises(ValueError, match=r"one label map\. Received: MultitaskFCN16s"):
             export(tasks, tmp_path / "a.onnx", format="onnx")
 
+    def test_a_model_for_images_of_one_size_takes_no_other(self, tmp_path, monkeypatch):
+        def converted(request):
+            request.target.touch()
+            return {"runtime": "none", "differences": {}}
+
+        monkeypatch.setattr(exporting, "_in_child", converted)
+        options = {"format": "onnx"}
+        model = FCN32s(2, **SMALL, input_shape=(3, 40, 50), data_format="channels_first")
+        assert export(model, tmp_path / "a.onnx", **options).metadata.size == (40, 50)
+        with pytest.raises(ValueError, match=r"`size` must be \(40, 50\), as the `input_shape`"):
+            export(model, tmp_path / "a.onnx", size=(50, 40), **options)
+
     def test_the_license_of_published_weights(self):
         assert published_license("pascal_voc") == "unrestricted use"
         assert published_license("my_run") is None

@@ -3,8 +3,10 @@
 import json
 import zipfile
 
+import keras
 import numpy as np
 import pytest
+from helpers import randomize
 from PIL import Image
 
 from keras_fcn import FCN8s, FCN32s
@@ -173,6 +175,22 @@ def test_a_model_in_mixed_precision_is_exported_in_float32(narrow):
     assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
     expected = narrow(FCN32s, padding="same").predict_on_batch(images_of((9, 8)))
     np.testing.assert_allclose(copy.predict_on_batch(images_of((9, 8))), expected, rtol=1e-4)
+
+
+@pytest.mark.gate
+def test_a_backbone_in_mixed_precision_is_exported_in_float32():
+    def model(policy):
+        keras.utils.set_random_seed(0)
+        x = inputs = keras.Input((None, None, 3))
+        for _ in range(5):
+            x = keras.layers.Conv2D(4, 3, strides=2, padding="same", dtype=policy)(x)
+        built = FCN32s(3, backbone=keras.Model(inputs, x), fc_units=4)
+        randomize(built, seed=0)
+        return built
+
+    copy, images = child.in_float32(model("mixed_bfloat16")), images_of((37, 45))
+    expected = model("float32").predict_on_batch(images)
+    np.testing.assert_allclose(copy.predict_on_batch(images), expected, rtol=1e-4)
 
 
 def test_other_folders_and_files_are_no_exports(tmp_path):
