@@ -14,8 +14,8 @@ from keras_fcn.layers import GroupedConv2D, LocalResponseNormalization, VGGPrepr
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.backbone import bilinear_upsampling
 from keras_fcn.models.base import BaseFCN
-from keras_fcn.models.checks import check_alexnet
-from keras_fcn.models.config import as_json, label_space_config
+from keras_fcn.models.checks import check_alexnet, check_keywords
+from keras_fcn.models.config import as_json, as_tuple, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.layout import change_layout, output_layers
 from keras_fcn.models.vgg16 import convolutionalized_classifier
@@ -89,6 +89,7 @@ class FCNAlexNet(BaseFCN):
         name: str | None = None,
         **kwargs: Any,
     ):
+        check_keywords(self, kwargs)
         data_format = data_format or keras.config.image_data_format()
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         published = weight_files.find_published(weights, stride=32, network="alexnet")
@@ -97,12 +98,12 @@ class FCNAlexNet(BaseFCN):
         config = as_json(
             {
                 "num_classes": num_classes,
-                "filters": tuple(filters),
+                "filters": as_tuple("filters", filters),
                 "fc_units": fc_units,
                 "dropout_rate": dropout_rate,
                 "trainable_upsampling": trainable_upsampling,
                 "include_preprocessing": include_preprocessing,
-                "mean": PASCAL_VOC_MEAN if mean is None else tuple(mean),
+                "mean": PASCAL_VOC_MEAN if mean is None else as_tuple("mean", mean),
                 "classifier_activation": classifier_activation,
                 "label_space": label_space_config(label_space),
                 "data_format": data_format,

@@ -1,5 +1,7 @@
 """Checks of the arguments of an FCN."""
 
+import difflib
+import inspect
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +11,37 @@ from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import HEADS
 from keras_fcn.models.config import num_channels
 from keras_fcn.spec import ALEXNET_FILTERS, VGG16_FILTERS
+
+
+def check_keywords(model: object, keywords: Mapping[str, Any]) -> None:
+    """Raises a TypeError if a constructor got arguments that it does not have.
+
+    `keras.Model` ignores them, so that a misspelt argument would have its default.
+
+    Args:
+        model: The model under construction.
+        keywords: Further keyword arguments, of which Keras takes `trainable`.
+    """
+    for name in sorted(keywords.keys() - {"trainable"}):
+        known = inspect.signature(type(model).__init__).parameters
+        near = difflib.get_close_matches(name, known, 1)
+        remedy = f" Did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"{type(model).__name__} has no argument {name!r}.{remedy}")
+
+
+def check_without_backbone(arguments: Mapping[str, Any]) -> None:
+    """Raises a ValueError if arguments of a backbone are given without one.
+
+    Args:
+        arguments: `skips`, `preprocessing`, `head` and `freeze_batch_norm` of an FCN.
+    """
+    defaults = {"skips": None, "preprocessing": None, "head": "conv", "freeze_batch_norm": False}
+    for name, default in defaults.items():
+        if arguments[name] != default:
+            raise ValueError(
+                f"`{name}` must keep its default, {default!r}, without a `backbone`. Received: "
+                f"{name}={arguments[name]!r}."
+            )
 
 
 def check_backbone(
@@ -46,13 +79,13 @@ def check_backbone(
 def check_input_shape(input_shape: Any) -> None:
     """Raises a ValueError if an `input_shape` does not have three axes."""
     try:
-        axes = len(tuple(input_shape))
+        axes = tuple(input_shape)
     except TypeError:
-        axes = 0
-    if axes != 3:
+        axes = ()
+    if len(axes) != 3 or not all(axis is None or _is_count(axis) for axis in axes):
         raise ValueError(
-            "`input_shape` must be (height, width, channels), each a number or None. Received: "
-            f"{input_shape=}."
+            "`input_shape` must be (height, width, channels), each a positive integer or None. "
+            f"Received: {input_shape=}."
         )
 
 

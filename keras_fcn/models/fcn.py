@@ -14,8 +14,14 @@ from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import BackboneParts
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.block_by_block import BlockByBlock
-from keras_fcn.models.checks import check_backbone, check_config, check_input_shape
-from keras_fcn.models.config import as_json, label_space_config, num_channels
+from keras_fcn.models.checks import (
+    check_backbone,
+    check_config,
+    check_input_shape,
+    check_keywords,
+    check_without_backbone,
+)
+from keras_fcn.models.config import as_json, as_tuple, label_space_config, num_channels
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.features import vgg16_features
 from keras_fcn.models.layout import at_original_size, change_layout, enlarge, output_layers
@@ -140,6 +146,7 @@ class FCN(BaseFCN):
         name: str | None = None,
         **kwargs: Any,
     ):
+        check_keywords(self, kwargs)
         check_input_shape(input_shape)
         data_format = data_format or keras.config.image_data_format()
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
@@ -153,7 +160,7 @@ class FCN(BaseFCN):
             "num_classes": num_classes,
             "input_shape": tuple(input_shape),
             "padding": padding,
-            "filters": tuple(filters),
+            "filters": as_tuple("filters", filters),
             "fc_units": fc_units,
             "fc6_kernel_size": fc6_kernel_size,
             "input_upsampling": input_upsampling,
@@ -174,6 +181,14 @@ class FCN(BaseFCN):
                 backbone, self.skips, skips, preprocessing, head, freeze_batch_norm, channels
             )
         else:
+            check_without_backbone(
+                {
+                    "skips": skips,
+                    "preprocessing": preprocessing,
+                    "head": head,
+                    "freeze_batch_norm": freeze_batch_norm,
+                }
+            )
             parts = None
         config = as_json(config)
         inputs, outputs, trunk = self._graph(config, parts, dtype)
@@ -253,7 +268,7 @@ def _with_defaults(config, published, channels):
             label_space = published.label_space
     given = {name: config[name] for name in defaults if config[name] is not None}
     config = {**config, **defaults, **given, "label_space": label_space_config(label_space)}
-    return config | {name: tuple(config[name]) for name in ("skip_scales", "mean")}
+    return config | {name: as_tuple(name, config[name]) for name in ("skip_scales", "mean")}
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")

@@ -13,8 +13,8 @@ from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
 from keras_fcn.models.base import BaseFCN
-from keras_fcn.models.checks import check_config
-from keras_fcn.models.config import as_json, label_space_config
+from keras_fcn.models.checks import check_config, check_keywords
+from keras_fcn.models.config import as_json, as_tuple, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN32s
 from keras_fcn.models.features import vgg16_features
@@ -99,6 +99,7 @@ class MultimodalFCN32s(BaseFCN):
         name: str | None = None,
         **kwargs: Any,
     ):
+        check_keywords(self, kwargs)
         _check_modalities(modalities, fusion, means)
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         published = self._published(weights, modalities)
@@ -114,7 +115,7 @@ class MultimodalFCN32s(BaseFCN):
                 "fusion": fusion,
                 "stacked": stacked,
                 "padding": padding,
-                "filters": tuple(filters),
+                "filters": as_tuple("filters", filters),
                 "fc_units": fc_units,
                 "dropout_rate": dropout_rate,
                 "trainable_upsampling": trainable_upsampling,

@@ -12,8 +12,8 @@ from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.base import BaseFCN
-from keras_fcn.models.checks import check_config
-from keras_fcn.models.config import as_json, label_space_config
+from keras_fcn.models.checks import check_config, check_keywords
+from keras_fcn.models.config import as_json, as_tuple, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
 from keras_fcn.models.features import vgg16_features
@@ -82,6 +82,7 @@ class MultitaskFCN(BaseFCN):
         name: str | None = None,
         **kwargs: Any,
     ):
+        check_keywords(self, kwargs)
         if not isinstance(num_classes, Mapping) or not num_classes:
             raise ValueError(
                 "`num_classes` must be a dictionary from tasks to numbers of classes. Received: "
@@ -94,11 +95,11 @@ class MultitaskFCN(BaseFCN):
         config = as_json(
             {
                 "padding": padding,
-                "filters": tuple(filters),
+                "filters": as_tuple("filters", filters),
                 "fc_units": fc_units,
                 "dropout_rate": dropout_rate,
                 "trainable_upsampling": trainable_upsampling,
-                "mean": PASCAL_VOC_MEAN if mean is None else tuple(mean),
+                "mean": PASCAL_VOC_MEAN if mean is None else as_tuple("mean", mean),
             }
         )
         spaces = {task: label_space_config(space) for task, space in (label_spaces or {}).items()}

@@ -1,3 +1,5 @@
+import re
+
 import helpers
 import keras
 import numpy as np
@@ -5,7 +7,15 @@ import pytest
 from helpers import NARROW_FILTERS
 
 import keras_fcn
-from keras_fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn import (
+    FCN4s,
+    FCN8s,
+    FCN16s,
+    FCN32s,
+    FCNAlexNet,
+    MultimodalFCN32s,
+    MultitaskFCN8s,
+)
 
 BACKEND = keras.backend.backend()
 MODELS = (FCN32s, FCN16s, FCN8s)
@@ -98,11 +108,37 @@ class TestArguments:
             ({"input_shape": (8, 9)}, r"`input_shape` must be \(height, width, channels\)"),
             ({"input_shape": (None, None, None)}, "`input_shape` must be of a known number"),
             ({"input_shape": (None, None, 4), "mean": (1, 2, 3)}, "`mean` must be 4 numbers, one"),
+            ({"input_shape": (0, 8, 3)}, "each a positive integer or None"),
+            ({"filters": 8}, "`filters` must be a tuple"),
+            ({"mean": 8}, "`mean` must be a tuple"),
+            ({"skip_scales": 0.1}, "`skip_scales` must be a tuple"),
+            ({"label_space": "pascal_voc"}, "`label_space` must be a LabelSpace, such as"),
+            ({"head": "fc"}, "`head` must keep its default, 'conv', without a `backbone`"),
+            ({"skips": {}}, "`skips` must keep its default, None, without"),
+            ({"preprocessing": keras.ops.abs}, "`preprocessing` must keep its default"),
+            ({"freeze_batch_norm": True}, "`freeze_batch_norm` must keep its default"),
         ],
     )
     def test_bad_arguments_are_named(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             small(**arguments)
+
+    @pytest.mark.any_backend
+    @pytest.mark.parametrize(
+        ("network", "argument", "message"),
+        [
+            (FCN8s, "pading", "FCN8s has no argument 'pading'. Did you mean 'padding'?"),
+            (FCN4s, "fc_unit", "FCN4s has no argument 'fc_unit'."),
+            (FCNAlexNet, "input_shape", "FCNAlexNet has no argument 'input_shape'."),
+            (MultimodalFCN32s, "stack", "Did you mean 'stacked'?"),
+            (MultitaskFCN8s, "label_space", "Did you mean 'label_spaces'?"),
+        ],
+    )
+    def test_an_unknown_argument_is_named(self, network, argument, message):
+        """Keras ignores it."""
+        backbone = {"backbone": keras.Sequential()} if network is FCN4s else {}
+        with pytest.raises(TypeError, match=re.escape(message)):
+            network(3, **backbone, **{argument: 8})
 
     def test_softmax_over_the_classes_in_both_data_formats(self):
         image = np.random.default_rng(0).uniform(0, 255, (1, 9, 8, 3)).astype("float32")
