@@ -54,6 +54,29 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             if isinstance(layer, frozen):
                 layer.trainable = False
 
+    def call(self, inputs, training=None, mask=None):
+        self._check_channels(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
+    def _check_channels(self, inputs):
+        """Raises a ValueError for images of another number of channels than the model's.
+
+        Keras lets a last axis of 1 pass, and checks nothing within a compiled step on JAX. Without
+        this check, the mean that the preprocessing subtracts would make three channels of one.
+        """
+        axis = -1 if self.data_format == "channels_last" else 1
+        inputs = keras.tree.flatten(inputs)
+        for tensor, expected in zip(inputs, keras.tree.flatten(self.input), strict=True):
+            channels, received = expected.shape[axis], tuple(tensor.shape)
+            if len(received) != 4 or None in (channels, received[axis]):
+                continue  # Keras adds a last axis of 1, or raises.
+            if received[axis] != channels:
+                raise ValueError(
+                    f"The images must have the shape {expected.shape} of the model's input. "
+                    f"Received: {received}. Repeat the channel of grey images, or build the model "
+                    "with the `input_shape` of yours."
+                )
+
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
     ):

@@ -88,6 +88,23 @@ def test_fit_from_numpy_arrays_of_channels_first():
     assert_trained(model, model.fit(images, label_maps, batch_size=1, epochs=1, verbose=0))
 
 
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "__call__"])
+@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}], ids=str)
+def test_images_of_other_channels_are_refused_instead_of_broadcast(method, options):
+    images, label_maps = batch((32, 40))
+    model = compiled_model(**options, **EAGERLY)
+    labelled = (label_maps,) if method in ("fit", "evaluate") else ()
+    quiet = {"verbose": 0} if method != "__call__" else {"training": True}
+    with pytest.raises(ValueError, match=r"must have the shape .*3\) of .*Received: .* 1\)"):
+        getattr(model, method)(images[..., :1], *labelled, **quiet)
+
+
+def test_colour_images_are_refused_by_a_model_of_grey_images():
+    model = compiled_model(input_shape=(None, None, 1), **EAGERLY)
+    with pytest.raises(ValueError, match=r"must have the shape .*1\) of .*Received: .* 3\)"):
+        model.predict(batch((32, 40))[0], verbose=0)
+
+
 @pytest.mark.parametrize(
     "sizes",
     ["the third differs", pytest.param("each another size", marks=only_in_the_gate)],
