@@ -102,6 +102,7 @@ class Training:
         # All ranks get equally many in an epoch.
         self.num_examples = len(train_split) // processes.world_size() * processes.world_size()
         self.num_steps = recipe.num_steps(self.num_examples)
+        _check_updates(recipe.accumulate, self.num_steps)
         self.steps_per_epoch = min(recipe.steps_per_epoch(self.num_examples), self.num_steps)
         self.num_epochs = math.ceil(self.num_steps / self.steps_per_epoch)
         self.state = State()
@@ -397,6 +398,15 @@ def _check_divides(batch_size, world_size):
         raise ValueError(
             f"`batch_size` must divide by the number of processes, {world_size}, which share "
             f"each batch. Received: batch_size={batch_size}."
+        )
+
+
+def _check_updates(accumulate, num_steps):
+    if accumulate > num_steps:
+        raise ValueError(
+            f"`accumulate` must be at most the number of batches of the run, {num_steps}: "
+            f"otherwise the weights are never updated. Received: accumulate={accumulate}. Train "
+            "for more `epochs`, or with a smaller `accumulate` (--set accumulate=1)."
         )
 
 

@@ -136,6 +136,15 @@ class TestHowItLearns:
         assert [("val_mean_iou" in row) for row in run.history()] == [False, True, True]
 
     @pytest.mark.any_backend
+    def test_a_run_too_short_for_one_update_is_refused(self, recipe, tmp_path):
+        recipe = replace(recipe, steps=3, learning_rate=1e-2, schedule="constant", warmup=0)
+        message = "`accumulate` must be at most the number of batches of the run, 3: .*=4"
+        with pytest.raises(ValueError, match=message):
+            train(replace(recipe, accumulate=4), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        train(replace(recipe, accumulate=3), tmp_path / "run")
+
+    @pytest.mark.any_backend
     def test_the_model_of_the_best_epoch_is_kept(self, recipe, tmp_path, monkeypatch):
         # Shares of right pixels, whose order is that of mean IoU.
         right, kept, save_model = iter([5, 8, 2, 8]), [], Run.save_model
