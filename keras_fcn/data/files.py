@@ -183,7 +183,7 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
             continue
         place = f"{path}, line {number}"
         names = _names(line, place)
-        pair = Pair(*(_existing(path.parent / name, place) for name in names))
+        pair = Pair(*(_existing(path.parent, name, place) for name in names))
         if pair.image in line_of:
             raise ValueError(f"{place}: line {line_of[pair.image]} names {pair.image} already.")
         line_of[pair.image] = number
@@ -193,22 +193,27 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
     return pairs
 
 
-def _existing(file, place):
-    """Returns the file, also if the disk spells its name in another Unicode form."""
-    if not file.is_file():
-        alike = [path for path in _listed(file.parent) if _same_name(path.name, file.name)]
-        if not alike or not alike[0].is_file():
-            raise FileNotFoundError(f"{place}: there is no file {file}.")
-        file = alike[0]
+def find_file(folder: Path, name: str) -> Path | None:
+    """Returns the file of a path in a folder, also if the disk spells it in another Unicode form.
+
+    Args:
+        folder: The folder.
+        name: Path of the file, relative to `folder`.
+
+    Returns:
+        The path as the disk spells it; `None` if there is no such file.
+    """
+    path = folder
+    for part in Path(name).parts:
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        path = next((path / form for form in forms if (path / form).exists()), path / part)
+    return path if path.is_file() else None
+
+
+def _existing(folder, name, place):
+    if (file := find_file(folder, name)) is None:
+        raise FileNotFoundError(f"{place}: there is no file {folder / name}.")
     return file
-
-
-def _listed(folder):
-    return folder.iterdir() if folder.is_dir() else ()
-
-
-def _same_name(one, other):
-    return unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
 
 
 def _names(line, place):

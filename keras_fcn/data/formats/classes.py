@@ -57,7 +57,7 @@ def read_label_colours(path: Path) -> dict[str, Colour]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}, which holds the names and colours.")
     colours: dict[str, Colour] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line or line.startswith("#"):
             continue
         name, *rest = line.split(":")
@@ -81,16 +81,28 @@ def is_label_colours(classes: Classes) -> bool:
     """Returns whether `classes` is a file in the format of CVAT's labelmap.txt."""
     if not isinstance(classes, str | os.PathLike) or not str(classes).endswith(".txt"):
         return False
-    lines = _lines(Path(classes)) if Path(classes).is_file() else []
+    lines = read_lines(Path(classes)) if Path(classes).is_file() else []
     lines = [line for line in lines if line and not line.startswith("#")]
     return bool(lines) and all(line.count(":") == 3 for line in lines)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Returns the lines of a text file, without the white space around them.
+
+    Raises:
+        ValueError: If the file is not in UTF-8; the message names it.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be a text file in UTF-8. Received: {error}.") from None
 
 
 def _from_file(path):
     if is_label_colours(path):
         return list(read_label_colours(path))
     if path.suffix.lower() == ".txt":
-        return [line for line in _lines(path) if line]
+        return [line for line in read_lines(path) if line]
     if path.suffix.lower() == ".json":
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -102,13 +114,6 @@ def _from_file(path):
             by_id = {int(key): name for key, name in content.items()}
             return [by_id.get(class_id, f"class {class_id}") for class_id in range(max(by_id) + 1)]
     return list(from_file(path).class_names)
-
-
-def _lines(path):
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be a text file in UTF-8. Received: {error}.") from None
 
 
 def _checked(names, classes):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_fcn.data.files import IMAGE_SUFFIXES
+from keras_fcn.data.files import IMAGE_SUFFIXES, find_file
 from keras_fcn.data.formats import regions
 from keras_fcn.data.formats.brush import decode_brush
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
@@ -151,7 +151,7 @@ def _image(task, origin, folders):
     base = name.rpartition("/")[2]
     candidates = [name, base, _UPLOAD.sub("", base, count=1) if _UPLOAD.match(base) else base]
     for candidate in candidates[:-1]:
-        if any((folder / candidate).is_file() for folder in folders):
+        if any(find_file(folder, candidate) for folder in folders):
             break
     else:
         candidate = candidates[-1]

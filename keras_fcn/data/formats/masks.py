@@ -4,6 +4,7 @@ import collections
 import functools
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,17 @@ def masks(
 
 
 def _as_text(key):
-    return ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    """Returns a key as text; a name in Unicode's form of the names in `one_file_per_name`."""
+    text = ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    return unicodedata.normalize("NFC", text)
 
 
 def _default(folder, image_files, mask_files):
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    names = sorted(
+        unicodedata.normalize("NFC", path.name)
+        for path in folder.iterdir()
+        if path.is_dir() and path.name[0] != "."
+    )
     if names and not image_files.keys() & mask_files.keys():
         return {name: name for name in names}
     return {"255": "1"}
@@ -147,7 +154,8 @@ def _parts(folder, class_ids, mask_files):
     """Returns the class id and file of each binary mask by name, in the order of the keys."""
     parts_of = collections.defaultdict(list)
     for key, class_id in class_ids.items():
-        is_folder, found = (folder / key).is_dir(), False
+        is_folder = any(file_name.startswith(f"{key}/") for file_name in mask_files)
+        found = False
         for file_name, path in mask_files.items():
             name = file_name.removeprefix(f"{key}/") if is_folder else file_name.removesuffix(key)
             # Of the suffixes _cat and _big_cat, the longer one counts.

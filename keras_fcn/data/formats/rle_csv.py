@@ -5,6 +5,7 @@ import csv
 import functools
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,14 @@ def rle_csv(
     files: dict[str, list[Path]] = {}
     for file in visible_files(folder):
         if file.suffix.lower() in IMAGE_SUFFIXES:
-            name = file.relative_to(folder).as_posix()
+            name = unicodedata.normalize("NFC", file.relative_to(folder).as_posix())
             for key in {name, stem(name)}:
                 files.setdefault(key, []).append(file)
     class_ids, names = _class_ids({label for _, label, _ in rows}, class_names(classes), path)
     runs_of: dict[Path, list] = {}
     for number, (image, label, runs) in enumerate(rows, start=2):
-        if len(found := files.get(image, [])) != 1:
+        found = files.get(unicodedata.normalize("NFC", image), [])
+        if len(found) != 1:
             count = f"{len(found)} files" if found else "no file"
             raise FileNotFoundError(
                 f"{path}, row {number} names the image {image!r}, for which there is {count} in "

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
+from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name, find_file
 from keras_fcn.label_spaces import LabelSpace
 
 Draw = Callable[[tuple[int, int]], np.ndarray]
@@ -102,15 +102,15 @@ def relative_path(name: Any, origin: str) -> str:
 
 
 def find_image(name: str, folders: Iterable[Path], origin: str) -> Path:
-    """Returns the file of a relative path in the first folder that has it.
+    """Returns the file of a relative path in the first folder that has it, see `find_file`.
 
     Raises:
         FileNotFoundError: If none has it.
     """
     folders = list(folders)
     for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
+        if (file := find_file(folder, name)) is not None:
+            return file
     raise FileNotFoundError(
         f"{origin} names the image {name}, which is not in {' or '.join(map(str, folders))}. Pass "
         "the folder of the images (--images)."

@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import unicodedata
 from pathlib import Path
 
 from keras_fcn.data.files import IMAGE_SUFFIXES
@@ -12,6 +13,7 @@ from keras_fcn.data.formats.classes import (
     is_label_colours,
     label_space,
     read_label_colours,
+    read_lines,
 )
 from keras_fcn.data.formats.pixels import read_colours
 from keras_fcn.data.formats.source import (
@@ -130,5 +132,7 @@ def _splits(folder, labels):
 
 
 def _names(path):
-    lines = [line.strip().strip('"') for line in path.read_text("utf-8-sig").splitlines()]
-    return [relative_path(line, str(path)) for line in dict.fromkeys(lines) if line]
+    lines = [line.strip('"') for line in read_lines(path)]
+    # As the names of the files in `file_of_name`.
+    names = [unicodedata.normalize("NFC", relative_path(line, str(path))) for line in lines if line]
+    return list(dict.fromkeys(names))
