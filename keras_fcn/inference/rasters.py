@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from keras_fcn.data.image_files import TRANSPARENCY_IS_DROPPED
 from keras_fcn.inference.unfinished import UnfinishedArray
@@ -28,8 +29,8 @@ class RasterImage:
     """An image file of any size, read in windows: GeoTIFF, BigTIFF, COG, JPEG 2000 and others.
 
     As `keras_fcn.data.read_image`: for a model of three channels, grey and palette images are
-    converted to RGB, an alpha channel is dropped, and grey of 16 bits is scaled so that 65535
-    becomes 255.
+    converted to RGB, and an alpha channel is dropped; for a model of one, palette images are
+    converted to grey. Grey of 16 bits is scaled so that 65535 becomes 255.
 
     Args:
         dataset: rasterio's open data set.
@@ -77,8 +78,8 @@ class RasterImage:
         meanings = dataset.colorinterp
         self._has_alpha = self._channels == 3 and meanings[-1] == ColorInterp.alpha
         self._palette = None
-        if self._channels == 3 and meanings[0] == ColorInterp.palette:
-            self._palette = np.array([colour[:3] for colour in _colours(dataset)], "uint8")
+        if meanings[0] == ColorInterp.palette:
+            self._palette = _colours(dataset, self._channels)
         held = dataset.count - self._has_alpha
         is_cmyk = ColorInterp.cyan in meanings
         is_grey = held == 1 and self._channels == 3
@@ -102,10 +103,12 @@ class RasterImage:
             )
 
 
-def _colours(dataset):
-    """Returns the colours of the values 0, 1, ... of a palette image."""
+def _colours(dataset, channels):
+    """Returns the colours of the values 0, 1, ... of a palette image, or their greys."""
     table = dataset.colormap(1)
-    return [table.get(value, (0, 0, 0)) for value in range(max(256, max(table) + 1))]
+    colours = [table.get(value, (0, 0, 0))[:3] for value in range(max(256, max(table) + 1))]
+    row = Image.fromarray(np.array([colours], "uint8"))
+    return np.asarray(row.convert("L"))[0, :, None] if channels == 1 else np.asarray(row)[0]
 
 
 @contextlib.contextmanager
@@ -197,7 +200,7 @@ def import_rasterio() -> types.ModuleType:
 
 def _check_orientation(path):
     """Refuses a file that is to be shown rotated: rasterio and GDAL ignore that tag."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
     from PIL.ExifTags import Base
 
     with contextlib.suppress(UnidentifiedImageError, Image.DecompressionBombError):

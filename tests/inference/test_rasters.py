@@ -182,6 +182,14 @@ class TestChannels:
         expected = np.array([2, 1, 0])[values[0]]
         np.testing.assert_array_equal(self.predict(model, path, tmp_path), expected)
 
+    def test_palettes_are_grey_for_a_model_of_one_channel(self, tmp_path):
+        values = np.random.default_rng(1).integers(0, 3, (1, 50, 60), "uint8")
+        # Pure green has a luma of 150, pure red of 76 (ITU-R 601).
+        colours = {0: (255, 255, 255, 255), 1: (0, 255, 0, 255), 2: (255, 0, 0, 255)}
+        path = write_raster(tmp_path / "palette.tif", values, colormap=colours)
+        expected = np.array([2, 1, 0])[values[0]]
+        np.testing.assert_array_equal(self.predict(first_value(1), path, tmp_path), expected)
+
     def test_alpha_is_dropped_with_a_warning(self, model, tmp_path):
         bands = np.concatenate([IMAGE.transpose(2, 0, 1), np.full((1, 70, 60), 255, "uint8")])
         path = write_raster(tmp_path / "opaque.tif", bands, photometric="RGB", alpha="YES")

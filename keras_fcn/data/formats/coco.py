@@ -21,6 +21,7 @@ from keras_fcn.data.formats.source import (
 
 OVERLAPS = ("area", "order")
 _PREFIX = "instances_"
+_ONLY_SPLIT = "default"  # CVAT exports everything as this split.
 _NEEDED = {
     "images": ("id", "file_name"),
     "annotations": ("image_id", "category_id"),
@@ -69,7 +70,8 @@ def coco(
             folders = [Path(images, split or ""), Path(images)]
         else:
             root = path.parent if source.is_file() else source
-            places = (split or "", f"images/{split or ''}", "images", "")
+            name = split or _ONLY_SPLIT
+            places = (name, f"images/{name}", "images", "")
             folders = list(dict.fromkeys([path.parent, *(root / place for place in places)]))
         items += _items(contents[path], path, folders, split, class_ids, overlap, left_out)
     return Source(label_space(names, None), items, left_out, list(files.values()))
@@ -91,8 +93,7 @@ def _files(source):
         raise FileNotFoundError(
             f"{source} must hold annotations/instances_SPLIT.json, SPLIT/*.json or one .json file."
         )
-    # CVAT exports everything as the split "default".
-    return {None: files["default"]} if list(files) == ["default"] else files
+    return {None: files[_ONLY_SPLIT]} if list(files) == [_ONLY_SPLIT] else files
 
 
 def _content(path):

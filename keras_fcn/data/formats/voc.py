@@ -100,7 +100,8 @@ def _source(source, images, space, read):
     for split, names in _splits(folder, labels).items():
         for name in names:
             if name not in labels:
-                left_out[f"names in {split} without a label map"] += 1
+                place = f" in {split}" if split is not None else ""
+                left_out[f"names{place} without a label map"] += 1
                 continue
             if name not in image_files:
                 raise FileNotFoundError(

@@ -164,6 +164,13 @@ class TestFolders:
             report = import_data("coco", folder, tmp_path / "out" / folder.name)
             assert report.num_pairs == {"": 1}
 
+    def test_cvat_s_images_of_its_only_split_are_found(self, tmp_path):
+        save_image(tmp_path / "cvat" / "images" / "default" / "a.png", HEIGHT, WIDTH)
+        path = tmp_path / "cvat" / "annotations" / "instances_default.json"
+        save_json(path, instances((3, [SQUARE])))
+        report = import_data("coco", tmp_path / "cvat", tmp_path / "out")
+        assert report.num_pairs == {"": 1}
+
     def test_a_folder_without_json_and_a_split_with_two_are_refused(self, tmp_path):
         (tmp_path / "in" / "train").mkdir(parents=True)
         with pytest.raises(FileNotFoundError, match=r"must hold annotations/instances_SPLIT\.json"):

@@ -148,6 +148,11 @@ class TestCvat:
         assert report.label_space.palette == tuple(map(tuple, COLOURS.tolist()))
         np.testing.assert_array_equal(label_map(exported.parent / "out", "oslo/a b"), IDS)
 
+    def test_images_without_a_label_map_are_counted(self, exported):
+        listed = exported / "ImageSets" / "Segmentation" / "default.txt"
+        listed.write_text("oslo/a b\nunlabelled\n")
+        assert run("cvat", exported).left_out == {"names without a label map": 1}
+
     def test_a_palette_file_is_read_by_its_colours(self, exported):
         image = Image.fromarray((3 - IDS).astype("uint8"))
         image.putpalette(COLOURS[::-1].ravel().tolist())
