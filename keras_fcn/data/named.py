@@ -94,7 +94,13 @@ def load_named(
         warnings.warn(f"{name}: {data_set.caveat}", stacklevel=2)
     builder = _builder(data_set, data_dir)
     _check_features(name, features, builder)
-    _prepare(name, builder, manual_dir, download, data_set.in_tfds)
+    try:
+        _prepare(name, builder, manual_dir, download, data_set.in_tfds)
+    except FileExistsError:
+        # Another process built it meanwhile. A new builder reads the number of its examples.
+        builder = _builder(data_set, data_dir)
+        if not builder.is_prepared():
+            raise
     _check_built(name, split, builder)
     if shard[1] > 1:
         split = _shard_of(split, builder, shard)

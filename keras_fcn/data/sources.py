@@ -11,7 +11,7 @@ from keras_fcn.data.files import Pair
 from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.data.reader import Reader
 from keras_fcn.data.unread import parts
-from keras_fcn.io.atomic import atomic_write, remove_leftovers
+from keras_fcn.io.atomic import atomic_folder, remove_leftovers
 
 
 class PairsSource:
@@ -176,6 +176,14 @@ def _cached(dataset, cache):
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder.parent)
-        with atomic_write(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             dataset.save(str(temporary))
-    return tf.data.Dataset.load(str(folder))
+    cached = tf.data.Dataset.load(str(folder))
+    number, held = int(dataset.cardinality()), int(cached.cardinality())
+    if number >= 0 and number != held:
+        raise ValueError(
+            "`cache` must be a folder for this dataset alone. Received: "
+            f"cache={str(cache)!r} with {held} examples for a dataset of {number}. Pass another "
+            "folder for each split, or remove this one."
+        )
+    return cached

@@ -23,7 +23,8 @@ def atomic_write(path: str | os.PathLike, *, sync: bool = True) -> Iterator[Path
     killed processes.
 
     Args:
-        path: The file or folder to write. Its parent folder must exist.
+        path: The file or folder to write. Its parent folder must exist. If processes may write the
+            same folder at the same time, see `atomic_folder`.
         sync: Whether to flush a file to the disk (fsync) before the replacement, so that a power
             failure leaves the old file or the new one, too.
 
@@ -39,6 +40,27 @@ def atomic_write(path: str | os.PathLike, *, sync: bool = True) -> Iterator[Path
         if sync and temporary.is_file():
             _sync(temporary)
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path; the folder that the body makes there becomes `path` in one step.
+
+    As `atomic_write`, but a folder cannot be replaced in one step: one that another process wrote
+    meanwhile stays.
+
+    Args:
+        path: The folder to write, which does not exist yet. Its parent folder must exist.
+
+    Raises:
+        OSError: As `atomic_write`, if `path` does not exist afterwards.
+    """
+    try:
+        with atomic_write(path) as temporary:
+            yield temporary
+    except OSError:
+        if not Path(path).is_dir():
+            raise
 
 
 def remove_leftovers(folder: Path, older_than: float = _DAY) -> None:

@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from data.builders.fakes import save_grey_png, save_image, save_small_nyudv2
 
 from keras_fcn import label_spaces
+from keras_fcn.data.builders.camvid import camvid_dataset_builder
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
 from keras_fcn.data.named import data_set_names, example_names, label_space_of, load_named
 
@@ -89,6 +90,22 @@ class TestOurs:
     def test_takes_parts_and_sums_of_splits(self, camvid, tmp_path, split, count):
         dataset = load_named("camvid", split, data_dir=tmp_path, manual_dir=camvid)
         assert len(list(dataset)) == count
+
+    def test_two_processes_may_build_at_the_same_time(self, camvid, tmp_path, monkeypatch):
+        """The other one begins later and ends first."""
+        builder, load = camvid_dataset_builder.Builder, {"manual_dir": camvid}
+        generate, others = builder._split_generators, []
+
+        def build_twice(self, manager):
+            if not others:
+                others.append(None)
+                others[:] = [load_named("camvid", "train", data_dir=tmp_path, **load)]
+            return generate(self, manager)
+
+        monkeypatch.setattr(builder, "_split_generators", build_twice)
+        both = [load_named("camvid", "train", data_dir=tmp_path, **load), *others]
+        assert [len(list(dataset)) for dataset in both] == [4, 4]
+        assert len(load_named("camvid", "train", data_dir=tmp_path, shard=(0, 2))) == 2
 
     def test_what_is_built_needs_no_download(self, camvid, tmp_path):
         load_named("camvid", "train", data_dir=tmp_path, manual_dir=camvid)

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from data.numbered_pairs import HEIGHT, WIDTH, epoch, flips, indices, make_pairs, to_pairs, train
 from PIL import Image
 
@@ -88,6 +89,28 @@ class TestCache:
             file.write_bytes(file.read_bytes()[:100])
         again = [labels.numpy() for _, labels in evaluation_batches(pairs, **options)]
         np.testing.assert_array_equal(again, expected)
+
+    def test_two_processes_may_write_the_folder_of_a_dataset_at_once(self, tmp_path, monkeypatch):
+        """The other one begins later and ends first."""
+        save, others, cache = tf.data.Dataset.save, [], tmp_path / "cache"
+        dataset = from_pairs(make_pairs(tmp_path, 3))
+
+        def save_twice(self, path):
+            if not others:
+                others.append(None)
+                others[:] = [train(dataset, cache=cache)]
+            save(self, path)
+
+        monkeypatch.setattr(tf.data.Dataset, "save", save_twice)
+        both = [train(dataset, cache=cache), *others]
+        assert [sorted(indices(epoch(batches))) for batches in both] == [[0, 1, 2]] * 2
+        assert [path.name for path in cache.iterdir()] == ["examples"]
+
+    def test_the_folder_of_another_dataset_is_refused(self, tmp_path):
+        pairs, options = make_pairs(tmp_path, 3), {"cache": tmp_path / "cache"}
+        train(from_pairs(pairs), **options)
+        with pytest.raises(ValueError, match=r"`cache` must be .* with 3 examples for .* of 2\."):
+            train(from_pairs(pairs[:2]), **options)
 
     @pytest.mark.parametrize("on_error", ["raise", "skip"])
     def test_without_space_for_it_all_examples_are_read(self, on_error, tmp_path):

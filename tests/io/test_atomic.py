@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from keras_fcn.io.atomic import atomic_write, remove_leftovers
+from keras_fcn.io.atomic import atomic_folder, atomic_write, remove_leftovers
 
 pytestmark = pytest.mark.any_backend
 
@@ -62,6 +62,19 @@ class TestAtomicWrite:
             assert not (tmp_path / "run").exists()
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.toml"]
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+    def test_a_folder_that_another_process_wrote_meanwhile_stays(self, tmp_path):
+        with atomic_folder(tmp_path / "run") as temporary:
+            temporary.mkdir()
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / "faster").touch()
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["faster"]
+
+    def test_a_folder_that_cannot_be_written_is_an_error(self, tmp_path):
+        with pytest.raises(OSError, match="No space"), atomic_folder(tmp_path / "run"):
+            raise OSError("No space")
+        assert not list(tmp_path.iterdir())
 
     def test_two_writers_do_not_meet(self, path):
         def write(text):

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.extractor import ExtractError
 
 from keras_fcn.io import download
-from keras_fcn.io.atomic import atomic_write, remove_leftovers
+from keras_fcn.io.atomic import atomic_folder, atomic_write, remove_leftovers
 
 _EXTRACT_METHODS = {
     ".tar": tfds.download.ExtractMethod.TAR,
@@ -71,7 +71,7 @@ def find_or_download(
     Args:
         archives: The archives.
         data_set: Name of the data set, to distinguish archives of the same name.
-        dl_manager: TFDS's, of which `manual_dir`, `download_dir` and `extract` are used.
+        dl_manager: TFDS's, of which `manual_dir` and `download_dir` are used.
 
     Returns:
         For every archive the folder that holds its `contents`.
@@ -179,7 +179,7 @@ def _warn_of_other_checksum(path, archive):
 def _unpacked(archive, path, dl_manager):
     root = _extracted(archive, path, dl_manager)
     if root.stat().st_ctime < path.stat().st_ctime:
-        # TFDS reuses the contents of an older archive that had the same name.
+        # These are the contents of an older archive that had the same name.
         shutil.rmtree(root)
         root = _extracted(archive, path, dl_manager)
     folders = [root]
@@ -197,8 +197,19 @@ def _unpacked(archive, path, dl_manager):
 
 def _extracted(archive, path, dl_manager):
     method = _EXTRACT_METHODS[archive.suffix]
+    target = _local(dl_manager.download_dir) / "extracted" / f"{method.name}.{path.name}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent)
     try:
-        return _local(dl_manager.extract(tfds.download.Resource(path=path, extract_method=method)))
+        # A manager of its own: into one folder, TFDS removes what another process has unpacked
+        # and may be reading.
+        with atomic_folder(target) as temporary:
+            own = tfds.download.DownloadManager(download_dir=temporary.parent)
+            resource = tfds.download.Resource(path=path, extract_method=method)
+            _local(own.extract(resource)).rename(temporary)
+        return target
     except ExtractError as error:
         raise ValueError(
             f"{path} cannot be unpacked: {error.__cause__ or error}. If it is damaged, replace it "

@@ -4,6 +4,7 @@ import time
 import pytest
 import tensorflow_datasets as tfds
 from data.builders.fakes import pack, save_image, served
+from tensorflow_datasets.core.download import extractor
 
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 
@@ -29,6 +30,10 @@ def content(tree, tmp_path):
 
 @pytest.fixture
 def manager(tmp_path):
+    return new_manager(tmp_path)
+
+
+def new_manager(tmp_path):
     return tfds.download.DownloadManager(
         download_dir=tmp_path / "downloads",
         manual_dir=tmp_path / "manual",
@@ -94,6 +99,27 @@ class TestManualDir:
         time.sleep(0.02)  # A file system may count time in ticks of 10 ms.
         pack(tree, tmp_path / "new.tar").replace(path)
         assert (find(archive(), manager) / "lists" / "train.txt").read_text() == "b\n"
+
+    def test_what_another_process_unpacks_meanwhile_stays(
+        self, tree, manager, tmp_path, monkeypatch
+    ):
+        """TFDS would remove it, while the other process reads it."""
+        pack(tree, tmp_path / "manual" / "voc.tar")
+        iter_archive, other = extractor.iter_archive, []
+
+        def unpack_twice(*arguments):
+            if not other:
+                other.append(None)
+                folder = find(archive(), new_manager(tmp_path))
+                other[:] = [(folder, folder.stat().st_ino)]
+            return iter_archive(*arguments)
+
+        monkeypatch.setattr(extractor, "iter_archive", unpack_twice)
+        folder = find(archive(), manager)
+        assert other == [(folder, folder.stat().st_ino)]
+        assert [path.name for path in (tmp_path / "downloads" / "extracted").iterdir()] == [
+            "TAR.voc.tar"
+        ]
 
     def test_an_incomplete_folder_does_not_hide_the_archive(self, tree, manager, tmp_path):
         (tmp_path / "manual" / "VOC2012" / "JPEGImages").mkdir(parents=True)
