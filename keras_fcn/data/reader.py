@@ -103,8 +103,12 @@ class Reader:
         try:
             return self._read(self._pairs[index])
         except OSError as error:
-            # TensorFlow turns only a ValueError into an InvalidArgumentError.
-            raise ValueError(f"A file cannot be opened: {error}.") from None
+            message = f"A file cannot be opened: {error}."
+        except ValueError as error:
+            message = str(error)
+        # TensorFlow turns only a ValueError into an InvalidArgumentError, and drops a message with
+        # the name of a file that is not UTF-8.
+        raise ValueError(message.encode(errors="backslashreplace").decode())
 
     def _read_or_note(self, number, index):
         try:

@@ -1,6 +1,7 @@
 """Cached and skipped files."""
 
 import ast
+import os
 import warnings
 
 import numpy as np
@@ -29,6 +30,16 @@ def reads(monkeypatch):
     read_example = reader.read_example
     monkeypatch.setattr(reader, "read_example", read)
     return seen
+
+
+class TestNames:
+    def test_a_bad_file_whose_name_is_not_utf_8_is_named(self, tmp_path):
+        (pair,) = make_pairs(tmp_path, 1)
+        image = pair.image.rename(pair.image.with_name(os.fsdecode(b"stra\xdfe.png")))
+        image.write_bytes(b"")
+        batches = train([(image, pair.label_map)])
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"stra\\udcdfe\.png"):
+            next(iter(batches))
 
 
 class TestCache:

@@ -44,6 +44,14 @@ def label_space(names: Sequence[str], ignore_class: int | None) -> LabelSpace:
             f"There must be at least 2 classes. Received: {', '.join(names) or 'none'}. Name the "
             "classes (--classes)."
         )
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"Names of classes must be Unicode text. Received: {name!r}. If it is the name of "
+                "a folder, rename it."
+            ) from None
     return LabelSpace(tuple(names), voc_palette(len(names)), ignore_class)
 
 

@@ -170,7 +170,8 @@ def _fingerprint(files):
     checksum = hashlib.sha256()
     for path in sorted(map(os.path.realpath, files)):
         status = os.stat(path)
-        checksum.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        checksum.update(os.fsencode(path))
+        checksum.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return checksum.hexdigest()
 
 

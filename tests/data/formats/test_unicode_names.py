@@ -1,5 +1,6 @@
 """Names that the disk and a document write in two Unicode forms, as files from macOS do."""
 
+import os
 import unicodedata
 
 import numpy as np
@@ -105,3 +106,28 @@ def test_a_list_of_names_that_is_not_in_utf_8_is_named(tmp_path):
     file.write_bytes(PHOTO.encode("cp949", "ignore"))
     with pytest.raises(ValueError, match=r"train\.txt must be a text file in UTF-8"):
         import_data("voc", source, tmp_path / "out", **options)
+
+
+LEGACY = os.fsdecode(PHOTO[:2].encode("cp949"))
+"""A name that an archive from Windows leaves on Linux; it is not UTF-8."""
+
+
+def test_names_that_are_not_utf_8_are_imported_and_continued(tmp_path):
+    save_image(tmp_path / "images" / f"{LEGACY}.png")
+    save_array(tmp_path / "masks" / f"{LEGACY}.png", 255 * SQUARE)
+    written = [
+        import_data(
+            "masks", tmp_path / "masks", tmp_path / "out", images=tmp_path / "images"
+        ).written
+        for _ in range(2)
+    ]
+    assert written == [1, 0]
+    np.testing.assert_array_equal(label_map(tmp_path / "out", LEGACY), SQUARE)
+
+
+def test_a_class_whose_name_is_not_unicode_is_refused_before_anything_is_written(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    save_array(tmp_path / "masks" / LEGACY / "a.png", 255 * SQUARE)
+    with pytest.raises(ValueError, match=r"Names of classes must be Unicode text.*rename it"):
+        import_data("masks", tmp_path / "masks", tmp_path / "out", images=tmp_path / "images")
+    assert not (tmp_path / "out").exists()
