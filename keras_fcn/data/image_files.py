@@ -11,7 +11,15 @@ from PIL import Image, ImageOps, TiffImagePlugin
 GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Pillow's modes of grey of 16 bits."""
 
-_WIDTH, _HEIGHT, _SAMPLES_PER_PIXEL = 256, 257, 277  # Tags of TIFF.
+# Tags of TIFF.
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION = (
+    256,
+    257,
+    258,
+    277,
+    284,
+)
+_PLANES = 2  # Each channel is stored apart.
 
 TRANSPARENCY_IS_DROPPED = (
     "Transparency is dropped because the model takes colours alone. Transparent pixels keep the "
@@ -116,7 +124,8 @@ def _check_channels(path, image, raw_mode, channels):
         )
     shown = len(image.getbands())
     held = shown if image.format != "TIFF" else image.tag_v2.get(_SAMPLES_PER_PIXEL, shown)
-    becomes_rgb = channels == 3 and held <= max(3, shown)
+    # Of channels without a meaning Pillow drops those that it has no mode for.
+    becomes_rgb = channels == 3 and held == shown
     has_hidden_fourth = channels == 4 and raw_mode == "RGBX"
     if not (becomes_rgb or has_hidden_fourth or channels == held == shown):
         raise ValueError(
@@ -169,6 +178,8 @@ def decode(
     """
     try:
         with Image.open(path) as image:
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                image.tile = [_reading_16_bits(image, tile) for tile in image.tile]
             raw_mode = image.tile[0][3] if image.tile else ""
             if read_as is not None:
                 image.tile = [_reading_as(read_as, tile) for tile in image.tile]
@@ -191,6 +202,19 @@ def decode(
         raise ValueError(f"{path} cannot be read as an image: {error}.") from None
     raw_mode = raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
     return image, raw_mode or ""
+
+
+def _reading_16_bits(image, tile):
+    """Returns a tile of a TIFF as it is stored: Pillow 13.0 takes planes of 16 bits for 8."""
+    is_plane = tile[0] == "raw" and image.tag_v2.get(_PLANAR_CONFIGURATION) == _PLANES
+    if not is_plane or 16 not in image.tag_v2.get(_BITS_PER_SAMPLE, ()):
+        return tile
+    is_little_endian = image.tag_v2.prefix == b"II"
+    if image.mode == "I":
+        return _reading_as("I;16S" if is_little_endian else "I;16BS", tile)
+    if image.mode in GREY_16_BIT_MODES:
+        return _reading_as(image.mode, tile)
+    return _reading_as(f"{tile[3][0]};16{'L' if is_little_endian else 'B'}", tile)
 
 
 def _reading_as(raw_mode, tile):

@@ -9,7 +9,7 @@ from helpers import write_pairs
 from PIL import Image
 
 from keras_fcn.data import evaluation_batches, find_pairs
-from keras_fcn.data.image_files import read_image
+from keras_fcn.data.image_files import holds_16_bits, read_image
 from keras_fcn.data.label_map_files import read_label_map
 
 pytestmark = pytest.mark.any_backend
@@ -127,3 +127,45 @@ class TestGreyPalettes:
         Image.fromarray(np.array([[0, 1]], "uint8")).save(tmp_path / "a.png")
         found = read_label_map(tmp_path / "a.png", ((255, 0, 0), (0, 0, 0)))
         assert found.tolist() == [[0, 1]]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+class TestPlanes:
+    """GDAL stores each channel apart if its option INTERLEAVE is BAND, as in copied profiles."""
+
+    @pytest.fixture
+    def write(self, tmp_path):
+        rasterio = pytest.importorskip("rasterio")
+
+        def write(bands, **options):
+            count, height, width = bands.shape
+            size = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
+            options = {"driver": "GTiff", "interleave": "band"} | size | options
+            with rasterio.open(tmp_path / "a.tif", "w", **options) as file:
+                file.write(bands)
+            return tmp_path / "a.tif"
+
+        return write
+
+    @pytest.mark.parametrize("order", ["LITTLE", "BIG"])
+    @pytest.mark.parametrize("tiles", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
+    def test_colours_of_16_bits(self, write, order, tiles):
+        bands = np.random.default_rng(0).integers(0, 65536, (3, 20, 21), "uint16")
+        path = write(bands, photometric="RGB", ENDIANNESS=order, **tiles)
+        wanted = np.moveaxis(bands, 0, -1) / 257
+        # Pillow takes the upper byte.
+        np.testing.assert_allclose(read_image(path), wanted, rtol=0, atol=1)
+        assert holds_16_bits(path)
+
+    @pytest.mark.parametrize("order", ["LITTLE", "BIG"])
+    @pytest.mark.parametrize("dtype", ["uint16", "int16"])
+    def test_label_maps_of_16_bits(self, write, order, dtype):
+        bands = np.random.default_rng(0).integers(0, 32768, (1, 20, 21)).astype(dtype)
+        np.testing.assert_array_equal(read_label_map(write(bands, ENDIANNESS=order)), bands[0])
+
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_channels_that_pillow_drops_are_refused(self, write, count):
+        """Of planes without a meaning, Pillow shows the first one alone."""
+        path = write(np.zeros((count, 4, 5), "uint8"), photometric="MINISBLACK", compress="deflate")
+        with pytest.raises(ValueError, match=rf"a\.tif must hold the 3 .* Received: {count} "):
+            read_image(path)
