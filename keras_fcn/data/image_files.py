@@ -12,13 +12,8 @@ GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Pillow's modes of grey of 16 bits."""
 
 # Tags of TIFF.
-_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION = (
-    256,
-    257,
-    258,
-    277,
-    284,
-)
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 262, 266
+_SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 277, 284, 339
 _PLANES = 2  # Each channel is stored apart.
 
 TRANSPARENCY_IS_DROPPED = (
@@ -179,7 +174,7 @@ def decode(
     try:
         with Image.open(path) as image:
             if isinstance(image, TiffImagePlugin.TiffImageFile):
-                image.tile = [_reading_16_bits(image, tile) for tile in image.tile]
+                image.tile = [_reading_plane(image, tile) for tile in image.tile]
             raw_mode = image.tile[0][3] if image.tile else ""
             if read_as is not None:
                 image.tile = [_reading_as(read_as, tile) for tile in image.tile]
@@ -204,17 +199,24 @@ def decode(
     return image, raw_mode or ""
 
 
-def _reading_16_bits(image, tile):
-    """Returns a tile of a TIFF as it is stored: Pillow 13.0 takes planes of 16 bits for 8."""
-    is_plane = tile[0] == "raw" and image.tag_v2.get(_PLANAR_CONFIGURATION) == _PLANES
-    if not is_plane or 16 not in image.tag_v2.get(_BITS_PER_SAMPLE, ()):
+def _reading_plane(image, tile):
+    """Returns a tile of a TIFF as it is stored.
+
+    Of a channel that is stored apart, Pillow 13.0 takes the first letter of the raw mode alone:
+    8 bits, and 0 for black.
+    """
+    tags = image.tag_v2
+    if tile[0] != "raw" or tags.get(_PLANAR_CONFIGURATION) != _PLANES:
         return tile
-    is_little_endian = image.tag_v2.prefix == b"II"
-    if image.mode == "I":
-        return _reading_as("I;16S" if is_little_endian else "I;16BS", tile)
-    if image.mode in GREY_16_BIT_MODES:
-        return _reading_as(image.mode, tile)
-    return _reading_as(f"{tile[3][0]};16{'L' if is_little_endian else 'B'}", tile)
+    bits = tags.get(_BITS_PER_SAMPLE, (1,))
+    if len(bits) == 1:
+        more = (tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_FILL_ORDER, 1), bits, ())
+        kind = (tags.prefix, tags.get(_PHOTOMETRIC, 0), *more)
+        _, raw_mode = TiffImagePlugin.OPEN_INFO.get(kind, (image.mode, tile[3][0]))
+        return _reading_as(raw_mode, tile)
+    if 16 not in bits:
+        return tile
+    return _reading_as(f"{tile[3][0]};16{'L' if tags.prefix == b'II' else 'B'}", tile)
 
 
 def _reading_as(raw_mode, tile):

@@ -163,6 +163,19 @@ class TestPlanes:
         bands = np.random.default_rng(0).integers(0, 32768, (1, 20, 21)).astype(dtype)
         np.testing.assert_array_equal(read_label_map(write(bands, ENDIANNESS=order)), bands[0])
 
+    @pytest.mark.parametrize("bits", [1, 2, 4])
+    def test_label_maps_of_few_bits(self, write, bits):
+        bands = np.random.default_rng(0).integers(0, 2**bits, (1, 20, 21), "uint8")
+        path = write(bands, NBITS=bits, tiled=True, blockxsize=16, blockysize=16)
+        np.testing.assert_array_equal(read_label_map(path), bands[0])
+
+    def test_a_zero_that_is_white_is_noticed(self, write):
+        bands = np.random.default_rng(0).integers(0, 256, (1, 20, 21), "uint8")
+        path = write(bands, photometric="MINISWHITE")
+        np.testing.assert_array_equal(read_image(path)[..., 0], 255 - bands[0])
+        with pytest.raises(ValueError, match="must store black as 0"):
+            read_label_map(path)
+
     @pytest.mark.parametrize("count", [2, 3])
     def test_channels_that_pillow_drops_are_refused(self, write, count):
         """Of planes without a meaning, Pillow shows the first one alone."""
