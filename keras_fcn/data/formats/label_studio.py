@@ -145,7 +145,8 @@ def _image(task, origin, folders):
     values = data.values() if isinstance(data, dict) else ()
     texts = [text for text in values if isinstance(text, str)]
     names = [name for text in texts if (name := _path(text)).lower().endswith(IMAGE_SUFFIXES)]
-    if len(names) != 1:
+    # Other columns of an imported table may repeat the name of the file.
+    if len({name.rpartition("/")[2] for name in names}) != 1:
         raise ValueError(f"{origin} must have one image in its data. Received: {texts}.")
     name = relative_path(names[0].lstrip("/"), origin)
     base = name.rpartition("/")[2]

@@ -200,6 +200,13 @@ class TestTasks:
         with pytest.raises(ValueError, match=r"task 9 must have labels of .*dog. Received: 'cat'"):
             run(tmp_path, task(self.CAT), classes="bird,dog")
 
+    def test_another_column_may_repeat_the_name_of_the_file(self, tmp_path):
+        data = {"image": "s3://bucket/oslo/a.png?versionId=1", "file": "a.png", "note": "sunny"}
+        run(tmp_path, task(self.CAT) | {"data": data})
+        assert "labels/a.png" in files(tmp_path / "out")
+        with pytest.raises(ValueError, match=r"must have one image in its data.*b\.png"):
+            run(tmp_path, task(self.CAT) | {"data": data | {"second": "b.png"}})
+
     def test_sizes_of_several_images_are_refused(self, tmp_path):
         other = region("cat", {"points": TestPolygons.POINTS}, "polygon", (11, 20))
         with pytest.raises(ValueError, match="must have regions of one image"):
