@@ -1,12 +1,13 @@
 """Reads image files as arrays of the channels that a model takes."""
 
+import contextlib
 import os
 import struct
 import warnings
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Pillow's modes of grey of 16 bits."""
@@ -14,6 +15,11 @@ GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 # Tags of TIFF.
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 262, 266
 _SAMPLES_PER_PIXEL, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 277, 284, 339
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # The first bytes, also those of BigTIFF.
+_UNKNOWN_TIFF = (
+    "it is a damaged TIFF, or has channels that Pillow does not know, such as five, or three "
+    "without a meaning. Save images as 8-bit RGB and label maps as grey, for example with GDAL"
+)
 _PLANES = 2  # Each channel is stored apart.
 
 TRANSPARENCY_IS_DROPPED = (
@@ -194,9 +200,21 @@ def decode(
             "(--tile)."
         ) from None
     except DECODING_ERRORS as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}.") from None
+        is_unknown_tiff = isinstance(error, UnidentifiedImageError) and _is_tiff(path)
+        reason = _UNKNOWN_TIFF if is_unknown_tiff else error
+        raise ValueError(f"{path} cannot be read as an image: {reason}.") from None
     raw_mode = raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
     return image, raw_mode or ""
+
+
+def _is_tiff(path):
+    with contextlib.ExitStack() as stack:
+        if isinstance(path, str | os.PathLike):
+            file = stack.enter_context(open(path, "rb"))
+        else:
+            file = path
+            file.seek(0)
+        return file.read(4) in _TIFF
 
 
 def _reading_plane(image, tile):

@@ -182,3 +182,14 @@ class TestPlanes:
         path = write(np.zeros((count, 4, 5), "uint8"), photometric="MINISBLACK", compress="deflate")
         with pytest.raises(ValueError, match=rf"a\.tif must hold the 3 .* Received: {count} "):
             read_image(path)
+
+    @pytest.mark.parametrize("count", [3, 5])
+    def test_channels_that_pillow_does_not_know_are_called_so(self, write, count):
+        path = write(np.zeros((count, 4, 5), "uint8"), photometric="MINISBLACK")
+        message = (
+            r"a\.tif cannot be read as an image: it is a damaged TIFF, or has channels .* GDAL"
+        )
+        with pytest.raises(ValueError, match=message):
+            read_image(path)
+        with open(path, "rb") as file, pytest.raises(ValueError, match="it is a damaged TIFF, or"):
+            read_image(file)
