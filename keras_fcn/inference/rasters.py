@@ -44,6 +44,8 @@ class RasterImage:
         self._dataset, self._channels = dataset, channels
         self.shape = (dataset.height, dataset.width, channels)
         self.georeference = {"crs": dataset.crs, "transform": dataset.transform}
+        if (control_points := dataset.gcps)[0]:
+            self.georeference = dict(zip(("gcps", "crs"), control_points, strict=True))
         self._check()
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
@@ -148,7 +150,7 @@ def write_geotiff(
     Args:
         path: File to write.
         array: What to write, of shape (height, width) or (height, width, bands).
-        georeference: `crs` and `transform`; empty for none.
+        georeference: `crs`, and `transform` or ground control points `gcps`; empty for none.
         label_space: `LabelSpace` with the colours of a label map, or the names of the bands.
     """
     rasterio = import_rasterio()

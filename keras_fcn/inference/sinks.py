@@ -47,7 +47,7 @@ def open_sink(
         sink: The path or array.
         shape: (height, width) of a label map, or (height, width, num_classes) of probabilities.
         label_space: `LabelSpace` of the classes.
-        georeference: `crs` and `transform`, or nothing.
+        georeference: See `write_geotiff`.
         description: Function that returns what the values depend on, see `UnfinishedArray`.
 
     Raises:

@@ -27,7 +27,7 @@ class Source:
         shape: (height, width, channels).
         read: Function of a slice of rows and one of columns that returns these pixels.
         description: Function that returns JSON values that differ for another image.
-        georeference: `crs` and `transform`, or nothing.
+        georeference: See `write_geotiff`.
     """
 
     shape: tuple[int, ...]

@@ -138,6 +138,23 @@ class TestOtherFiles:
             predict_tiles(model, source, sink, tile=TILE)
             np.testing.assert_array_equal(sink[:], labels(IMAGE[..., 0]))
 
+    def test_ground_control_points_are_kept(self, model, tmp_path):
+        """As radar scenes and scanned maps have them, without a transform."""
+        from rasterio.control import GroundControlPoint
+
+        corners = [(0, 0), (0, 60), (70, 0), (70, 60)]
+        points = [GroundControlPoint(row, col, 13 + col / 9, 48 - row / 8) for row, col in corners]
+        path = write_raster(
+            tmp_path / "scan.tif", IMAGE.transpose(2, 0, 1), photometric="RGB", gcps=points, crs=CRS
+        )
+        predict_tiles(model, path, tmp_path / "labels.tif", tile=TILE)
+        with rasterio.open(tmp_path / "labels.tif") as file:
+            found, crs = file.gcps
+        assert crs == rasterio.crs.CRS.from_string(CRS)
+        assert [(p.row, p.col, p.x, p.y) for p in found] == [
+            (p.row, p.col, p.x, p.y) for p in points
+        ]
+
     def test_memory_maps(self, model, tmp_path):
         IMAGE.tofile(tmp_path / "image.raw")
         source = np.memmap(tmp_path / "image.raw", "uint8", "r", shape=IMAGE.shape)
