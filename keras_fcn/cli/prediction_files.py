@@ -1,7 +1,6 @@
 """The files that `keras-fcn predict` writes of an image."""
 
 import argparse
-import contextlib
 import json
 import os
 import unicodedata
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from keras_fcn.inference import Prediction
-
-_SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag of TIFF, and two of its bits.
 
 
 def suffixes(options: argparse.Namespace) -> dict[str, str]:
@@ -67,25 +64,10 @@ def output_paths(
 
 
 def warn_of_pages(path: Path) -> None:
-    """Warns if a TIFF has several pages, of which the first one is predicted.
+    """Warns if a TIFF has several pages, of which the first one is predicted."""
+    from keras_fcn.data.image_files import count_pages
 
-    Overviews and masks, as GeoTIFFs have them, are no pages.
-    """
-    from PIL import Image, TiffImagePlugin
-
-    from keras_fcn.data.image_files import DECODING_ERRORS
-
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return
-    pages = 0
-    # The pages after a damaged one are not counted.
-    with contextlib.suppress(*DECODING_ERRORS), Image.open(path) as image:
-        if not isinstance(image, TiffImagePlugin.TiffImageFile):
-            return
-        for frame in range(image.n_frames):
-            image.seek(frame)
-            pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _OVERVIEW_OR_MASK
-    if pages > 1:
+    if (pages := count_pages(path)) > 1:
         warnings.warn(
             f"Only the first page of {path} is predicted. Received: {pages} pages.", stacklevel=2
         )

@@ -20,7 +20,7 @@ from keras_fcn.data.files import (
     split_folders,
     unlinked,
 )
-from keras_fcn.data.image_files import holds_16_bits, read_image
+from keras_fcn.data.image_files import count_pages, holds_16_bits, read_image
 from keras_fcn.data.label_alignment import boundary_fits, misalignments
 from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.data.near_duplicates import HashedImage, difference_hash, near_duplicates
@@ -70,6 +70,7 @@ def check_data(
     hashed: dict[str, list[HashedImage]] = {name: [] for name in splits}
     fits: dict[str, list] = {name: [] for name in splits}
     unlabelled: list[tuple[Path, float]] = []
+    of_pages: list[tuple[Path, int]] = []
     of_16_bits: dict[str, list] = {name: [] for name in splits}
     pixels_of = {name: np.zeros(label_space.num_classes, "int64") for name in splits}
     complete = True
@@ -78,6 +79,7 @@ def check_data(
         results = threads.map(lambda job: _read(job[1], label_space, palette, channels), jobs)
         for (split, pair), result in zip(jobs, results, strict=True):
             report.problems.extend(result.problems)
+            of_pages += result.pages
             if result.size is not None:
                 sizes[result.size] += 1
                 owners[result.digest].append((split, pair.image))
@@ -99,6 +101,7 @@ def check_data(
     report.problems.extend(near_duplicates(hashed))
     report.problems.extend(misalignments(fits))
     report.problems.extend(_dark(of_16_bits))
+    report.problems.extend(_further_pages(of_pages))
     if complete:
         report.problems.extend(_absent_classes(pixels_of, label_space.class_names))
     report.problems.extend(_mostly_ignored(report))
@@ -111,6 +114,7 @@ class _PairResult:
     """Statistics and problems of one pair; `None` for what could not be read."""
 
     problems: list[Problem]
+    pages: list[tuple[Path, int]]
     size: tuple[int, int] | None = None
     digest: bytes = b""
     hash: np.ndarray | None = None
@@ -120,7 +124,8 @@ class _PairResult:
 
 
 def _read(pair, label_space, palette, channels):
-    result = _PairResult([])
+    pages = [(path, count_pages(path)) for path in (pair.image, pair.label_map)]
+    result = _PairResult([], [(path, count) for path, count in pages if count > 1])
 
     def attempt(kind, files, function, *arguments):
         try:
@@ -246,6 +251,17 @@ def _dark(of_16_bits):
             "bits, for example those of 12 bits by 16."
         )
         yield Problem("dark", tuple(str(path) for path, _ in images), message, severity="warning")
+
+
+def _further_pages(files):
+    if not files:
+        return
+    count = "1 TIFF has" if len(files) == 1 else f"{len(files)} TIFFs have"
+    message = (
+        f"{count} several pages, such as {files[0][0]} with {files[0][1]}. Only the first page is "
+        "read: save each page as a file of its own."
+    )
+    yield Problem("pages", tuple(str(path) for path, _ in files), message, severity="warning")
 
 
 def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:

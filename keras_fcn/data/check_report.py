@@ -18,8 +18,8 @@ class Problem:
             class that never occurs or occurs in one split only, `"ignored"` if more than half of
             all pixels are ignored, `"near-duplicate"` for images of two splits that are nearly the
             same, `"alignment"` for label maps that seem shifted or flipped, `"dark"` for images of
-            16 bits with small values, or `"unlabelled"` for label maps of which more than 95 % are
-            ignored.
+            16 bits with small values, `"pages"` for TIFFs of several pages, or `"unlabelled"` for
+            label maps of which more than 95 % are ignored.
         files: The files that have the problem.
         message: One sentence, or two with the remedy.
         severity: `"error"`, or `"warning"` for what may be intended, which is shown, but leaves

@@ -21,6 +21,7 @@ _UNKNOWN_TIFF = (
     "without a meaning. Save images as 8-bit RGB and label maps as grey, for example with GDAL"
 )
 _PLANES = 2  # Each channel is stored apart.
+_SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag, and two of its bits.
 
 TRANSPARENCY_IS_DROPPED = (
     "Transparency is dropped because the model takes colours alone. Transparent pixels keep the "
@@ -105,6 +106,23 @@ def holds_16_bits(path: str | os.PathLike) -> bool:
     image, raw_mode = decode(path, pixels=False)
     # BGR;16 of BMP has 16 bits for all channels together.
     return image.mode in GREY_16_BIT_MODES or (";16" in raw_mode and raw_mode[:3] != "BGR")
+
+
+def count_pages(path: str | os.PathLike) -> int:
+    """Returns the number of pages of a TIFF, of which `read_image` reads the first; 1 for others.
+
+    Overviews and masks, as GeoTIFFs have them, are no pages. Those after a damaged page are not
+    counted.
+    """
+    pages = 0
+    if os.path.splitext(path)[1].lower() in (".tif", ".tiff"):
+        errors = (*DECODING_ERRORS, Image.DecompressionBombError)
+        with contextlib.suppress(*errors), Image.open(path) as image:
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                for frame in range(image.n_frames):
+                    image.seek(frame)
+                    pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _OVERVIEW_OR_MASK
+    return max(1, pages)
 
 
 def stored_size(image: Image.Image) -> tuple[int, int]:

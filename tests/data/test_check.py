@@ -161,6 +161,15 @@ class TestWarnings:
         assert f"the largest value read is {16 if channels == 1 else 15} of 255." in warning.message
         assert [Path(file).parent.name for file in warning.files] == ["train", "train"]
 
+    def test_tiffs_of_several_pages_are_a_warning(self, data):
+        pages = [Image.fromarray(np.full((2, 2, 3), shade, "uint8")) for shade in (50, 60, 70)]
+        pages[0].save(data / "train" / "a.tif", save_all=True, append_images=pages[1:])
+        (data / "train" / "a.png").unlink()
+        (warning,) = [problem for problem in check(data).problems if problem.kind == "pages"]
+        assert warning.severity == "warning"
+        assert warning.files == (str(data / "train" / "a.tif"),)
+        assert f"1 TIFF has several pages, such as {data}/train/a.tif with 3." in warning.message
+
     def test_dark_images_of_8_bits_are_no_warning(self, data):
         assert "dark" not in kinds_of(check(data).problems)
 
