@@ -110,6 +110,20 @@ MUTANTS = (
         "data/test_channels_and_bits.py",
     ),
     Mutant(
+        "planes of 16 bits are read as 8",
+        "data/image_files.py",
+        "    if 16 not in bits:\n",
+        "    if bits:\n",
+        "data/test_channels_and_bits.py",
+    ),
+    Mutant(
+        "a file that a document names in another Unicode form is missing",
+        "data/files.py",
+        'for form in ("NFC", "NFD"))',
+        "for form in ())",
+        "data/test_links_and_names.py data/formats/test_unicode_names.py",
+    ),
+    Mutant(
         "a fourth channel is dropped without a word",
         "data/image_files.py",
         'held = shown if image.format != "TIFF" else image.tag_v2.get(_SAMPLES_PER_PIXEL, shown)',
@@ -287,8 +301,8 @@ MUTANTS = (
     Mutant(
         "an atomic write writes in place",
         "io/atomic.py",
-        "        yield temporary\n",
-        "        yield path\n        temporary = path\n",
+        "        yield temporary\n        if sync",
+        "        yield path\n        temporary = path\n        if sync",
         "io/test_atomic.py training/test_run.py",
     ),
     Mutant(

@@ -41,8 +41,8 @@ MUTANTS = (
     Mutant(
         "labels that changed are not noticed",
         "data/formats/writer.py",
-        'checksum.update(f"{path}\\0{status.st_size}\\0{status.st_mtime_ns}\\n".encode())',
-        'checksum.update(f"{path}".encode())',
+        'checksum.update(f"\\0{status.st_size}\\0{status.st_mtime_ns}\\n".encode())',
+        'checksum.update(b"")',
         "data/formats/test_writer.py",
     ),
     Mutant(
