@@ -82,7 +82,6 @@ class TestCompare:
         [
             (["fast"], "RUN must be given at least twice"),
             (["fast", "gone"], "Received: gone."),
-            (["fast", "slow", "--out", "gone/page.html"], "--out must be a file in a folder"),
         ],
     )
     def test_errors(self, runs, monkeypatch, capsys, arguments, message):
