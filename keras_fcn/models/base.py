@@ -1,5 +1,6 @@
 """What all networks of the package have in common: their configuration, copies and exports."""
 
+import functools
 import os
 from typing import Any
 
@@ -53,6 +54,15 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         for layer in _with_layers_inside(self):
             if isinstance(layer, frozen):
                 layer.trainable = False
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, class_weight=None, **kwargs):
+        _check_class_weight(class_weight)
+        return super().fit(*args, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        _check_class_weight(class_weight)
+        return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
 
     def call(self, inputs, training=None, mask=None):
         self._check_channels(inputs)
@@ -182,6 +192,16 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             "Keras quantizes only dense layers, and an FCN has none. Received: "
             f"{mode=}. For half the memory, build the model with dtype='mixed_bfloat16'. For int8, "
             "`export` it and quantize the file with the tools of its runtime."
+        )
+
+
+def _check_class_weight(class_weight):
+    """Refuses Keras's weights: it takes the largest class id's column in a row for the class."""
+    if class_weight is not None:
+        raise ValueError(
+            "`class_weight` must be None: Keras applies it to one label per image. Received: "
+            f"{class_weight=}. Pass it to the loss, such as "
+            "keras_fcn.losses.Focal(gamma=0.0, class_weights=...)."
         )
 
 

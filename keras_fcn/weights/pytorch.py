@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +12,8 @@ from keras_fcn.spec import vgg16_layer_names
 from keras_fcn.weights.entries import Contents, Entry, by_name, damaged_file
 
 _VARIABLE_NAMES = {"weight": "kernel", "bias": "bias"}
+# What DataParallel, DistributedDataParallel and torch.compile put in front of the names.
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 # Indices of VGG-16's layers in torchvision's `features` and `classifier`.
 _TORCHVISION_NAMES = {
     f"features.{place}": name
@@ -31,7 +34,8 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
     `torch.load(..., weights_only=True)` reads it, which runs no code of the file.
 
     Args:
-        path: A state dict, or a checkpoint with `"model_state_dict"` or `"state_dict"`.
+        path: A state dict, or a checkpoint with `"model_state_dict"` or `"state_dict"`, also of a
+            module in `DataParallel`, `DistributedDataParallel` or `torch.compile`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -77,7 +81,7 @@ def _entry(key, tensor):
     plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
     if not plain or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
         raise ValueError(f"{key!r} must be a plain tensor of numbers")
-    layer, _, variable = key.rpartition(".")
+    layer, _, variable = _WRAPPERS.sub("", key).rpartition(".")
     key = layer, _VARIABLE_NAMES.get(variable, variable)
     return key, Entry(tuple(tensor.shape), lambda: tensor.detach().float().numpy())
 

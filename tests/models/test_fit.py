@@ -88,6 +88,14 @@ def test_fit_from_numpy_arrays_of_channels_first():
     assert_trained(model, model.fit(images, label_maps, batch_size=1, epochs=1, verbose=0))
 
 
+@pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+def test_weights_of_one_label_per_image_are_refused(method):
+    # Keras would weight each row of a square label map by the column of its largest class id.
+    model = compiled_model(**EAGERLY)
+    with pytest.raises(ValueError, match=r"class_weights=\.\.\."):
+        getattr(model, method)(*batch((32, 32)), class_weight={0: 1.0, 1: 2.0, 2: 3.0})
+
+
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "__call__"])
 @pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}], ids=str)
 def test_images_of_other_channels_are_refused_instead_of_broadcast(method, options):

@@ -127,6 +127,18 @@ class TestPyTorch:
         torch.save(state, path, _use_new_zipfile_serialization=zipped)
         assert_equal_weights(FCN8s(**SMALL, weights=path), source)
 
+    def test_the_names_of_a_wrapped_module_are_read(self, torch, source, tmp_path):
+        layers = {}
+        for key, tensor in self.state(torch, source).items():
+            layer, _, name = key.partition(".")
+            layers.setdefault(layer, {})[name] = torch.nn.Parameter(tensor)
+        module = torch.nn.ModuleDict(
+            {layer: torch.nn.ParameterDict(tensors) for layer, tensors in layers.items()}
+        )
+        path = tmp_path / "fcn8s.pth"
+        torch.save(torch.compile(torch.nn.DataParallel(module)).state_dict(), path)
+        assert_equal_weights(FCN8s(**SMALL, weights=path), source)
+
     def test_code_in_a_file_does_not_run(self, torch, tmp_path):
         path, trace = tmp_path / "code.pth", tmp_path / "trace"
 
