@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name, find_file
+from keras_fcn.data.files import IMAGE_SUFFIXES, find_file
 from keras_fcn.label_spaces import LabelSpace
 
 Draw = Callable[[tuple[int, int]], np.ndarray]
@@ -115,22 +115,6 @@ def find_image(name: str, folders: Iterable[Path], origin: str) -> Path:
         f"{origin} names the image {name}, which is not in {' or '.join(map(str, folders))}. Pass "
         "the folder of the images (--images)."
     )
-
-
-def file_of_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Returns the files of a folder by their relative path without suffix.
-
-    Raises:
-        ValueError: If two files differ in their suffix alone.
-    """
-    found = files_by_name(folder, suffixes)
-    for paths in found.values():
-        if len(paths) > 1:
-            raise ValueError(
-                f"{folder} must hold one file per name. Received: {paths[0].name} and "
-                f"{paths[1].name}."
-            )
-    return {name: paths[0] for name, paths in found.items()}
 
 
 def stem(name: str) -> str:

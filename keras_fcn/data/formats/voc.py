@@ -6,7 +6,7 @@ import os
 import unicodedata
 from pathlib import Path
 
-from keras_fcn.data.files import IMAGE_SUFFIXES
+from keras_fcn.data.files import IMAGE_SUFFIXES, one_file_per_name
 from keras_fcn.data.formats.classes import (
     Classes,
     class_names,
@@ -20,7 +20,6 @@ from keras_fcn.data.formats.source import (
     Item,
     Source,
     as_folder,
-    file_of_name,
     ignore_class_for,
     relative_path,
 )
@@ -93,8 +92,9 @@ def _of_colours(colour_of):
 
 def _source(source, images, space, read):
     folder = as_folder(source)
-    labels = file_of_name(as_folder(folder / _LABELS), (".png",))
-    image_files = file_of_name(as_folder(images or folder / _IMAGES, "images"), IMAGE_SUFFIXES)
+    labels = one_file_per_name("source", as_folder(folder / _LABELS), (".png",))
+    images = as_folder(images or folder / _IMAGES, "images")
+    image_files = one_file_per_name("images", images, IMAGE_SUFFIXES)
     left_out: collections.Counter = collections.Counter()
     items, used = [], set()
     for split, names in _splits(folder, labels).items():
@@ -105,8 +105,8 @@ def _source(source, images, space, read):
                 continue
             if name not in image_files:
                 raise FileNotFoundError(
-                    f"{labels[name]} has no image in {images or folder / _IMAGES}. Pass the "
-                    "folder of the images (--images)."
+                    f"{labels[name]} has no image in {images}. Pass the folder of the images "
+                    "(--images)."
                 )
             used.add(name)
             path = labels[name]
@@ -134,6 +134,6 @@ def _splits(folder, labels):
 
 def _names(path):
     lines = [line.strip('"') for line in read_lines(path)]
-    # As the names of the files in `file_of_name`.
+    # As the names of the files in `one_file_per_name`.
     names = [unicodedata.normalize("NFC", relative_path(line, str(path))) for line in lines if line]
     return list(dict.fromkeys(names))
