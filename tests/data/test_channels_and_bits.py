@@ -178,9 +178,9 @@ class TestPlanes:
 
     @pytest.mark.parametrize("count", [2, 3])
     def test_channels_that_pillow_drops_are_refused(self, write, count):
-        """Of planes without a meaning, Pillow shows the first one alone."""
+        """Of planes without a meaning, Pillow 13 shows the first one alone, and 12 none."""
         path = write(np.zeros((count, 4, 5), "uint8"), photometric="MINISBLACK", compress="deflate")
-        with pytest.raises(ValueError, match=rf"a\.tif must hold the 3 .* Received: {count} "):
+        with pytest.raises(ValueError, match=rf"Received: {count} |a\.tif .* has channels that"):
             read_image(path)
 
     @pytest.mark.parametrize("count", [3, 5])
