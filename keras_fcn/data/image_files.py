@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import struct
 import warnings
 from typing import BinaryIO
@@ -21,6 +22,7 @@ _UNKNOWN_TIFF = (
     "without a meaning. Save images as 8-bit RGB and label maps as grey, for example with GDAL"
 )
 _PLANES = 2  # Each channel is stored apart.
+_WITH_BYTE_ORDER = re.compile(r"^(I;(?:16|32))[BL]?(S?)$")  # Raw modes of grey of 16 and 32 bits.
 _SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag, and two of its bits.
 
 TRANSPARENCY_IS_DROPPED = (
@@ -198,7 +200,9 @@ def decode(
     try:
         with Image.open(path) as image:
             if isinstance(image, TiffImagePlugin.TiffImageFile):
-                image.tile = [_reading_plane(image, tile) for tile in image.tile]
+                image.tile = [
+                    _reading_decompressed(_reading_plane(image, tile)) for tile in image.tile
+                ]
             raw_mode = image.tile[0][3] if image.tile else ""
             if read_as is not None:
                 image.tile = [_reading_as(read_as, tile) for tile in image.tile]
@@ -253,6 +257,16 @@ def _reading_plane(image, tile):
     if 16 not in bits:
         return tile
     return _reading_as(f"{tile[3][0]};16{'L' if tags.prefix == b'II' else 'B'}", tile)
+
+
+def _reading_decompressed(tile):
+    """Returns a tile of a TIFF in the byte order that libtiff decompresses to, this machine's.
+
+    Pillow 13.0 does so for unsigned values of 16 bits alone.
+    """
+    if tile[0] != "libtiff":
+        return tile
+    return _reading_as(_WITH_BYTE_ORDER.sub(r"\1N\2", tile[3][0]), tile)
 
 
 def _reading_as(raw_mode, tile):

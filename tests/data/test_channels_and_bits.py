@@ -193,3 +193,11 @@ class TestPlanes:
             read_image(path)
         with open(path, "rb") as file, pytest.raises(ValueError, match="it is a damaged TIFF, or"):
             read_image(file)
+
+    @pytest.mark.parametrize("compress", ["NONE", "LZW", "DEFLATE", "PACKBITS"])
+    @pytest.mark.parametrize("dtype", ["uint16", "int16", "int32"])
+    def test_compressed_big_endian_values(self, write, compress, dtype):
+        bands = np.random.default_rng(0).integers(0, 32768, (1, 20, 21)).astype(dtype)
+        path = write(bands, ENDIANNESS="BIG", COMPRESS=compress)
+        np.testing.assert_array_equal(read_label_map(path), bands[0])
+        np.testing.assert_allclose(read_image(path, 1)[..., 0], bands[0] / 257, rtol=0, atol=0.51)
