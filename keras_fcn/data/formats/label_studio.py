@@ -18,6 +18,7 @@ from keras_fcn.data.formats.source import (
     Item,
     Source,
     find_image,
+    is_background,
     read_json,
     relative_path,
     stem,
@@ -71,7 +72,7 @@ def label_studio(
         chosen = next((one for one in annotations if one.get("ground_truth")), annotations[0])
         drawn = list(_regions(chosen.get("result"), origin, left_out))
         for label, _, _ in drawn:
-            if given is not None and label not in given:
+            if given is not None and label not in given and not is_background(label):
                 raise ValueError(
                     f"{origin} must have labels of `classes` (--classes), {', '.join(given)}. "
                     f"Received: {label!r}."
@@ -84,6 +85,7 @@ def label_studio(
         items.append(Item(name, file, draw, origin, next(iter(sizes), None)))
     names = with_background(given or sorted(class_ids))
     class_ids |= {name: class_id for class_id, name in enumerate(names)}
+    class_ids |= {label: 0 for label in class_ids if is_background(label)}
     return Source(label_space(names, None), items, left_out, [path])
 
 

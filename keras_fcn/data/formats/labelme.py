@@ -20,6 +20,7 @@ from keras_fcn.data.formats.source import (
     as_folder,
     find_image,
     ignore_class_for,
+    is_background,
     read_json,
     relative_path,
     with_background,
@@ -72,7 +73,8 @@ def labelme(
                 left_out[f"{shape['shape_type']}s".replace("ss", "s")] += 1
                 continue
             labels.add(shape["label"])
-            if given is not None and shape["label"] not in (*given, _IGNORED, "_background_"):
+            is_known = shape["label"] in (*(given or ()), _IGNORED) or is_background(shape["label"])
+            if given is not None and not is_known:
                 raise ValueError(
                     f"{path} must hold labels of `classes` (--classes), {', '.join(given)}. "
                     f"Received: {shape['label']!r}."
@@ -83,7 +85,8 @@ def labelme(
     ignores = _IGNORED in labels or _IGNORED in (given or ())
     ignore_class = ignore_class_for(len(names)) if ignores else None
     class_ids |= {name: class_id for class_id, name in enumerate(names)}
-    class_ids |= {"_background_": 0, _IGNORED: ignore_class or 0}
+    class_ids |= {label: 0 for label in labels if is_background(label)}
+    class_ids[_IGNORED] = ignore_class or 0
     return Source(label_space(names, ignore_class), items, left_out, files)
 
 
@@ -94,7 +97,8 @@ def _content(path):
     if not isinstance(shapes, list):
         raise ValueError(f"{path} must be a file of labelme, with a list `shapes`.")
     for shape in shapes:
-        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+        label = shape.get("label") if isinstance(shape, dict) else None
+        if not isinstance(label, str) or not label:
             raise ValueError(f"{path} must hold shapes with a label. Received: {str(shape)[:80]}.")
         kind = shape["shape_type"] = str(shape.get("shape_type") or "polygon")
         if kind in _WITHOUT_AREA:

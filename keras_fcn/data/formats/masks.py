@@ -19,6 +19,7 @@ from keras_fcn.data.formats.source import (
     Source,
     as_folder,
     ignore_class_for,
+    is_background,
     with_background,
 )
 
@@ -127,12 +128,13 @@ def _classes(keys, given):
         ids = {target: int(target) for target in targets}
     else:
         names = given or with_background(list(dict.fromkeys(targets)))
-        if wrong := [target for target in targets if target not in names]:
+        known = [target for target in targets if target in names or is_background(target)]
+        if wrong := [target for target in targets if target not in known]:
             raise ValueError(
                 f"`mapping` must hold names of `classes` (--classes), {', '.join(names)}. "
                 f"Received: {wrong[0]}."
             )
-        ids = {target: names.index(target) for target in targets}
+        ids = {target: names.index(target) if target in names else 0 for target in targets}
     ignore_class = ignore_class_for(len(names)) if _IGNORED in keys.values() else None
     return names, {key: ids.get(target, ignore_class) for key, target in keys.items()}, ignore_class
 

@@ -12,7 +12,14 @@ import numpy as np
 
 from keras_fcn.data.files import IMAGE_SUFFIXES, visible_files
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
-from keras_fcn.data.formats.source import Item, Source, as_folder, stem, with_background
+from keras_fcn.data.formats.source import (
+    Item,
+    Source,
+    as_folder,
+    is_background,
+    stem,
+    with_background,
+)
 
 # Names of columns in Kaggle's competitions, in lower case without "_".
 _IMAGE_COLUMNS = (
@@ -172,6 +179,7 @@ def _class_ids(labels, given, path):
     else:
         names = with_background(given or sorted(labels))
         class_ids = {name: class_id for class_id, name in enumerate(names)}
+        class_ids |= {label: 0 for label in labels if is_background(label)}
     if wrong := sorted(label for label in labels if class_ids.get(label, len(names)) >= len(names)):
         raise ValueError(
             f"{path} must hold classes of `classes` (--classes), {', '.join(names)}. "

@@ -130,8 +130,12 @@ def ignore_class_for(num_classes: int) -> int:
 
 def with_background(names: Sequence[str]) -> list[str]:
     """Returns class names that begin with "background", under which no other class may be."""
-    names = [name for name in names if name.lower() not in ("background", "_background_")]
-    return ["background", *names]
+    return ["background", *(name for name in names if not is_background(name))]
+
+
+def is_background(label: str | None) -> bool:
+    """Returns whether a label is the name of class 0, in any case and also as labelme writes it."""
+    return label is not None and label.lower() in ("background", "_background_")
 
 
 def one_per_name(items: Iterable[Item]) -> list[Item]:

@@ -112,6 +112,15 @@ class TestPolygons:
         wanted = filled(self.POINTS, (10, 20))
         np.testing.assert_array_equal(label_map(tmp_path / "out", "a"), wanted)
 
+    def test_background_is_class_0(self, tmp_path):
+        regions = [
+            region(label, {"points": self.POINTS}, "polygon", (10, 20), id=label)
+            for label in ("cat", "Background")
+        ]
+        report = run(tmp_path, task(*regions))
+        assert report.label_space.class_names == ("background", "cat")
+        assert not label_map(tmp_path / "out", "a").any()
+
     def test_rectangles(self, tmp_path):
         box = {"x": 10, "y": 20, "width": 50, "height": 40, "rotation": 0}
         run(tmp_path, task(region("cat", box, "rectangle", (10, 20))))

@@ -82,8 +82,9 @@ class TestShapes:
         assert report.left_out == {"points": 2, "lines": 2, "linestrips": 1}
         assert report.label_space.class_names == ("background", "cat")
 
-    def test_background_is_class_0(self, folder):
-        write(folder, SHAPES[0], shape("_background_", SHAPES[0]["points"]))
+    @pytest.mark.parametrize("label", ["_background_", "Background"])
+    def test_background_is_class_0(self, folder, label):
+        write(folder, SHAPES[0], shape(label, SHAPES[0]["points"]))
         assert run(folder).label_space.class_names == ("background", "cat")
         assert not label_map(folder.parent / "out", "a").any()
 

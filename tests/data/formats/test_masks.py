@@ -89,6 +89,12 @@ class TestBinaryFiles:
         np.testing.assert_array_equal(label_map(folder / "out", "1"), np.where(DOG, 2, CAT))
         assert report.left_out == {"images without a mask": 1}
 
+    def test_a_subfolder_that_is_called_background_is_class_0(self, folder):
+        self.save(folder, "Background/1", "cat/1")
+        report = run(folder)
+        assert report.label_space.class_names == ("background", "cat")
+        np.testing.assert_array_equal(label_map(folder / "out", "1"), DOG)
+
     def test_the_last_of_the_mapping_is_on_top(self, folder):
         self.save(folder, "cat/1", "dog/1")
         run(folder, mapping={"dog": "2", "cat": "1"})

@@ -122,6 +122,11 @@ class TestColumns:
         assert report.label_space.class_names == ("background", "scratch", "hole", "stain")
         assert label_map(folder / "out", "a")[0, 0] == 2
 
+    def test_a_class_that_is_called_background_is_class_0(self, folder):
+        report = run(folder, "ImageId,rle,class\na,1 3,hole\na,2 1,Background\n")
+        assert report.label_space.class_names == ("background", "hole")
+        assert label_map(folder / "out", "a")[:4, 0].tolist() == [1, 0, 1, 0]
+
     @pytest.mark.parametrize("label", ["4", "dent"])
     def test_a_class_without_a_name_is_refused(self, folder, label):
         with pytest.raises(ValueError, match=f"must hold classes of .*hole. Received: '{label}'"):
