@@ -77,10 +77,21 @@ def read_frames(path: str | os.PathLike, fps: float | None = None) -> Iterator[n
                 if now <= interval:
                     continue
                 interval = now
-            upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-            yield np.ascontiguousarray(upright)
+            yield np.ascontiguousarray(_upright(frame.to_ndarray(format="rgb24"), frame))
         seconds = None if start is None or end is None else end - start
         _warn_if_truncated(path, container, count, seconds)
+
+
+def _upright(pixels, frame):
+    """Returns pixels turned and mirrored by quarter turns, as the frame's display matrix says."""
+    matrices = [data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"]
+    if not matrices:
+        return pixels
+    # (x, y) is shown at (a x + c y, b x + d y); `frame.rotation` leaves out mirroring.
+    (a, b, _), (c, d, _), _ = np.frombuffer(bytes(matrices[0]), "int32").reshape(3, 3).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _warn_if_truncated(path, container, count, seconds):

@@ -8,6 +8,7 @@ import warnings
 import cv2
 import numpy as np
 import pytest
+from data.formats.folders import rows
 
 from keras_fcn.data import video
 
@@ -92,6 +93,35 @@ def test_a_video_of_a_rotated_phone_is_upright(tmp_path, frames):
     assert red[:, 1].min() > 28
     by_opencv = read_with_opencv(path)[0][0]
     assert abs(found.astype(int) - by_opencv).mean() < 3
+
+
+# What the matrix (a, b, c, d) shows of a picture: (x, y) at (a x + c y, b x + d y).
+@pytest.mark.parametrize(
+    ("matrix", "wanted"),
+    [
+        ((1, 0, 0, 1), "12 34 56"),
+        ((-1, 0, 0, 1), "21 43 65"),
+        ((1, 0, 0, -1), "56 34 12"),
+        ((-1, 0, 0, -1), "65 43 21"),
+        ((0, 1, 1, 0), "135 246"),
+        ((0, 1, -1, 0), "531 642"),
+        ((0, -1, 1, 0), "246 135"),
+        ((0, -1, -1, 0), "642 531"),
+    ],
+)
+def test_mirrored_and_turned_videos_are_upright(tmp_path, matrix, wanted):
+    picture = np.repeat(np.repeat([[1, 2], [3, 4], [5, 6]], 16, axis=0), 16, axis=1) * 40
+    frames = np.repeat(picture.astype("uint8")[None, :, :, None], 3, axis=3)
+    path = write_with_opencv(tmp_path / "a.mp4", frames, 10, "mp4v")
+    data = path.read_bytes()
+    at = data.index(b"tkhd") + 44  # The matrix in the header of the track.
+    assert struct.unpack(">9i", data[at : at + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    a, b, c, d = (65536 * value for value in matrix)
+    path.write_bytes(
+        data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :]
+    )
+    found = next(video.read_frames(path))[8::16, 8::16, 1]
+    np.testing.assert_array_equal(np.round(found / 40), rows(wanted))
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)], ids=str)
