@@ -12,6 +12,9 @@ Classes = str | os.PathLike | Sequence[str] | None
 """Names, text with commas between names, or a file, see `class_names`."""
 
 
+_MOST_CLASSES = 65535  # Of PNG's 16 bits, the last value is left to ignored pixels.
+
+
 def class_names(classes: Classes) -> list[str] | None:
     """Returns names of classes, `None` for `None`.
 
@@ -43,6 +46,11 @@ def label_space(names: Sequence[str], ignore_class: int | None) -> LabelSpace:
         raise ValueError(
             f"There must be at least 2 classes. Received: {', '.join(names) or 'none'}. Name the "
             "classes (--classes)."
+        )
+    if len(names) > _MOST_CLASSES:
+        raise ValueError(
+            f"There must be at most {_MOST_CLASSES} classes, as label maps have 16 bits. Received: "
+            f"{len(names)}. If the largest values are no class ids, map or remove them."
         )
     for name in names:
         try:

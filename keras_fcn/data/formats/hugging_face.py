@@ -83,7 +83,8 @@ def _splits(source):
             data = datasets.load_dataset("parquet", data_files=str(path), split="train")
         else:
             data = datasets.load_dataset(str(source))
-    except (OSError, ValueError, RuntimeError) as error:
+    # datasets raises an IndexError for a stored data set without rows.
+    except (OSError, ValueError, RuntimeError, IndexError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(
             f"`source` must be a data set of Hugging Face: a folder, a Parquet file or a name. "
@@ -108,6 +109,11 @@ def _columns(source, data, image_column, label_column):
                 f"Received: {name or 'no choice'} among {', '.join(columns) or 'none'}. "
                 f"Name it as `{kind}_column` (--{kind}-column)."
             )
+    if image == label:
+        raise ValueError(
+            "`image_column` and `label_column` (--image-column, --label-column) must be two "
+            f"columns. Received: {image} for both."
+        )
     return image, label
 
 
@@ -149,6 +155,9 @@ def _numbered(items):
     values = np.zeros(0, "int32")
     for item in items:
         values = np.union1d(values, item.draw((0, 0)))
-    ignore_class = 255 if 255 in values else None
-    largest = int(max((value for value in values if value != ignore_class), default=0))
+    # Where there are larger class ids, 255 is a class.
+    largest = int(max((value for value in values if value not in (255, 65535)), default=0))
+    ignore_class = ignore_class_for(largest + 1)
+    if ignore_class not in values:
+        ignore_class = None
     return [f"class {class_id}" for class_id in range(max(largest, 1) + 1)], ignore_class

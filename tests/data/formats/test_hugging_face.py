@@ -69,6 +69,11 @@ class TestSources:
         with pytest.raises(FileNotFoundError, match="must be a data set of Hugging Face"):
             run(tmp_path)
 
+    def test_a_stored_data_set_without_rows_is_refused(self, tmp_path):
+        data_set(tmp_path, 0).select([]).save_to_disk(tmp_path / "in")
+        with pytest.raises(ValueError, match=r"data set of Hugging Face|at least one image"):
+            run(tmp_path)
+
 
 class TestColumns:
     def test_the_only_other_column_of_images_holds_the_label_maps(self, tmp_path):
@@ -84,6 +89,11 @@ class TestColumns:
             run(tmp_path, image_column="photo")
         run(tmp_path, image_column="photo", label_column="what")
         np.testing.assert_array_equal(label_map(tmp_path / "out", "000000"), IDS)
+
+    def test_one_column_for_both_is_refused(self, tmp_path):
+        data_set(tmp_path, 0).save_to_disk(tmp_path / "in")
+        with pytest.raises(ValueError, match=r"must be two columns\. Received: image for both"):
+            run(tmp_path, label_column="image")
 
     def test_a_column_that_is_none_of_images_is_refused(self, tmp_path):
         data_set(tmp_path, 0).save_to_disk(tmp_path / "in")
@@ -104,6 +114,18 @@ class TestClasses:
         report = run(tmp_path)
         assert report.label_space.num_classes == 255
         assert report.label_space.ignore_class == 255
+
+    def test_below_a_larger_class_id_255_is_a_class(self, tmp_path):
+        values = np.array([[0, 255, 299]], "uint16")
+        photo = save_image(tmp_path / "photo.png", 1, 3)
+        Image.fromarray(values).save(tmp_path / "label.png")
+        cells = {"image": [str(photo)], "label": [str(tmp_path / "label.png")]}
+        features = datasets.Features({name: datasets.Image() for name in cells})
+        datasets.Dataset.from_dict(cells, features).save_to_disk(tmp_path / "in")
+        report = run(tmp_path)
+        assert report.label_space.num_classes == 300
+        assert report.label_space.ignore_class is None
+        np.testing.assert_array_equal(label_map(tmp_path / "out", "000000"), values)
 
     def test_a_value_without_a_name_is_refused_with_its_row(self, tmp_path):
         data_set(tmp_path, 0, 1).save_to_disk(tmp_path / "in")

@@ -127,6 +127,10 @@ class TestColumns:
         assert report.label_space.class_names == ("background", "hole")
         assert label_map(folder / "out", "a")[:4, 0].tolist() == [1, 0, 1, 0]
 
+    def test_a_class_that_a_label_map_of_16_bits_cannot_hold_is_refused(self, folder):
+        with pytest.raises(ValueError, match=r"at most 65535 classes, .* Received: 70001"):
+            run(folder, "ImageId,rle,class\na,1 3,70000\n")
+
     @pytest.mark.parametrize("label", ["4", "dent"])
     def test_a_class_without_a_name_is_refused(self, folder, label):
         with pytest.raises(ValueError, match=f"must hold classes of .*hole. Received: '{label}'"):
