@@ -8,15 +8,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fcn.data.examples import check_same_size
+from keras_fcn.data.formats.classes import read_lines
 
 
 def read_names(path: Path) -> list[str]:
-    """Reads a list of image names, one per line.
+    """Reads a list of image names, one per line; a name that is there twice counts once.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ValueError: If it holds no names, or is no text.
     """
-    return path.read_text(encoding="utf-8").split()
+    names = [name for line in read_lines(path) for name in line.split()]
+    if not names:
+        raise ValueError(f"{path} must name at least one image. Received: an empty list.")
+    return list(dict.fromkeys(names))
 
 
 def check_files(paths: Iterable[Path], listed_in: str) -> None:
@@ -95,12 +100,18 @@ def to_label_map(values: np.ndarray, class_ids: Mapping[int, int], path: Path) -
         (height, width, 1), uint8.
 
     Raises:
-        ValueError: If `values` holds another value.
+        ValueError: If `values` is no matrix of numbers, or holds another value.
 
     Examples:
         >>> to_label_map(np.array([[0, 2]]), {0: 255, 1: 0, 2: 1}, "a.mat").tolist()
         [[[255], [1]]]
     """
+    values = np.asarray(values)
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path} must hold a full matrix of one number per pixel. Received: the shape "
+            f"{values.shape} of {values.dtype}."
+        )
     found, places = np.unique(values, return_inverse=True)
     if unknown := [value for value in found.tolist() if value not in class_ids]:
         raise ValueError(

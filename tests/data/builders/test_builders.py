@@ -356,6 +356,23 @@ class TestPascalContextLabels:
         assert label_map(builder, "train", "2008_000002.jpg") == expected
         assert list(examples(builder, "validation")) == ["2008_000003.jpg"]
 
+    def build_from_list(self, tmp_path, content):
+        make_voc_2010(tmp_path)
+        make_context(tmp_path)
+        path = tmp_path / "VOCdevkit" / "VOC2010" / "ImageSets" / "Main" / "train.txt"
+        path.write_bytes(content)
+        return build("pascal_context", tmp_path / "built", tmp_path)
+
+    def test_a_list_that_an_editor_saved_is_read(self, tmp_path):
+        content = b"\xef\xbb\xbf2008_000003 \r\n\r\n2008_000002\r\n2008_000002\r\n"
+        builder = self.build_from_list(tmp_path, content)
+        assert sorted(examples(builder, "train")) == ["2008_000002.jpg", "2008_000003.jpg"]
+
+    @pytest.mark.parametrize("content", [b"\n\n", "2008_000002\n".encode("utf-16")])
+    def test_a_list_without_readable_names_is_named(self, tmp_path, content):
+        with pytest.raises(ValueError, match=r"Main/train\.txt must "):
+            self.build_from_list(tmp_path, content)
+
     def test_every_class_of_the_benchmark_comes_from_one_of_the_459(self):
         class_ids = module_of("pascal_context")._class_ids()
         assert sorted(class_ids) == list(range(460))
@@ -375,6 +392,26 @@ class TestNyudv2Features:
         assert example["depth"][:, :, 0].tolist() == [[1, 2550, 65535], [0, 7, 4]]
         assert example["hha"].shape == (2, 3, 3)
         assert (example["hha"] != example["image"]).any()
+
+    @pytest.mark.parametrize("damage", ["cut", "smaller"])
+    def test_a_depth_that_cannot_be_used_is_named(self, tmp_path, monkeypatch, damage):
+        monkeypatch.setattr(module_of("nyudv2"), "read_names", NYUD_LISTS)
+        make_nyud(tmp_path)
+        path = tmp_path / "nyud" / "data" / "depth" / "img_5004.png"
+        if damage == "cut":
+            path.write_bytes(path.read_bytes()[:-30])
+        else:
+            save_grey_png(path, [[1, 2]], "uint16")
+        with pytest.raises(ValueError, match=str(path)):
+            build("nyudv2", tmp_path / "built", tmp_path)
+
+    def test_a_label_map_of_several_values_per_pixel_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module_of("nyudv2"), "read_names", NYUD_LISTS)
+        make_nyud(tmp_path)
+        path = tmp_path / "nyud" / "segmentation" / "img_5004.mat"
+        save_mat(path, segmentation=np.zeros((2, 3, 2)))
+        with pytest.raises(ValueError, match=rf"{path} must hold a full matrix .*\(2, 3, 2\)"):
+            build("nyudv2", tmp_path / "built", tmp_path)
 
 
 class TestSiftFlowLabels:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from keras_fcn.data.builders._archives import Archive, find_or_download, manual_instructions
 from keras_fcn.data.builders._features import segmentation_features
@@ -16,6 +15,7 @@ from keras_fcn.data.builders._files import (
     shifted_class_ids,
     to_label_map,
 )
+from keras_fcn.data.image_files import decode
 from keras_fcn.label_spaces import NYUDV2_40
 
 ARCHIVE = Archive(
@@ -62,14 +62,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             files = _files(root, name)
             path = files["label_map"]
             label_map = to_label_map(read_mat(path, "segmentation"), _CLASS_IDS, path)
+            depth = _depth(files["depth"])
             for image in ("image", "hha"):
-                check_image(files[image], {path: label_map})
+                check_image(files[image], {path: label_map, files["depth"]: depth})
             yield (
                 name,
                 {
                     "image": files["image"],
                     "label_map": label_map,
-                    "depth": _depth(files["depth"]),
+                    "depth": depth,
                     "hha": files["hha"],
                     "file_name": files["image"].name,
                 },
@@ -87,8 +88,8 @@ def _files(root, name):
 
 
 def _depth(path):
-    with Image.open(path) as image:
-        depth = np.array(image)
+    image, _ = decode(path)
+    depth = np.array(image)
     if depth.ndim != 2 or depth.min() < 0 or depth.max() > 65535:
         raise ValueError(f"{path} must hold one value of 16 bits per pixel.")
     return depth.astype("uint16")[:, :, None]
