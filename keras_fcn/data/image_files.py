@@ -21,6 +21,11 @@ _UNKNOWN_TIFF = (
     "it is a damaged TIFF, or has channels that Pillow does not know, such as five, or three "
     "without a meaning. Save images as 8-bit RGB and label maps as grey, for example with GDAL"
 )
+_HEIF = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")  # Bytes 4 to 12.
+_IS_HEIF = (
+    "it is a HEIC photo, as phones take them, whatever its suffix, and Pillow does not read those. "
+    "Save it as JPEG or PNG, and set the phone to JPEG"
+)
 _PLANES = 2  # Each channel is stored apart.
 _WITH_BYTE_ORDER = re.compile(r"^(I;(?:16|32))[BL]?(S?)$")  # Raw modes of grey of 16 and 32 bits.
 _SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag, and two of its bits.
@@ -222,21 +227,28 @@ def decode(
             "(--tile)."
         ) from None
     except DECODING_ERRORS as error:
-        is_unknown_tiff = isinstance(error, UnidentifiedImageError) and _is_tiff(path)
-        reason = _UNKNOWN_TIFF if is_unknown_tiff else error
+        reason = str(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = _why_unidentified(path) or reason
         raise ValueError(f"{path} cannot be read as an image: {reason}.") from None
     raw_mode = raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
     return image, raw_mode or ""
 
 
-def _is_tiff(path):
+def _why_unidentified(path):
+    """Returns why Pillow takes a file for no image, "" if it is none."""
     with contextlib.ExitStack() as stack:
         if isinstance(path, str | os.PathLike):
             file = stack.enter_context(open(path, "rb"))
         else:
             file = path
             file.seek(0)
-        return file.read(4) in _TIFF
+        start = file.read(12)
+    if start[:4] in _TIFF:
+        return _UNKNOWN_TIFF
+    if start[4:] in _HEIF:
+        return _IS_HEIF
+    return "" if start else "it is empty"
 
 
 def _reading_plane(image, tile):

@@ -199,6 +199,22 @@ class TestReadImage:
         with pytest.raises(ValueError, match=r"a\.tif must hold values of at most 16 bits"):
             read_image(path)
 
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", "it is a HEIC photo"),
+            (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic", "it is a HEIC photo"),
+            (b"", "it is empty"),
+        ],
+    )
+    def test_says_what_a_file_is_that_is_no_jpeg(self, tmp_path, content, reason):
+        path = tmp_path / "a.jpg"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"a\.jpg cannot be read as an image: {reason}"):
+            read_image(path)
+        with path.open("rb") as file, pytest.raises(ValueError, match=reason):
+            read_image(file)
+
 
 class TestReadSize:
     @pytest.mark.parametrize("value", range(1, 9))
