@@ -146,7 +146,8 @@ def test_a_label_map_of_colours_is_refused_with_its_row(tmp_path):
     Image.new("RGB", (4, 3), (1, 2, 3)).save(tmp_path / "files" / "label0.png")
     data.save_to_disk(tmp_path / "in")
     with pytest.raises(
-        ValueError, match=r"The label of .*, row 0 must hold one class id per pixel"
+        ValueError,
+        match=r"The label of .*, row 0 must hold one class id per pixel.* data import masks\.",
     ):
         run(tmp_path)
     assert not (tmp_path / "out").exists()
