@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 import math
 import os
 from collections.abc import Mapping
@@ -489,8 +490,9 @@ SETTINGS: Mapping[str, Setting] = settings_of(Recipe)
 """The declared settings by name."""
 PATHS = tuple(name for name, declared in SETTINGS.items() if declared.is_folder)
 """The settings that are paths of folders."""
-Recipe.__doc__ = str(Recipe.__doc__).replace(
-    "    Raises:", f"{as_arguments(Recipe)}\n\n    Raises:"
+# Python 3.13 removes the indentation of docstrings, Python 3.12 does not.
+Recipe.__doc__ = inspect.cleandoc(Recipe.__doc__ or "").replace(
+    "Raises:", f"{as_arguments(Recipe)}\n\nRaises:"
 )
 
 

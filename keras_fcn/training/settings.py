@@ -185,8 +185,8 @@ def settings_of(cls: type) -> dict[str, Setting]:
 
 def as_arguments(cls: type) -> str:
     """Returns the settings of a dataclass as the `Args` of its docstring."""
-    lines = [f"        {s.name}: {_sentence(s.help)}" for s in settings_of(cls).values()]
-    return "\n".join(["    Args:", *lines])
+    lines = [f"    {s.name}: {_sentence(s.help)}" for s in settings_of(cls).values()]
+    return "\n".join(["Args:", *lines])
 
 
 def as_table(cls: type, names: Sequence[str] | None = None) -> str:

@@ -1,5 +1,6 @@
 import argparse
 import dataclasses
+import inspect
 import re
 
 import pytest
@@ -76,13 +77,13 @@ class TestSetting:
 
     def test_a_docstring_lists_the_settings(self):
         first = as_arguments(Example).splitlines()[:2]
-        assert first == ["    Args:", "        size: Size of `name`."]
+        assert first == ["Args:", "    size: Size of `name`."]
 
 
 class TestSettingsOfRecipe:
     def test_help_of_the_class_lists_all(self):
         for name in SETTINGS:
-            assert f"\n        {name}: " in Recipe.__doc__
+            assert f"\n    {name}: " in inspect.getdoc(Recipe)
 
     def test_all_folders_are_paths(self):
         assert (

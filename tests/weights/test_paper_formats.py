@@ -127,6 +127,8 @@ class TestPyTorch:
         torch.save(state, path, _use_new_zipfile_serialization=zipped)
         assert_equal_weights(FCN8s(**SMALL, weights=path), source)
 
+    # A CUDA build of PyTorch warns where there is no GPU.
+    @pytest.mark.filterwarnings("ignore:CUDA initialization")
     def test_the_names_of_a_wrapped_module_are_read(self, torch, source, tmp_path):
         layers = {}
         for key, tensor in self.state(torch, source).items():
