@@ -97,7 +97,7 @@ class Backend:
 
         Args:
             default: Keras's function of `inputs`, which calls `convolve`.
-            layer: The layer, whose kernel is square and of odd size.
+            layer: The layer, of one group, whose kernel is square, of odd size and not dilated.
             inputs: Tensor of 4 axes.
         """
         return default(inputs)

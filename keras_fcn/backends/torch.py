@@ -57,14 +57,12 @@ class Backend(base.Backend):
         """Keras adds the bias and applies ReLU afterwards, each into a new tensor: for images of
         2048x2048 pixels, these have a gigabyte.
         """
-        is_of_vgg = (
+        has_bias_and_relu = (
             layer.data_format == "channels_first"
             and layer.use_bias
             and layer.activation is keras.activations.relu
-            and tuple(layer.dilation_rate) == (1, 1)
-            and layer.groups == 1
         )
-        if not is_of_vgg:
+        if not has_bias_and_relu:
             return default(inputs)
         kernel = ops.convert_to_tensor(layer.kernel).permute(3, 2, 0, 1)
         bias, padding = ops.convert_to_tensor(layer.bias), layer.kernel_size[0] // 2

@@ -23,6 +23,8 @@ class FCNConv2DTranspose(keras.layers.Conv2DTranspose):
             tuple(self.strides) == (stride, stride)
             and tuple(self.kernel_size) == (2 * stride, 2 * stride)
             and self.padding == "valid"
+            and self.output_padding is None
+            and tuple(self.dilation_rate) == (1, 1)
             and not self.use_bias
             and self.activation is keras.activations.linear
         )

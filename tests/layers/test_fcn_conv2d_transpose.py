@@ -58,6 +58,8 @@ def test_equals_conv2d_transpose_in_half_precision():
         {"kernel_size": (4, 8), "strides": (2, 4)},
         {"kernel_size": 4, "strides": 2, "use_bias": True},
         {"kernel_size": 4, "strides": 2, "activation": "relu"},
+        {"kernel_size": 4, "strides": 2, "output_padding": 1},
+        {"kernel_size": 2, "strides": 1, "dilation_rate": 2},
     ],
 )
 def test_equals_conv2d_transpose_in_other_settings(options):

@@ -66,6 +66,36 @@ def test_equals_conv2d_with_the_same_weights(
         np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance * abs(expected).max())
 
 
+@pytest.mark.parametrize("data_format", sorted({"channels_last", backend.data_format}))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "valid"},
+        {"strides": 2},
+        {"dilation_rate": 2},
+        {"kernel_size": 2},
+        {"kernel_size": (1, 3)},
+        {"groups": 2},
+    ],
+)
+def test_equals_conv2d_in_other_settings(options, data_format):
+    generator = np.random.default_rng(0)
+    shape = (2, 4, 9, 8) if data_format == "channels_first" else (2, 9, 8, 4)
+    images = generator.standard_normal(shape).astype("float32")
+    options = {"kernel_size": 3, "padding": "same", "data_format": data_format, **options}
+    layer, expected = (
+        layer_class(6, activation="relu", **options)
+        for layer_class in (VGGConv2D, keras.layers.Conv2D)
+    )
+    expected.build(images.shape)
+    layer.build(images.shape)
+    expected.set_weights([generator.standard_normal(x.shape) for x in expected.get_weights()])
+    layer.set_weights(expected.get_weights())
+    outputs, wanted = (keras.ops.convert_to_numpy(each(images)) for each in (layer, expected))
+    assert outputs.shape == layer.compute_output_shape(images.shape)
+    np.testing.assert_allclose(outputs, wanted, rtol=0, atol=1e-5 * abs(wanted).max())
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="Of XLA's convolutions")
 def test_the_images_convolution_has_the_same_gradient_on_gpus(monkeypatch):
     from keras_fcn.backends import jax_kernels
