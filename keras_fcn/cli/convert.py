@@ -5,6 +5,8 @@ import argparse
 from keras_fcn.cli import options as shared
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES, MODEL_NAMES
 
+_NAMED_LAYERS = 4
+
 
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn convert` and its options."""
@@ -16,8 +18,13 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     shared.add_label_space(parser)
     # Nobody else has weights of FCN-4s, and those of AlexNet are read as they are.
     shared.add_setting(parser, "model", choices=MODEL_NAMES[:3])
-    for name in ("padding", "fc_units"):
-        shared.add_setting(parser, name)
+    shared.add_setting(parser, "padding")
+    shared.add_setting(
+        parser,
+        "fc_units",
+        default=None,
+        help="outputs of fc6 and of fc7; default: those of SRC",
+    )
     shared.add_at_once(parser, "SRC")
     parser.add_argument(
         "--mean",
@@ -32,16 +39,48 @@ def run(options: argparse.Namespace) -> None:
     """Writes a weight file in Keras's format."""
     from keras_fcn.models.convert import convert
     from keras_fcn.training.objective import MODELS
+    from keras_fcn.weights.load import local_file
 
     label_space = shared.label_space(options)
+    source = local_file(options.source)
+    shapes = _shapes_of(source)
+    if options.fc_units is not None:
+        shapes["fc_units"] = options.fc_units
     model = MODELS[options.model](
         num_classes=label_space.num_classes,
         label_space=label_space,
         skip_scales=AT_ONCE_SKIP_SCALES if options.at_once else None,
         mean=options.mean,
         padding=options.padding,
-        fc_units=options.fc_units,
         data_format="channels_last",
+        **shapes,
     )
-    convert(options.source, options.target, model)
+    convert(source, options.target, model)
     print(f"{type(model).__name__}, {model.count_params():,} values: {options.target}")
+
+
+def _shapes_of(source):
+    """Returns the arguments of the model that follow from the shapes of the kernels in the file."""
+    from keras_fcn.models.from_file import filters_of
+    from keras_fcn.weights.load import open_file
+
+    with open_file(source) as contents:
+        entries = contents.entries
+        if ("block1_conv1", "kernel") not in entries:
+            layers = sorted({layer for layer, _ in entries})
+            raise ValueError(
+                f"SRC must hold an FCN on VGG-16, whose first layer is block1_conv1 or conv1_1. "
+                f"Received: {source}, with {_few(layers)}. Files of FCNAlexNet, MultimodalFCN32s "
+                "and other backbones need no conversion: pass them as `weights` to their model."
+            )
+        fc6 = entries.get(("fc6", "kernel"))
+        shapes = {"filters": filters_of(entries)}
+        if fc6 is not None and len(fc6.shape) == 4:
+            shapes |= {"fc6_kernel_size": fc6.shape[0], "fc_units": fc6.shape[-1]}
+    return shapes
+
+
+def _few(layers):
+    """Returns the names of the first layers in words."""
+    names = ", ".join(layers[:_NAMED_LAYERS]) or "no layer"
+    return f"{names} and others" if len(layers) > _NAMED_LAYERS else names

@@ -9,6 +9,7 @@ from keras_fcn.models.alexnet import FCNAlexNet
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES, SKIPS, VGG16_FILTERS
+from keras_fcn.weights.entries import Entries
 from keras_fcn.weights.load import PAPER_SUFFIXES, of_semantic_head, open_file
 
 
@@ -48,7 +49,7 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> BaseFC
         if "conv1" in layers:
             filters = tuple(entries[f"conv{n}", "kernel"].shape[-1] for n in range(1, 6))
             return _alexnet(path, num_classes, fc_units, filters)
-        filters = _filters(entries)
+        filters = filters_of(entries)
         if all(scales.get(pool) for pool in SKIPS):
             means = [np.mean(scales[pool]) for pool in SKIPS]
             at_once = np.allclose(means, AT_ONCE_SKIP_SCALES, rtol=1e-3)
@@ -76,10 +77,11 @@ def _alexnet(path, num_classes, fc_units, filters):
     )
 
 
-def _filters(entries):
-    """Filters of each block's convolutions; VGG-16's number for blocks that the file lacks."""
+def filters_of(entries: Entries) -> tuple[int, int, int, int, int]:
+    """Returns the filters of each block's convolutions; VGG-16's where there is no kernel."""
     kernels = [entries.get((f"block{n}_conv1", "kernel")) for n in range(1, 6)]
-    return tuple(
+    first, second, third, fourth, fifth = (
         usual if kernel is None or len(kernel.shape) != 4 else kernel.shape[-1]
         for kernel, usual in zip(kernels, VGG16_FILTERS, strict=True)
     )
+    return first, second, third, fourth, fifth

@@ -1,27 +1,17 @@
-import functools
-
 import keras
 import numpy as np
 import pytest
 from cli.command_line import NARROW, error_of, predict
-from helpers import NARROW_FILTERS, assert_equal_weights
+from helpers import NARROW_FILTERS, assert_equal_weights, randomize
 
-from keras_fcn import FCN8s, FCN16s
+from keras_fcn import FCN8s, FCN32s, FCNAlexNet, MultimodalFCN32s
 from keras_fcn.cli import main
 from keras_fcn.label_spaces import PASCAL_VOC
-from keras_fcn.training.objective import MODELS
 
 
 @pytest.mark.any_backend
 class TestConvert:
-    @pytest.fixture(autouse=True)
-    def narrow(self, monkeypatch):
-        """The command makes models of VGG-16's own width."""
-        for name, network in {"fcn8s": FCN8s, "fcn16s": FCN16s}.items():
-            narrow = functools.partial(network, filters=NARROW_FILTERS)
-            monkeypatch.setitem(MODELS, name, narrow)
-
-    OPTIONS = ("--model", "fcn8s", "--label-space", "pascal_voc", "--fc-units", "4")
+    OPTIONS = ("--model", "fcn8s", "--label-space", "pascal_voc")
 
     def test_converted_weights_are_those_of_the_file(self, caffemodel, tmp_path, capsys):
         path = tmp_path / "net.weights.h5"
@@ -55,8 +45,40 @@ class TestConvert:
     ):
         (tmp_path / "old.keras").write_bytes(b"old")
         before = sorted(path.name for path in tmp_path.iterdir())
-        command = ["convert", caffemodel.path, str(tmp_path / target), "--fc-units", "4"]
+        command = ["convert", caffemodel.path, str(tmp_path / target)]
         assert main([*command, *options]) == 1
         assert reason in error_of(capsys)
         assert sorted(path.name for path in tmp_path.iterdir()) == before
         assert (tmp_path / "old.keras").read_bytes() == b"old"
+
+    def test_the_kernel_of_fc6_is_that_of_the_file(self, tmp_path):
+        source = FCN32s(3, fc6_kernel_size=3, padding="same", **NARROW)
+        randomize(source, seed=3)
+        source.save_weights(tmp_path / "source.weights.h5")
+        options = ["--model", "fcn32s", "--num-classes", "3", "--padding", "same"]
+        path = tmp_path / "net.keras"
+        assert main(["convert", str(tmp_path / "source.weights.h5"), str(path), *options]) == 0
+        converted = keras.saving.load_model(path)
+        assert_equal_weights(converted, source)
+        image = np.random.default_rng(0).uniform(0, 255, (1, 20, 24, 3))
+        np.testing.assert_array_equal(converted.predict(image), source.predict(image))
+
+    @pytest.mark.parametrize(
+        ("network", "layers"),
+        [
+            (FCNAlexNet, "with conv1, conv2, conv3, conv4 and others"),
+            (MultimodalFCN32s, "with block1_conv1_depth, "),
+        ],
+    )
+    def test_a_file_of_another_network_is_named_in_one_line(
+        self, network, layers, tmp_path, capsys
+    ):
+        options = {} if network is FCNAlexNet else {"modalities": ("image", "depth")}
+        filters = (4, 4, 4, 4, 4) if network is FCNAlexNet else NARROW_FILTERS
+        network(2, fc_units=4, filters=filters, **options).save(tmp_path / "net.keras")
+        command = ["convert", str(tmp_path / "net.keras"), str(tmp_path / "new.keras")]
+        assert main([*command, "--num-classes", "2"]) == 1
+        error = error_of(capsys)
+        assert "SRC must hold an FCN on VGG-16" in error
+        assert layers in error
+        assert "pass them as `weights` to their model" in error
