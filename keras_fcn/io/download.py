@@ -11,6 +11,7 @@ from pathlib import Path
 
 _GOOGLE_DRIVE = "drive.google.com"
 _TIMEOUT = 30.0
+_PAGES = (b"<!doctype html", b"<html")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +49,15 @@ def download(file: PublishedFile, folder: Path) -> Path:
 
     Raises:
         ImportError: If the URL needs gdown and it is not installed.
-        OSError: If the download fails, or the size or checksum is wrong.
+        OSError: If the download fails, the server sends a web page instead, or the size or checksum
+            is wrong.
     """
     path = folder / file.name
     if urllib.parse.urlsplit(file.url).hostname == _GOOGLE_DRIVE:
         _from_google_drive(file.url, path)
     else:
         _from_server(file.url, path)
+    _check_no_page(path, file.url)
     check(path, file)
     return path
 
@@ -90,6 +93,14 @@ def _from_server(url, path):
     received = path.stat().st_size
     if announced is not None and received != int(announced):
         raise OSError(f"{url} announced {announced} bytes, but sent {received}")
+
+
+def _check_no_page(path, url):
+    """Servers that have moved and networks with a login page answer with HTML and status 200."""
+    with path.open("rb") as stream:
+        start = stream.read(256).lstrip().lower()
+    if start.startswith(_PAGES):
+        raise OSError(f"{url} sent a web page instead of the file, as a login page of a network")
 
 
 def _from_google_drive(url, path):

@@ -56,7 +56,14 @@ def cached_file(
     ]
     candidates += [(None, file) for file in published.files]
     failures = []
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"KERAS_HOME must be a folder in which {folder} can be made for "
+            f"weights={published.name!r}, but: {error}. Set KERAS_HOME to another folder, or pass "
+            "the path of a file as `weights`."
+        ) from error
     remove_leftovers(folder)
     for path, file in candidates:
         try:

@@ -173,6 +173,23 @@ class TestWeightsByName:
             FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
         assert cache(tmp_path) == []
 
+    @pytest.mark.parametrize("name", ["fcn8s.caffemodel", "fcn8s.npz", "fcn8s.pth"])
+    def test_a_web_page_in_place_of_the_file_is_named(self, released, registry, tmp_path, name):
+        page = b"\n<!DOCTYPE html>\n<html><title>Sign in to the network</title></html>"
+        (released[1] / "page.html").write_bytes(page)
+        registry(PublishedFile(name, "whole/page.html"))
+        with pytest.raises(OSError, match=r"/page\.html sent a web page instead of the file"):
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        assert cache(tmp_path) == []
+
+    def test_a_cache_that_cannot_be_made_names_the_variable(self, registry, tmp_path, monkeypatch):
+        server = registry(CAFFEMODEL)
+        (tmp_path / "file").write_bytes(b"")
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+        with pytest.raises(OSError, match=r"^KERAS_HOME must be .*/file.*Set KERAS_HOME to ano"):
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        assert server.requests == []
+
     def test_without_network_the_error_says_what_where_and_how_to_go_on(self, registry, tmp_path):
         registry(CAFFEMODEL)
         entry = published.PUBLISHED_WEIGHTS[0]
