@@ -64,13 +64,22 @@ def diagnose(model: keras.Model) -> list[Finding]:
     its first step, it also checks whether the learning rate is too high for pretrained layers.
 
     Args:
-        model: A model of this package, or another built and functional `keras.Model`.
+        model: A model of this package, or another built and functional `keras.Model`. Of models
+            inside it, the values of the weights are checked.
+
+    Raises:
+        ValueError: If it is no model, or not built.
 
     Examples:
         >>> [finding.problem for finding in diagnose(FCN8s(2, fc_units=16))]
         ['random', 'zero']
     """
-    kernels = {layer.name: layer for layer in model.layers if hasattr(layer, "kernel")}
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(
+            "`model` must be a `keras.Model` that is built, as by its first call. Received: "
+            f"{model!r}."
+        )
+    kernels = {layer.name: layer for layer in _layers_of(model) if hasattr(layer, "kernel")}
     layers = {
         "random": [name for name, layer in kernels.items() if _is_random(layer)],
         "zero": [name for name, layer in kernels.items() if not np.any(_numpy(layer.kernel))],
@@ -101,8 +110,16 @@ def check_rate(model: keras.Model, learning_rate: float) -> list[Finding]:
     """
     if learning_rate < _HIGH_RATE:
         return []
-    names = [layer.name for layer in model.layers if layer.trainable and _is_pretrained(layer)]
+    names = [layer.name for layer in _layers_of(model) if layer.trainable and _is_pretrained(layer)]
     return [Finding("high_rate", tuple(names), _MEANINGS["high_rate"])] if names else []
+
+
+def _layers_of(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers_of(layer)
+        else:
+            yield layer
 
 
 def _numpy(variable):
@@ -147,7 +164,11 @@ def _is_bilinear(layer):
 
 
 def _score_layers_without_input(model):
-    names = [layer.name for layer in model.layers if layer.name.startswith("score_")]
+    names = [
+        layer.name
+        for layer in model.layers
+        if layer.name.startswith("score_") and hasattr(layer, "kernel")
+    ]
     if not names:
         return []
     inputs = [model.get_layer(name).input for name in names]

@@ -6,7 +6,7 @@ import pytest
 from helpers import NARROW_FILTERS, randomize
 
 import keras_fcn
-from keras_fcn import FCN8s, FCN32s
+from keras_fcn import FCN8s, FCN32s, MultimodalFCN32s
 from keras_fcn.training.start_checks import warn_of_bad_start
 
 SMALL = {"num_classes": 3, "filters": NARROW_FILTERS, "fc_units": 8, "padding": "same"}
@@ -59,6 +59,32 @@ def test_initial_values_and_zero_scores_are_named():
     assert found["random"][-2:] == ("fc6", "fc7")
     assert len(found["random"]) == 15
     assert found["zero"] == ("score_fr",)
+
+
+@pytest.mark.any_backend
+def test_the_mean_of_two_streams_scores_is_no_layer_that_cannot_learn():
+    found = problems(MultimodalFCN32s(modalities=("image", "depth"), **SMALL))
+    assert found["zero"] == ("score_fr_image", "score_fr_depth")
+    assert "dead_input" not in found
+
+
+@pytest.mark.any_backend
+def test_weights_of_a_model_inside_a_model_are_checked(trained):
+    image = keras.Input((None, None, 3))
+    outer = keras.Model(image, keras.layers.Softmax()(trained(image)))
+    assert problems(outer) == {}
+    layer = trained.get_layer("block3_conv2")
+    layer.kernel.assign(np.full(layer.kernel.shape, np.nan))
+    assert problems(outer) == {"not_finite": ("block3_conv2",)}
+    outer.compile(keras.optimizers.AdamW(1e-3), "mse")
+    assert len(problems(outer)["high_rate"]) == 14
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("model", [3, keras.Sequential([keras.layers.Dense(2)])])
+def test_what_holds_no_weights_is_refused(model):
+    with pytest.raises(ValueError, match=r"`model` must be a `keras\.Model` that is built"):
+        keras_fcn.diagnose(model)
 
 
 @pytest.mark.any_backend
