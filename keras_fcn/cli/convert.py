@@ -5,8 +5,6 @@ import argparse
 from keras_fcn.cli import options as shared
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES, MODEL_NAMES
 
-_NAMED_LAYERS = 4
-
 
 def add_parser(subparsers: shared.Subparsers) -> None:
     """Adds `keras-fcn convert` and its options."""
@@ -61,26 +59,21 @@ def run(options: argparse.Namespace) -> None:
 
 def _shapes_of(source):
     """Returns the arguments of the model that follow from the shapes of the kernels in the file."""
+    from keras_fcn.data.files import first_few
     from keras_fcn.models.from_file import filters_of
     from keras_fcn.weights.load import open_file
 
     with open_file(source) as contents:
         entries = contents.entries
         if ("block1_conv1", "kernel") not in entries:
-            layers = sorted({layer for layer, _ in entries})
+            layers = first_few(sorted({layer for layer, _ in entries})) or "no layer"
             raise ValueError(
                 f"SRC must hold an FCN on VGG-16, whose first layer is block1_conv1 or conv1_1. "
-                f"Received: {source}, with {_few(layers)}. Files of FCNAlexNet, MultimodalFCN32s "
-                "and other backbones need no conversion: pass them as `weights` to their model."
+                f"Received: {source}, with {layers}. Files of FCNAlexNet, MultimodalFCN32s and "
+                "other backbones need no conversion: pass them as `weights` to their model."
             )
         fc6 = entries.get(("fc6", "kernel"))
         shapes = {"filters": filters_of(entries)}
         if fc6 is not None and len(fc6.shape) == 4:
             shapes |= {"fc6_kernel_size": fc6.shape[0], "fc_units": fc6.shape[-1]}
     return shapes
-
-
-def _few(layers):
-    """Returns the names of the first layers in words."""
-    names = ", ".join(layers[:_NAMED_LAYERS]) or "no layer"
-    return f"{names} and others" if len(layers) > _NAMED_LAYERS else names

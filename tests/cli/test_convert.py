@@ -66,7 +66,7 @@ class TestConvert:
     @pytest.mark.parametrize(
         ("network", "layers"),
         [
-            (FCNAlexNet, "with conv1, conv2, conv3, conv4 and others"),
+            (FCNAlexNet, "with conv1, conv2, conv3, ..."),
             (MultimodalFCN32s, "with block1_conv1_depth, "),
         ],
     )
