@@ -186,3 +186,15 @@ class TestLegend:
             draw.text((23, 18 * row + 2), name, fill="black", font=dejavu())
         assert (np.asarray(expected) < 128).sum() > 30
         np.testing.assert_array_equal(np.asarray(picture)[:, 20:], np.asarray(expected)[:, 20:])
+
+
+@pytest.mark.parametrize("name", [r"$\frac{a$", "US$ to A$", r"\$5 and $"])
+def test_dollar_signs_in_names_are_shown_as_they_are(name, tmp_path):
+    space = LabelSpace((name, "other"), ((0, 0, 0), (9, 9, 9)))
+    history = [{"epoch": 1, "loss": 1.0, "val_mean_iou": 0.5}]
+    visualization.plot_confusion_matrix(np.eye(2), space, tmp_path / "matrix.svg")
+    visualization.plot_class_shares(np.array([0.5, 0.5]), space, tmp_path / "shares.svg")
+    visualization.plot_histories({name: history}, tmp_path / "histories.svg")
+    for path in tmp_path.iterdir():
+        # Matplotlib writes each text as a comment beside its outlines.
+        assert f"<!-- {name} -->" in path.read_text(), path.name

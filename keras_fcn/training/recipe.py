@@ -417,6 +417,7 @@ class Recipe:
         0,
         help="seed of initial values, order, augmentation and dropout",
         minimum=0,
+        maximum=2**32 - 1,
         option=True,
     )
 

@@ -13,6 +13,11 @@ from pathlib import Path
 
 import keras
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None  # type: ignore[assignment]
+
 from keras_fcn.distribution import processes
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
@@ -130,16 +135,54 @@ class Run:
 
     def environment(self) -> dict[str, str]:
         """Returns hardware and versions on which the run was begun, as far as they are stored."""
-        versions = {name: self._config[name] for name in ("keras_fcn", "keras", "backend")}
+        names = "keras_fcn", "keras", "backend"
+        versions = {name: self._config[name] for name in names if name in self._config}
         return self._config.get("environment", versions)
 
     def label_space(self) -> LabelSpace:
-        """Returns the `LabelSpace` of the model's classes."""
-        return LabelSpace(**self._config["label_space"])
+        """Returns the `LabelSpace` of the model's classes.
+
+        Raises:
+            ValueError: If its `config.toml` is damaged.
+        """
+        try:
+            return LabelSpace(**self._config["label_space"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.path / CONFIG} must hold the classes in the table [label_space]. "
+                f"Received: {error}"
+            ) from error
 
     def stages(self) -> "list[Run]":
         """Returns the `Run` of every stage if this is the folder of a staged recipe, else none."""
         return [Run(self.path / stage) for stage in self._config.get("stages", {})]
+
+    @contextlib.contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Context manager in which no other process may train the run.
+
+        The lock ends with the block, or with the process. File systems without locks, and Windows,
+        do not check.
+
+        Raises:
+            OSError: If another process trains it.
+            FileNotFoundError, ValueError: As `recipe`.
+        """
+        self.recipe()  # Raises if there is no run.
+        if not _writes() or fcntl is None:
+            yield
+            return
+        with (self.path / CONFIG).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(
+                    f"{self.path} must be trained by one process at a time. Received: another "
+                    "process trains it now. Wait for its end, or stop it."
+                ) from None
+            except OSError:
+                pass  # Such as a network file system.
+            yield
 
     def clean(self) -> None:
         """Removes what an interrupted process left half written."""

@@ -115,7 +115,11 @@ class Setting:
             "at most": self.maximum,
             "less than": self.below,
         }
-        rule = " and ".join(f"{word} {n:g}" for word, n in limits.items() if n is not None)
+        rule = " and ".join(
+            f"{word} {n if isinstance(n, int) else f'{n:g}'}"
+            for word, n in limits.items()
+            if n is not None
+        )
         return f"{rule} each" if rule and self.is_tuple else rule
 
     def checked(self, value: Any) -> Any:

@@ -215,7 +215,7 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
         recipe: Their recipe.
 
     Raises:
-        FileNotFoundError, ValueError: If a file cannot be used, or if the training label maps
+        FileNotFoundError, ValueError: If a file cannot be used, or if all label maps of a split
             ignore every pixel, in every process.
     """
     if splits[0].source is not None:
@@ -225,7 +225,7 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
         split.examples[rank::world_size] for split in splits if split is not None
     )
     space = _space_of_files(recipe)
-    pixels = np.zeros(space.num_classes + 1, "int64")
+    pixels = np.zeros((2, space.num_classes + 1), "int64")  # Of training and validation.
     rules = {
         "num_classes": space.num_classes,
         "ignore_class": space.ignore_class,
@@ -236,17 +236,18 @@ def check_files(splits: tuple[Split, Split | None], recipe: Recipe) -> None:
     def check():
         with progress_bar("checking files", sum(map(len, (training, *validation)))) as advance:
             rules["progress"] = lambda done, of: advance()
-            check_pairs(training, **rules, pixels=pixels)
-            for pairs in validation:
-                check_pairs(pairs, **rules)
+            for pairs, counts in zip((training, *validation), pixels, strict=False):
+                check_pairs(pairs, **rules, pixels=counts)
 
     processes.all_or_none(check)
-    *of_classes, ignored = map(int, processes.sum_of_all(pixels))
-    if not any(of_classes):
-        raise ValueError(
-            "The training label maps must show a class. Received: every pixel is "
-            f"ignore_class={space.ignore_class}."
-        )
+    pixels = processes.sum_of_all(pixels)
+    for split, counts, name in zip(splits, pixels, ("training", "validation"), strict=True):
+        if split is not None and not counts[:-1].any():
+            raise ValueError(
+                f"The {name} label maps must show a class. Received: every pixel is "
+                f"ignore_class={space.ignore_class}."
+            )
+    *of_classes, ignored = map(int, pixels[0])
     # The class weights warn of it, too.
     if rank == 0 and recipe.class_weights is None:
         _warn_of_unseen_classes(of_classes, ignored, space)

@@ -1,5 +1,6 @@
 """Trains a recipe, stage by stage where it has stages, and resumes interrupted runs."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -140,6 +141,7 @@ def resume(
 
     Raises:
         FileNotFoundError: If there is no such run, or its data are gone.
+        OSError: If another process trains the run now, or as in `train`.
         ValueError: If its checkpoint is damaged, its data have changed, or it was begun with other
             callbacks or transforms.
     """
@@ -187,7 +189,10 @@ def _begin_run(run, recipe, name, options):
         training = Training.begin(run, recipe, **options)
         label_space = next(iter(training.train_split.label_spaces.values()))
         run.create(name, recipe, label_space, options["user_code"].names())
-        with removed_unless_resumable(run.path, lambda: run.has_state or run.has_model):
+        with (
+            _only_writer(run),
+            removed_unless_resumable(run.path, lambda: run.has_state or run.has_model),
+        ):
             if recipe.holds_out and training.val_split is not None:
                 run.write_split(training.train_split.names(), training.val_split.names())
             training.run_to_end(keep_state)
@@ -200,9 +205,17 @@ def _resume_run(run, options):
     if processes.gather(run.is_finished and not run.has_state)[0]:
         say(f"{run.path} is finished.")
         return run
-    with one_line_for_files():
+    with one_line_for_files(), _only_writer(run):
         Training.resume(run, **options).run_to_end(keep_state)
     return run
+
+
+@contextlib.contextmanager
+def _only_writer(run):
+    """`Run.only_writer`, whose error all processes raise."""
+    with contextlib.ExitStack() as stack:
+        processes.first_before_others(lambda: stack.enter_context(run.only_writer()))
+        yield
 
 
 def _join_processes(devices, gradients):

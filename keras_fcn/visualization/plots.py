@@ -75,7 +75,7 @@ def plot_histories(histories: Mapping[str, list[dict]], path: str | os.PathLike 
         for axis, column in zip(axes, ("loss", "val_mean_iou"), strict=True):
             rows = [row for row in history if column in row]
             points = [row["epoch"] for row in rows], [row[column] for row in rows]
-            axis.plot(*points, marker="o", ms=3, label=name)
+            axis.plot(*points, marker="o", ms=3, label=_literal(name))
     axes[0].set(title="training loss", xlabel="epoch", ylim=(0, None))
     axes[1].set(title="validation mean IoU", xlabel="epoch", ylim=(0, 1))
     for axis in axes:
@@ -152,7 +152,8 @@ def plot_receptive_fields(
             end = min(length - 0.5, float(path_map.stride * place + path_map.last) + 0.5)
             corner.append(first)
             lengths.append(end - first)
-        label = f"{name}: stride {float(stride):g}, {found.height.receptive_field:g} pixels"
+        size = f"stride {float(stride):g}, {found.height.receptive_field:g} pixels"
+        label = f"{_literal(name)}: {size}"
         axis.add_patch(
             Rectangle((corner[0], corner[1]), *lengths, fill=False, ec=colour, lw=2.2, label=label)
         )
@@ -179,7 +180,7 @@ def plot_class_shares(shares: np.ndarray, label_space: LabelSpace, path: str | o
     if len(percent) <= _MOST_BARS_WITH_NUMBERS:
         axes.bar_label(bars, fmt="%.2f %%", padding=3, fontsize=8)
     places = range(0, len(percent), math.ceil(len(percent) / _MOST_BARS_WITH_NUMBERS))
-    axes.set_yticks(places, [label_space.class_names[place] for place in places])
+    axes.set_yticks(places, [_literal(label_space.class_names[place]) for place in places])
     axes.invert_yaxis()
     axes.set(xlabel="pixels that are not ignored, %", xlim=(0, 1.15 * max(percent.max(), 1e-9)))
     axes.tick_params(axis="y", labelsize=8)
@@ -208,7 +209,7 @@ def plot_confusion_matrix(
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     # Only as many names as fit.
     places = range(0, len(matrix), math.ceil(len(matrix) * 0.16 / side))
-    names = [label_space.class_names[place] for place in places]
+    names = [_literal(label_space.class_names[place]) for place in places]
     axes.set_xticks(places, names, rotation=90, fontsize=8)
     axes.set_yticks(places, names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="truth", title="pixels of each class, %")
@@ -224,6 +225,11 @@ def plot_confusion_matrix(
                 color="white" if percent[row, column] > 55 else "black",
             )
     _save(figure, path)
+
+
+def _literal(name):
+    """Returns a name as Matplotlib shows it: text between dollar signs would be a formula."""
+    return name.replace("$", r"\$")
 
 
 def _save(figure, path):

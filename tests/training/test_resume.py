@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -94,6 +95,20 @@ class TestResume:
         (run.path / ".unfinished-last.npz").write_bytes(b"half")
         assert_equal(arrays(resume(run.path)), arrays(expected))
         assert not list(run.path.glob(".unfinished*"))
+
+    @pytest.mark.any_backend
+    def test_while_it_is_trained_is_refused(self, unbroken, tmp_path, capsys):
+        recipe, run = unbroken
+        path, codes = tmp_path / "run", []
+
+        class ResumesIt(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                codes.append(main(["train", "--resume", str(path)]))
+
+        trained = train(recipe, path, callbacks=[ResumesIt()])
+        assert codes == [1, 1]
+        assert capsys.readouterr().err.count("another process trains it now") == 2
+        assert_equal(arrays(trained), arrays(run))
 
     @pytest.mark.any_backend
     def test_refuses_other_data_and_a_damaged_checkpoint(self, unbroken, tmp_path, capsys):

@@ -159,3 +159,9 @@ class TestConfiguration:
         (run.path / "config.toml").write_text(text)
         with pytest.raises(ValueError, match=f"config.toml {message}"):
             run.recipe()
+
+    def test_one_without_classes_is_named(self, run):
+        (run.path / "config.toml").write_text('recipe = "folder"\n[settings]\n')
+        with pytest.raises(ValueError, match=r"config.toml must hold the classes"):
+            run.label_space()
+        assert run.environment() == {}

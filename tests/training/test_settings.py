@@ -3,6 +3,7 @@ import dataclasses
 import inspect
 import re
 
+import numpy as np
 import pytest
 
 from keras_fcn.cli.options import add_setting
@@ -95,6 +96,13 @@ class TestSettingsOfRecipe:
     def test_a_default_is_valid(self, name):
         default = SETTINGS[name].default
         assert SETTINGS[name].checked(default) == default
+
+    def test_the_largest_seed_is_that_of_numpy(self):
+        np.random.RandomState(2**32 - 1)
+        assert SETTINGS["seed"].checked(2**32 - 1) == 2**32 - 1
+        message = "`seed` must be at least 0 and at most 4294967295. Received: seed=4294967296."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            SETTINGS["seed"].checked(2**32)
 
 
 class TestOptions:

@@ -14,9 +14,9 @@ from keras_fcn.training.splits import Split, check_files
 
 @pytest.fixture
 def check(tmp_path):
-    def check(label_map):
+    def check(label_map, val_label_map=((0, 1, 2),)):
         splits = []
-        for name, labels in (("train", label_map), ("val", [[0, 1, 2]])):
+        for name, labels in (("train", label_map), ("val", val_label_map)):
             labels = np.array(labels, "uint8")
             for kind, array in (
                 ("images", np.zeros((*labels.shape, 3), "uint8")),
@@ -42,6 +42,10 @@ def test_classes_that_all_occur_bring_no_warning(check):
         check([[0, 1, 2, 255]])
 
 
-def test_label_maps_that_ignore_every_pixel_are_refused(check):
-    with pytest.raises(ValueError, match="every pixel is ignore_class=255"):
-        check([[255, 255]])
+@pytest.mark.parametrize(
+    ("split", "label_maps"),
+    [("training", ([[255, 255]], [[0, 1]])), ("validation", ([[0, 1, 2]], [[255, 255]]))],
+)
+def test_label_maps_that_ignore_every_pixel_are_refused(check, split, label_maps):
+    with pytest.raises(ValueError, match=f"{split} label maps .*every pixel is ignore_class=255"):
+        check(*label_maps)
