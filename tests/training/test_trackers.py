@@ -155,6 +155,16 @@ class TestEveryTracker:
         with pytest.warns(UserWarning, match="not tracked by mlflow: MlflowException"):
             MLflowTracker(run.path).on_train_begin()
 
+    @pytest.mark.parametrize("name", ["..", "a//b", "road/", "/road", ".", "x" * 300])
+    def test_a_class_name_that_is_no_path_of_mlflow(self, run, tmp_path, monkeypatch, name):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+        tracker = MLflowTracker(run.path)
+        tracker.on_train_begin()
+        run.write_history([{"epoch": 1, "loss": 0.5, f"val_iou/{name}": 0.25}])
+        tracker.on_epoch_end(0)
+        metrics = mlflow.MlflowClient().get_run(tracker.tracked.id).data.metrics
+        assert sorted(metrics.values()) == [0.25, 0.5]
+
     def test_a_class_name_that_mlflow_refuses(self, run, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

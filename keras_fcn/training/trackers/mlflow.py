@@ -12,6 +12,7 @@ from keras_fcn.training.trackers.base import Tracker
 _EXPERIMENT = "keras-fcn"
 _MOST_AT_ONCE = 100  # Parameters or metrics in a request.
 _MOST_CHARACTERS = 6000  # In the value of a parameter.
+_MOST_CHARACTERS_OF_A_NAME = 250
 
 
 class MLflowTracker(Tracker):
@@ -91,5 +92,10 @@ def _shortened(text: str, length: int) -> str:
 
 
 def _metric_name(name: str) -> Any:
-    """Returns the name with underscores for characters that MLflow refuses."""
-    return re.sub(r"[^/\w.\- ]", "_", name)
+    """Returns the name with underscores for what MLflow refuses, in the length that it accepts.
+
+    It refuses some characters, and names that are no plain paths, such as `a//b` and `a/..`.
+    """
+    parts = re.sub(r"[^/\w.\- ]", "_", name).split("/")
+    name = "/".join("_" if part in ("", ".", "..") else part for part in parts)
+    return _shortened(name, _MOST_CHARACTERS_OF_A_NAME).replace("…", "_")
