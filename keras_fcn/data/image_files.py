@@ -282,7 +282,7 @@ def _reading_decompressed(tile):
 
 
 def _reading_as(raw_mode, tile):
-    """Returns a tile of a Pillow image with another raw mode; older Pillow uses plain tuples."""
+    """Returns a tile of a Pillow image with another raw mode; some plugins use plain tuples."""
     *place, arguments = tile
     arguments = (raw_mode, *arguments[1:]) if isinstance(arguments, tuple) else raw_mode
     return getattr(tile, "_make", tuple)((*place, arguments))
