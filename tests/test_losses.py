@@ -172,3 +172,41 @@ class TestChannelsFirst:
         copy = keras.losses.deserialize(keras.losses.serialize(loss))
         assert copy.axis == 1
         assert copy.get_config() == loss.get_config()
+
+
+MASKED = {
+    "cross_entropy": (keras_fcn.losses.SparseCategoricalCrossentropy, {"from_logits": True}),
+    "focal": (keras_fcn.losses.Focal, {"gamma": 0.0}),
+    "ohem": (keras_fcn.losses.OHEM, {"threshold": 1.0}),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+class TestMaskedClasses:
+    """A logit of -inf excludes a class: the softmax is that of the other classes."""
+
+    def test_value_and_gradient_are_those_of_the_other_classes(self, name):
+        loss, options = MASKED[name]
+        model = one_convolution()
+        layer = model.get_layer("score")
+        kernel = np.zeros((1, 1, CHANNELS, NUM_CLASSES), "float32")
+        layer.set_weights([kernel, np.array([0.0, 1.0, -np.inf], "float32")])
+        model.compile(keras.optimizers.SGD(1.0), loss(**options))
+        value = model.train_on_batch(np.ones((1, 2, 2, CHANNELS)), np.ones((1, 2, 2)))
+        # Worked by hand: p = e / (1 + e) of class 1, and the gradient is p - 1.
+        p = np.e / (1 + np.e)
+        assert float(value) == pytest.approx(-np.log(p), rel=1e-5)
+        after = layer.get_weights()[0][0, 0]
+        np.testing.assert_allclose(after, [[p - 1, 1 - p, 0]] * CHANNELS, rtol=1e-5)
+
+    @pytest.mark.parametrize("logit", [-np.inf, np.nan])
+    def test_logits_of_ignored_pixels_do_not_reach_the_loss(self, name, logit):
+        loss, options = MASKED[name]
+        logits = np.zeros((1, 1, 2, 3), "float32")
+        logits[0, 0, 1, 0] = logit
+        value = loss(ignore_class=IGNORED, **options)(np.array([[[1, IGNORED]]]), logits)
+        assert float(value) == pytest.approx(np.log(3), rel=1e-5)
+
+
+def test_ohem_of_an_empty_batch_is_0():
+    assert float(keras_fcn.losses.OHEM()(np.zeros((0, 2, 2)), np.zeros((0, 2, 2, 3)))) == 0

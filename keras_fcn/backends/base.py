@@ -149,6 +149,12 @@ class Backend:
         """Returns the index of the largest value along an axis, the first if there are several."""
         return ops.argmax(x, axis=axis)
 
+    def cross_entropy_logits(self, class_ids: Any, logits: Any) -> Any:
+        """Returns logits (..., num_classes) on which Keras's cross-entropy is exact also if those
+        of classes other than the true ones are -inf.
+        """
+        return logits
+
     def histogram(self, bins: Any, num_bins: int) -> Any:
         """Returns how often each of the integers 0 to `num_bins` - 1 occurs."""
         return ops.segment_sum(ops.ones_like(bins, dtype="int32"), bins, num_segments=num_bins)

@@ -96,6 +96,12 @@ class Backend(base.Backend):
         # Keras's orders -0.0 before 0.0 on CPUs, and takes five times as long for it.
         return jnp.argmax(x, axis=axis)
 
+    def cross_entropy_logits(self, class_ids, logits):
+        # Keras multiplies log p by the one-hot ids, and 0 times -inf is NaN.
+        is_true = class_ids[..., None] == jnp.arange(logits.shape[-1])
+        smallest = jnp.finfo(logits.dtype).min
+        return jnp.where(jnp.isneginf(logits) & ~is_true, smallest, logits)
+
     def weighted_histogram(self, bins, weights, num_bins):
         # A sum in float32 is wrong by 1 % after a million equal weights: many partial sums of few
         # are closer.

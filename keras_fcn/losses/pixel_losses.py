@@ -68,7 +68,10 @@ class SparseCategoricalCrossentropy(PreciseLoss, keras.losses.SparseCategoricalC
         return backend.summand(loss)
 
     def call(self, y_true, y_pred):
-        return super().call(y_true, keras.ops.moveaxis(y_pred, self.axis, -1))
+        y_pred = ops.moveaxis(y_pred, self.axis, -1)
+        if self.from_logits:
+            y_pred = backend.cross_entropy_logits(y_true, y_pred)
+        return super().call(y_true, y_pred)
 
     def get_config(self):
         config = {**super().get_config(), "axis": self.axis}
@@ -121,7 +124,7 @@ class Focal(SegmentationLoss):
         self.gamma = float(gamma)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
+        log_p, pixels = _cross_entropies(logits, truth, weights, counted, class_weights)
         if self.gamma:
             # At 1 - p = 0 the derivative of a power below 1 is infinite.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
@@ -185,11 +188,11 @@ class OHEM(SegmentationLoss):
         self.threshold, self.min_kept = float(threshold), float(min_kept)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
+        log_p, pixels = _cross_entropies(logits, truth, weights, counted, class_weights)
         counted = ops.reshape(counted, (-1,))
         # Ignored pixels come last in the order.
         p = ops.stop_gradient(ops.where(counted > 0, ops.exp(log_p), 2.0))
-        order = ops.sort(backend.batch_concatenate(p))
+        order = ops.sort(ops.append(backend.batch_concatenate(p), 2.0))  # Never empty.
         num_valid = backend.batch_sum(ops.sum(counted))
         num_kept = ops.cast(ops.ceil(self.min_kept * num_valid), "int32")
         last = ops.take(order, ops.maximum(num_kept - 1, 0))
@@ -209,7 +212,11 @@ class OHEM(SegmentationLoss):
         }
 
 
-def _cross_entropies(logits, truth, weights, class_weights):
-    """Returns log p of the true class of each pixel, and the weighted loss -w log p."""
-    log_p = ops.sum(truth * ops.log_softmax(logits, axis=-1), axis=-1)
+def _cross_entropies(logits, truth, weights, counted, class_weights):
+    """Returns log p of the true class of each pixel, and the weighted loss -w log p.
+
+    Both are selected, not multiplied by 0 or 1: 0 times -inf is NaN.
+    """
+    logits = ops.where(ops.reshape(counted, (-1, 1)) > 0, logits, 0.0)
+    log_p = ops.sum(ops.where(truth > 0, ops.log_softmax(logits, axis=-1), 0.0), axis=-1)
     return log_p, -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
