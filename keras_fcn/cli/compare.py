@@ -22,7 +22,10 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         help="folders written by train; differences are those to the first",
     )
     parser.add_argument(
-        "--out", default="comparison.html", metavar="HTML", help="file for the tables and curves"
+        "--out",
+        default="comparison.html",
+        metavar="HTML",
+        help="file for the tables and curves; default: %(default)s",
     )
     shared.add_json(parser)
 

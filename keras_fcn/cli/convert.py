@@ -15,7 +15,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument("target", metavar="DST", help="new .weights.h5 or .keras file")
     shared.add_label_space(parser)
     # Nobody else has weights of FCN-4s, and those of AlexNet are read as they are.
-    shared.add_setting(parser, "model", choices=MODEL_NAMES[:3])
+    shared.add_setting(parser, "model", choices=MODEL_NAMES[:3], help="the network")
     shared.add_setting(parser, "padding")
     shared.add_setting(
         parser,

@@ -35,8 +35,15 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         subparsers, "preview", run_preview, help="write a sheet of images and overlays"
     )
     _add_folders(preview)
-    preview.add_argument("--count", type=int, default=8, metavar="N", help="number of pairs")
-    preview.add_argument("--out", default="preview.png", metavar="PNG", help="file for the sheet")
+    preview.add_argument(
+        "--count", type=int, default=8, metavar="N", help="number of pairs; default: %(default)s"
+    )
+    preview.add_argument(
+        "--out",
+        default="preview.png",
+        metavar="PNG",
+        help="file for the sheet; default: %(default)s",
+    )
 
     data_import.add_parser(subparsers)
     data_errors.add_parser(subparsers)

@@ -25,8 +25,15 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         metavar="RUN",
         help="folders written by train, such as those of all folds of a cross-validation",
     )
-    parser.add_argument("--count", type=int, default=12, metavar="N", help="number of images")
-    parser.add_argument("--out", default="errors.png", metavar="PNG", help="file for the sheet")
+    parser.add_argument(
+        "--count", type=int, default=12, metavar="N", help="number of images; default: %(default)s"
+    )
+    parser.add_argument(
+        "--out",
+        default="errors.png",
+        metavar="PNG",
+        help="file for the sheet; default: %(default)s",
+    )
     shared.add_json(parser)
 
 

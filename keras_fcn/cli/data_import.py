@@ -18,7 +18,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "overlap": {
         "choices": ("area", "order"),
         "default": "area",
-        "help": "which instance is on top: the smallest, or the last in the file",
+        "help": "which instance is on top: the smallest, or the last in the file; "
+        "default: %(default)s",
     },
     "image_column": {"metavar": "NAME", "help": "column of the images"},
     "label_column": {"metavar": "NAME", "help": "column of the label maps"},

@@ -16,7 +16,10 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         help="segment street scenes and train a small FCN-8s, offline",
     )
     parser.add_argument(
-        "--out", default="keras-fcn-demo.png", metavar="PNG", help="file for the picture"
+        "--out",
+        default="keras-fcn-demo.png",
+        metavar="PNG",
+        help="file for the picture; default: %(default)s",
     )
 
 

@@ -25,11 +25,14 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     shared.add_setting(parser, "images", help="folder of images, instead of DATA")
     shared.add_setting(parser, "labels")
     shared.add_setting(parser, "palette")
-    parser.add_argument("--split", default="validation", help="split of DATA")
+    parser.add_argument("--split", default="validation", help="split of DATA; default: %(default)s")
     shared.add_setting(parser, "data_dir")
     shared.add_setting(parser, "manual_dir")
     parser.add_argument(
-        "--trimap", type=int, metavar="N", help="score the pixels within N of a boundary, too"
+        "--trimap",
+        type=int,
+        metavar="N",
+        help="score the pixels within N pixels of a boundary, too",
     )
     shared.add_views(parser)
     parser.add_argument(

@@ -18,15 +18,30 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         help="find a learning rate for a recipe: the loss while the rate grows",
     )
     recipe_options.add_recipe(parser)
-    parser.add_argument("--out", default="lr.png", metavar="PNG", help="file for the curve")
     parser.add_argument(
-        "--steps", dest="num_rates", type=int, default=100, metavar="N", help="number of rates"
+        "--out", default="lr.png", metavar="PNG", help="file for the curve; default: %(default)s"
     )
     parser.add_argument(
-        "--smallest", type=float, default=1e-7, metavar="RATE", help="the first learning rate"
+        "--steps",
+        dest="num_rates",
+        type=int,
+        default=100,
+        metavar="N",
+        help="number of rates; default: %(default)s",
     )
     parser.add_argument(
-        "--largest", type=float, default=1.0, metavar="RATE", help="the last learning rate"
+        "--smallest",
+        type=float,
+        default=1e-7,
+        metavar="RATE",
+        help="the first learning rate; default: %(default)s",
+    )
+    parser.add_argument(
+        "--largest",
+        type=float,
+        default=1.0,
+        metavar="RATE",
+        help="the last learning rate; default: %(default)s",
     )
     shared.add_json(parser)
     recipe_options.add_settings(parser)

@@ -66,7 +66,10 @@ def add_setting(parser: argparse.ArgumentParser, name: str, **changes: Any) -> N
             arguments["metavar"] = declared.metavar or kind
     if declared.is_tuple:
         arguments["nargs"] = declared.length or "+"
-    parser.add_argument(declared.option_name, **(arguments | changes))
+    arguments |= changes
+    if arguments["default"] not in (None, False, argparse.SUPPRESS):
+        arguments["help"] += "; default: %(default)s"
+    parser.add_argument(declared.option_name, **arguments)
 
 
 def _as_text(phrase):

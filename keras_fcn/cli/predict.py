@@ -30,7 +30,10 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "videos, which need PyAV",
     )
     parser.add_argument(
-        "--out", default="predictions", metavar="DIR", help="folder for the results"
+        "--out",
+        default="predictions",
+        metavar="DIR",
+        help="folder for the results; default: %(default)s",
     )
     shared.add_views(parser)
     parser.add_argument(
@@ -52,7 +55,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         "--legend",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="show the classes below an overlay",
+        help="show the classes below an overlay; default: --legend",
     )
     parser.add_argument(
         "--fps",
@@ -75,7 +78,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         default=1,
         metavar="N",
         help="number of images of equal size that are predicted at once; faster on GPUs, in more "
-        "memory",
+        "memory; default: %(default)s",
     )
     parser.add_argument(
         "--tile",

@@ -36,7 +36,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         choices=("raise", "first"),
         default="raise",
         help="what to do where a network adds feature maps that are not aligned: raise an error, "
-        "or take the offset of the first one",
+        "or take the offset of the first one; default: %(default)s",
     )
     parser.add_argument("--chart", metavar="PNG", help="drawing of the receptive fields to write")
     parser.add_argument("--image", metavar="IMAGE", help="photo to draw them on")

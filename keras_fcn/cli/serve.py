@@ -14,8 +14,15 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         subparsers, "serve", run, help="serve a page and an HTTP API that predict photos"
     )
     shared.add_trained_model(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: a free one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: %(default)s"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        help="port to listen on; 0: a free one; default: %(default)s",
+    )
     parser.add_argument(
         "--allowed-host",
         action="append",

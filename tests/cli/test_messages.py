@@ -1,3 +1,4 @@
+import argparse
 import ast
 import re
 import subprocess
@@ -100,3 +101,22 @@ class TestMessages:
         assert of_this_command(message, helps["train"]) == message
         shown = "Pass `ignore_class=7`, or `palette` (--palette)."
         assert of_this_command(message, helps["evaluate"]) == shown
+
+
+def options_with_a_default(parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options_with_a_default(command)
+        elif action.default not in (None, False, [], argparse.SUPPRESS):
+            yield parser.prog, action
+
+
+@pytest.mark.any_backend
+def test_the_help_of_an_option_states_its_default():
+    silent = [
+        f"{command} {action.option_strings}"
+        for command, action in options_with_a_default(build_parser())
+        if "default" not in (action.help or "")
+    ]
+    assert silent == []
