@@ -187,8 +187,9 @@ def predict_label_maps(
 
     Raises:
         ValueError: If there is no scale, or one is not a finite number greater than 0; if the
-            number of channels is wrong, or the output does not have the height and width of the
-            images or is NaN; or, on CPUs, if the prediction needs more memory than is free.
+            number of channels is wrong; if an image has no pixels, or values that are NaN or
+            infinite; if the output does not have the height and width of the images or is NaN; or,
+            on CPUs, if the prediction needs more memory than is free.
     """
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     scores, _ = _scores_of_views(model, images, scales, flip)
@@ -213,6 +214,12 @@ def _scores_of_views(model, images, scales, flip):
         )
     first = 2 if class_axis == 1 else 1
     height, width = images.shape[first : first + 2]
+    if not height or not width:
+        raise ValueError(f"`image` must have pixels. Received: {height=}, {width=}.")
+    # Backends differ in whether ReLU and pooling pass NaN on to the scores.
+    is_float = isinstance(images, np.ndarray) and images.dtype.kind == "f"
+    if is_float and not np.isfinite(images).all():
+        raise ValueError("`image` must hold finite values. Received: NaN or infinity.")
     if isinstance(model, keras.Model):
         check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
     is_single = scales == (1.0,) and not flip

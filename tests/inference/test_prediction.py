@@ -220,6 +220,22 @@ def test_an_image_of_four_channels_is_refused(model):
         predict_label_map(model, np.zeros((9, 8, 4)))
 
 
+class TestImagesThatAreRefused:
+    @pytest.mark.parametrize("shape", [(0, 23, 3), (37, 0, 3)])
+    def test_an_image_without_pixels(self, model, shape):
+        with pytest.raises(ValueError, match=f"height={shape[0]}, width={shape[1]}"):
+            predict(model, np.zeros(shape, "uint8"))
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_the_image_and_not_the_weights_are_blamed_for_values_that_are_not_finite(
+        self, model, value
+    ):
+        image = IMAGE.astype("float32")
+        image[3, 4] = value
+        with pytest.raises(ValueError, match="`image` must hold finite values"):
+            predict(model, image)
+
+
 class TestScoresThatAreNotFinite:
     """The class of a pixel is then unknown: the largest of NaN is the first class."""
 
