@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     closed pipe. Results go to standard output; progress, warnings and errors to standard error.
     """
     options = build_parser().parse_args(arguments)
+    _check_no_empty_text(options)
     _escape_unencodable_letters()
     try:
         import_keras()
@@ -42,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _write_to_stderr(f"keras-fcn: interrupted{_resume_hint(options)}")
         return 130
+
+
+def _check_no_empty_text(options):
+    """An empty name, as a shell makes of an unset variable, would be the current folder."""
+    for name, value in vars(options).items():
+        if "" in (value if isinstance(value, list) else [value]):
+            options.parser.error(f"{name.replace('_', '-')} must not be empty. Received: ''.")
 
 
 def of_this_command(message: str, help_text: str) -> str:

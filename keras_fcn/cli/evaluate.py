@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
-from keras_fcn.cli.output_files import check_inputs_are_kept, check_plot
+from keras_fcn.cli.output_files import check_folder, check_inputs_are_kept, check_plot
 from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.io.atomic import atomic_write
@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.training.progress import progress_bar
 
     # Whatever can be wrong with the files to write is found before the hours of an evaluation.
+    if options.save_predictions is not None:
+        check_folder("--save-predictions", options.save_predictions)
     pairs = _checked_pairs(options)
     if options.confusion:
         check_plot("--confusion", options.confusion, files_of(pairs or ()))

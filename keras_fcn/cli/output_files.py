@@ -25,6 +25,12 @@ def check_file(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()
     check_inputs_are_kept([path], inputs, option)
 
 
+def check_folder(option: str, path: str | os.PathLike) -> None:
+    """Raises a ValueError if the folder for files, which need not exist yet, is a file."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ValueError(f"{option} must be a folder. Received: {path}, a file.")
+
+
 def check_plot(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()) -> None:
     """Raises an error unless Matplotlib can write a plot to a file, see `check_file`.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_fcn.cli import frame_sequences, predict_tiles, prediction_files
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.output_files import check_folder
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
     from keras_fcn.models.prediction_memory import check_prediction_memory
 
     # Headers only: a file that is no image is found before the model is loaded.
+    check_folder("--out", options.out)
     sequences, others = _opened_sequences(options)
     images = _named_images(others)
     if options.batch_size < 1:

@@ -63,6 +63,34 @@ def test_an_image_is_not_replaced(commands, name, data, capsys):
     assert image.read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["--out", "--save-predictions"])
+def test_a_file_is_no_folder(option, data, capsys):
+    images, labels = str(data / "images"), str(data / "labels")
+    command = ["predict", str(data / "absent"), images]
+    if option == "--save-predictions":
+        command = ["evaluate", str(data / "absent"), "--images", images, "--labels", labels]
+    file = data / "file"
+    file.write_text("")
+    assert main([*command, option, str(file)]) == 1
+    assert f"{option} must be a folder. Received: {file}, a file." in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["predict", "camvid", ""], "images"),
+        (["predict", "camvid", "a.png", "--out", ""], "out"),
+        (["data", "check", ""], "folders"),
+        (["evaluate", "camvid", "--images", "", "--labels", "b"], "images"),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(command, name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 2
+    assert f"{name} must not be empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_report_is_printed_and_the_old_chart_stays_if_it_cannot_be_drawn(
     commands, data, as_json, capsys, monkeypatch
