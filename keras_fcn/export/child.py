@@ -19,6 +19,7 @@ from keras_fcn.export.formats import FORMATS, Run
 from keras_fcn.export.metadata import Metadata
 from keras_fcn.export.request import Request
 from keras_fcn.export.traced import Traced
+from keras_fcn.layers.inside import with_layers_inside
 from keras_fcn.models.base import BaseFCN
 
 # Fractions of the largest logit. Weights in float16 change logits by less than 1e-3; what int8 may
@@ -57,18 +58,12 @@ def convert(request: Request) -> dict[str, Any]:
 
 def in_float32(model: BaseFCN) -> BaseFCN:
     """Returns the model, rebuilt in float32 if it computes in another precision."""
-    if _dtypes(model) == {"float32"}:
+    if all(layer.dtype_policy.name == "float32" for layer in with_layers_inside(model)):
         return model
     config = _with_float32(model.get_config()) | {"dtype": "float32", "layer_dtypes": {}}
     rebuilt = type(model).from_config(config)
     rebuilt.set_weights(model.get_weights())
     return rebuilt
-
-
-def _dtypes(model):
-    """Returns the names of the dtype policies of all layers, also of those of a backbone."""
-    inner = (_dtypes(layer) for layer in model.layers if isinstance(layer, keras.Model))
-    return {layer.dtype_policy.name for layer in model.layers}.union(*inner)
 
 
 def _with_float32(config):

@@ -9,6 +9,7 @@ import keras
 from keras_fcn.backends import backend, keras_compat
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import FCNConv2DTranspose
+from keras_fcn.layers.inside import with_layers_inside
 from keras_fcn.models.exports import export_arguments
 
 
@@ -51,7 +52,7 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         frozen = () if self._config["trainable_upsampling"] else (FCNConv2DTranspose,)
         if self._freezes_batch_norm:
             frozen += (keras.layers.BatchNormalization,)
-        for layer in _with_layers_inside(self):
+        for layer in with_layers_inside(self):
             if isinstance(layer, frozen):
                 layer.trainable = False
 
@@ -203,10 +204,3 @@ def _check_class_weight(class_weight):
             f"{class_weight=}. Pass it to the loss, such as "
             "keras_fcn.losses.Focal(gamma=0.0, class_weights=...)."
         )
-
-
-def _with_layers_inside(model):
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _with_layers_inside(layer)

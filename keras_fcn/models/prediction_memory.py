@@ -6,6 +6,7 @@ import keras
 
 from keras_fcn.backends import backend
 from keras_fcn.backends.host_memory import free_memory
+from keras_fcn.layers.inside import with_layers_inside
 
 # Per pixel: the image as bytes, as float32 and preprocessed, and all smaller tensors.
 _BYTES_OF_REST = 110
@@ -71,10 +72,4 @@ def check_prediction_memory(
 
 
 def _find(model, name):
-    for layer in model.layers:
-        if layer.name == name:
-            return layer
-        found = _find(layer, name) if isinstance(layer, keras.Model) else None
-        if found is not None:
-            return found
-    return None
+    return next((layer for layer in with_layers_inside(model) if layer.name == name), None)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_fcn.layers import Bilinear, ConvolutionalizedDense
+from keras_fcn.layers.inside import with_layers_inside
 
 _SAMPLE = 1_000_000
 # Kurtosis is 1.8 for the uniform distribution of Keras's initializers, 3 for a normal distribution,
@@ -79,7 +80,7 @@ def diagnose(model: keras.Model) -> list[Finding]:
             "`model` must be a `keras.Model` that is built, as by its first call. Received: "
             f"{model!r}."
         )
-    kernels = {layer.name: layer for layer in _layers_of(model) if hasattr(layer, "kernel")}
+    kernels = {layer.name: layer for layer in with_layers_inside(model) if hasattr(layer, "kernel")}
     layers = {
         "random": [name for name, layer in kernels.items() if _is_random(layer)],
         "zero": [name for name, layer in kernels.items() if not np.any(_numpy(layer.kernel))],
@@ -110,16 +111,9 @@ def check_rate(model: keras.Model, learning_rate: float) -> list[Finding]:
     """
     if learning_rate < _HIGH_RATE:
         return []
-    names = [layer.name for layer in _layers_of(model) if layer.trainable and _is_pretrained(layer)]
+    layers = with_layers_inside(model)
+    names = [layer.name for layer in layers if layer.trainable and _is_pretrained(layer)]
     return [Finding("high_rate", tuple(names), _MEANINGS["high_rate"])] if names else []
-
-
-def _layers_of(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers_of(layer)
-        else:
-            yield layer
 
 
 def _numpy(variable):

@@ -80,14 +80,8 @@ class TestEvaluate:
         before = {path: path.read_bytes() for path in data.rglob("*.png")}
         folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
         # Found before the model is loaded, which is not there.
-        command = [
-            "evaluate",
-            str(data / "absent"),
-            *folders,
-            "--save-predictions",
-            str(data / folder),
-        ]
-        assert main(command) == 1
+        command = ["evaluate", str(data / "absent"), *folders, "--save-predictions"]
+        assert main([*command, str(data / folder)]) == 1
         assert f"--save-predictions must be elsewhere: {data}" in error_of(capsys)
         assert {path: path.read_bytes() for path in data.rglob("*.png")} == before
 
