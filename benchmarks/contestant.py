@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from benchmarks import devices
+from benchmarks import avx2, devices
 from benchmarks.peers import weights
 
 NUM_CLASSES = 21
@@ -44,6 +44,8 @@ def main() -> None:
     arguments = {"forward": (image,), "step": (image, label_map)}
     is_ours = options.name == "ours"
     library = os.environ["KERAS_BACKEND"] if is_ours else "torch"
+    if library == "jax" and avx2.is_limited():
+        avx2.limit_jax()
     devices.set_float32_products(library, options.precision)
     if options.task == "metrics":
         arguments["metrics"] = (random.standard_normal((*shape, NUM_CLASSES), "float32"), label_map)

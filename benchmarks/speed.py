@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import devices
+from benchmarks import avx2, devices
 from benchmarks.contestant import NUM_CLASSES, OPTIMIZERS
 from benchmarks.peers.weights import SKIPS, multiplications
 
@@ -269,7 +269,10 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0])
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--avx2", action="store_true", help="use no instructions beyond AVX2")
     options = vars(parser.parse_args())
+    if options.pop("avx2"):
+        avx2.set_variables()
     if "tensorfloat32" in (options["precision"], options["peer_precision"]) and not devices.gpu():
         parser.error("`--precision` must not be tensorfloat32 without a GPU.")
     runs = options.pop("runs")
