@@ -8,6 +8,7 @@ from keras_fcn.cli import options as shared
 from keras_fcn.cli import recipe_options
 from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
+from keras_fcn.io import hub
 from keras_fcn.training import trackers
 
 if typing.TYPE_CHECKING:
@@ -55,7 +56,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser.add_argument(
         "--or-resume",
         action="store_true",
-        help="resume RUN if it exists, as after a restart",
+        help="resume RUN if it exists, as after a restart; it must have the same settings",
     )
     parser.add_argument(
         "--track",
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError("--out must be given: the new folder of the run.")
         name, recipe = recipe_options.find(options.recipe, changes)
         if options.or_resume and os.path.isdir(options.out):
+            _check_same_settings(options.out, name, recipe, changes)
             trained = trainer.resume(options.out, **every)
         else:
             trained = trainer.train(recipe, options.out, name=name, start=options.start, **every)
@@ -104,6 +106,52 @@ def run(options: argparse.Namespace) -> None:
     for stage in trained.runs():
         print_best_epoch(stage)
     print(f"Run: {trained.path}")
+
+
+def _check_same_settings(path, name, recipe, changes):
+    """Raises an error if the recipe, or a setting that an option changes, is not the run's.
+
+    Args:
+        path: The run folder.
+        name: Name of the recipe.
+        recipe: The recipe with the changes.
+        changes: See `recipe_options.changes`.
+    """
+    from keras_fcn.training.recipe import StagedRecipe, as_settings
+    from keras_fcn.training.run_config import CONFIG, read_config
+
+    def stages(recipe):
+        return recipe.stages if isinstance(recipe, StagedRecipe) else {"": recipe}
+
+    begun_name, begun = read_config(os.path.join(path, CONFIG))
+    differences = [f"{name} instead of {begun_name}"] if name != begun_name else []
+    for (stage, own), run_stage in zip(
+        stages(recipe).items(), stages(begun).values(), strict=False
+    ):
+        own, run_settings = as_settings(own), as_settings(run_stage)
+        differences += [
+            f"{setting}={own[setting]} instead of {run_settings[setting]}"
+            + (f" in {stage}" if stage else "")
+            for setting in changes
+            if not _is_same(own[setting], run_settings[setting])
+        ]
+    if differences:
+        raise ValueError(
+            "--or-resume must come with the recipe and the settings of the run, which it keeps. "
+            f"Received: {', '.join(differences)}, for {path}. Repeat those of the run, or choose "
+            "another --out."
+        )
+
+
+def _is_same(setting, run_setting):
+    """Whether two values are the same once paths are absolute; a run pins revisions of the Hub."""
+    if isinstance(setting, tuple) and isinstance(run_setting, tuple):
+        return len(setting) == len(run_setting) and all(map(_is_same, setting, run_setting))
+    if not isinstance(setting, str) or not isinstance(run_setting, str):
+        return setting == run_setting
+    if hub.is_address(setting):
+        return setting.partition("@")[0] == run_setting.partition("@")[0]
+    return run_setting in (setting, os.path.abspath(setting))
 
 
 def print_best_epoch(run: "Run") -> None:

@@ -16,6 +16,12 @@ from keras_fcn.cli.train import print_best_epoch
 from keras_fcn.label_spaces import generic
 from keras_fcn.training.run import Run
 
+TWO_EPOCHS = ["--ignore-class", "255", "--epochs", "2"]
+
+
+def validation(folder):
+    return ["--val-images", str(folder / "images"), "--val-labels", str(folder / "labels")]
+
 
 @pytest.mark.any_backend
 class TestMainJob:
@@ -30,11 +36,9 @@ class TestMainJob:
     @classmethod
     def trained(cls, folder):
         """What `train` wrote to standard output and standard error."""
-        validation = ["--val-images", str(folder / "images"), "--val-labels"]
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            options = ["--ignore-class", "255", "--epochs", "2", *validation]
-            assert train(folder, *options, str(folder / "labels")) == 0
+            assert train(folder, *TWO_EPOCHS, *validation(folder)) == 0
         return out.getvalue(), err.getvalue()
 
     @pytest.fixture(scope="class")
@@ -55,6 +59,39 @@ class TestMainJob:
         assert tomllib.loads((run / "config.toml").read_text())["settings"]["model"] == "fcn32s"
         assert f"mean IoU                   {best:.4f}" in trained[0]
         assert "IoU of class 2" in trained[0]
+
+    def test_or_resume_takes_the_same_command_from_another_folder(
+        self, folder, trained, monkeypatch, capsys
+    ):
+        monkeypatch.chdir(folder / "images")
+        same = [*TWO_EPOCHS, "--or-resume", "--val-labels", "../labels", "--val-images", "."]
+        assert train(folder, *same) == 0
+        assert "is finished" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            (["--epochs", "3"], "epochs=3 instead of 2"),
+            (["--set", "seed=7"], "seed=7 instead of 0"),
+            (["--val-images", "elsewhere"], "val_images=elsewhere instead of /"),
+            (["--weights", "imagenet"], "weights=imagenet instead of None"),
+        ],
+    )
+    def test_or_resume_refuses_what_the_run_would_ignore(
+        self, folder, trained, changed, told, capsys
+    ):
+        options = [*TWO_EPOCHS, *validation(folder), "--or-resume", *changed]
+        assert train(folder, *options) == 1
+        error = error_of(capsys)
+        assert "--or-resume must come with the recipe and the settings of the run" in error
+        assert told in error
+        settings = tomllib.loads((folder / "run" / "config.toml").read_text())["settings"]
+        assert settings["epochs"] == 2
+
+    def test_or_resume_refuses_another_recipe(self, folder, trained, capsys):
+        out = str(folder / "run")
+        assert main(["train", "paper_voc_fcn8s", "--out", out, "--or-resume"]) == 1
+        assert "Received: paper_voc_fcn8s instead of folder, for" in error_of(capsys)
 
     def test_training_from_random_values_is_warned_of_in_one_line(self, trained):
         (line,) = [line for line in trained[1].splitlines() if "warning" in line]
