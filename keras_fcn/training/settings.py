@@ -6,8 +6,8 @@ The checks of `Recipe`, the options of `keras-fcn train` and the guide's table f
 import dataclasses
 import functools
 import json
-import math
 import numbers
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -155,10 +155,12 @@ class Setting:
     def _converted(self, item, value):
         is_number = not isinstance(item, bool)
         if self.item_type is float and isinstance(item, numbers.Real) and is_number:
-            if not math.isfinite(item):
+            if not abs(item) <= sys.float_info.max:  # NaN, too.
                 raise self.error("a finite number", value)
             return float(item)
         if self.item_type is int and isinstance(item, numbers.Integral) and is_number:
+            if not -(2**63) <= item < 2**63:
+                raise self.error("an integer of 64 bits", value)
             return int(item)
         if self.item_type in (str, bool) and isinstance(item, self.item_type):
             return item
