@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import speed
+from benchmarks import avx2, speed
 from benchmarks.contestant import NUM_CLASSES, redirected, serve
 from benchmarks.peers import weights
 
@@ -28,8 +28,10 @@ FILES = {
     "openvino": "openvino",
     "litert": "fcn8s.tflite",
 }
+BASELINE = "baseline"
 PEER = "baseline in onnx"
-SIDES = (*BACKENDS, *FILES, PEER)
+SIDES = (*BACKENDS, *FILES, BASELINE, PEER)
+LIMITED = ("tensorflow", "torch", "openvino", BASELINE)  # By the variables of benchmarks.avx2.
 _MEAN = np.array([104.00699, 116.66877, 122.67892], "float32")
 
 
@@ -108,19 +110,23 @@ def _write(options):
 def _write_peer(path, options, size):
     import torch
 
-    from benchmarks.peers.pytorch import PeerFCN
-
-    peer = PeerFCN("FCN8s", NUM_CLASSES, options.padding)
-    peer.take(dict(weights.arrays("FCN8s", NUM_CLASSES)))
     axes = None if size else {"image": {2: "height", 3: "width"}}
     torch.onnx.export(
-        peer.eval(),
+        _peer(options.padding),
         torch.zeros(1, 3, *options.size),
         path,
         input_names=["image"],
         dynamic_axes=axes,
         dynamo=False,
     )
+
+
+def _peer(padding):
+    from benchmarks.peers.pytorch import PeerFCN
+
+    peer = PeerFCN("FCN8s", NUM_CLASSES, padding)
+    peer.take(dict(weights.arrays("FCN8s", NUM_CLASSES)))
+    return peer.eval()
 
 
 def _model(padding):
@@ -135,14 +141,12 @@ def _model(padding):
 
 def _prediction(options):
     """Returns the prediction of one side, from an image in NumPy to logits in NumPy."""
-    if options.side == PEER:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(Path(options.folder, "peer.onnx"))
+    if options.side in (BASELINE, PEER):
+        logits = _peer_logits(options)
 
         def predict(image):
             bgr = np.ascontiguousarray((image[..., ::-1] - _MEAN).transpose(0, 3, 1, 2))
-            return session.run(None, {"image": bgr})[0].transpose(0, 2, 3, 1)
+            return logits(bgr).transpose(0, 2, 3, 1)
 
         return predict
     if options.side in FILES:
@@ -151,6 +155,24 @@ def _prediction(options):
         return ExportedModel(Path(options.folder, FILES[options.side])).predict_on_batch
     model = _model(options.padding)
     return lambda image: model.predict(image, verbose=0)
+
+
+def _peer_logits(options):
+    """Returns the logits of the baseline as a function of an image, channels first, in NumPy."""
+    if options.side == PEER:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(Path(options.folder, "peer.onnx"))
+        return lambda bgr: session.run(None, {"image": bgr})[0]
+    import torch
+
+    peer = _peer(options.padding)
+
+    @torch.inference_mode()
+    def logits(bgr):
+        return peer(torch.from_numpy(bgr)).numpy()
+
+    return logits
 
 
 def _serve_side(options):
@@ -172,12 +194,21 @@ def main() -> None:
     parser.add_argument("--padding", choices=["paper", "same"], default="paper")
     parser.add_argument("--fixed", action="store_true", help="export for this size alone")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument(
+        "--avx2",
+        action="store_true",
+        help=f"use no instructions beyond AVX2, with --sides of {', '.join(LIMITED)}",
+    )
     parser.add_argument("--out", type=Path, help="JSON file of the results")
     # What this program starts of itself.
     for name in ("--side", "--folder"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--write", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.avx2:
+        if not set(options.sides) <= set(LIMITED):
+            parser.error(f"--avx2 must come with --sides of {', '.join(LIMITED)}.")
+        avx2.set_variables()
     if options.side:
         _serve_side(options)
     elif options.write:
