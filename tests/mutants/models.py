@@ -168,7 +168,7 @@ MUTANTS = (
     ),
     Mutant(
         "a backbone is upsampled by kernels of twice the stride alone",
-        "models/backbone.py",
+        "models/upsampling.py",
         "for kernel_size in (2 * factor, 2 * factor - 1):",
         "for kernel_size in (2 * factor,):",
         "models/test_backbone.py",
