@@ -1,6 +1,5 @@
 """FCN heads on any backbone: outputs and alignment, read off its graph."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,89 +7,16 @@ import keras
 from keras import layers
 
 from keras_fcn.backends import keras_compat
-from keras_fcn.layers import (
-    Bilinear,
-    ConvolutionalizedDense,
-    CropToReference,
-    FCNConv2DTranspose,
-    PadToStride,
-)
+from keras_fcn.layers import ConvolutionalizedDense, PadToStride
 from keras_fcn.models.applications import preprocessing_of
 from keras_fcn.models.channels import with_channels
+from keras_fcn.models.decoder import AlignedDecoder
 from keras_fcn.models.feature_pyramid import feature_pyramid
-from keras_fcn.models.upsampling import AlignedFeatures, aligned
+from keras_fcn.models.upsampling import aligned
 from keras_fcn.models.vgg16 import convolutionalized_classifier, seeded_dropout
 
 HEADS = ("conv", "fc", None)
 """What may stand in front of `score_fr` on a backbone."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AlignedDecoder:
-    """Scores the features of a backbone, upsamples, crops and adds them.
-
-    Args:
-        num_classes: Number of classes.
-        trainable_upsampling: Whether the transposed convolutions are trainable.
-        dtype: The layers' `keras.DTypePolicy`.
-    """
-
-    num_classes: int
-    trainable_upsampling: bool
-    dtype: keras.DTypePolicy
-
-    def logits(
-        self,
-        backbone: AlignedFeatures,
-        head: keras.KerasTensor,
-        skips: list,
-        image: keras.KerasTensor,
-    ) -> keras.KerasTensor:
-        """Returns the logits at the image's size.
-
-        Args:
-            backbone: How the features are aligned.
-            head: KerasTensor of the coarsest stride, which is scored first.
-            skips: The finer features.
-            image: The image, of which only the size is used.
-        """
-        options = {"data_format": backbone.data_format, "dtype": self.dtype}
-        x = self._score(head, "score_fr", options)
-        references = [
-            self._score(skip, f"score_stride{stride}", options)
-            for skip, stride in zip(skips, backbone.strides[1:], strict=True)
-        ]
-        for step, reference, stride in zip(
-            backbone.upsamplings, [*references, image], [*backbone.strides[1:], 1], strict=True
-        ):
-            name = f"upscore{step.factor}" if stride == 1 else f"upscore_to_stride{stride}"
-            x = FCNConv2DTranspose(
-                self.num_classes,
-                step.kernel_size,
-                strides=step.factor,
-                use_bias=False,
-                kernel_initializer=Bilinear(),
-                trainable=self.trainable_upsampling,
-                name=name,
-                **options,
-            )(x)
-            if step.crop < 0:
-                reference = CropToReference(-step.crop, name=f"crop_stride{stride}", **options)(
-                    [reference, x]
-                )
-            x = CropToReference(max(step.crop, 0), name=f"crop_{name}", **options)([x, reference])
-            if step.is_shorter and step.crop >= 0:
-                reference = CropToReference(0, name=f"crop_stride{stride}", **options)(
-                    [reference, x]
-                )
-            if stride != 1:
-                x = layers.Add(name=f"fuse_stride{stride}", dtype=self.dtype)([x, reference])
-        return x
-
-    def _score(self, x, name, options):
-        return layers.Conv2D(self.num_classes, 1, kernel_initializer="zeros", name=name, **options)(
-            x
-        )
 
 
 class BackboneParts:
@@ -203,7 +129,7 @@ class BackboneParts:
                 dropout_rate=config["dropout_rate"],
                 **options,
             )
-        decoder = AlignedDecoder(config["num_classes"], config["trainable_upsampling"], dtype)
+        decoder = AlignedDecoder(config["num_classes"], config["trainable_upsampling"], **options)
         return decoder.logits(self._plan, x, skips, image)
 
     @keras_compat.serialization_without_tensorflow()

@@ -175,7 +175,7 @@ MUTANTS = (
     ),
     Mutant(
         "a feature that begins before the scores is not cropped",
-        "models/backbone.py",
+        "models/decoder.py",
         "if step.crop < 0:",
         "if False:",
         "models/test_backbone.py",
