@@ -6,9 +6,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from keras_fcn.data.catalog import data_set_names, label_map_feature
 from keras_fcn.data.files import Pair, find_pairs, layouts, split_folders
 from keras_fcn.data.label_map_files import Palette, is_grey
-from keras_fcn.data.named import data_set_names, label_map_feature, load_named
+from keras_fcn.data.named import load_named
 from keras_fcn.data.reader import Reader
 from keras_fcn.data.shards import Shard, check_enough, checked_shard
 from keras_fcn.data.unread import parts, read_later

@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_fcn.data import batches
+from keras_fcn.data.catalog import label_space_of
 from keras_fcn.data.class_weights import median_frequency, warn_of_absent_classes
 from keras_fcn.data.examples import check_pairs
 from keras_fcn.data.files import Pair, find_pairs, name_in
 from keras_fcn.data.joint_classes import JointClasses
 from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.loading import load
-from keras_fcn.data.named import example_names, label_space_of, version_of
+from keras_fcn.data.named import example_names, version_of
 from keras_fcn.data.unread import parts, read_later
 from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import LabelSpace, choose

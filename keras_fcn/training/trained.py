@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_fcn import weights
-from keras_fcn.data.named import label_space_of
+from keras_fcn.data.catalog import label_space_of
 from keras_fcn.io import hub
 from keras_fcn.label_spaces import LabelSpace, generic
 from keras_fcn.models.alexnet import FCNAlexNet

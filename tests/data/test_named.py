@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +7,8 @@ from data.builders.fakes import save_grey_png, save_image, save_small_nyudv2
 from keras_fcn import label_spaces
 from keras_fcn.data.builders.camvid import camvid_dataset_builder
 from keras_fcn.data.builders.nyudv2 import nyudv2_dataset_builder
-from keras_fcn.data.named import data_set_names, example_names, label_space_of, load_named
+from keras_fcn.data.catalog import label_space_of
+from keras_fcn.data.named import example_names, load_named
 
 pytestmark = [
     pytest.mark.any_backend,
@@ -231,32 +229,3 @@ class TestOfTfds:
         assert found[0] == 255
         assert found[1:101] == sorted(set(found[1:101]))
         assert set(found[101:]) == {255}
-
-
-class TestNames:
-    def test_every_name_has_a_label_space_that_ignores_255(self):
-        assert len(data_set_names()) == 11
-        for name in data_set_names():
-            assert label_space_of(name).ignore_class == 255
-
-    @pytest.mark.parametrize(
-        ("name", "space"),
-        [
-            ("voc_segmentation/2012_aug", label_spaces.PASCAL_VOC),
-            ("pascal_context", label_spaces.PASCAL_CONTEXT),
-            ("nyudv2", label_spaces.NYUDV2_40),
-            ("sift_flow", label_spaces.SIFT_FLOW),
-            ("cityscapes", label_spaces.CITYSCAPES),
-            ("scene_parse150", label_spaces.ADE20K),
-        ],
-    )
-    def test_label_spaces_are_those_of_the_package(self, name, space):
-        assert label_space_of(name) == space
-
-    def test_names_come_without_loading_tensorflow(self):
-        code = (
-            "import sys; from keras_fcn.data.named import data_set_names; data_set_names(); "
-            "sys.exit(str({'tensorflow', 'tensorflow_datasets', 'keras'} & set(sys.modules) or ''))"
-        )
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert result.stderr.strip() == ""
