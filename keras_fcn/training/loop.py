@@ -31,6 +31,9 @@ from keras_fcn.training.run_callbacks import RunCallbacks, averages_stay
 from keras_fcn.training.schedule import learning_rate, schedule
 from keras_fcn.training.splits import Split, check_files, open_splits
 from keras_fcn.training.start_checks import (
+    check_divides,
+    check_interval,
+    check_updates,
     print_mean_loss_rate,
     warn_of_bad_start,
     warn_of_slow_precision,
@@ -85,10 +88,7 @@ class Training:
         user_code: UserCode,
         track: Sequence[str],
     ):
-        if checkpoint_every is not None and checkpoint_every < 1:
-            raise ValueError(
-                f"`checkpoint_every` must be at least 1. Received: {checkpoint_every=}."
-            )
+        check_interval(checkpoint_every)
         self.run, self.recipe, self.model = run, recipe, model
         self._models_of_tasks = models_of_tasks(model)
         self.train_split, self.val_split = train_split, val_split
@@ -98,11 +98,11 @@ class Training:
         self.final: FinalScores | None = None
         self.data = train_split.fingerprint()
         self.shard = processes.shard()
-        _check_divides(recipe.batch_size, processes.world_size())
+        check_divides(recipe.batch_size, processes.world_size())
         # All ranks get equally many in an epoch.
         self.num_examples = len(train_split) // processes.world_size() * processes.world_size()
         self.num_steps = recipe.num_steps(self.num_examples)
-        _check_updates(recipe.accumulate, self.num_steps)
+        check_updates(recipe.accumulate, self.num_steps)
         self.steps_per_epoch = min(recipe.steps_per_epoch(self.num_examples), self.num_steps)
         self.num_epochs = math.ceil(self.num_steps / self.steps_per_epoch)
         self.state = State()
@@ -391,23 +391,6 @@ def has_lost_patience(history: list[dict], patience: int | None) -> bool:
 def _logs(row):
     """Returns a row of the history as the logs of Keras's callbacks."""
     return {name: value for name, value in row.items() if name != "epoch"}
-
-
-def _check_divides(batch_size, world_size):
-    if batch_size % world_size:
-        raise ValueError(
-            f"`batch_size` must divide by the number of processes, {world_size}, which share "
-            f"each batch. Received: batch_size={batch_size}."
-        )
-
-
-def _check_updates(accumulate, num_steps):
-    if accumulate > num_steps:
-        raise ValueError(
-            f"`accumulate` must be at most the number of batches of the run, {num_steps}: "
-            f"otherwise the weights are never updated. Received: accumulate={accumulate}. Train "
-            "for more `epochs`, or with a smaller `accumulate` (--set accumulate=1)."
-        )
 
 
 def scope(

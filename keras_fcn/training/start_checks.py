@@ -1,4 +1,4 @@
-"""Warnings before the first training step: learning rate, precision, weights."""
+"""Before the first training step: errors of settings; warnings of rate, precision and weights."""
 
 import warnings
 
@@ -9,6 +9,31 @@ from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.splits import Split
 from keras_fcn.weights.diagnose import check_rate, diagnose
+
+
+def check_interval(checkpoint_every: int | None) -> None:
+    """Raises a ValueError if checkpoints are less than a step apart."""
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ValueError(f"`checkpoint_every` must be at least 1. Received: {checkpoint_every=}.")
+
+
+def check_divides(batch_size: int, world_size: int) -> None:
+    """Raises a ValueError if the processes cannot have equal shards of each batch."""
+    if batch_size % world_size:
+        raise ValueError(
+            f"`batch_size` must divide by the number of processes, {world_size}, which share "
+            f"each batch. Received: batch_size={batch_size}."
+        )
+
+
+def check_updates(accumulate: int, num_steps: int) -> None:
+    """Raises a ValueError if a run ends before its first update of the weights."""
+    if accumulate > num_steps:
+        raise ValueError(
+            f"`accumulate` must be at most the number of batches of the run, {num_steps}: "
+            f"otherwise the weights are never updated. Received: accumulate={accumulate}. Train "
+            "for more `epochs`, or with a smaller `accumulate` (--set accumulate=1)."
+        )
 
 
 def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
