@@ -14,6 +14,7 @@ from keras_fcn.backends import backend
 from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.models.multitask import models_of_tasks
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
+from keras_fcn.training.early_stopping import has_lost_patience
 from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.final_report import FinalScores, write_final_report
 from keras_fcn.training.moving_average import MovingAverage
@@ -370,22 +371,6 @@ class Training:
         if self.user_code.callbacks and not callable(schedule(self.recipe, self.num_steps)):
             return float(keras.ops.convert_to_numpy(self.trained.optimizer.learning_rate))
         return learning_rate(self.recipe, self.num_steps, step)
-
-
-def has_lost_patience(history: list[dict], patience: int | None) -> bool:
-    """Whether the last epochs, `patience` of them, brought no better validation mean IoU.
-
-    An epoch without validation never ends a run: its weights may be better.
-
-    Args:
-        history: A row for each epoch.
-        patience: Number of epochs, `None` for any number.
-    """
-    if patience is None or "val_mean_iou" not in history[-1]:
-        return False
-    scores = {row["epoch"]: row["val_mean_iou"] for row in history if "val_mean_iou" in row}
-    best = max(scores, key=lambda epoch: scores[epoch])
-    return history[-1]["epoch"] - best >= patience
 
 
 def _logs(row):

@@ -203,7 +203,7 @@ MUTANTS = (
     ),
     Mutant(
         "patience counts an equal score as better",
-        "training/loop.py",
+        "training/early_stopping.py",
         "best = max(scores, key=lambda epoch: scores[epoch])",
         "best = max(scores, key=lambda epoch: (scores[epoch], epoch))",
         "training/test_run_callbacks.py",

@@ -7,7 +7,8 @@ import pytest
 from training.small_runs import STEPS, Stop, arrays, assert_equal, small_recipe
 
 from keras_fcn.cli import main
-from keras_fcn.training import StagedRecipe, loop, trainer, validation
+from keras_fcn.training import StagedRecipe, trainer, validation
+from keras_fcn.training.early_stopping import has_lost_patience
 from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run
@@ -207,7 +208,7 @@ def test_patience_counts_the_epochs_since_the_best(scores, lost):
         {"epoch": epoch} | ({} if score is None else {"val_mean_iou": score})
         for epoch, score in enumerate(scores, start=1)
     ]
-    assert loop.has_lost_patience(history, patience=2) == lost
+    assert has_lost_patience(history, patience=2) == lost
 
 
 @pytest.mark.any_backend
