@@ -49,7 +49,7 @@ def model_card(run: Run, repo: str, license: str | None = None) -> str:
     """
     name, recipe = run.recipe()
     scores = scores_of(run)
-    metadata = _metadata(run, name, recipe, scores, license)
+    metadata = _metadata(name, recipe, scores, license)
     space = run.label_space()
     user_code = "".join(
         f"\nThe run was begun in Python with {argument}: {', '.join(names)}.\n"
@@ -105,7 +105,7 @@ def training_command(recipe: Recipe) -> str:
     return shlex.join([*words, "--out", "RUN"])
 
 
-def _metadata(run, name, recipe, scores, license):
+def _metadata(name, recipe, scores, license):
     import huggingface_hub
 
     results = [
