@@ -71,7 +71,7 @@ MUTANTS = (
         "layers/local_response_normalization.py",
         "self.alpha / self.size * total",
         "self.alpha * total",
-        "models/test_reference_networks.py test_docstrings.py",
+        "models/test_alexnet.py test_docstrings.py",
     ),
     Mutant(
         "the preprocessing's mean is always PASCAL VOC's",

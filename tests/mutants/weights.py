@@ -22,7 +22,7 @@ MUTANTS = (
         "weights/load.py",
         'layer.removesuffix("_semantic")',
         'layer.removesuffix("_geometric")',
-        "models/test_reference_networks.py weights/test_published.py",
+        "models/test_multitask.py weights/test_published.py",
     ),
     Mutant(
         "random fc6 and fc7 are not told from a network of random values",
