@@ -1,14 +1,11 @@
-"""The door of `weights="pascal_voc"`, with small models served on the loopback."""
+"""`weights="pascal_voc"` and the other names, with small models served on the loopback."""
 
-import contextlib
 import dataclasses
 import hashlib
-import http.server
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,13 +13,14 @@ import keras
 import numpy as np
 import pytest
 from caffe import npz_arrays, paper_layers, write_caffemodel
+from file_server import serve
 from helpers import assert_equal_weights, randomize, variables_as_numpy
 from PIL import Image
 
 from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN32s, MultitaskFCN8s, weights
 from keras_fcn.cli import main
 from keras_fcn.inference import predict_label_map
-from keras_fcn.io.download import PublishedFile, download
+from keras_fcn.io.download import PublishedFile
 from keras_fcn.label_spaces import PASCAL_VOC, SIFT_FLOW
 from keras_fcn.training.trained import open_model
 from keras_fcn.weights import PUBLISHED_WEIGHTS, published
@@ -30,45 +28,6 @@ from keras_fcn.weights import PUBLISHED_WEIGHTS, published
 pytestmark = pytest.mark.any_backend
 
 FC_UNITS = 8
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files; a name may ask for a damaged answer or for one that never ends."""
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        kind, _, name = self.path.lstrip("/").partition("/")
-        if kind == "garbage":
-            self.wfile.write(b"this is no answer of a web server\r\n")
-            return
-        content = (Path(self.directory) / name).read_bytes()
-        self.send_response(200)
-        if kind != "unannounced":
-            self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if kind == "slow":
-            self.wfile.write(content[: len(content) // 2])
-            self.wfile.flush()
-            time.sleep(60)
-        else:
-            self.wfile.write(content[: len(content) // 2] if kind == "cut" else content)
-
-
-@contextlib.contextmanager
-def serve(folder):
-    def handler(*args):
-        return Handler(*args, directory=str(folder))
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.requests = []
-        server.daemon_threads = True
-        server.address = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -340,63 +299,24 @@ class TestRegistry:
         assert (type(opened.model), opened.label_space) == (FCN8s, SIFT_FLOW)
 
 
-class TestDownload:
-    def test_google_drive_is_read_by_gdown(self, released, tmp_path, monkeypatch):
-        monkeypatch.setattr("keras_fcn.io.download._GOOGLE_DRIVE", "127.0.0.1")
-        with serve(released[1]) as server:
-            file = PublishedFile("fcn8s.npz", f"{server.address}/whole/fcn8s.npz")
-            path = download(file, tmp_path)
-        assert md5(path) == md5(released[1] / "fcn8s.npz")
-
-    def test_without_gdown_the_error_says_what_to_install(self, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "gdown", None)
-        file = PublishedFile("fcn8s.npz", "https://drive.google.com/uc?id=1")
-        with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[download\]'"):
-            download(file, tmp_path)
-
-    @pytest.mark.gate
-    def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
-        script = (
-            "import sys; from pathlib import Path\n"
-            "from keras_fcn.io.atomic import atomic_write\n"
-            "from keras_fcn.io.download import *\n"
-            "file = PublishedFile('fcn8s.caffemodel', sys.argv[1])\n"
-            "with atomic_write(Path(sys.argv[2], file.name)) as temporary:\n"
-            "    download(file, temporary.parent)\n"
-        )
-        command = [sys.executable, "-c", script]
-        folder = tmp_path / "cache"
-        folder.mkdir()
-        with serve(released[1]) as server:
-            killed = subprocess.Popen([*command, f"{server.address}/slow/fcn8s.caffemodel", folder])
-            while not any(path.stat().st_size for path in folder.glob(".unfinished-*/*")):
-                assert killed.poll() is None
-                time.sleep(0.05)
-            killed.send_signal(signal.SIGKILL)
-            killed.wait()
-            assert [path.name[:12] for path in folder.iterdir()] == [".unfinished-"]
-            address = f"{server.address}/whole/fcn8s.caffemodel"
-            subprocess.run([*command, address, folder], check=True)
-        assert md5(folder / "fcn8s.caffemodel") == md5(released[1] / "fcn8s.caffemodel")
-
-    @pytest.mark.gate
-    def test_a_killed_conversion_leaves_nothing_that_is_taken_for_whole(self, released, tmp_path):
-        script = (
-            "import sys, time; from pathlib import Path\n"
-            "from keras_fcn.weights.published import PUBLISHED_WEIGHTS\n"
-            "from keras_fcn.weights.published_files import cached_file\n"
-            "def convert(file, target):\n"
-            "    target.write_bytes(b'half of it'); time.sleep(60)\n"
-            "cached_file(PUBLISHED_WEIGHTS[0], convert)\n"
-        )
-        folder = tmp_path / "keras_fcn"
-        folder.mkdir()
-        (folder / "fcn32s-heavy-pascal.caffemodel").write_bytes(b"put here by hand")
-        environment = {**os.environ, "KERAS_HOME": str(tmp_path)}
-        killed = subprocess.Popen([sys.executable, "-c", script], env=environment)
-        while not any(path.stat().st_size for path in folder.glob(".unfinished-*/*")):
-            assert killed.poll() is None
-            time.sleep(0.05)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-        assert not (folder / "pascal_voc-fcn32s.weights.h5").exists()
+@pytest.mark.gate
+def test_a_killed_conversion_leaves_nothing_that_is_taken_for_whole(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from keras_fcn.weights.published import PUBLISHED_WEIGHTS\n"
+        "from keras_fcn.weights.published_files import cached_file\n"
+        "def convert(file, target):\n"
+        "    target.write_bytes(b'half of it'); time.sleep(60)\n"
+        "cached_file(PUBLISHED_WEIGHTS[0], convert)\n"
+    )
+    folder = tmp_path / "keras_fcn"
+    folder.mkdir()
+    (folder / "fcn32s-heavy-pascal.caffemodel").write_bytes(b"put here by hand")
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path)}
+    killed = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    while not any(path.stat().st_size for path in folder.glob(".unfinished-*/*")):
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (folder / "pascal_voc-fcn32s.weights.h5").exists()
