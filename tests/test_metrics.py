@@ -1,11 +1,9 @@
-"""Scores against matrices counted by hand, Python's integers and fractions, and scikit-learn."""
+"""Keras's metrics against a matrix counted by hand, exact fractions, and scikit-learn."""
 
-from fractions import Fraction
-
-import cv2
 import keras
 import numpy as np
 import pytest
+from counted import LABEL_MAP, MATRIX, MATRIX_SCORES, PREDICTION, exact_scores, random_maps
 from keras import ops
 from sklearn.metrics import (
     accuracy_score,
@@ -30,20 +28,6 @@ SCORES = {
     "frequency_weighted_iou": FrequencyWeightedIoU,
 }
 
-# Two rows of four pixels, three classes and one ignored pixel, counted by hand.
-LABEL_MAP = np.array([[[0, 0, 0, 1], [1, 2, 2, 255]]], "uint8")
-PREDICTION = np.array([[[0, 0, 1, 1], [0, 2, 1, 0]]])
-MATRIX = [
-    [2, 1, 0],
-    [1, 1, 0],
-    [0, 1, 1],
-]
-MATRIX_SCORES = {
-    "pixel_accuracy": 4 / 7,
-    "mean_accuracy": (2 / 3 + 1 / 2 + 1 / 2) / 3,
-    "mean_iou": (2 / 4 + 1 / 4 + 1 / 2) / 3,
-    "frequency_weighted_iou": (3 * 2 / 4 + 2 * 1 / 4 + 2 * 1 / 2) / 7,
-}
 # Counts beyond 2^31, and beyond what float32 tells from its neighbours.
 LARGE_MATRIX = [[2**40 + 1, 2**31, 0], [7, 3, 2**33 - 1], [0, 0, 5]]
 
@@ -55,35 +39,6 @@ def one_hot_logits(prediction, num_classes=3, axis=-1):
 def update(metric, label_map, prediction):
     metric.update_state(label_map, one_hot_logits(prediction, metric.num_classes, metric.axis))
     return metric
-
-
-def random_maps(seed, num_classes, shape=(4, 6, 7)):
-    """Label map with half of the pixels predicted right and some ignored as 255."""
-    generator = np.random.default_rng(seed)
-    label_map = generator.integers(0, num_classes, shape)
-    guess = generator.integers(0, num_classes, shape)
-    prediction = np.where(generator.random(shape) < 0.5, label_map, guess)
-    return np.where(generator.random(shape) < 0.1, 255, label_map).astype("uint8"), prediction
-
-
-def exact_scores(matrix):
-    """The paper's formulas in Python's integers and fractions."""
-    matrix = [[int(count) for count in row] for row in matrix]
-    classes = range(len(matrix))
-    right = [matrix[i][i] for i in classes]
-    truth = [sum(matrix[i]) for i in classes]
-    predicted = [sum(matrix[j][i] for j in classes) for i in classes]
-    union = [truth[i] + predicted[i] - right[i] for i in classes]
-    accuracy = [Fraction(right[i], truth[i]) for i in classes if truth[i]]
-    iou = {i: Fraction(right[i], union[i]) for i in classes if union[i]}
-    return {
-        "pixel_accuracy": float(Fraction(sum(right), sum(truth))),
-        "mean_accuracy": float(sum(accuracy) / len(accuracy)),
-        "mean_iou": float(sum(iou.values()) / len(iou)),
-        "frequency_weighted_iou": float(
-            sum(truth[i] * iou[i] for i in classes if truth[i]) / sum(truth)
-        ),
-    }
 
 
 def set_counts(metric, matrix):
@@ -120,106 +75,6 @@ def copying_model(num_classes, compiled_metrics, axis=-1, loss=None, **compile_a
     loss = loss or (lambda label_map, logits: ops.mean(ops.square(logits), axis=-1))
     model.compile("sgd", loss, metrics=compiled_metrics, **compile_args)
     return model
-
-
-class TestScoresOfAMatrix:
-    @pytest.mark.parametrize("name", SCORES)
-    def test_hand_counted_matrix(self, name):
-        score = getattr(metrics, name)
-        assert float(score(MATRIX)) == pytest.approx(MATRIX_SCORES[name], rel=1e-12)
-        assert float(score(np.array(MATRIX))) == pytest.approx(MATRIX_SCORES[name], rel=1e-12)
-
-    def test_class_absent_from_the_truth_is_left_out_of_mean_accuracy_only(self):
-        matrix = [[3, 1], [0, 0]]
-        assert metrics.mean_accuracy(matrix) == 3 / 4
-        assert metrics.mean_iou(matrix) == (3 / 4 + 0) / 2
-        assert metrics.frequency_weighted_iou(matrix) == 3 / 4
-
-    def test_class_absent_from_truth_and_prediction_is_left_out_of_every_mean(self):
-        matrix = [[3, 1, 0], [0, 2, 0], [0, 0, 0]]
-        assert metrics.mean_accuracy(matrix) == (3 / 4 + 1) / 2
-        assert metrics.mean_iou(matrix) == pytest.approx((3 / 4 + 2 / 3) / 2, rel=1e-12)
-        assert metrics.frequency_weighted_iou(matrix) == pytest.approx(
-            (4 * 3 / 4 + 2 * 2 / 3) / 6, rel=1e-12
-        )
-
-    def test_class_never_predicted_counts_as_zero(self):
-        matrix = [[4, 0], [2, 0]]
-        assert metrics.mean_accuracy(matrix) == (1 + 0) / 2
-        assert metrics.mean_iou(matrix) == pytest.approx((4 / 6 + 0) / 2, rel=1e-12)
-
-    def test_iou_of_an_absent_class_is_nan(self):
-        np.testing.assert_array_equal(
-            metrics.class_iou([[3, 1, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]),
-            [3 / 4, 2 / 3, 0.0, 0.0],
-        )
-        np.testing.assert_array_equal(metrics.class_iou([[5, 0], [0, 0]]), [1.0, np.nan])
-
-    @pytest.mark.parametrize("name", SCORES)
-    def test_nothing_counted_scores_zero(self, name):
-        assert getattr(metrics, name)(np.zeros((3, 3), "int64")) == 0
-
-    @pytest.mark.parametrize("name", SCORES)
-    @pytest.mark.parametrize("num_classes", [2, 21, 151])
-    def test_large_counts_lose_nothing_in_numpy_and_little_in_float32(self, name, num_classes):
-        generator = np.random.default_rng(num_classes)
-        matrix = generator.integers(0, 2**34, (num_classes, num_classes))
-        matrix[np.diag_indices(num_classes)] *= 50
-        matrix[-1] = matrix[:, -1] = 0
-        matrix[-1, -1] = 3
-        matrix[-1, 0] = 1
-        score, expected = getattr(metrics, name), exact_scores(matrix)[name]
-        assert float(score(matrix)) == pytest.approx(expected, rel=1e-12)
-        tensor = ops.convert_to_tensor(matrix.astype("float32"))
-        assert float(score(tensor)) == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.any_backend
-class TestConfusionMatrixInNumPy:
-    def test_hand_counted_matrix(self):
-        matrix = metrics.confusion_matrix(LABEL_MAP, PREDICTION, 3, ignore_class=255)
-        assert matrix.dtype == np.int64
-        assert matrix.tolist() == MATRIX
-
-    def test_against_scikit_learn(self):
-        label_map, prediction = random_maps(0, num_classes=7)
-        valid = label_map != 255
-        np.testing.assert_array_equal(
-            metrics.confusion_matrix(label_map, prediction, 7, ignore_class=255),
-            sklearn_confusion_matrix(label_map[valid], prediction[valid], labels=range(7)),
-        )
-
-    def test_ignored_class_may_be_one_of_the_classes(self):
-        matrix = metrics.confusion_matrix([0, 1, 1, 2], [1, 0, 1, 2], 3, ignore_class=1)
-        assert matrix.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 1]]
-
-    @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float32"])
-    def test_dtypes(self, dtype):
-        matrix = metrics.confusion_matrix(LABEL_MAP.astype(dtype), PREDICTION.astype(dtype), 3, 255)
-        assert matrix.tolist() == MATRIX
-
-    def test_all_ignored(self):
-        assert not metrics.confusion_matrix([255, 255], [0, 1], 2, ignore_class=255).any()
-
-    def test_other_labels_are_named(self):
-        with pytest.raises(
-            ValueError, match=r"class ids 0 to 2 or `ignore_class`=255. Received: 3 "
-        ):
-            metrics.confusion_matrix([0, 3, 3, -1, 255], [0] * 5, 3, ignore_class=255)
-        with pytest.raises(ValueError, match=r"-1 \(1 pixels\), 3 \(2 pixels\)$"):
-            metrics.confusion_matrix([0, 3, 3, -1, 255], [0] * 5, 3, ignore_class=255)
-        with pytest.raises(ValueError, match=r"`label_map` must hold .* 0.5 \(1 pixels\)"):
-            metrics.confusion_matrix([0.5, 1.0], [0, 1], 3)
-
-    def test_other_predictions_are_named(self):
-        with pytest.raises(
-            ValueError, match=r"`prediction` must hold class ids 0 to 2. .* 255 \(1"
-        ):
-            metrics.confusion_matrix([0, 1], [255, 1], 3, ignore_class=255)
-
-    def test_shapes_must_agree(self):
-        with pytest.raises(ValueError, match="must have the same shape"):
-            metrics.confusion_matrix(np.zeros((2, 3)), np.zeros((3, 2)), 3)
 
 
 @pytest.mark.parametrize(("name", "metric_class"), SCORES.items())
@@ -537,45 +392,3 @@ class TestErrors:
     def test_label_map_of_another_shape(self, shape):
         with pytest.raises(ValueError, match="shape of `label_map` must be that of `logits`"):
             MeanIoU(3).update_state(np.zeros(shape, "uint8"), one_hot_logits(PREDICTION))
-
-
-@pytest.mark.any_backend
-class TestBoundaryBand:
-    LABEL_MAP = np.array(
-        [
-            [0, 0, 0, 0, 0],
-            [0, 0, 0, 0, 0],
-            [0, 0, 0, 0, 0],
-            [0, 0, 0, 0, 7],
-        ]
-    )
-
-    def test_one_pixel_wide_it_holds_the_neighbours_of_another_label(self):
-        expected = np.zeros((4, 5), bool)
-        expected[3, 3] = expected[3, 4] = expected[2, 4] = True
-        np.testing.assert_array_equal(metrics.boundary_band(self.LABEL_MAP, 1), expected)
-
-    def test_each_pixel_of_width_adds_a_ring_of_squares(self):
-        expected = np.zeros((4, 5), bool)
-        expected[1:, 3:] = expected[2:, 2:] = True
-        band = metrics.boundary_band(self.LABEL_MAP, 2)
-        np.testing.assert_array_equal(band, expected)
-        assert metrics.boundary_band(self.LABEL_MAP, 9).all()
-
-    @pytest.mark.parametrize("width", [1, 2, 5])
-    def test_it_is_opencvs_dilation_of_the_pixels_at_boundaries(self, width):
-        label_map = np.random.default_rng(0).integers(0, 2, (6, 7)).repeat(9, 0).repeat(11, 1)
-        at_boundary = np.zeros(label_map.shape, "uint8")
-        for row, column in np.ndindex(label_map.shape):
-            upright = label_map[max(0, row - 1) : row + 2, column]
-            level = label_map[row, max(0, column - 1) : column + 2]
-            at_boundary[row, column] = np.ptp(upright) or np.ptp(level)
-        square = np.ones((2 * width - 1, 2 * width - 1), "uint8")
-        expected = cv2.dilate(at_boundary, square).astype(bool)
-        np.testing.assert_array_equal(metrics.boundary_band(label_map, width), expected)
-        batch = metrics.boundary_band(np.stack([label_map, label_map]), width)
-        np.testing.assert_array_equal(batch, np.stack([expected, expected]))
-
-    def test_a_width_of_0_is_refused(self):
-        with pytest.raises(ValueError, match="`width` must be at least 1"):
-            metrics.boundary_band(self.LABEL_MAP, 0)

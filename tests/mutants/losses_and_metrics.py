@@ -64,14 +64,14 @@ MUTANTS = (
         "metrics.py",
         "return _ratio(xp, xp.sum(scores), xp.sum(xp.where(pixels != 0, 1.0, 0.0)))",
         "return xp.sum(scores) / max(len(scores), 1)",
-        "test_metrics.py",
+        "test_confusion_matrix.py test_metrics.py",
     ),
     Mutant(
         "the boundary band is one pixel wider",
         "metrics.py",
         "after = np.take(counts, np.minimum(places + width, size), axis=axis)",
         "after = np.take(counts, np.minimum(places + width + 1, size), axis=axis)",
-        "test_metrics.py",
+        "test_boundary_band.py",
     ),
     Mutant(
         "a label that is no class counts like an ignored one",
