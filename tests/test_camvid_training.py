@@ -1,4 +1,4 @@
-"""The augmentation of `benchmarks.camvid`, which trained the packaged weights."""
+"""The augmentation of `benchmarks.camvid`, which trained the packaged weights, and its file."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import jax
 import jax.numpy as jnp
 
-from benchmarks import camvid
+from benchmarks import camvid, camvid_augmentation
 
 SIZE = (48, 64)
 SETTINGS = {"rare": 0.5, "smallest": 0.6, "largest": 2.0, "rotation": 6.0}
@@ -26,9 +26,9 @@ def windows(count):
     """Windows of a picture of 36 flat rectangles, each of whose grey is ten times its class."""
     label_map = np.kron(np.arange(36).reshape(6, 6) % 11, np.ones((15, 20))).astype("uint8")
     image = np.repeat(10 * label_map[..., None], 3, axis=-1)
-    pixels = camvid.rare_pixels(label_map[None], np.random.default_rng(0))[0]
+    pixels = camvid_augmentation.rare_pixels(label_map[None], np.random.default_rng(0))[0]
     window = jax.jit(
-        lambda key: camvid.window(
+        lambda key: camvid_augmentation.window(
             key, jnp.asarray(image), jnp.asarray(label_map), jnp.asarray(pixels), SIZE, SETTINGS
         )
     )
@@ -55,14 +55,14 @@ def test_image_and_label_map_stay_in_register():
 
 def test_rare_pixels_are_those_of_rare_classes():
     label_map = np.zeros((60, 80), "uint8")
-    label_map[50:52, 70:72] = camvid.RARE_CLASSES[0]
-    pixels = camvid.rare_pixels(label_map[None], np.random.default_rng(0))[0]
+    label_map[50:52, 70:72] = camvid_augmentation.RARE_CLASSES[0]
+    pixels = camvid_augmentation.rare_pixels(label_map[None], np.random.default_rng(0))[0]
     assert {tuple(pixel) for pixel in pixels} == {(y, x) for y in (50, 51) for x in (70, 71)}
 
 
 def test_colours_stay_in_range_and_strength_0_changes_nothing():
     image = np.random.default_rng(0).uniform(0, 255, (20, 30, 3)).astype("float32")
-    recolour = jax.jit(camvid.recolour)
+    recolour = jax.jit(camvid_augmentation.recolour)
     changed = np.asarray(recolour(jax.random.key(0), image, 1.0))
     assert changed.min() >= 0
     assert changed.max() <= 255
