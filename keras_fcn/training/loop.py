@@ -238,6 +238,9 @@ class Training:
     def run_to_end(self, keep_state: bool) -> None:
         if self.state.epoch < self.num_epochs and backend.compiles_each_size:
             say("The first step with each image size compiles the network and takes longer.")
+        if self.recipe.holds_out and self.val_split is not None:
+            # Also of a run that resumes: it may have ended before the file was written.
+            self.run.write_split(self.train_split.names(), self.val_split.names())
         with tracking(self.trackers):
             self.callbacks.begin(self.state.callbacks)
             self._finish_epoch()  # Of a run that ended between its last step and its validation.

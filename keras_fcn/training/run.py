@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import warnings
 import zipfile
@@ -242,11 +243,16 @@ class Run:
 
         folder = self.path / _EVENTS
         shutil.rmtree(folder, ignore_errors=True)
-        with tf.summary.create_file_writer(os.fsencode(folder)).as_default():
-            for row in history:
-                for name, value in row.items():
-                    if name != "epoch":
-                        tf.summary.scalar(name, value, step=row["epoch"])
+        try:
+            with tf.summary.create_file_writer(os.fsencode(folder)).as_default():
+                for row in history:
+                    for name, value in row.items():
+                        if name != "epoch":
+                            tf.summary.scalar(name, value, step=row["epoch"])
+        except tf.errors.OpError as error:
+            # "{{node …}} PATH; No space left on device", and lines about the operation.
+            found = re.search(r"; ([^;\n]+)", error.message)
+            raise _not_written(folder, found[1] if found else type(error).__name__) from error
 
     @property
     def history_path(self) -> Path:
@@ -400,10 +406,18 @@ def _replacing(path):
     except (OSError, RuntimeError, ValueError) as error:
         if not _comes_from_the_disk(error):
             raise
-        raise OSError(
-            f"{path} cannot be written: {error}. What was written before is whole: free the disk "
-            f"or its permissions, and go on with `keras-fcn train --resume {path.parent}`."
-        ) from error
+        raise _not_written(path, error) from error
+
+
+def _not_written(path, reason):
+    run = path.parent
+    with contextlib.suppress(OSError, ValueError):  # There is no run in the folder of the run.
+        if run in (stage.path for stage in Run(run.parent).stages()):
+            run = run.parent
+    return OSError(
+        f"{path} cannot be written: {reason}. What was written before is whole: free the disk "
+        f"or its permissions, and go on with `keras-fcn train --resume {run}`."
+    )
 
 
 def _comes_from_the_disk(error):

@@ -193,8 +193,6 @@ def _begin_run(run, recipe, name, options):
             _only_writer(run),
             removed_unless_resumable(run.path, lambda: run.has_state or run.has_model),
         ):
-            if recipe.holds_out and training.val_split is not None:
-                run.write_split(training.train_split.names(), training.val_split.names())
             training.run_to_end(keep_state)
     return run
 

@@ -3,10 +3,12 @@ import csv
 import numpy as np
 import pytest
 from PIL import Image
+from training.test_run import files_of_at_most
 
 from keras_fcn.cli import main
 from keras_fcn.training import Recipe, trainer
 from keras_fcn.training.recipe import replace
+from keras_fcn.training.run import Run
 from keras_fcn.training.splits import open_splits
 
 pytestmark = [
@@ -57,6 +59,26 @@ def test_whole_videos_are_held_out_and_the_run_lists_them(recipe, tmp_path):
     names = [("train", n) for n in train_split.names()]
     assert rows == names + [("validation", n) for n in val_split.names()]
     assert "val_mean_iou" in run.history()[0]
+
+
+def test_a_run_that_ended_before_the_list_was_written_resumes_with_it(
+    recipe, tmp_path, monkeypatch
+):
+    write_split = Run.write_split
+
+    def on_a_full_disk(*arguments):
+        with files_of_at_most(8):
+            write_split(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write_split", on_a_full_disk)
+        with pytest.raises(OSError, match=r"split\.csv cannot be written"):
+            trainer.train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "split.csv").exists()
+    run = trainer.resume(tmp_path / "run")
+    with (run.path / "split.csv").open(newline="") as file:
+        listed = {row["image"] for row in csv.DictReader(file)}
+    assert listed == {path.name for path in (tmp_path / "images").iterdir()}
 
 
 def test_every_image_is_held_out_in_one_fold(recipe):

@@ -4,16 +4,17 @@ import contextlib
 import csv
 import os
 import resource
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
 from keras_fcn.label_spaces import generic
-from keras_fcn.training import Recipe
+from keras_fcn.training import Recipe, StagedRecipe
 from keras_fcn.training import run as module
 from keras_fcn.training.checkpoint import read_facts
-from keras_fcn.training.run import Run
+from keras_fcn.training.run import Run, Stages
 
 pytestmark = pytest.mark.any_backend
 
@@ -89,6 +90,24 @@ class TestReplacing:
             run.save_model(model)
         assert not run.has_model
         assert not list(run.path.glob(".unfinished*"))
+
+    def test_a_full_disk_under_the_events_is_one_line(self, run, blank_plots):
+        # Table and curves fit; the events of four scores do not.
+        row = {"epoch": 1, "loss": 0.5, "a": 1.0, "b": 1.0, "c": 1.0}
+        with files_of_at_most(100), pytest.raises(OSError, match="tensorboard cannot") as caught:
+            run.write_history([row])
+        assert "File too large. What" in str(caught.value)
+        assert f"keras-fcn train --resume {run.path}" in str(caught.value)
+        assert "function_node" not in str(caught.value)
+
+    def test_the_run_to_resume_is_that_of_all_stages(self, run, tmp_path):
+        stages = Stages(tmp_path / "staged")
+        stages.create("two", StagedRecipe(stages={"32s": run.recipe()[1]}))
+        stage = stages.run("32s")
+        shutil.copytree(run.path, stage.path)
+        with files_of_at_most(64), pytest.raises(OSError, match="too large") as caught:
+            stage.save_state(variables(1), {"epoch": 1})
+        assert str(caught.value).endswith(f"`keras-fcn train --resume {stages.path}`.")
 
     def test_a_folder_that_cannot_be_written_any_more(self, run):
         refused = pytest.raises(OSError, match=r"last\.npz cannot be written.*Permission denied")
