@@ -107,6 +107,26 @@ class TestEveryTracker:
         assert self.epochs(record) == [1, 2, 3]
         assert [call[1] for call in record if call[0] == "open"] == [None, "first"]
 
+    def test_an_interruption_while_another_tracker_opens_closes_the_first(self, run):
+        class Interrupted(Fake):
+            def open(self, title, settings):
+                raise Stop
+
+        trackers = [Fake(run.path, record := []), Interrupted(run.path, later := [])]
+        with pytest.raises(Stop), tracking(trackers):
+            pass
+        assert record == [("open", None), ("close", False)]
+        assert later == []
+
+    def test_epochs_that_could_not_be_logged_at_the_start_are_logged_later(self, run):
+        self.train(run, Fake(run.path, []), (1,))
+        tracker = Fake(run.path, record := [], broken := ["scores"])
+        with pytest.warns(UserWarning, match="not tracked"):
+            tracker.on_train_begin()
+        broken.clear()
+        self.train(run, tracker, (2,))
+        assert self.epochs(record) == [1, 2]
+
     def test_a_tracker_that_joins_late_logs_all_epochs(self, run):
         self.train(run, Fake(run.path, []), (1, 2))
         Fake(run.path, record := []).on_train_begin()

@@ -59,9 +59,9 @@ def open_trackers(names: Sequence[str], run: "Run") -> "list[Tracker]":
 @contextlib.contextmanager
 def tracking(trackers: "Sequence[Tracker]") -> Iterator[None]:
     """Context manager for a training: begins its trackers, and ends them if it is interrupted."""
-    for tracker in trackers:
-        tracker.on_train_begin()
     try:
+        for tracker in trackers:
+            tracker.on_train_begin()
         yield
     except BaseException:
         for tracker in trackers:

@@ -80,7 +80,7 @@ class Tracker(keras.callbacks.Callback):
     # Keras's methods.
 
     def on_train_begin(self, logs=None):
-        self._is_open = self._tried(self._open)
+        self._tried(self._open)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._is_open:
@@ -100,6 +100,7 @@ class Tracker(keras.callbacks.Callback):
         self.tracked = _read(self.run.path).get(self.name, Tracked())
         name, recipe = self.run.recipe()
         self.open(f"{name}: {self.run.path.name}", as_settings(recipe))
+        self._is_open = True
         self._store()
         self._log_epochs()
 
