@@ -23,6 +23,16 @@ _TORCHVISION_NAMES = {
         strict=True,
     )
 } | {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+# NumPy's numbers and arrays beside the state dict, such as the best mean IoU in a checkpoint of
+# pytorch-fcn, by their names in files of NumPy 1 and 2.
+_NUMPY_NAMES = (
+    *("numpy.dtype", "numpy.ndarray"),
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+)
 CAFFE_VGG16_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
 """MD5 checksum of pytorch-fcn's copy of Caffe's VGG-16, which has torchvision's names."""
 
@@ -31,7 +41,8 @@ CAFFE_VGG16_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
 def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
     """Yields the contents of a `.pth` file, by the paper's layer names, in PyTorch's layout.
 
-    `torch.load(..., weights_only=True)` reads it, which runs no code of the file.
+    `torch.load(..., weights_only=True)` reads it, which runs no code of the file. NumPy's numbers
+    and arrays beside the state dict are skipped.
 
     Args:
         path: A state dict, or a checkpoint with `"model_state_dict"` or `"state_dict"`, also of a
@@ -51,9 +62,10 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
 
     with damaged_file(path, ".pth state dict of pytorch-fcn"):
         try:
-            state = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            with torch.serialization.safe_globals([(_Unread, name) for name in _NUMPY_NAMES]):
+                state = torch.load(
+                    path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+                )
         except pickle.UnpicklingError as error:
             if "Unsupported" not in str(error):
                 raise
@@ -73,6 +85,16 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
                 for (layer, name), entry in entries.items()
             }
     yield Contents(entries)
+
+
+class _Unread:
+    """Stands for a NumPy object in a file, of which nothing is used: no code of NumPy reads it."""
+
+    def __init__(self, *arguments):
+        pass
+
+    def __setstate__(self, state):
+        pass
 
 
 def _entry(key, tensor):

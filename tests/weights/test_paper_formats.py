@@ -127,6 +127,17 @@ class TestPyTorch:
         torch.save(state, path, _use_new_zipfile_serialization=zipped)
         assert_equal_weights(FCN8s(**SMALL, weights=path), source)
 
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_checkpoints_hold_numpys_numbers(self, torch, source, zipped, tmp_path):
+        """pytorch-fcn stores `best_mean_iu` as the float64 that NumPy's mean returns."""
+        scores = {"best_mean_iu": np.float64(0.6), "confusion": np.ones((2, 2))}
+        path = tmp_path / "model_best.pth.tar"
+        state = {"epoch": 3, "model_state_dict": self.state(torch, source), **scores}
+        torch.save(state, path, _use_new_zipfile_serialization=zipped)
+        if not zipped:  # The names of NumPy 1.
+            path.write_bytes(path.read_bytes().replace(b"numpy._core.", b"numpy.core."))
+        assert_equal_weights(FCN8s(**SMALL, weights=path), source)
+
     # A CUDA build of PyTorch warns where there is no GPU.
     @pytest.mark.filterwarnings("ignore:CUDA initialization")
     def test_the_names_of_a_wrapped_module_are_read(self, torch, source, tmp_path):
