@@ -66,7 +66,8 @@ _OPTION = "--[a-z][a-z-]*"
 
 
 def _resume_hint(options):
-    if getattr(options, "tile", None) is not None or options.command == "import":
+    resumes = getattr(options, "tile", None) is not None or options.command == "import"
+    if resumes or (options.command == "reproduce" and options.train):
         return "; run the same command again to resume"
     run = getattr(options, "resume", None) or getattr(options, "out", None)
     if options.command != "train" or run is None or not Path(run, "config.toml").is_file():

@@ -61,16 +61,17 @@ def load_named(
     Raises:
         ValueError: If there is no such data set, split or feature, or `shard` is not as described.
         FileNotFoundError: If the data are neither in `data_dir` nor `manual_dir` and cannot be
-            downloaded, or `manual_dir` does not exist.
+            downloaded, or `manual_dir` does not exist and the data are not built yet.
     """
     data_set, shard = find_data_set(name), checked_shard(shard)
     _check_split(name, split, data_set.splits)
-    if manual_dir is not None and not Path(manual_dir).is_dir():
-        raise FileNotFoundError(f"`manual_dir` must be a folder. Received: {manual_dir=}.")
     if data_set.caveat:
         warnings.warn(f"{name}: {data_set.caveat}", stacklevel=2)
     builder = _builder(data_set, data_dir)
     _check_features(name, features, builder)
+    # What is built needs its archives no more.
+    if not (manual_dir is None or Path(manual_dir).is_dir() or builder.is_prepared()):
+        raise FileNotFoundError(f"`manual_dir` must be a folder. Received: {manual_dir=}.")
     try:
         _prepare(name, builder, manual_dir, download, data_set.in_tfds)
     except FileExistsError:

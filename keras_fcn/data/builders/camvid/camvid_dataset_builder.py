@@ -51,7 +51,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             if not found:
                 warnings.warn(
                     f"camvid is built without its split {split}: {images} holds no images.",
-                    stacklevel=2,
+                    stacklevel=1,  # The command line prints warnings of this package.
                 )
                 continue
             pairs[split] = [(image, label_maps / image.name) for image in found]
