@@ -62,6 +62,7 @@ def load_named(
         ValueError: If there is no such data set, split or feature, or `shard` is not as described.
         FileNotFoundError: If the data are neither in `data_dir` nor `manual_dir` and cannot be
             downloaded, or `manual_dir` does not exist and the data are not built yet.
+        OSError: If the data are not built yet and `data_dir` cannot be written.
     """
     data_set, shard = find_data_set(name), checked_shard(shard)
     _check_split(name, split, data_set.splits)
@@ -168,6 +169,8 @@ def _prepare(name, builder, manual_dir, download, in_tfds):
                 "`download=True` to build it from `manual_dir` or the internet."
             )
         return
+    if not builder.is_prepared():
+        _check_writable(name, os.fspath(builder.data_dir))
     # Google hosts copies of built data sets, but none of this package's.
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=in_tfds)
     try:
@@ -177,6 +180,18 @@ def _prepare(name, builder, manual_dir, download, in_tfds):
             raise
         # TFDS's builders raise AssertionError if files of `manual_dir` are missing.
         raise FileNotFoundError(f"{name} cannot be built. {error}") from error
+
+
+def _check_writable(name, folder):
+    if "://" in folder:  # A bucket, which TFDS writes.
+        return
+    place = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise OSError(
+            f"`data_dir` must be a folder that can be written, to build {name} in {folder}. "
+            f"Received: {place}, which cannot. Set it to another folder, or to one in which "
+            f"{name} is built."
+        )
 
 
 def _check_built(name, split, builder):

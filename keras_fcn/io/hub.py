@@ -26,6 +26,7 @@ _ADDRESS = re.compile(
 )
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _KINDS = ("buckets", "datasets", "kernels", "models", "spaces")
+_SHORT_COMMIT = re.compile("[0-9a-f]{4,39}")
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
@@ -119,7 +120,7 @@ def download(address: str) -> Path:
         ImportError: If `huggingface_hub` is not installed.
         OSError: If the file is neither in the cache nor can be downloaded, or its checksum differs.
         PermissionError: If the repository is gated, or refuses the token.
-        ValueError: If it is no address of a file.
+        ValueError: If it is no address of a file, or HF_ENDPOINT or HF_TOKEN cannot be one.
     """
     return _fetched(HubFile.of(address))
 
@@ -177,7 +178,7 @@ def upload(
         ImportError: If `huggingface_hub` is not installed.
         OSError: If the Hub cannot be reached.
         PermissionError: If there is no token, or the Hub refuses it.
-        ValueError: If the Hub does not accept the files.
+        ValueError: If the Hub does not accept the files, or HF_ENDPOINT or HF_TOKEN cannot be one.
     """
     check_hub()
     import huggingface_hub
@@ -187,6 +188,8 @@ def upload(
             "HF_TOKEN must be a token that may write to the repository, from "
             f"{huggingface_hub.constants.ENDPOINT}/settings/tokens; `hf auth login` stores one."
         )
+    if fault := _fault_of_variables():
+        raise ValueError(fault)
     try:
         api = huggingface_hub.HfApi(library_name="keras_fcn")
         api.create_repo(repo, private=private or None, exist_ok=True)
@@ -282,7 +285,8 @@ def _in_one_sentence(file: HubFile, error: Exception) -> Exception:
             f"{head}: there is no repository {file.repo}, or it is private and HF_TOKEN is not set."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return FileNotFoundError(f"{head}: {file.repo} has no revision {file.revision}.")
+        whole = "; a commit has 40 digits" if _SHORT_COMMIT.fullmatch(file.revision or "") else ""
+        return FileNotFoundError(f"{head}: {file.repo} has no revision {file.revision}{whole}.")
     if isinstance(error, errors.LocalEntryNotFoundError):
         reason = "cannot be reached"
         if constants.HF_HUB_OFFLINE:
@@ -298,4 +302,25 @@ def _in_one_sentence(file: HubFile, error: Exception) -> Exception:
         return FileNotFoundError(
             f"{head}: {file.repo} has no such file at revision {file.revision or 'main'}."
         )
+    if fault := _fault_of_variables():
+        return ValueError(fault)
+    if isinstance(error, OSError) and error.filename is not None:
+        return OSError(
+            f"{file} must be stored in the cache, {constants.HF_HUB_CACHE}, but: {error}. Set "
+            "HF_HUB_CACHE to a folder that can be written, or pass the path of a file."
+        )
     return OSError(f"{file} cannot be downloaded: {' '.join(str(error).split())}")
+
+
+def _fault_of_variables():
+    """Returns what is wrong with the variables that every request needs, `None` if nothing is."""
+    import huggingface_hub
+
+    endpoint = huggingface_hub.constants.ENDPOINT
+    if not endpoint.startswith(("http://", "https://")):
+        return f"HF_ENDPOINT must be a URL that begins with https://. Received: {endpoint!r}."
+    if not (huggingface_hub.get_token() or "").isascii():
+        return (
+            "HF_TOKEN must be a token of the Hub. Received: a text with letters that are not ASCII."
+        )
+    return None

@@ -1,5 +1,6 @@
 """The files of published weights: in the package, in Keras's cache, or downloaded and converted."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,9 +59,11 @@ def cached_file(
     failures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} cannot be written")
     except OSError as error:
         raise OSError(
-            f"KERAS_HOME must be a folder in which {folder} can be made for "
+            f"KERAS_HOME must be a folder in which {folder} can be written for "
             f"weights={published.name!r}, but: {error}. Set KERAS_HOME to another folder, or pass "
             "the path of a file as `weights`."
         ) from error

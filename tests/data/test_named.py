@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -154,6 +156,17 @@ class TestErrors:
     def test_a_missing_manual_dir_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"`manual_dir` must be a folder.*nowhere"):
             load_named("camvid", "train", data_dir=tmp_path, manual_dir=tmp_path / "nowhere")
+
+    def test_a_folder_that_cannot_be_written_is_named(self, camvid, tmp_path, monkeypatch):
+        message = r"`data_dir` must be a folder that can be written, to build camvid.* Received: {}"
+        place = tmp_path / "file"
+        place.write_bytes(b"")
+        with pytest.raises(OSError, match=message.format(place)):
+            load_named("camvid", "train", data_dir=place, manual_dir=camvid)
+        # Root may write everywhere but to a file system that is mounted so.
+        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+        with pytest.raises(OSError, match=message.format(tmp_path)):
+            load_named("camvid", "train", data_dir=tmp_path / "new", manual_dir=camvid)
 
     def test_without_download_what_is_not_built_is_not_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"camvid is not in .*`download` is False"):

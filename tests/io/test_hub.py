@@ -102,7 +102,8 @@ class TestDownload:
         ("address", "sentence"),
         [
             ("hf://owner/absent/net.npz@v1", "there is no repository owner/absent, or it is priv"),
-            ("hf://owner/repo/net.npz@v9", "owner/repo has no revision v9"),
+            ("hf://owner/repo/net.npz@v9", "owner/repo has no revision v9."),
+            ("hf://owner/repo/net.npz@0123abc", "no revision 0123abc; a commit has 40 digits"),
             ("hf://owner/repo/absent.npz@main", "owner/repo has no such file at revision main"),
         ],
     )
@@ -126,6 +127,20 @@ class TestDownload:
         server.repository("owner/repo").refuses = refuses
         with pytest.raises(error, match=sentence):
             hub.download("hf://owner/repo/net.npz@main")
+
+    def test_a_cache_that_cannot_be_written(self, server, tmp_path, monkeypatch):
+        (tmp_path / "file").write_bytes(b"")
+        monkeypatch.setattr(hub_server.constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+        with pytest.raises(OSError, match=r"in the cache, .*/file/hub, but: .* Set HF_HUB_CACHE"):
+            hub.download("hf://owner/repo/net.npz@main")
+
+    def test_a_token_of_other_letters(self, server, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", "schlüssel")
+        with pytest.raises(ValueError, match=r"HF_TOKEN must be a token .* ASCII") as caught:
+            hub.download("hf://owner/repo/net.npz@main")
+        assert "schl" not in str(caught.value)
+        with pytest.raises(ValueError, match="HF_TOKEN must be a token"):
+            hub.upload("owner/repo", {"a": b"a"}, "message")
 
     def test_without_the_package(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -159,3 +174,8 @@ class TestEnvironment:
         failed = self.download("hf://owner/repo/other.npz@main", **offline)
         last = failed.stderr.strip().splitlines()[-1]
         assert "which HF_HUB_OFFLINE forbids, and is not in the cache" in last
+        failed = self.download("hf://owner/repo/other.npz@main", **home, HF_ENDPOINT="hub.example")
+        last = failed.stderr.strip().splitlines()[-1]
+        assert (
+            "HF_ENDPOINT must be a URL that begins with https://. Received: 'hub.example'" in last
+        )

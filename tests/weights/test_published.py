@@ -149,6 +149,22 @@ class TestWeightsByName:
             FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
         assert server.requests == []
 
+    def test_a_cache_that_cannot_be_written_names_the_variable(
+        self, released, registry, tmp_path, monkeypatch
+    ):
+        """Also for a file that was put there: its conversion cannot be stored."""
+        server = registry(CAFFEMODEL)
+        folder = tmp_path / "home" / "keras_fcn"
+        folder.mkdir(parents=True)
+        (folder / "fcn8s.caffemodel").write_bytes(b"")
+        access = os.access  # Root may write everywhere but to a file system that is mounted so.
+        monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+        with pytest.raises(
+            OSError, match=r"^KERAS_HOME must be .* cannot be written\. Set KERAS_H"
+        ):
+            FCN8s(21, fc_units=FC_UNITS, weights="pascal_voc")
+        assert server.requests == []
+
     def test_without_network_the_error_says_what_where_and_how_to_go_on(self, registry, tmp_path):
         registry(CAFFEMODEL)
         entry = published.PUBLISHED_WEIGHTS[0]
