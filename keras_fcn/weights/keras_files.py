@@ -1,6 +1,7 @@
 """Reads the arrays of Keras's weight files by layer, without building their model."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -46,7 +47,8 @@ def open_keras_file(path: str | os.PathLike) -> Iterator[Contents]:
                 for layer, datasets in read_layers(file)
                 for index, dataset in enumerate(datasets)
             )
-            metadata = {} if archive is None else _metadata(archive)
+            config = archive.read("config.json") if archive else file.attrs.get("model_config")
+            metadata = {} if config is None else _metadata(json.loads(config).get("config", {}))
         yield Contents(entries, **metadata)
 
 
@@ -57,9 +59,8 @@ def _weights_of(archive, path):
     return archive.open("model.weights.h5")
 
 
-def _metadata(archive):
+def _metadata(config):
     """Returns the `Contents` other than arrays from the configuration of an FCN."""
-    config = json.loads(archive.read("config.json"))["config"]
     if "skip_scales" not in config:
         return {}
     scales = zip(SKIPS, config["skip_scales"], strict=True)
@@ -117,11 +118,29 @@ def _read_keras3(file, prefix="", depth=0):
 
 def _read_legacy(file):
     file = _child(file, "model_weights") if "model_weights" in file else file
-    for layer in file.attrs["layer_names"]:
+    for layer in _names_in(file, "layer_names"):
         group = _child(file, layer)
-        names = group.attrs["weight_names"]
-        if len(names):
-            yield _text(layer), [_child(group, name) for name in names]
+        names = _names_in(group, "weight_names")
+        owners = dict.fromkeys(name.rpartition("/")[0] for name in names)
+        if len(owners) == 1 or any("/" in owner for owner in owners):
+            yield layer, [_child(group, name) for name in names]
+            continue
+        for owner in owners:  # The layers of a model inside.
+            own = [name for name in names if name.rpartition("/")[0] == owner]
+            yield f"{layer}/{owner}", [_child(group, name) for name in own]
+
+
+def _names_in(group, attribute):
+    """Returns a list of names, which Keras divides among several attributes if it is long."""
+    if attribute in group.attrs:
+        return [_text(name) for name in group.attrs[attribute]]
+    parts = itertools.takewhile(
+        lambda part: part in group.attrs, (f"{attribute}{number}" for number in itertools.count())
+    )
+    names = [_text(name) for part in parts for name in group.attrs[part]]
+    if not names:
+        raise ValueError(f"{group.name} has no {attribute}")
+    return names
 
 
 def _child(group, path):

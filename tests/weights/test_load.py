@@ -53,6 +53,19 @@ def test_keras_reads_the_legacy_layout_that_the_test_writes(vgg16, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_names_that_keras_divides_among_attributes_are_read(vgg16, tmp_path, monkeypatch):
+    """Those of a large network exceed what HDF5 stores in one attribute."""
+    limit = "keras.src.legacy.saving.legacy_h5_format.HDF5_OBJECT_HEADER_LIMIT"
+    monkeypatch.setattr(limit, 100)
+    vgg16.save(tmp_path / "vgg16.h5")
+    with h5py.File(tmp_path / "vgg16.h5") as file:
+        assert "layer_names1" in file["model_weights"].attrs
+        assert "layer_names" not in file["model_weights"].attrs
+    with pytest.warns(UserWarning, match="fc6 and fc7 start random"):
+        assert_equal_weights(FCN8s(**SMALL, weights=tmp_path / "vgg16.h5"), vgg16)
+
+
 @pytest.mark.parametrize("file", ["fcn.weights.h5", "fcn.keras"])
 def test_a_model_of_the_same_size_sets_everything(file, tmp_path):
     source = FCN8s(**SMALL)
@@ -214,15 +227,16 @@ def test_the_next_finer_model_starts_where_the_coarser_one_stopped(coarse, fine)
     assert not np.any(keras.ops.convert_to_numpy(model.get_layer(new_score).kernel))
 
 
-@pytest.mark.parametrize("of", ["model", "file"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("of", ["model", "source.keras", "source.h5"])
 class TestWhatGoesWithTheWeights:
-    """Models and `.keras` files know their `skip_scales` and `mean`."""
+    """Models and files of whole models know their `skip_scales` and `mean`."""
 
     def source(self, of, tmp_path, model):
         if of == "model":
             return model
-        model.save(tmp_path / "source.keras")
-        return tmp_path / "source.keras"
+        model.save(tmp_path / of)
+        return tmp_path / of
 
     @pytest.mark.parametrize("make", [FCN16s, FCN8s])
     def test_other_skip_scales_are_refused(self, of, make, tmp_path):
@@ -338,14 +352,15 @@ class TestBackbone:
         randomize(model, seed=num_classes)
         return model
 
-    @pytest.mark.parametrize("file", [None, "fcn.weights.h5", "fcn.keras"])
+    @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+    @pytest.mark.parametrize("file", [None, "fcn.weights.h5", "fcn.keras", "fcn.h5"])
     @pytest.mark.parametrize("num_classes", [3, 4])
     @pytest.mark.filterwarnings("ignore:The score layers keep their values")
     def test_every_variable_of_the_backbone_is_set(self, file, num_classes, tmp_path):
         source, model = self.model(), self.model(num_classes)
         if file is not None:
             path = tmp_path / file
-            source.save(path) if file.endswith(".keras") else source.save_weights(path)
+            source.save_weights(path) if file.endswith(".weights.h5") else source.save(path)
         weights.load(model, source if file is None else path, partial=num_classes != 3)
         expected = source.get_layer("backbone").get_weights()
         assert len(expected) == 5 * (3 + 4)
