@@ -12,7 +12,7 @@ from keras_fcn.cli.output_files import check_folder, check_inputs_are_kept, chec
 from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.io.atomic import atomic_write
-from keras_fcn.spec import SEMANTIC
+from keras_fcn.spec import MODALITIES, SEMANTIC
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -57,7 +57,9 @@ def run(options: argparse.Namespace) -> None:
     pairs = _checked_pairs(options)
     if options.confusion:
         check_plot("--confusion", options.confusion, files_of(pairs or ()))
-    trained = open_model(options.model, **shared.model_options(options))
+    trained = open_model(
+        options.model, **shared.model_options(options), takes_files=pairs is not None
+    )
     # TFDS prints its progress.
     with contextlib.redirect_stdout(sys.stderr):
         batches, names, space = _evaluation_data(options, pairs, trained.model, trained.label_space)
@@ -149,8 +151,15 @@ def _named_data(options, model, space):
             f"MODEL must have the {theirs.num_classes} classes of {options.data}. "
             f"Received: {space.num_classes} classes."
         )
+    channels = sum(MODALITIES[modality] for modality in model.modalities)
+    if model.num_channels != channels:
+        raise ValueError(
+            f"MODEL must take the {channels} channels of {options.data}. Received: "
+            f"{options.model}, which takes {model.num_channels}."
+        )
     place = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
-    examples = load(options.data, options.split, tasks=(task,), **place)
+    kinds = {"modalities": model.modalities, "tasks": (task,)}
+    examples = load(options.data, options.split, **kinds, **place)
     classes = {"num_classes": theirs.num_classes, "ignore_class": theirs.ignore_class}
     names = [None] * len(examples)
     if options.save_predictions:

@@ -61,11 +61,13 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes and checks the file, and prints what the check measured."""
     from keras_fcn.export import ExportedModel, export, published_license
-    from keras_fcn.training.trained import open_model
+    from keras_fcn.training.trained import check_takes_files, open_model
 
     if Path(options.out).is_file():
         raise FileExistsError(f"--out must be a new file. Received: {options.out}, which exists.")
     trained = open_model(options.model, **shared.model_options(options))
+    if options.evaluate:
+        check_takes_files(trained.model, options.model)
     pairs = _pairs(options.evaluate, trained) if options.evaluate else None
     exported = export(
         trained.model,

@@ -66,6 +66,11 @@ class ExportedModel:
         return self.metadata.num_channels
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the channels of the images are, see `keras_fcn.models.base.BaseFCN`."""
+        return self.metadata.modalities
+
+    @property
     def data_format(self) -> str:
         """`"channels_last"` or `"channels_first"`, of images and scores."""
         return self.metadata.data_format
@@ -112,6 +117,7 @@ def open_model(
     at_once: bool = False,
     task: str | None = None,
     needs_probabilities: bool = False,
+    takes_files: bool = True,
 ) -> TrainedModel:
     """Returns a trained model, see `keras_fcn.training.trained.open_model`, or an exported one.
 
@@ -121,11 +127,20 @@ def open_model(
         at_once: As there.
         task: As there; an exported file has one.
         needs_probabilities: Whether a file that returns only labels is an error.
+        takes_files: Whether a model of images that files cannot hold is an error, see
+            `keras_fcn.training.trained.check_takes_files`.
 
     Raises:
-        ValueError: If a file of labels should give probabilities, and as there and as
-            `ExportedModel`.
+        ValueError: If a file of labels should give probabilities, or the model takes no images of
+            files; and as there and as `ExportedModel`.
     """
+    opened = _opened(name, at_once, task, needs_probabilities)
+    if takes_files:
+        trained.check_takes_files(opened.model, name)
+    return opened
+
+
+def _opened(name, at_once, task, needs_probabilities):
     if hub.is_address(name) and hub.HubFile.of(name).name.lower().endswith(
         tuple(SUFFIXES.values())
     ):
@@ -145,4 +160,4 @@ def open_model(
             "MODEL must return logits or probabilities, from which confidence follows. Received: "
             f"{name}, which returns labels."
         )
-    return TrainedModel(model, model.label_space)  # type: ignore[arg-type]
+    return TrainedModel(model, model.label_space)

@@ -20,7 +20,7 @@ from keras_fcn.export.request import Request
 from keras_fcn.io.atomic import atomic_write
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.spec import EXPORT_OUTPUTS
-from keras_fcn.training.trained import open_model
+from keras_fcn.training.trained import check_takes_files, open_model
 
 # More change the ranges of int8 little, and take time.
 _MOST_CALIBRATION_IMAGES = 16
@@ -108,6 +108,8 @@ def export(
         license = published_license(model_or_file)
     images = _calibration_files(calibration)
     model = _opened(model_or_file)
+    if images:
+        check_takes_files(model, model_or_file if isinstance(model_or_file, str) else model.name)
     _check_output(model, output)
     size = _size_of(model, size)
     metadata = Metadata.of(

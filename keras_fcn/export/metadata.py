@@ -21,7 +21,9 @@ class Metadata:
         class_names: Names of the classes.
         palette: Colour (red, green, blue) of each class.
         ignore_class: Class id of ignored pixels, `None` for none.
+        ignore_colour: Colour of ignored pixels in label maps of colours, `None` for none.
         num_channels: Channels of the images.
+        modalities: What these channels are, see `keras_fcn.models.base.BaseFCN`.
         data_format: `"channels_last"` or `"channels_first"`, of images, logits and probabilities.
         mean: Mean that the preprocessing in the file subtracts, `None` without one.
         size: (height, width) of the images, `None` for every size.
@@ -36,7 +38,9 @@ class Metadata:
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore_class: int | None = None
+    ignore_colour: tuple[int, int, int] | None = None
     num_channels: int = 3
+    modalities: tuple[str, ...] = ("image",)
     data_format: str = "channels_last"
     mean: tuple[float, ...] | None = None
     size: tuple[int, int] | None = None
@@ -55,7 +59,9 @@ class Metadata:
             space.class_names,
             space.palette,
             space.ignore_class,
+            space.ignore_colour,
             num_channels=model.num_channels,
+            modalities=model.modalities,
             data_format=model.data_format,
             mean=mean_of(model),
             **others,
@@ -64,7 +70,7 @@ class Metadata:
     @property
     def label_space(self) -> LabelSpace:
         """`LabelSpace` of the classes."""
-        return LabelSpace(self.class_names, self.palette, self.ignore_class)
+        return LabelSpace(self.class_names, self.palette, self.ignore_class, self.ignore_colour)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:

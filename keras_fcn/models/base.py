@@ -153,6 +153,11 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         return 3
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the inputs, keys of `keras_fcn.spec.MODALITIES`."""
+        return ("image",)
+
+    @property
     def data_format(self) -> str:
         """`"channels_last"` or `"channels_first"`, of images and logits."""
         return self._config.get("data_format", "channels_last")

@@ -169,7 +169,7 @@ class MultimodalFCN32s(BaseFCN):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the inputs."""
+        """Names of the inputs, keys of `keras_fcn.spec.MODALITIES`."""
         return tuple(self._config["modalities"])
 
     @property
@@ -230,7 +230,7 @@ class MultimodalFCN32s(BaseFCN):
     def _is_whole(self, weights, suffixes):
         """Whether a source holds the whole network, and not a stream of colour."""
         if isinstance(weights, keras.Model):
-            same = getattr(weights, "modalities", None) == self.modalities
+            same = isinstance(weights, MultimodalFCN32s) and weights.modalities == self.modalities
             return same and weights.get_config()["fusion"] == self._config["fusion"]
         if not os.path.isfile(weights):
             return False

@@ -150,6 +150,24 @@ def _published_model(name, task):
     return network(published.label_space.num_classes, **options)
 
 
+def check_takes_files(model: Any, name: str | os.PathLike) -> None:
+    """Checks that the images of a model can be read from files, which hold 8 bits per channel.
+
+    Args:
+        model: A network of this package, or an exported one.
+        name: What the error calls it.
+
+    Raises:
+        ValueError: If it takes several modalities, or depth in millimetres.
+    """
+    if len(model.modalities) > 1 or "depth" in model.modalities:
+        raise ValueError(
+            "MODEL must take images that files of 8 bits hold. Received: "
+            f"{name}, which takes {' and '.join(model.modalities)}. Evaluate it on a data set by "
+            "name, such as nyudv2, or pass arrays of its channels to keras_fcn.inference.predict."
+        )
+
+
 def _more_than_an_image(name, modalities):
     return ValueError(
         f"MODEL must take photos. Received: {name}, which takes {' and '.join(modalities)}. In "

@@ -265,7 +265,7 @@ def _for_channels(model, entries, name):
     height, width, known, filters = entries[key].shape
     channels = model.get_layer(key[0]).kernel.shape[2]
     # Networks of several modalities extend kernels themselves, see `MultimodalFCN32s`.
-    if channels == known or known != 3 or hasattr(model, "modalities"):
+    if channels == known or known != 3 or getattr(model, "network", "vgg16") != "vgg16":
         return entries
     # The paper's kernels take BGR; preprocessed images of other channels begin with red.
     order = slice(None, None, -1 if _has_layer(model, "preprocessing") else 1)

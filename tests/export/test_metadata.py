@@ -17,6 +17,8 @@ def test_metadata_survive_the_way_through_strings():
         ("road", "a car"),
         ((128, 64, 128), (64, 0, 128)),
         ignore_class=255,
+        ignore_colour=(0, 0, 0),
+        modalities=("image", "depth"),
         mean=(1.5, 2.0, 3.0),
         size=(36, 48),
         quantization="int8",
@@ -34,7 +36,7 @@ def test_files_of_others_are_told_by_what_is_missing():
 
 
 def test_metadata_of_a_model_are_its_classes_mean_and_layout():
-    space = LabelSpace(("road", "car"), ((128, 64, 128), (64, 0, 128)), 255)
+    space = LabelSpace(("road", "car"), ((128, 64, 128), (64, 0, 128)), 255, (0, 0, 0))
     options = {"filters": (2, 2, 2, 2, 2), "fc_units": 2, "mean": (1.0, 2.0, 3.0)}
     model = FCN32s(2, label_space=space, data_format="channels_first", **options)
     metadata = Metadata.of(model, "logits", size=(5, 7))

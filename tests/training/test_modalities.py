@@ -100,6 +100,69 @@ def test_late_fusion_starts_from_the_runs_of_its_modalities(place, tmp_path):
             )
 
 
+@pytest.mark.parametrize("modalities", [("hha",), ("image", "depth")])
+@pytest.mark.filterwarnings("ignore:.*MD5 checksum")
+def test_evaluate_reads_the_modalities_of_the_model(modalities, place, tmp_path, capsys):
+    options = {"filters": NARROW_FILTERS, "fc_units": 4, "padding": "same"}
+    channels = {name: 1 if name == "depth" else 3 for name in modalities}
+    means = {name: (0.0,) * count for name, count in channels.items()}
+    model = MultimodalFCN32s(40, modalities=modalities, stacked=True, means=means, **options)
+    # Each layer passes the mean of its channels on, and pooling the largest one of the image. Of
+    # the scores c * mean / 6.5 - c * c / 2, that of the class c nearest to mean / 6.5 is largest.
+    classes = np.arange(40.0)
+    for layer in model.layers:
+        if layer.name.startswith(("block", "fc")) and layer.weights:
+            kernel, bias = layer.get_weights()
+            size, _, inputs, _ = kernel.shape
+            kernel = np.zeros_like(kernel)
+            kernel[size // 2, size // 2] = 1 / inputs
+            layer.set_weights([kernel, bias])
+        elif layer.name.startswith("score_fr"):
+            kernel = np.tile(classes / 6.5 / 4, (1, 1, 4, 1))
+            layer.set_weights([kernel, -classes * classes / 2])
+    model.save(tmp_path / "model.keras")
+
+    def class_of(*names):
+        files = [tmp_path / "manual" / "data" / name / "img_2.png" for name in names]
+        scene = [np.atleast_3d(np.asarray(Image.open(file), "float64")) for file in files]
+        scene = [np.log(image) if image.shape[2] == 1 else image for image in scene]
+        # Streams of equal weights; the scores of their mean are those of the mean.
+        return round(np.mean([image.mean(axis=-1).max() for image in scene]) / 6.5)
+
+    predicted = class_of(*("images" if name == "image" else name for name in modalities))
+    assert predicted != class_of("images")
+    # `save_small_nyudv2` writes [[255, 0, 1], [39, 38, 255]], 255 ignored.
+    expected = np.zeros((40, 40), int)
+    expected[[0, 1, 38, 39], predicted] = 1
+    flags = ("--data-dir", place["data_dir"], "--manual-dir", place["manual_dir"])
+    main(["evaluate", str(tmp_path / "model.keras"), "nyudv2", *flags, "--json"])
+    found = json.loads(capsys.readouterr().out)["confusion_matrix"]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("modalities", [("depth",), ("image", "depth"), ("image", "hha")])
+def test_files_of_8_bits_are_no_images_of_depth_or_of_several_modalities(
+    modalities, tmp_path, capsys
+):
+    options = {"filters": NARROW_FILTERS, "fc_units": 4}
+    MultimodalFCN32s(40, modalities=modalities, stacked=True, **options).save(tmp_path / "a.keras")
+    model = str(tmp_path / "a.keras")
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((4, 5), "uint16")).save(tmp_path / folder / "a.png")
+    images, labels = str(tmp_path / "images"), str(tmp_path / "labels")
+    for command in (
+        ["predict", model, images, "--out", str(tmp_path / "out")],
+        ["predict", model, images, "--out", str(tmp_path / "out"), "--tile", "64"],
+        ["serve", model],
+        ["evaluate", model, "--images", images, "--labels", labels],
+        ["export", model, "--format", "onnx", "--out", "a.onnx", "--evaluate", images, labels],
+    ):
+        assert main(command) == 1
+        error = capsys.readouterr().err
+        assert f"which takes {' and '.join(modalities)}. Evaluate it on a data set by" in error
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
