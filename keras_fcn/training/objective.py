@@ -155,7 +155,7 @@ def compiled(
             "SwapEMAWeights must be used with a recipe whose `ema` is the decay of the average. "
             "Received: ema=None."
         )
-    _freeze(model, recipe.freeze)
+    _freeze(model, recipe)
     trained = with_coarser_heads(model) if recipe.deep_supervision else model
     of_tasks = {
         task: loss_of(recipe, space.ignore_class, class_weights)
@@ -198,12 +198,15 @@ def with_label_map_of_each_head(
     return batches.map(lambda image, label_map: (image, (label_map,) * heads))
 
 
-def _freeze(model, freeze):
+def _freeze(model, recipe):
+    freeze = recipe.freeze
     if freeze is None:
         return
     last = int(freeze.removeprefix("block")) if freeze.startswith("block") else None
     for layer in model.layers:
-        if last is None:
+        if recipe.backbone is not None:  # The head in front of its scores has no pretrained values.
+            frozen = layer.name == "backbone"
+        elif last is None:
             frozen = not layer.name.startswith(("score_", "upscore"))
         else:
             frozen = any(layer.name.startswith(f"block{n}_") for n in range(1, last + 1))

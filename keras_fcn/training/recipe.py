@@ -205,8 +205,8 @@ class Recipe:
     )
     freeze: str | None = setting(
         None,
-        help="`backbone` trains only the score layers; `block2` freezes the convolutions up to "
-        "the second block; none trains everything",
+        help="`backbone` trains only the score layers, and the `head` of a `backbone`; "
+        "`block2` freezes the convolutions up to the second block; none trains everything",
         choices=("backbone", "block1", "block2", "block3", "block4", "block5"),
     )
     deep_supervision: float = setting(

@@ -8,7 +8,7 @@ from keras_fcn.training.environment import slow_precision
 from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import Recipe
 from keras_fcn.training.splits import Split
-from keras_fcn.weights.diagnose import check_rate, diagnose
+from keras_fcn.weights.diagnose import check_rate, diagnose, is_head
 
 
 def check_interval(checkpoint_every: int | None) -> None:
@@ -71,7 +71,9 @@ def warn_of_bad_start(model: keras.Model, learning_rate: float) -> None:
 
 
 def _is_normal_at_start(finding):
-    return finding.problem == "zero" and all(name.startswith("score_") for name in finding.layers)
+    if finding.problem == "zero":
+        return all(name.startswith("score_") for name in finding.layers)
+    return is_head(finding)
 
 
 def _is_known(finding):

@@ -50,6 +50,11 @@ _MEANINGS = {
 }
 
 
+_HEAD = {"head_conv", "fc6", "fc7"}
+_RANDOM_BACKBONE = (
+    "random initial values; start from a backbone with weights='imagenet', or train it longer"
+)
+_RANDOM_HEAD = "random initial values, as the head of a backbone has before training; train it"
 _RANDOM_CLASSIFIER = (
     "random initial values; pretrained values need fc_units=4096, fc6_kernel_size=7 and a file "
     "with the classifier; train them"
@@ -89,13 +94,12 @@ def diagnose(model: keras.Model) -> list[Finding]:
     }
     if not layers["not_finite"]:
         layers["dead_input"] = _score_layers_without_input(model)
-    findings = [
+    findings = [*_random(model, layers.pop("random"))]
+    findings += [
         Finding(problem, tuple(names), _MEANINGS[problem])
         for problem, names in layers.items()
         if names
     ]
-    if layers["random"] and set(layers["random"]) <= {"fc6", "fc7"}:
-        findings[0] = dataclasses.replace(findings[0], meaning=_RANDOM_CLASSIFIER)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and int(_numpy(optimizer.iterations)) == 0:
         findings += check_rate(model, float(_numpy(optimizer.learning_rate)))
@@ -114,6 +118,27 @@ def check_rate(model: keras.Model, learning_rate: float) -> list[Finding]:
     layers = with_layers_inside(model)
     names = [layer.name for layer in layers if layer.trainable and _is_pretrained(layer)]
     return [Finding("high_rate", tuple(names), _MEANINGS["high_rate"])] if names else []
+
+
+def is_head(finding: Finding) -> bool:
+    """Whether a finding is that the head of a backbone is random, as before every training."""
+    return finding.meaning == _RANDOM_HEAD
+
+
+def _random(model, names):
+    """Yields the findings of layers with random initial values."""
+    of_head = []
+    meaning = _MEANINGS["random"]
+    if any(layer.name == "backbone" for layer in with_layers_inside(model)):
+        of_head = [name for name in names if name in _HEAD]
+        names = [name for name in names if name not in _HEAD]
+        meaning = _RANDOM_BACKBONE
+    elif set(names) <= _HEAD:
+        meaning = _RANDOM_CLASSIFIER
+    if names:
+        yield Finding("random", tuple(names), meaning)
+    if of_head:
+        yield Finding("random", tuple(of_head), _RANDOM_HEAD)
 
 
 def _numpy(variable):

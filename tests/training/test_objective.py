@@ -227,6 +227,15 @@ class TestFreezing:
         expected = {"score_fr", "score_pool4"}
         assert self.trainable(freeze="backbone", model="fcn16s") == expected
 
+    @pytest.mark.parametrize(
+        ("head", "layers"), [("conv", {"head_conv"}), ("fc", {"fc6", "fc7"}), (None, set())]
+    )
+    def test_the_head_of_a_frozen_backbone_learns(self, head, layers):
+        backbone = {"backbone": "mobilenet_v2", "padding": "paper", "head": head}
+        _, train = trained(replace(RECIPE, **backbone, freeze="backbone"))
+        learning = {variable.path.split("/")[-2] for variable in train.trainable_variables}
+        assert learning == layers | {"score_fr"}
+
     def test_blocks_can_be_frozen_up_to_one(self):
         convolutions = {f"block{block}_conv{n}" for block in (3, 4, 5) for n in (1, 2, 3)}
         assert self.trainable(freeze="block2") == convolutions | {"fc6", "fc7", "score_fr"}

@@ -54,6 +54,30 @@ def test_random_and_frozen_layers_bear_any_rate(trained):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize(("head", "layers"), [("conv", "head_conv"), ("fc", "fc6, fc7")])
+def test_the_random_head_of_a_backbone_needs_no_other_start(head, layers):
+    image = keras.Input((None, None, 3))
+    x = image
+    for number in range(5):
+        x = keras.layers.Conv2D(16, 3, strides=2, padding="same", name=f"c{number}")(x)
+    backbone = keras.Model(image, x)
+    model = FCN32s(3, backbone=backbone, head=head, fc_units=64)
+
+    def texts():
+        return [str(finding) for finding in keras_fcn.diagnose(model)]
+
+    of_head = f"{layers}: random initial values, as the head of a backbone has before training"
+    assert any(text.startswith("c0, c1, c2, c3, c4: random initial values;") for text in texts())
+    assert any(text.startswith(of_head) for text in texts())
+    # Of a backbone with trained weights, `keras-fcn train` has nothing to warn of.
+    randomize(model.get_layer("backbone"), seed=0)
+    assert next(text for text in texts() if "random" in text).startswith(of_head)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warn_of_bad_start(model, 1e-4)
+
+
+@pytest.mark.any_backend
 def test_initial_values_and_zero_scores_are_named():
     found = problems(FCN32s(**{**SMALL, "fc_units": 64}))
     assert found["random"][-2:] == ("fc6", "fc7")
