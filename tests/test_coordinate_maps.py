@@ -291,3 +291,36 @@ def test_what_mixes_positions_is_refused(layer):
     x = layers.Conv2D(3, 3, data_format="channels_last")(inputs)
     with pytest.raises(ValueError, match="mixes positions"):
         coordinate_maps(keras.Model(inputs, layer(x)))
+
+
+OPERATIONS = {
+    name: getattr(keras.ops, name)
+    for name in (
+        *("log", "log1p", "log2", "log10", "exp2", "expm1", "arctan", "arcsinh", "sin", "cos"),
+        *("tan", "cbrt", "rsqrt", "reciprocal", "ceil", "floor", "round", "sign", "erf"),
+        *("isfinite", "leaky_relu", "selu", "celu", "hard_tanh", "log_sigmoid", "softsign"),
+    )
+} | {
+    "where": lambda x: keras.ops.where(x > 0.5, keras.ops.log(x), 0.0),
+    "arctan2": lambda x: keras.ops.arctan2(x, 1.0 - x),
+    "mod": lambda x: keras.ops.mod(7.0 * x, 2.0),
+    "logaddexp": lambda x: keras.ops.logaddexp(x, 2.0 * x),
+    "divide_no_nan": lambda x: keras.ops.divide_no_nan(x, 1.0 + x),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_on_each_value_change_no_positions(name):
+    image = keras.Input((3, 4, 2))
+    output = OPERATIONS[name](image)
+    model = keras.Model(image, output)
+    pixels = np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, 4, 2)).astype("float32")
+    other = pixels.copy()
+    other[0, 1, 2] = 2.7 - pixels[0, 1, 2]
+    results = [keras.ops.convert_to_numpy(model(values)) for values in (pixels, other)]
+    changed = (results[0] != results[1]).any(axis=-1)[0]
+    changed[1, 2] = False
+    assert not changed.any()  # Measured: each value depends on its own alone.
+    found = coordinate_maps(keras.Model(image, keras.layers.Conv2D(1, 3, name="conv")(output)))
+    assert found["conv"].height == convolution(3)
+    assert found["conv"].width == convolution(3)

@@ -305,5 +305,16 @@ _ELEMENTWISE = frozenset(
         *("Concatenate", "Negative", "Power", "Square", "Sqrt", "Exp", "Absolute", "Clip"),
         *("Relu", "Relu6", "Sigmoid", "HardSigmoid", "HardSilu", "Silu", "Gelu", "Tanh"),
         *("Softplus", "Elu", "LogSoftmax", "Stack"),
+        # Of `keras.ops`, as in the preprocessing of other images than photos.
+        *("Log", "Log10", "Log1p", "Log2", "Logaddexp", "Logaddexp2", "Exp2", "Expm1"),
+        *("Arccos", "Arccosh", "Arcsin", "Arcsinh", "Arctan", "Arctan2", "Arctanh", "Hypot"),
+        *("Cos", "Cosh", "Sin", "Sinh", "Sinc", "Tan", "Deg2rad", "Rad2deg"),
+        *("Cbrt", "Rsqrt", "Reciprocal", "DivideNoNan", "FloorDivide", "Mod", "Fmod", "Fabs"),
+        *("Ceil", "Floor", "Round", "Trunc", "Sign", "Erf", "Erfc", "Fmax", "Fmin"),
+        *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Where", "Isclose"),
+        *("LogicalAnd", "LogicalNot", "LogicalOr", "LogicalXor", "Heaviside"),
+        *("Isfinite", "Isinf", "Isnan", "NanToNum", "FullLike", "OnesLike", "ZerosLike", "Copy"),
+        *("Celu", "HardShrink", "HardTanh", "LeakyRelu", "LogSigmoid", "Selu", "SoftShrink"),
+        *("Softsign", "SparsePlus", "SparseSigmoid", "Squareplus", "TanhShrink"),
     )
 )

@@ -7,7 +7,7 @@ import scipy.ndimage
 from helpers import NARROW_FILTERS, randomize
 from keras import layers
 
-from keras_fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn import FCN8s, FCN16s, FCN32s, MultimodalFCN32s
 from keras_fcn.inference import predict, predict_tiles
 from keras_fcn.inference.windows import windows
 from keras_fcn.layers import CropToReference
@@ -158,6 +158,12 @@ class TestMoreThatEqualTheWholeImage:
         image = image_of(219, 21)
         assert len(windows(model, (219, 21), 190)) > 1
         assert_equal_where_not_tied(in_tiles(model, image, 190), predict(model, image))
+
+    def test_of_depth_of_which_the_network_takes_the_logarithm(self):
+        options = {"filters": NARROW_FILTERS, "fc_units": 8, "padding": "same", "stacked": True}
+        model = random_model(MultimodalFCN32s, modalities=("depth",), **options)
+        depth = 40.0 * image_of(300, 24, channels=1)
+        assert_equal_where_not_tied(in_tiles(model, depth, 256), predict(model, depth))
 
     def test_of_one_more_skip_connection(self):
         model = random_model(FCN4s, **on_a_backbone())
