@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 OVERRIDDEN_METHODS = {
     "_resolve_auto_jit_compile": (
@@ -254,6 +255,38 @@ def replace_gradient_sum(optimizer: Any, replace: Callable[[Callable], Callable]
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     own = type(optimizer)._all_reduce_sum_gradients
     optimizer._all_reduce_sum_gradients = replace(lambda pairs: own(optimizer, pairs))
+
+
+def register_erfc_for_onnx() -> None:
+    """Makes tf2onnx write TensorFlow's Erfc, of Keras's exact GELU, as 1 - Erf.
+
+    Version 1.17 writes it as an operation that ONNX does not have, and ONNX Runtime rejects the
+    file. Public way: `custom_op_handlers` of its functions, which `keras.Model.export` does not
+    pass. Does nothing without tf2onnx. Since tf2onnx 1.17.
+    tests/models/test_export.py::test_gelu_is_exported_to_onnx
+    """
+    try:
+        from tf2onnx.handler import tf_op
+        from tf2onnx.utils import map_onnx_to_numpy_type
+    except ImportError:
+        return
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, graph, node, **kwargs):
+            dtype = graph.get_dtype(node.output[0])
+            shape = graph.get_shape(node.output[0])
+            one = graph.make_const(f"{node.name}_one", np.array(1, map_onnx_to_numpy_type(dtype)))
+            erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
+            graph.remove_node(node.name)
+            graph.make_node(
+                *("Sub", [one.output[0], erf.output[0]]),
+                outputs=node.output,
+                name=node.name,
+                shapes=[shape],
+                dtypes=[dtype],
+            )
 
 
 # Keras on JAX

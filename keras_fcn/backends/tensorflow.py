@@ -49,6 +49,11 @@ class Backend(base.Backend):
         )
         return functools.reduce(ops.add, (default(*pair) for pair in pairs))
 
+    def export_arguments(self, format, shape, kwargs):
+        if format == "onnx":
+            keras_compat.register_erfc_for_onnx()
+        return super().export_arguments(format, shape, kwargs)
+
     @contextlib.contextmanager
     def traced_for_export(self):
         # Eight convolutions and their sum are slower than one in ONNX Runtime.

@@ -60,8 +60,9 @@ def _convert(traced):
     """
     import tensorflow as tf
 
-    from keras_fcn.backends import backend
+    from keras_fcn.backends import backend, keras_compat
 
+    keras_compat.register_erfc_for_onnx()
     names = [f"weights.{variable.path}" for variable in traced.variables]
     weights = [
         tf.TensorSpec(variable.shape, variable.dtype, name=f"w{number}")

@@ -8,6 +8,7 @@ import pytest
 from helpers import NARROW_FILTERS, randomize
 
 import keras_fcn
+from keras_fcn.export import export
 
 BACKEND = keras.backend.backend()
 
@@ -229,3 +230,23 @@ def test_openvino_on_jax_fails_for_every_keras_model(tmp_path):
     dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(Exception, match="XlaCallModule"):
         dense.export(str(tmp_path / "dense.xml"), format="openvino", verbose=False)
+
+
+@pytest.mark.gate
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf2onnx converts on TensorFlow")
+def test_gelu_is_exported_to_onnx(tmp_path):
+    image = keras.Input((None, None, 3))
+    x = image
+    for number in range(5):
+        options = {"strides": 2, "padding": "same", "activation": "gelu"}
+        x = keras.layers.Conv2D(4, 3, name=f"conv{number}", **options)(x)
+    model = keras_fcn.FCN32s(2, backbone=keras.Model(image, x), head=None)
+    randomize(model, seed=0)
+    image = np.random.default_rng(0).normal(0, 1, (1, 37, 45, 3)).astype("float32")
+    expected = model.predict(image, verbose=0)
+    assert np.ptp(expected) > 1e-2
+    model.export(tmp_path / "model.onnx", "onnx", verbose=False)
+    export(model, tmp_path / "checked.onnx", format="onnx")
+    for name in ("model.onnx", "checked.onnx"):
+        found = _onnx(tmp_path / name)(image)
+        np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
