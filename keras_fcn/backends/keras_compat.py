@@ -261,9 +261,9 @@ def register_erfc_for_onnx() -> None:
     """Makes tf2onnx write TensorFlow's Erfc, of Keras's exact GELU, as 1 - Erf.
 
     Version 1.17 writes it as an operation that ONNX does not have, and ONNX Runtime rejects the
-    file. Public way: `custom_op_handlers` of its functions, which `keras.Model.export` does not
-    pass. Does nothing without tf2onnx. Since tf2onnx 1.17.
-    tests/models/test_export.py::test_gelu_is_exported_to_onnx
+    file. Does nothing without tf2onnx. Public way tried: `custom_op_handlers` of its functions,
+    which `keras.Model.export` does not pass. Since TensorFlow 2.21 and tf2onnx 1.17.
+    tests/models/test_export.py
     """
     try:
         from tf2onnx.handler import tf_op
