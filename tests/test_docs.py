@@ -86,6 +86,24 @@ def test_a_page_names_what_exists(name):
     assert find(name) is not None
 
 
+def test_every_dotted_name_in_the_text_of_a_page_exists():
+    pages = [*API.parent.rglob("*.md"), *API.parents[1].glob("README*.md")]
+    names = set()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        names.update(re.findall(r"(?<![\w./])keras_fcn(?:\.\w+)+", text))
+    assert len(names) > 100
+    # A tag of MLflow.
+    names.remove("keras_fcn.run")
+    missing = []
+    for name in sorted(names):
+        try:
+            find(name)
+        except (AttributeError, ImportError):
+            missing.append(name)
+    assert not missing
+
+
 def test_every_public_name_has_a_page():
     assert len(PUBLIC) > 60
     shown = set(shown_names())

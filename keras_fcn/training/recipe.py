@@ -26,7 +26,7 @@ class Recipe:
 
     data: str | None = setting(
         None,
-        help="name of a data set, see `keras_fcn.data.load_named`; none for folders of files, "
+        help="name of a data set, see `keras_fcn.data.load`; none for folders of files, "
         "whose classes are `label_space` or `num_classes`",
     )
     train_split: str = setting("train", help="split of `data` to train on")
