@@ -8,12 +8,34 @@ from collections.abc import Iterator
 
 
 def import_keras() -> None:
-    """Imports Keras and its backend."""
-    with _quiet(), _without_garbage_collection("keras"):
-        import keras  # noqa: F401
+    """Imports Keras and its backend.
 
-        if "tensorflow" in sys.modules:
-            _load_tensorflow()
+    Raises:
+        ImportError: If the backend is not installed; the message states how to install it.
+        ValueError: If Keras has no backend of the name in the environment variable KERAS_BACKEND.
+    """
+    selected = os.environ.get("KERAS_BACKEND")
+    try:
+        with _quiet(), _without_garbage_collection("keras"):
+            import keras  # noqa: F401
+
+            if "tensorflow" in sys.modules:
+                _load_tensorflow()
+    except ModuleNotFoundError as error:
+        # The extra of a backend has its name.
+        if error.name not in ("jax", "torch"):
+            raise
+        raise ImportError(
+            f"{error.name} must be installed for the backend {error.name!r}: "
+            f"pip install 'keras-fcn[{error.name}]'"
+        ) from error
+    except ValueError as error:
+        if selected is None or selected not in str(error):
+            raise
+        raise ValueError(
+            "The environment variable KERAS_BACKEND must be tensorflow, jax or torch. "
+            f"Received: KERAS_BACKEND={selected}."
+        ) from error
 
 
 def import_tensorflow() -> None:

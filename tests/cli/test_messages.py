@@ -1,5 +1,6 @@
 import argparse
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,45 @@ def test_the_command_is_installed():
         [sys.executable, "-m", "keras_fcn", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("0.")
+
+
+@pytest.mark.any_backend
+class TestBackends:
+    """In processes of their own, because a process imports one backend."""
+
+    @staticmethod
+    def error_of(backend, code):
+        run = f"import sys; {code}; from keras_fcn.cli import main; sys.exit(main(['weights']))"
+        done = subprocess.run(
+            [sys.executable, "-c", run],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KERAS_BACKEND": backend},
+        )
+        assert done.returncode == 1
+        return done.stderr.strip()
+
+    @pytest.mark.parametrize("backend", ["jax", "torch"])
+    def test_one_that_is_not_installed_is_an_error_with_the_remedy(self, backend):
+        absent = (
+            "import importlib.abc\n"
+            "class Absent(importlib.abc.MetaPathFinder):\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            f"        if name == {backend!r}:\n"
+            "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+            "sys.meta_path.insert(0, Absent())"
+        )
+        error = self.error_of(backend, f"exec({absent!r})")
+        assert error == (
+            f"keras-fcn: error: {backend} must be installed for the backend {backend!r}: "
+            f"pip install 'keras-fcn[{backend}]'"
+        )
+
+    def test_one_that_keras_does_not_have_is_an_error_with_the_names(self):
+        assert self.error_of("pytorch", "pass") == (
+            "keras-fcn: error: The environment variable KERAS_BACKEND must be tensorflow, jax or "
+            "torch. Received: KERAS_BACKEND=pytorch."
+        )
 
 
 @pytest.mark.any_backend
