@@ -24,6 +24,7 @@ _SUBMODULES = (
     "alignment",
     "data",
     "distribution",
+    "export",
     "inference",
     "label_spaces",
     "layers",

@@ -6,9 +6,8 @@ import keras
 
 from keras_fcn.backends import backend
 
-_TENSORFLOW_INSTEAD = (
-    "Save the model as a .keras file, load it with KERAS_BACKEND=tensorflow, and export it there."
-)
+# Keras's names of formats that `keras_fcn.export` writes under its own.
+_OWN_NAMES = {"tf_saved_model": "saved_model"}
 
 
 def export_arguments(
@@ -39,17 +38,21 @@ def export_arguments(
 def _check(format, shape):
     reason = backend.formats_without_export.get(format)
     if reason:
-        remedy = _TENSORFLOW_INSTEAD
-        if format == "torch":
-            remedy = remedy.replace("tensorflow", "torch")
         raise ValueError(
-            f"format={format!r} cannot be written on {backend.name}: {reason}. {remedy}"
+            f"format={format!r} cannot be written on {backend.name}: {reason}. {_remedy(format)}."
         )
     reason = backend.formats_of_one_size.get(format)
     if reason and None in shape:
         raise ValueError(
             f"format={format!r} needs an image of known size on {backend.name}: {reason}. "
-            f"Received: shape {tuple(shape)}. Give "
+            f"Received: shape {tuple(shape)}. {_remedy(format)}, or give "
             "input_signature=[keras.InputSpec(shape=(1, 256, 256, 3), dtype='float32')] with the "
-            f"size of your images, or for every size: {_TENSORFLOW_INSTEAD}"
+            "size of your images."
         )
+
+
+def _remedy(format):
+    if format == "torch":
+        return "Save the model as a .keras file, load it with KERAS_BACKEND=torch, and export it"
+    own = _OWN_NAMES.get(format, format)
+    return f"Use keras_fcn.export.export(model, path, format={own!r}), which takes every size"

@@ -1,5 +1,6 @@
 """`FCN.export`: each format in its own runtime, at sizes other than the traced one."""
 
+import re
 import warnings
 
 import keras
@@ -212,12 +213,38 @@ def test_a_model_that_was_never_called_is_exported(tmp_path):
     _assert_exports(_model(keras_fcn.FCN32s), QUICK, tmp_path, sizes=((2, 37, 45),))
 
 
+def _refused(model, format, path):
+    with pytest.raises(ValueError, match=IMPOSSIBLE[format]) as error:
+        model.export(path / f"fcn{SUFFIXES.get(format, '')}", format=format)
+    return str(error.value)
+
+
 @pytest.mark.parametrize("format", IMPOSSIBLE)
-def test_a_format_that_the_backend_cannot_write_is_refused_with_the_reason(format, tmp_path):
-    model = _model(padding="same")
-    with pytest.raises(ValueError, match=IMPOSSIBLE[format] + r".*\.keras.*KERAS_BACKEND"):
-        model.export(tmp_path / f"fcn{SUFFIXES.get(format, '')}", format=format)
+def test_a_format_that_the_backend_cannot_write_is_refused_with_reason_and_remedy(format, tmp_path):
+    remedy = f"Use keras_fcn.export.export(model, path, format='{format.removeprefix('tf_')}')"
+    if format == "torch":
+        remedy = "load it with KERAS_BACKEND=torch"
+    assert remedy in _refused(_model(padding="same"), format, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gate
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="On TensorFlow, PyTorch's format alone fails.")
+def test_what_the_remedy_says_writes_the_format(tmp_path):
+    model, format = _model(padding="same"), {"jax": "onnx", "torch": "tf_saved_model"}[BACKEND]
+    remedy = re.search(r"Use (keras_fcn\.export\.export\(.*?\))", _refused(model, format, tmp_path))
+    path = tmp_path / f"fcn{SUFFIXES.get(format, '')}"
+    eval(remedy[1], {"keras_fcn": keras_fcn, "model": model, "path": path})
+    image = np.random.default_rng(0).uniform(0, 255, (2, 37, 45, 3)).astype("float32")
+    if format == "onnx":
+        found = _onnx(path)(image)
+    else:
+        import tensorflow as tf
+
+        run = tf.saved_model.load(path).signatures["serving_default"]
+        found = run(image=tf.constant(image))["logits"].numpy()
+    expected = model.predict_on_batch(image)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX's reason")
