@@ -42,6 +42,14 @@ def hold_out(
         counts = count_pixels(pairs, label_space, palette, advance)
     parts = partition(counts, groups, shares)
     validation = set(parts[held_out])
+    share, found = shares[held_out], len(validation) / len(pairs)
+    if recipe.group_by is not None and abs(found - share) > share / 2:
+        warnings.warn(
+            f"{len(validation)} of {len(pairs)} images are held out, {found:.0%} instead of "
+            f"{share:.0%}, because each group of `group_by` stays in one part. For another share, "
+            "pass validation images of your own (--val-images, --val-labels).",
+            stacklevel=2,
+        )
     return (
         [pair for number, pair in enumerate(pairs) if number not in validation],
         [pairs[number] for number in parts[held_out]],

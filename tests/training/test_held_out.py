@@ -95,6 +95,15 @@ def test_names_that_look_like_frames_are_a_warning(recipe):
         open_splits(replace(recipe, group_by=None))
 
 
+def test_a_share_that_whole_groups_cannot_give_is_a_warning(recipe):
+    # The smallest video has 2 of 12 images, 17 %.
+    with pytest.warns(UserWarning, match="because each group of `group_by` stays") as warned:
+        _, val_split = open_splits(replace(recipe, val_share=0.1))
+    number = sum(VIDEOS[video] for video in videos(val_split))
+    expected = f"{number} of 12 images are held out, {100 * number / 12:.0f}% instead of 10%, "
+    assert str(warned[0].message).startswith(expected)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
