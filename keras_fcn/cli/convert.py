@@ -72,6 +72,11 @@ def _shapes_of(source):
                 f"Received: {source}, with {layers}. Files of FCNAlexNet, MultimodalFCN32s and "
                 "other backbones need no conversion: pass them as `weights` to their model."
             )
+        if not any(layer.startswith("score_fr") for layer, _ in entries):
+            raise ValueError(
+                f"SRC must hold an FCN, with the layer score_fr. Received: {source}, a VGG-16 "
+                "without it. It needs no conversion: pass it as `weights` to a model or a recipe."
+            )
         fc6 = entries.get(("fc6", "kernel"))
         shapes = {"filters": filters_of(entries)}
         if fc6 is not None and len(fc6.shape) == 4:

@@ -63,6 +63,18 @@ class TestConvert:
         image = np.random.default_rng(0).uniform(0, 255, (1, 20, 24, 3))
         np.testing.assert_array_equal(converted.predict(image), source.predict(image))
 
+    def test_a_vgg16_without_score_layers_is_named_in_one_line(self, tmp_path, capsys):
+        path = tmp_path / "vgg16_notop.weights.h5"
+        keras.applications.VGG16(include_top=False, weights=None).save_weights(path)
+        command = ["convert", str(path), str(tmp_path / "new.keras"), "--num-classes", "3"]
+        assert main(command) == 1
+        assert error_of(capsys) == (
+            f"keras-fcn: error: SRC must hold an FCN, with the layer score_fr. Received: {path}, a "
+            "VGG-16 without it. It needs no conversion: pass it as `weights` to a model or a "
+            "recipe."
+        )
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
     @pytest.mark.parametrize(
         ("network", "layers"),
         [
