@@ -208,10 +208,8 @@ class _Predictor:
                 add_overlay(frame, label_map)
                 count += 1
         if not sequence.files and (surplus := frame_sequences.surplus_frames(folder, count)):
-            warnings.warn(
-                f"{folder} holds files of another prediction: {surplus[0]} to {surplus[-1]}.",
-                stacklevel=2,
-            )
+            names = surplus[0] if len(surplus) == 1 else f"{surplus[0]} to {surplus[-1]}"
+            warnings.warn(f"{folder} holds files of another prediction: {names}.", stacklevel=2)
 
     def _written(
         self, images: Iterable[tuple[dict, Any]], title: str, total: int

@@ -111,7 +111,7 @@ def test_frames_of_two_rates_are_not_mixed(caffemodel, tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert main([*command, "--out", str(out), "--fps", "4.5"]) == 0
-    assert "ride holds files of another prediction: 000010.png" in capsys.readouterr().err
+    assert "ride holds files of another prediction: 000010.png.\n" in capsys.readouterr().err
 
 
 @pytest.mark.any_backend
