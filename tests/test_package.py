@@ -15,6 +15,7 @@ PACKAGE = Path(keras_fcn.__file__).parent
 # Each room may import only what stands to its left.
 ROOMS = (
     "spec",
+    "spelling",
     "io",
     "label_spaces",
     "backends",

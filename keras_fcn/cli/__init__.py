@@ -13,6 +13,7 @@ from pathlib import Path
 
 from keras_fcn.cli.parser import build_parser
 from keras_fcn.cli.quiet_imports import import_keras
+from keras_fcn.spelling import proposal
 
 _CLOSED_PIPE = 141  # The exit code that a shell reports for SIGPIPE.
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 for success, 1 for a failure, 2 for wrong options, 130 for Ctrl-C, 141 if standard output is a
     closed pipe. Results go to standard output; progress, warnings and errors to standard error.
     """
-    options = build_parser().parse_args(arguments)
+    options = _parsed(arguments)
     _check_no_empty_text(options)
     _escape_unencodable_letters()
     try:
@@ -45,11 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _parsed(arguments):
+    """Returns the options; an unknown one is an error of its command, which proposes another."""
+    options, unknown = build_parser().parse_known_args(arguments)
+    if unknown:
+        known = sorted(set(re.findall(_OPTION, options.parser.format_help())))
+        misspelt = next((text for text in unknown if text.startswith("--")), "")
+        options.parser.error(
+            f"unrecognized arguments: {' '.join(unknown)}."
+            + proposal(misspelt.partition("=")[0], known)
+        )
+    return options
+
+
 def _check_no_empty_text(options):
     """An empty name, as a shell makes of an unset variable, would be the current folder."""
     for name, value in vars(options).items():
         if "" in (value if isinstance(value, list) else [value]):
-            options.parser.error(f"{name.replace('_', '-')} must not be empty. Received: ''.")
+            option = f"--{name.replace('_', '-')}"
+            is_option = option in re.findall(_OPTION, options.parser.format_help())
+            shown = option if is_option else name
+            options.parser.error(f"{shown} must not be empty. Received: ''.")
 
 
 def of_this_command(message: str, help_text: str) -> str:

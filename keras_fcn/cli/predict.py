@@ -4,6 +4,7 @@ import argparse
 import collections
 import glob
 import itertools
+import math
 import os
 import sys
 import time
@@ -98,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
 
     # Headers only: a file that is no image is found before the model is loaded.
     check_folder("--out", options.out)
+    _check_inputs(options)
     sequences, others = _opened_sequences(options)
     images = _named_images(others)
     if options.batch_size < 1:
@@ -264,6 +266,27 @@ class _Predictor:
             )
 
 
+def _check_inputs(options):
+    """Raises an error if the model is among the images, or an image does not exist."""
+    from keras_fcn.data.files import IMAGE_SUFFIXES
+    from keras_fcn.data.video import SUFFIXES
+    from keras_fcn.export import names_model
+
+    pictures = (*IMAGE_SUFFIXES, *SUFFIXES)
+    model = [options.model] if options.model.lower().endswith(pictures) else []
+    if exchanged := model + [place for place in options.images if names_model(place)]:
+        raise ValueError(
+            "MODEL must be first, and IMAGE after it, as in keras-fcn predict camvid photo.jpg. "
+            f"Received: {exchanged[0]} as {'MODEL' if model else 'IMAGE'}."
+        )
+    for place in _expanded(options.images):
+        if not os.path.exists(place):
+            raise FileNotFoundError(
+                "IMAGE must be a file, a folder, or a pattern that files match. Received: "
+                f"{place}, which does not exist."
+            )
+
+
 def _opened_sequences(options):
     """Returns the videos and folders of frames among the inputs, and the other inputs."""
     sequences, others = [], []
@@ -271,8 +294,10 @@ def _opened_sequences(options):
         is_video = frame_sequences.is_video(place)
         is_sequence = is_video or (options.fps is not None and place.is_dir())
         (sequences if is_sequence else others).append(place)
-    if options.fps is not None and not options.fps > 0:
-        raise ValueError(f"--fps must be greater than 0. Received: {options.fps:g}.")
+    if options.fps is not None and not 0 < options.fps < math.inf:
+        raise ValueError(
+            f"--fps must be a finite number greater than 0. Received: {options.fps:g}."
+        )
     if options.fps is not None and not sequences:
         raise ValueError("--fps needs a video or a folder of frames among the inputs.")
     opened = [frame_sequences.open_sequence(path, options.fps) for path in sequences]

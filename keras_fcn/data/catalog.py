@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from keras_fcn import label_spaces
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.spec import SEMANTIC
+from keras_fcn.spelling import proposal
 
 VOID = 255
 """Value of ignored pixels in the label maps of every data set, whatever its files hold."""
@@ -83,7 +84,10 @@ def find_data_set(name: str) -> DataSet:
         ValueError: If there is no such data set.
     """
     if name not in _DATA_SETS:
-        raise ValueError(f"`name` must be one of {', '.join(_DATA_SETS)}. Received: {name=}.")
+        raise ValueError(
+            f"`name` must be one of {', '.join(_DATA_SETS)}. Received: {name=}."
+            + proposal(str(name), _DATA_SETS)
+        )
     return _DATA_SETS[name]
 
 

@@ -11,6 +11,8 @@ from keras_fcn.io import hub
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training import trained
 from keras_fcn.training.trained import TrainedModel
+from keras_fcn.weights import published_names
+from keras_fcn.weights.load import WEIGHT_SUFFIXES
 
 
 class ExportedModel:
@@ -109,6 +111,14 @@ class ExportedModel:
                 f"for. Received: {size[0]}x{size[1]}. Export it without `size` (--size) for images "
                 "of every size."
             )
+
+
+def names_model(place: str) -> bool:
+    """Returns whether a text names a model that `open_model` opens, and no image."""
+    name = place.lower()
+    if hub.is_address(place) or name.endswith((*WEIGHT_SUFFIXES, *SUFFIXES.values())):
+        return True
+    return place in published_names() and not os.path.exists(place)
 
 
 def open_model(

@@ -17,6 +17,9 @@ from keras_fcn.label_maps import integer
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.prediction_memory import check_prediction_memory
 
+# NumPy's kinds of dtypes: complex numbers, objects, strings, dates.
+_NOT_REAL = "cOSUmM"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
@@ -187,9 +190,10 @@ def predict_label_maps(
 
     Raises:
         ValueError: If there is no scale, or one is not a finite number greater than 0; if the
-            number of channels is wrong; if an image has no pixels, or values that are NaN or
-            infinite; if the output does not have the height and width of the images or is NaN; or,
-            on CPUs, if the prediction needs more memory than is free.
+            number of channels is wrong; if an image has no pixels, or values that are no real
+            numbers, NaN or infinite; if the output does not have the height and width of the
+            images or is NaN; if a resized image has 2**31 pixels a side; or, on CPUs, if the
+            prediction needs more memory than is free.
     """
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     scores, _ = _scores_of_views(model, images, scales, flip)
@@ -216,12 +220,13 @@ def _scores_of_views(model, images, scales, flip):
     height, width = images.shape[first : first + 2]
     if not height or not width:
         raise ValueError(f"`image` must have pixels. Received: {height=}, {width=}.")
+    kind = images.dtype.kind if isinstance(images, np.ndarray) else ""
+    if kind and kind in _NOT_REAL:
+        raise ValueError(f"`image` must hold real numbers. Received: dtype {images.dtype}.")
     # Backends differ in whether ReLU and pooling pass NaN on to the scores.
-    is_float = isinstance(images, np.ndarray) and images.dtype.kind == "f"
-    if is_float and not np.isfinite(images).all():
+    if kind == "f" and not np.isfinite(images).all():
         raise ValueError("`image` must hold finite values. Received: NaN or infinity.")
-    if isinstance(model, keras.Model):
-        check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
+    check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
     is_single = scales == (1.0,) and not flip
     _return_memory_of_another_size(images.shape)
     if is_single:

@@ -115,7 +115,7 @@ def _check_arguments(model, source, outputs, tile):
         if _is_file(source) and _is_file(place) and os.path.samefile(source, place):
             raise ValueError(f"`sink` must be another file than `source`. Received: {place!r}.")
     if not isinstance(tile, numbers.Integral) or tile < 1:
-        raise ValueError(f"`tile` must be an integer of at least 1. Received: {tile=}.")
+        raise ValueError(f"`tile` (--tile) must be an integer of at least 1. Received: {tile=}.")
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise ValueError(
             "`model` must be a keras.Model, functional or Sequential, whose layers show its "

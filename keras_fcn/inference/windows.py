@@ -218,8 +218,9 @@ def _along(length, tile, stride, reaches):
     size = tile - (tile - length) % stride
     if size < least:
         raise ValueError(
-            f"`tile` must be at least {least} for this model and image, because windows overlap by "
-            f"the halo of their receptive field, about {least - stride} pixels. Received: {tile=}."
+            f"`tile` (--tile) must be at least {least} for this model and image, because windows "
+            f"overlap by the halo of their receptive field, about {least - stride} pixels. "
+            f"Received: {tile=}."
         )
     # The smallest windows of the same number.
     while size - stride >= least and count(size - stride) == count(size):

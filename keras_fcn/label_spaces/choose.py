@@ -4,6 +4,7 @@ from keras_fcn.label_spaces import known
 from keras_fcn.label_spaces.ade20k import ADE20K
 from keras_fcn.label_spaces.files import from_file
 from keras_fcn.label_spaces.label_space import LabelSpace, generic
+from keras_fcn.spelling import proposal
 
 _KNOWN = {
     name.lower(): space for name, space in vars(known).items() if isinstance(space, LabelSpace)
@@ -49,6 +50,6 @@ def choose(
     if not label_space.endswith((".toml", ".json")):
         raise ValueError(
             f"`label_space` (--label-space) must be one of {', '.join(NAMES)}, or a .toml "
-            f"or .json file. Received: {label_space}."
+            f"or .json file. Received: {label_space}.{proposal(label_space, NAMES)}"
         )
     return from_file(label_space)

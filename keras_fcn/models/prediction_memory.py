@@ -8,6 +8,8 @@ from keras_fcn.backends import backend
 from keras_fcn.backends.host_memory import free_memory
 from keras_fcn.layers.inside import with_layers_inside
 
+# Sides that no backend computes with: they count pixels in 32 bits.
+_MOST_PIXELS = 2**31
 # Per pixel: the image as bytes, as float32 and preprocessed, and all smaller tensors.
 _BYTES_OF_REST = 110
 
@@ -44,7 +46,9 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
 def check_prediction_memory(
     model: keras.Model, height: int, width: int, *, num_images: int = 1, scale: float = 1.0
 ) -> None:
-    """Raises if a prediction on CPUs needs more memory than is free; does nothing on GPUs.
+    """Raises if a prediction on CPUs needs more memory than is free.
+
+    On GPUs, only the size of the resized images is checked.
 
     Args:
         model: As in `prediction_bytes`.
@@ -54,8 +58,13 @@ def check_prediction_memory(
         scale: The largest factor by which the images are resized.
 
     Raises:
-        ValueError: If the free memory is too small.
+        ValueError: If the free memory is too small, or a side of a resized image has 2**31 pixels.
     """
+    if max(height, width) * scale >= _MOST_PIXELS:
+        raise ValueError(
+            f"`scales` (--test-scales) must give images of less than {_MOST_PIXELS:,} pixels a "
+            f"side. Received: an image of {height}x{width} pixels at scale {scale:g}."
+        )
     if not backend.computes_on_cpu():
         return
     needed = prediction_bytes(model, num_images, round(height * scale), round(width * scale))

@@ -1,6 +1,7 @@
 """What one request, and all requests together, may ask of the server."""
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +16,8 @@ class Limits:
         queue: Requests at a time; the one that is being predicted counts.
 
     Raises:
-        ValueError: If a limit is not greater than 0, or `max_megapixels` is more than Pillow
-            decodes.
+        ValueError: If a limit is no finite number greater than 0, or `max_megapixels` is more than
+            Pillow decodes.
 
     Examples:
         >>> Limits(max_megabytes=0.5).max_bytes
@@ -30,10 +31,11 @@ class Limits:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if not value > 0:
+            if not 0 < value < math.inf:
                 option = f"--{name.replace('_', '-')}"
                 raise ValueError(
-                    f"`{name}` ({option}) must be greater than 0. Received: {name}={value}."
+                    f"`{name}` ({option}) must be a finite number greater than 0. Received: "
+                    f"{name}={value}."
                 )
         from PIL import Image  # Late: the command line's help needs only the defaults.
 

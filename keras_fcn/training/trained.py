@@ -16,6 +16,7 @@ from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.models.from_file import model_from_file
 from keras_fcn.models.multitask import MultitaskFCN, MultitaskFCN8s
 from keras_fcn.spec import SEMANTIC, TASKS
+from keras_fcn.spelling import proposal
 from keras_fcn.training.run import MODEL, Run, load_fcn
 from keras_fcn.training.run_config import CONFIG
 
@@ -98,6 +99,7 @@ def open_model(
                 f"MODEL must be a folder written by `keras-fcn train`, with {CONFIG} and {MODEL} "
                 f"in it, a .keras, .caffemodel, .pth or .npz file, also of the Hugging Face Hub "
                 f"({hub.FORM}), or one of {', '.join(weights.published_names())}. Received: {name}."
+                + proposal(str(name), weights.published_names())
             )
         return _model_of_run(open_run(name), task)
     if isinstance(model.input, dict):

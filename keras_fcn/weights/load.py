@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_fcn.io import hub
 from keras_fcn.spec import output_stride, vgg16_layer_names
+from keras_fcn.spelling import proposal
 from keras_fcn.weights.caffe import open_caffemodel
 from keras_fcn.weights.channels import kernel_for_channels, warn_of_channels
 from keras_fcn.weights.entries import Contents, Entries, Entry
@@ -43,6 +44,8 @@ _PAPER_FORMATS = {
 }
 PAPER_SUFFIXES = tuple(_PAPER_FORMATS)
 """Suffixes of weight files with the paper's names and layout."""
+WEIGHT_SUFFIXES = (*_KERAS_SUFFIXES, *PAPER_SUFFIXES)
+"""Suffixes of all weight files."""
 _SIFT_FLOW_TASKS = {"semantic": 33, "geometric": 3}
 _VGG16_LAYERS = frozenset(vgg16_layer_names())
 _CLASSIFIER = {"fc1": "fc6", "fc2": "fc7"}
@@ -138,6 +141,7 @@ def open_file(path: str | os.PathLike) -> Iterator[Contents]:
         raise FileNotFoundError(
             f"`weights` must be an existing file, a model, {hub.FORM}, or one of imagenet, "
             f"{', '.join(published_names())}. Received: {path}."
+            + proposal(str(path), ("imagenet", *published_names()))
         )
     open_format = _format_of(path)
     with open_format(path) as contents:
@@ -169,7 +173,7 @@ def _format_of(path):
     for suffix, open_paper_format in _PAPER_FORMATS.items():
         if name.endswith(suffix):
             return open_paper_format
-    suffixes = ", ".join((*_KERAS_SUFFIXES, *_PAPER_FORMATS))
+    suffixes = ", ".join(WEIGHT_SUFFIXES)
     raise ValueError(f"`weights` must be a file that ends in one of {suffixes}. Received: {path}.")
 
 

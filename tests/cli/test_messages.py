@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import keras_fcn
 from keras_fcn.cli import main, of_this_command
@@ -66,6 +67,43 @@ def test_an_unknown_option_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["train", "--no-such-option"])
     assert exit_.value.code == 2
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ("predict camvid photo.jpg --color-blind", "--colour-blind"),
+        ("predict camvid photo.jpg --batchsize=2", "--batch-size"),
+        ("train --learning-rats 1", "--learning-rate"),
+        ("evaluat camvid", "evaluate"),
+        ("data chek data", "check"),
+        ("predict camvid photo.jpg --probabilities npy", "npz"),
+    ],
+)
+def test_a_misspelt_option_command_or_choice_is_proposed(command, meant, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(command.split())
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.endswith(f" Did you mean {meant}?\n")
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        (["predict", "camvdi", "photo.png"], "camvid"),
+        (["evaluate", "camvid", "camvd"], "camvid"),
+        (["train", "paper_voc_fcn8", "--out", "run"], "paper_voc_fcn8s"),
+        (["data", "check", ".", "--label-space", "camvdi"], "camvid"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_name_is_proposed(command, meant, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("photo.png")
+    assert main(command) == 1
+    assert capsys.readouterr().err.endswith(f" Did you mean {meant}?\n")
 
 
 @pytest.mark.any_backend

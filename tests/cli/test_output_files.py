@@ -79,9 +79,9 @@ def test_a_file_is_no_folder(option, data, capsys):
     ("command", "name"),
     [
         (["predict", "camvid", ""], "images"),
-        (["predict", "camvid", "a.png", "--out", ""], "out"),
+        (["predict", "camvid", "a.png", "--out", ""], "--out"),
         (["data", "check", ""], "folders"),
-        (["evaluate", "camvid", "--images", "", "--labels", "b"], "images"),
+        (["evaluate", "camvid", "--images", "", "--labels", "b"], "--images"),
     ],
 )
 def test_an_empty_name_is_not_the_current_folder(command, name, capsys):

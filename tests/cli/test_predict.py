@@ -136,7 +136,7 @@ class TestBareWeights:
         for name, reason in {
             "net.weights.h5": "MODEL must be a .keras file or end in one of .caffemodel",
             "vgg.npz": "MODEL must contain an FCN, with layers fc6 and score_fr",
-            "photo.png": "MODEL must be a .keras file",
+            "photo.png": "MODEL must be first",
         }.items():
             assert main(["predict", str(tmp_path / name), str(tmp_path / "photo.png")]) == 1
             assert reason in error_of(capsys)
@@ -186,6 +186,24 @@ class TestFoldersOfImages:
         assert main(command) == 1
         reason = f"--test-scales must be finite numbers greater than 0. Received: {scale}."
         assert reason in error_of(capsys)
+
+    @pytest.mark.parametrize(
+        "places",
+        [["a.png", "camvid"], ["a.png", "m.keras"], [".", "camvid"], ["A.JPG", "hf://o/r/m.npz"]],
+        ids=str,
+    )
+    def test_a_model_after_the_images_is_one_sentence(self, places, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Image.new("RGB", (8, 8)).save("a.png")
+        assert main(["predict", *places]) == 1
+        named = "camvid as IMAGE" if places[0] == "." else f"{places[0]} as MODEL"
+        assert error_of(capsys).endswith(f"Received: {named}.")
+
+    @pytest.mark.parametrize("place", ["b.png", "b*.png"])
+    def test_an_absent_image_is_one_sentence(self, place, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert main(["predict", "camvid", place]) == 1
+        assert f"Received: {place}, which does not exist." in error_of(capsys)
 
     def test_a_folder_without_images_is_named(self, data, capsys):
         (data / "empty").mkdir()

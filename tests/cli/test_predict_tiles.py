@@ -118,13 +118,13 @@ class TestRefused:
         # The pixels of pool5 see 212 pixels and lie 32 apart.
         assert main(command(place, tmp_path, tile=200)) == 1
         error = error_of(capsys)
-        assert "`tile` must be at least 244 for this model and image" in error
+        assert "`tile` (--tile) must be at least 244 for this model and image" in error
         assert not list(tmp_path.iterdir())
 
     def test_a_missing_image(self, place, tmp_path, capsys):
         places = [str(place / "model.keras"), str(place / "none.tif"), "--out", str(tmp_path)]
         assert main(["predict", *places, "--tile", "330"]) == 1
-        assert "No such file or directory" in error_of(capsys)
+        assert "none.tif, which does not exist" in error_of(capsys)
 
     def test_an_output_that_is_the_image(self, place, capsys):
         assert main(command(place, place)) == 1

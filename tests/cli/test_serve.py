@@ -30,7 +30,10 @@ class TestErrors:
         [
             (["--port", "70000"], "`port` (--port) must be from 0 to 65535. Received: port=70000."),
             (["--host", "no.such.host.invalid"], "--port) must be an address that is free"),
-            (["--queue", "0"], "`queue` (--queue) must be greater than 0. Received: queue=0."),
+            (
+                ["--queue", "0"],
+                "`queue` (--queue) must be a finite number greater than 0. Received: queue=0.",
+            ),
             (["--max-side", "0", "--port", "0"], "`max_side` (--max-side) must be at least 1"),
         ],
     )

@@ -167,6 +167,12 @@ def test_scales_that_are_none_are_refused(model, scales):
         predict_label_map(model, np.zeros((4, 4, 3)), scales=scales)
 
 
+@pytest.mark.parametrize("dtype", [object, complex, "U1", "datetime64[s]"])
+def test_values_that_are_no_real_numbers_are_refused(model, dtype):
+    with pytest.raises(ValueError, match=r"`image` must hold real numbers\. Received: dtype "):
+        predict_label_map(model, np.zeros((4, 4, 3)).astype("int64").astype(dtype))
+
+
 def test_a_batch_is_refused(model):
     with pytest.raises(ValueError, match="`image` must be"):
         predict_label_map(model, np.zeros((1, 4, 4, 3)))

@@ -47,7 +47,7 @@ class TestHalo:
         least += (1000 - least) % 32
         assert len(windows(model, (1000, 32), least)) > 1
         with pytest.raises(
-            ValueError, match=f"`tile` must be at least {least} .* tile={least - 1}"
+            ValueError, match=rf"`tile` \(--tile\) must be at least {least} .* tile={least - 1}"
         ):
             windows(model, (1000, 32), least - 1)
 

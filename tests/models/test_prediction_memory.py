@@ -38,6 +38,14 @@ def test_a_scale_above_1_counts(model, monkeypatch):
         predict_label_map(model, image, scales=(0.5, 2.0))
 
 
+@pytest.mark.parametrize("is_cpu", [True, False])
+@pytest.mark.parametrize("scale", [1e9, 1e300, 1e308])
+def test_a_scale_whose_size_no_backend_holds_is_refused(model, scale, is_cpu, monkeypatch):
+    monkeypatch.setattr(prediction_memory.backend, "computes_on_cpu", lambda: is_cpu)
+    with pytest.raises(ValueError, match=r"less than 2,147,483,648 pixels a side.* at scale 1e\+"):
+        predict_label_map(model, np.zeros((30, 40, 3), "uint8"), scales=(1.0, scale))
+
+
 def test_the_estimate_is_near_what_was_measured():
     # Bytes a pixel of FCN-8s with VGG-16's filters, as measured with the process's peak.
     measured = {"tensorflow": 890, "torch": 890, "jax": 660}[keras.backend.backend()]

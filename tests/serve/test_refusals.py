@@ -304,13 +304,14 @@ class TestQueue:
 
 
 @pytest.mark.parametrize("name", ["max_megabytes", "max_megapixels", "timeout", "queue"])
-def test_limits_must_be_positive(name):
+@pytest.mark.parametrize("value", [0, float("inf"), float("nan")])
+def test_limits_must_be_positive_and_finite(name, value):
     option = f"--{name.replace('_', '-')}"
-    with pytest.raises(ValueError, match=rf"`{name}` \({option}\) must be greater than 0"):
-        Limits(**{name: 0})
+    with pytest.raises(ValueError, match=rf"`{name}` \({option}\) must be a finite number"):
+        Limits(**{name: value})
 
 
-@pytest.mark.parametrize("megapixels", [179, float("inf")])
+@pytest.mark.parametrize("megapixels", [179, 1e30])
 def test_more_pixels_than_pillow_decodes_are_refused(megapixels):
     with pytest.raises(
         ValueError, match=r"\(--max-megapixels\) must be at most 178, .* Received: "

@@ -1,5 +1,6 @@
 """One experiment per file: model and data, the command, the expected scores and hours."""
 
+from keras_fcn.spelling import proposal
 from keras_fcn.training.recipe import Recipe, StagedRecipe
 from keras_fcn.training.recipes.camvid_fcn8s import CamvidFCN8s
 from keras_fcn.training.recipes.folder import Folder
@@ -53,6 +54,6 @@ def find_recipe(name: str) -> Recipe | StagedRecipe:
     if name not in RECIPES:
         raise ValueError(
             f"RECIPE must be one of {', '.join(RECIPES)}, or a config.toml of a run. "
-            f"Received: {name}."
+            f"Received: {name}.{proposal(name, RECIPES)}"
         )
     return RECIPES[name]()
