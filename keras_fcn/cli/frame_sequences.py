@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -50,26 +51,45 @@ class FrameSequence:
         """
         return out / self.name, out / f"{self.name}_overlay.mp4"
 
-    def frames(self, channels: int) -> Iterator[tuple[str, "np.ndarray"]]:
-        """Yields the name of each frame, and the frame with the channels that a model takes.
+    def frames(
+        self, channels: int, on_error: Callable[[Exception], None]
+    ) -> Iterator[tuple[str, float | None, "np.ndarray"]]:
+        """Yields name, seconds from the start and pixels of each frame that can be read.
+
+        Args:
+            channels: Number of channels that a model takes.
+            on_error: Function of the error of each image file, or of a video, that cannot be read.
 
         Raises:
-            ValueError: If a frame of a video is damaged, or has another number of channels.
+            ValueError: If a video has another number of channels.
         """
         from keras_fcn.data import video
         from keras_fcn.data.image_files import read_image
 
         if self.files:
-            for name, file in self.files.items():
-                yield name, read_image(file, channels)
+            for number, (name, file) in enumerate(self.files.items()):
+                try:
+                    image = read_image(file, channels)
+                except (OSError, ValueError) as error:
+                    on_error(error)
+                    continue
+                yield name, float(number / self.fps), image
             return
         if channels != 3:
             raise ValueError(
                 f"The model must take 3 channels, as a video has. Received: {channels}."
             )
-        frames = video.read_frames(self.path, float(self.fps) if self.is_sampled else None)
-        for number, frame in enumerate(frames, 1):
-            yield f"{number:06d}", frame
+        frames = video.read_timed_frames(self.path, float(self.fps) if self.is_sampled else None)
+        numbers = itertools.count(1)
+        while True:
+            try:
+                seconds, frame = next(frames)
+            except StopIteration:
+                return
+            except (OSError, ValueError) as error:
+                on_error(error)
+                return
+            yield f"{next(numbers):06d}", seconds, frame
 
 
 def surplus_frames(folder: Path, count: int) -> list[str]:
@@ -158,8 +178,8 @@ def _with_numbers(name):
 @contextlib.contextmanager
 def overlay_video(
     path: Path, fps: Fraction, space: LabelSpace, options: argparse.Namespace
-) -> Iterator[Callable[["np.ndarray", "np.ndarray"], None]]:
-    """Yields a function of (image, label map) that appends their overlay to a video.
+) -> Iterator[Callable[["np.ndarray", "np.ndarray", float | None], None]]:
+    """Yields a function of (image, label map, seconds) that appends their overlay to a video.
 
     The video is written in one step. Its legend shows all classes, so that its frames have one
     size.
@@ -176,6 +196,6 @@ def overlay_video(
 
     classes = range(space.num_classes)
     with atomic_write(path, sync=False) as file, VideoWriter(file, fps) as writer:
-        yield lambda image, label_map: writer.add(
-            np.asarray(overlay(image, label_map, space, options, classes))
+        yield lambda image, label_map, seconds: writer.add(
+            np.asarray(overlay(image, label_map, space, options, classes)), seconds
         )

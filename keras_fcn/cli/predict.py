@@ -108,6 +108,8 @@ def run(options: argparse.Namespace) -> int:
         predict_tiles.check_options(options, sequences)
         suffixes = predict_tiles.suffixes(options)
         outputs = prediction_files.output_paths(images, Path(options.out), suffixes)
+        for path in outputs:
+            prediction_files.warn_of_pages(path)
         return _report(predict_tiles.predict_tiles_of_images(options, outputs))
     if options.probabilities == "tif":
         raise ValueError("--probabilities tif must be used with --tile. Pass npz or png.")
@@ -196,18 +198,24 @@ class _Predictor:
         folder, video = sequence.outputs(Path(self._options.out))
         suffixes = prediction_files.suffixes(self._options)
         del suffixes["overlay"]
-        folder.mkdir(parents=True, exist_ok=True)
-        frames = (
-            ({output: folder / f"{name}{suffix}" for output, suffix in suffixes.items()}, frame)
-            for name, frame in sequence.frames(self._model.num_channels)
-        )
+        times: list[float | None] = []
+
+        def frames():
+            found = sequence.frames(self._model.num_channels, self.unreadable.append)
+            for name, seconds, frame in found:
+                times.append(seconds)
+                yield {output: folder / f"{name}{end}" for output, end in suffixes.items()}, frame
+
+        written = self._written(frames(), f"predicting {sequence.path}", sequence.num_frames)
+        first = next(written, None)
+        if first is None:  # `unreadable` holds the reason.
+            return
         with frame_sequences.overlay_video(
             video, sequence.fps, self._space, self._options
         ) as add_overlay:
-            written = self._written(frames, f"predicting {sequence.path}", sequence.num_frames)
             count = 0
-            for frame, label_map in written:
-                add_overlay(frame, label_map)
+            for frame, label_map in itertools.chain([first], written):
+                add_overlay(frame, label_map, times[count])
                 count += 1
         if not sequence.files and (surplus := frame_sequences.surplus_frames(folder, count)):
             names = surplus[0] if len(surplus) == 1 else f"{surplus[0]} to {surplus[-1]}"

@@ -64,12 +64,16 @@ def output_paths(
 
 
 def warn_of_pages(path: Path) -> None:
-    """Warns if a TIFF has several pages, of which the first one is predicted."""
+    """Warns if a TIFF has several pages, or an image is animated: the first one is predicted."""
     from keras_fcn.data.image_files import count_pages
 
     if (pages := count_pages(path)) > 1:
+        noun, remedy = "page", ""
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            noun, remedy = "frame", " Convert it to a video to predict all of them."
         warnings.warn(
-            f"Only the first page of {path} is predicted. Received: {pages} pages.", stacklevel=2
+            f"Only the first {noun} of {path} is predicted. Received: {pages} {noun}s.{remedy}",
+            stacklevel=2,
         )
 
 

@@ -256,10 +256,10 @@ def _dark(of_16_bits):
 def _further_pages(files):
     if not files:
         return
-    count = "1 TIFF has" if len(files) == 1 else f"{len(files)} TIFFs have"
+    count = "1 file has" if len(files) == 1 else f"{len(files)} files have"
     message = (
-        f"{count} several pages, such as {files[0][0]} with {files[0][1]}. Only the first page is "
-        "read: save each page as a file of its own."
+        f"{count} several pages or frames, such as {files[0][0]} with {files[0][1]}. Only the "
+        "first one is read: save each as a file of its own."
     )
     yield Problem("pages", tuple(str(path) for path, _ in files), message, severity="warning")
 

@@ -28,6 +28,7 @@ _IS_HEIF = (
 )
 _PLANES = 2  # Each channel is stored apart.
 _WITH_BYTE_ORDER = re.compile(r"^(I;(?:16|32))[BL]?(S?)$")  # Raw modes of grey of 16 and 32 bits.
+_ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")  # Pillow's names of formats of several frames.
 _SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag, and two of its bits.
 
 TRANSPARENCY_IS_DROPPED = (
@@ -116,19 +117,20 @@ def holds_16_bits(path: str | os.PathLike) -> bool:
 
 
 def count_pages(path: str | os.PathLike) -> int:
-    """Returns the number of pages of a TIFF, of which `read_image` reads the first; 1 for others.
+    """Returns the number of pages of a TIFF, or of frames of an animated PNG, WebP or GIF.
 
-    Overviews and masks, as GeoTIFFs have them, are no pages. Those after a damaged page are not
-    counted.
+    `read_image` reads the first one. Overviews and masks, as GeoTIFFs have them, are no pages, nor
+    are the further pictures in a JPEG of a phone. Pages after a damaged one are not counted.
     """
     pages = 0
-    if os.path.splitext(path)[1].lower() in (".tif", ".tiff"):
-        errors = (*DECODING_ERRORS, Image.DecompressionBombError)
-        with contextlib.suppress(*errors), Image.open(path) as image:
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
-                for frame in range(image.n_frames):
-                    image.seek(frame)
-                    pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _OVERVIEW_OR_MASK
+    errors = (*DECODING_ERRORS, Image.DecompressionBombError)
+    with contextlib.suppress(*errors), Image.open(path) as image:
+        if image.format in _ANIMATED:
+            pages = getattr(image, "n_frames", 1)
+        elif isinstance(image, TiffImagePlugin.TiffImageFile):
+            for frame in range(image.n_frames):
+                image.seek(frame)
+                pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _OVERVIEW_OR_MASK
     return max(1, pages)
 
 

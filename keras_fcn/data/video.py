@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_fcn.io.extras import check_installed
 
+_TICKS = 90_000  # Of a second, the unit of times in MPEG.
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 """Of the files that are taken for videos."""
 
@@ -51,23 +52,37 @@ def _info(container):
 def read_frames(path: str | os.PathLike, fps: float | None = None) -> Iterator[np.ndarray]:
     """Yields the frames of a video, upright, as RGB (height, width, 3), uint8.
 
-    Warns at the end if the file looks truncated: if more than 5 % of its frames and of its
-    duration are missing, as the header says. Headers of whole files can be wrong in one of the
-    two: files cut without encoding count frames that are not shown, sound can last longer.
+    Frames that are damaged are left out, as by a player; a warning at the end counts them. Warns,
+    too, if the file looks truncated: if more than 5 % of its frames and of its duration are
+    missing, as the header says. Headers of whole files can be wrong in one of the two: files cut
+    without encoding count frames that are not shown, sound can last longer.
 
     Args:
         path: Video file that FFmpeg reads.
         fps: Frames per second to yield: of each interval the first frame; `None` for all frames.
 
     Raises:
-        ValueError: If the file is no video or is damaged, or `fps` is not greater than 0.
+        ValueError: If the file is no video, none of its frames can be read, or `fps` is not greater
+            than 0.
         ImportError: If PyAV is not installed.
+    """
+    return (frame for _, frame in read_timed_frames(path, fps))
+
+
+def read_timed_frames(
+    path: str | os.PathLike, fps: float | None = None
+) -> Iterator[tuple[float | None, np.ndarray]]:
+    """Yields what `read_frames` does, each frame after its time.
+
+    Times are in seconds from the first frame on. They are not evenly spaced in videos of variable
+    frame rate, as phones record them. Without times in the file they are `None`.
     """
     if fps is not None and not fps > 0:
         raise ValueError(f"`fps` must be greater than 0. Received: {fps=}.")
     with _opened(path) as container:
         start, end, interval, count = None, None, -1, 0
-        for frame in container.decode(video=0):
+        damage = _Damage()
+        for frame in _decoded(container, damage):
             count += 1
             end = frame.time
             start = end if start is None else start
@@ -77,9 +92,52 @@ def read_frames(path: str | os.PathLike, fps: float | None = None) -> Iterator[n
                 if now <= interval:
                     continue
                 interval = now
-            yield np.ascontiguousarray(_upright(frame.to_ndarray(format="rgb24"), frame))
+            seconds = None if start is None or end is None else float(end - start)
+            yield seconds, np.ascontiguousarray(_upright(frame.to_ndarray(format="rgb24"), frame))
+        if not count:
+            reason = damage.reason or "it has no frames"
+            raise ValueError(f"{path} cannot be read as a video: {reason}.")
+        if damage.lost:
+            warnings.warn(
+                f"{path} is damaged: {damage.lost} of its frames are left out, the first one after "
+                f"{damage.before} frames. Those that follow may be wrong.",
+                stacklevel=3,
+            )
+            return
         seconds = None if start is None or end is None else end - start
         _warn_if_truncated(path, container, count, seconds)
+
+
+@dataclasses.dataclass
+class _Damage:
+    """What of a video cannot be decoded: packets, each of which holds a frame.
+
+    Args:
+        lost: Number of packets.
+        before: Number of frames before the first one.
+        reason: What FFmpeg says about it.
+    """
+
+    lost: int = 0
+    before: int = 0
+    reason: str = ""
+
+
+def _decoded(container, damage):
+    """Yields the frames that can be decoded, and notes the others."""
+    import av
+
+    count = 0
+    for packet in container.demux(video=0):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            if not damage.lost:
+                damage.before, damage.reason = count, error.strerror
+            damage.lost += 1
+            continue
+        count += len(frames)
+        yield from frames
 
 
 def _upright(pixels, frame):
@@ -140,9 +198,15 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(1000)
         self._container = _av().open(os.fspath(path), "w")
         self._stream: Any = None
+        self._tick = -1  # Time of the last picture, if pictures have times.
 
-    def add(self, picture: np.ndarray) -> None:
-        """Appends a picture, RGB (height, width, 3), uint8.
+    def add(self, picture: np.ndarray, seconds: float | None = None) -> None:
+        """Appends a picture.
+
+        Args:
+            picture: RGB (height, width, 3), uint8.
+            seconds: When it is shown, after the picture before it; `None` for `fps`. All pictures
+                have a time, or none.
 
         Raises:
             ValueError: If it does not have the size of the first one.
@@ -155,20 +219,34 @@ class VideoWriter:
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
             self._stream.options = {"crf": "18"}
+            if seconds is not None:
+                self._stream.codec_context.time_base = Fraction(1, _TICKS)
+                # With B-frames, MP4's duration is too short for times that are unevenly spaced.
+                self._stream.options = {**self._stream.options, "bf": "0"}
         if (self._stream.height, self._stream.width) != picture.shape[:2]:
             raise ValueError(
                 f"The frames of a video must have one size. Received: {width}x{height} pixels "
                 f"after {self._stream.width}x{self._stream.height}."
             )
         frame = _av().VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        self._container.mux(self._stream.encode(frame))
+        if seconds is not None:
+            self._tick = max(self._tick + 1, round(seconds * _TICKS))
+            frame.pts, frame.time_base = self._tick, Fraction(1, _TICKS)
+        self._mux(frame)
+
+    def _mux(self, frame=None):
+        for packet in self._stream.encode(frame):
+            if self._tick >= 0:
+                # The container shows the last picture as long as its packet says.
+                packet.duration = round(_TICKS / self._fps)
+            self._container.mux(packet)
 
     def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(self, kind, error, traceback):
         if kind is None and self._stream is not None:
-            self._container.mux(self._stream.encode())
+            self._mux()
         self._container.close()
         if kind is None and self._stream is None:
             raise ValueError("A video must have at least one frame. Received: none.")

@@ -302,6 +302,18 @@ class TestFiles:
             assert (image.n_frames, image.tag_v2[254]) == (2, 1)
         assert main(["predict", model, photo, "--out", out]) == 0  # A warning is an error here.
 
+    @pytest.mark.parametrize("name", ["moving.png", "moving.webp", "moving.gif", "phone.jpg"])
+    def test_further_frames_of_an_animation_are_a_warning(self, name, data, model, capsys):
+        shown = [Image.new("RGB", (9, 8), shade) for shade in ("red", "blue", "green")]
+        photo, options = str(data / name), {"save_all": True, "append_images": shown[1:]}
+        # A phone's JPEG holds further pictures, such as a depth map, which are no frames.
+        shown[0].save(photo, "MPO" if name == "phone.jpg" else None, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main(["predict", model, photo, "--out", str(data / "out")]) == 0
+        warning = f"Only the first frame of {photo} is predicted. Received: 3 frames."
+        assert (warning in capsys.readouterr().err) == (name != "phone.jpg")
+
     def test_other_channels_are_found_before_the_first_prediction(self, data, capsys):
         model = FCN32s(
             3,

@@ -1,12 +1,16 @@
 """`keras-fcn predict` of videos and of folders of frames."""
 
+import re
+import shutil
 import warnings
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from cli.command_line import error_of
+from data.test_video import write_at_times
 from PIL import Image
 
 from keras_fcn.cli import main
@@ -68,6 +72,54 @@ def test_frames_of_a_folder_become_a_video_in_the_order_of_their_numbers(caffemo
     for number, frame in enumerate(shown):
         distances = [abs(frame[..., ::-1].astype(int) - each).mean() for each in expected]
         assert np.argmin(distances) == number
+
+
+@pytest.mark.any_backend
+def test_overlays_are_shown_when_their_frames_are(caffemodel, tmp_path):
+    times, frames = [0, 40, 80, 480, 880], np.zeros((5, 32, 40, 3), "uint8")
+    write_at_times(tmp_path / "ride.mkv", frames, times)
+    out = tmp_path / "out"
+    command = ["predict", caffemodel.path, str(tmp_path / "ride.mkv"), "--out", str(out)]
+    for options, expected in (([], times), (["--fps", "5"], [0, 480, 880])):
+        shutil.rmtree(out, ignore_errors=True)
+        assert main([*command, *options]) == 0
+        with av.open(str(out / "ride_overlay.mp4")) as container:
+            shown = [round(1000 * frame.time) for frame in container.decode(video=0)]
+        assert shown == expected
+
+
+@pytest.mark.any_backend
+def test_damaged_videos_and_frames_are_left_out_and_named(caffemodel, tmp_path, capsys):
+    with VideoWriter(tmp_path / "ride.avi", 10) as writer:
+        for _ in range(3):
+            writer.add(np.zeros((32, 40, 3), "uint8"))
+    whole = (tmp_path / "ride.avi").read_bytes()
+    start = whole.index(b"movi")
+    stop = whole.index(b"idx1")
+    damaged = re.sub(rb"(?s)(00dc....).{40}", rb"\1" + bytes(40), whole[start:stop])
+    (tmp_path / "bad.avi").write_bytes(whole[:start] + damaged + whole[stop:])
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 32)).save(frames / f"{number}.png")
+    (frames / "1.png").write_bytes((frames / "1.png").read_bytes()[:-30])
+    out = tmp_path / "out"
+    inputs = [str(tmp_path / "bad.avi"), str(frames), str(tmp_path / "ride.avi")]
+    assert main(["predict", caffemodel.path, *inputs, "--fps", "10", "--out", str(out)]) == 1
+    *_, first, second = capsys.readouterr().err.splitlines()
+    assert f"keras-fcn: error: {tmp_path / 'bad.avi'} cannot be read as a video" in first
+    assert f"keras-fcn: error: {frames / '1.png'} cannot be read as an image" in second
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.*")} == {
+        "frames/0.png",
+        "frames/2.png",
+        "frames_overlay.mp4",
+        "ride/000001.png",
+        "ride/000002.png",
+        "ride/000003.png",
+        "ride_overlay.mp4",
+    }
+    with av.open(str(out / "frames_overlay.mp4")) as container:
+        assert [round(10 * frame.time) for frame in container.decode(video=0)] == [0, 2]
 
 
 @pytest.mark.any_backend

@@ -168,7 +168,10 @@ class TestWarnings:
         (warning,) = [problem for problem in check(data).problems if problem.kind == "pages"]
         assert warning.severity == "warning"
         assert warning.files == (str(data / "train" / "a.tif"),)
-        assert f"1 TIFF has several pages, such as {data}/train/a.tif with 3." in warning.message
+        assert (
+            f"1 file has several pages or frames, such as {data}/train/a.tif with 3."
+            in warning.message
+        )
 
     def test_dark_images_of_8_bits_are_no_warning(self, data):
         assert "dark" not in kinds_of(check(data).problems)

@@ -4,7 +4,9 @@ import re
 import struct
 import sys
 import warnings
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -58,6 +60,54 @@ def test_a_truncated_video_is_a_warning(tmp_path, frames, fps):
     with pytest.warns(UserWarning, match=r"a\.avi seems to be truncated: 12 of the 40 frames"):
         found = list(video.read_frames(path, fps))
     assert len(found) == 12 if fps is None else 6
+
+
+def test_damaged_frames_are_left_out_with_a_warning(tmp_path, frames):
+    path = write_with_opencv(tmp_path / "a.avi", frames, 10, "MJPG")
+    data = path.read_bytes()
+    starts = [found.start() for found in re.finditer(b"\xff\xd8\xff", data)]
+    path.write_bytes(data[: starts[4]] + bytes(starts[5] - starts[4] - 16) + data[starts[5] - 16 :])
+    with pytest.warns(UserWarning, match=r"a\.avi is damaged: 1 of its frames .* after 4 frames"):
+        found = list(video.read_frames(path))
+    grey = [round(frame[40, 40, 1] / 20) - 1 for frame in found]
+    assert grey == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_a_video_of_damaged_frames_alone_is_one_sentence(tmp_path, frames):
+    path = write_with_opencv(tmp_path / "a.avi", frames, 10, "MJPG")
+    path.write_bytes(re.sub(rb"(?s)(00dc....).{200}", rb"\1" + bytes(200), path.read_bytes()))
+    with pytest.raises(ValueError, match=r"a\.avi cannot be read as a video: "):
+        list(video.read_frames(path))
+
+
+def test_frames_of_a_variable_rate_come_with_their_times(tmp_path, frames):
+    # Milliseconds as of a phone that takes fewer pictures in the dark.
+    times = [0, 33, 67, 100, 200, 300, 433, 600, 1000, 1400]
+    path = write_at_times(tmp_path / "a.mkv", frames, times)
+    found = list(video.read_timed_frames(path))
+    assert [round(1000 * seconds) for seconds, _ in found] == times
+    with video.VideoWriter(tmp_path / "b.mp4", 10) as writer:
+        for seconds, frame in found:
+            writer.add(frame, seconds)
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        read = [round(1000 * frame.time) for frame in container.decode(video=0)]
+        assert container.duration == pytest.approx(1_500_000, abs=1000)
+    assert read == times
+
+
+def write_at_times(path, frames, milliseconds):
+    """Writes a video with PyAV; the package's own writer is not involved."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for frame, time in zip(frames, milliseconds, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
 
 
 def test_a_frame_less_than_the_header_says_is_no_warning(tmp_path, frames):
