@@ -5,17 +5,18 @@ from collections.abc import Iterable
 
 
 def proposal(name: str, known: Iterable[str]) -> str:
-    """Returns " Did you mean NAME?", or "" if no known name is similar.
+    """Returns " Did you mean NAME?", or "" if no known name is similar, in any case of letters.
 
     Args:
         name: The name that is not known.
         known: The names that are.
 
     Examples:
-        >>> proposal("camvdi", ("pascal_voc", "camvid"))
+        >>> proposal("Camvdi", ("pascal_voc", "camvid"))
         ' Did you mean camvid?'
         >>> proposal("street", ("pascal_voc", "camvid"))
         ''
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]}?" if near else ""
+    by_lower_case = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    return f" Did you mean {by_lower_case[near[0]]}?" if near else ""

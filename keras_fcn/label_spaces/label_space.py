@@ -1,10 +1,11 @@
 """Names and colours of the classes 0, 1, ..., and the class id of ignored pixels."""
 
 import dataclasses
-import difflib
 import numbers
 import operator
 from collections.abc import Mapping, Sequence
+
+from keras_fcn.spelling import proposal
 
 Colour = tuple[int, int, int]
 """Red, green and blue, from 0 to 255."""
@@ -69,13 +70,9 @@ class LabelSpace:
             return self.class_names.index(name)
         if name.isdecimal() and int(name) < self.num_classes:
             return int(name)
-        lower = {known.lower(): known for known in self.class_names}
-        alike = difflib.get_close_matches(name.lower(), lower, n=1)
         raise ValueError(
-            f"{name!r} is no class. "
-            + (f"Did you mean {lower[alike[0]]!r}? " if alike else "")
-            + f"The classes are {', '.join(self.class_names)}, with the ids 0 to "
-            f"{self.num_classes - 1}."
+            f"{name!r} is no class.{proposal(name, self.class_names)} The classes are "
+            f"{', '.join(self.class_names)}, with the ids 0 to {self.num_classes - 1}."
         )
 
 

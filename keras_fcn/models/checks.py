@@ -1,6 +1,5 @@
 """Checks of the arguments of an FCN."""
 
-import difflib
 import inspect
 import numbers
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import HEADS
 from keras_fcn.models.config import num_channels
 from keras_fcn.spec import ALEXNET_FILTERS, VGG16_FILTERS
+from keras_fcn.spelling import proposal
 
 
 def check_keywords(model: object, keywords: Mapping[str, Any]) -> None:
@@ -24,9 +24,7 @@ def check_keywords(model: object, keywords: Mapping[str, Any]) -> None:
     """
     for name in sorted(keywords.keys() - {"trainable"}):
         known = inspect.signature(type(model).__init__).parameters
-        near = difflib.get_close_matches(name, known, 1)
-        remedy = f" Did you mean {near[0]!r}?" if near else ""
-        raise TypeError(f"{type(model).__name__} has no argument {name!r}.{remedy}")
+        raise TypeError(f"{type(model).__name__} has no argument {name!r}.{proposal(name, known)}")
 
 
 def check_without_backbone(arguments: Mapping[str, Any]) -> None:

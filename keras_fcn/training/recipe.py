@@ -1,7 +1,6 @@
 """A recipe is everything that a training run is made of; its settings are declared here, once."""
 
 import dataclasses
-import difflib
 import inspect
 import math
 import os
@@ -12,6 +11,7 @@ from typing import Any
 from keras_fcn.io import hub
 from keras_fcn.label_spaces import NAMES
 from keras_fcn.spec import MODALITIES, MODEL_NAMES, SEMANTIC, TASKS, VGG16_FILTERS
+from keras_fcn.spelling import proposal
 from keras_fcn.training.contradictions import check_settings
 from keras_fcn.training.settings import Setting, as_arguments, setting, settings_of
 
@@ -525,11 +525,9 @@ def replace(recipe: Recipe | StagedRecipe, **changes: Any) -> Recipe | StagedRec
         stages: Any = {name: replace(stage, **changes) for name, stage in recipe.stages.items()}
         return dataclasses.replace(recipe, stages=stages)
     if unknown := sorted(changes.keys() - SETTINGS.keys()):
-        alike = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
         raise ValueError(
-            f"{unknown[0]!r} is not a setting of a recipe. "
-            + (f"Did you mean {alike[0]!r}? " if alike else "")
-            + f"The settings are {', '.join(SETTINGS)}."
+            f"{unknown[0]!r} is not a setting of a recipe.{proposal(unknown[0], SETTINGS)} The "
+            f"settings are {', '.join(SETTINGS)}."
         )
     # One of the two replaces the other.
     if changes.get("steps") is not None:

@@ -127,11 +127,11 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("network", "argument", "message"),
         [
-            (FCN8s, "pading", "FCN8s has no argument 'pading'. Did you mean 'padding'?"),
+            (FCN8s, "pading", "FCN8s has no argument 'pading'. Did you mean padding?"),
             (FCN4s, "fc_unit", "FCN4s has no argument 'fc_unit'."),
             (FCNAlexNet, "input_shape", "FCNAlexNet has no argument 'input_shape'."),
-            (MultimodalFCN32s, "stack", "Did you mean 'stacked'?"),
-            (MultitaskFCN8s, "label_space", "Did you mean 'label_spaces'?"),
+            (MultimodalFCN32s, "stack", "Did you mean stacked?"),
+            (MultitaskFCN8s, "label_space", "Did you mean label_spaces?"),
         ],
     )
     def test_an_unknown_argument_is_named(self, network, argument, message):

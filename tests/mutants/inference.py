@@ -241,4 +241,11 @@ MUTANTS = (
         'bands = bands.astype("uint8")',
         "inference/test_rasters.py",
     ),
+    Mutant(
+        "no known name is proposed in place of a misspelt one",
+        "spelling.py",
+        "by_lower_case[near[0]]",
+        "name",
+        "cli/test_messages.py models/test_fcn.py",
+    ),
 )

@@ -27,9 +27,16 @@ MUTANTS = (
     Mutant(
         "random fc6 and fc7 are not told from a network of random values",
         "weights/diagnose.py",
-        '    if layers["random"] and set(layers["random"]) <= {"fc6", "fc7"}:',
-        "    if False:",
+        "    elif set(names) <= _HEAD:",
+        "    elif False:",
         "weights/test_diagnose.py",
+    ),
+    Mutant(
+        "the random head of a backbone is told as a random backbone",
+        "weights/diagnose.py",
+        "        names = [name for name in names if name not in _HEAD]",
+        "        of_head = []",
+        "weights/test_diagnose.py training/test_objective.py",
     ),
     Mutant(
         "kernels of the paper keep rows and columns exchanged",

@@ -62,7 +62,7 @@ class TestCropClasses:
     def test_a_class_that_is_not_there_is_refused_with_the_closest(self, setting):
         settings = {"num_classes": 11, "crop": (4, 4), setting: ["Pole", "bicylist"]}
         message = (
-            f"`{setting}` must hold classes of the data: 'Pole' is no class. Did you mean 'pole'?"
+            f"`{setting}` must hold classes of the data: 'Pole' is no class. Did you mean pole?"
         )
         with pytest.raises(ValueError, match=re.escape(message)):
             transforms(Recipe(**settings), CAMVID)
