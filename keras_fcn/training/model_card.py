@@ -10,6 +10,7 @@ from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training.evaluate import SCORE_NAMES, score_title
 from keras_fcn.training.recipe import PATHS, SETTINGS, Recipe
 from keras_fcn.training.run import MODEL, Run
+from keras_fcn.training.trained import are_in_files
 
 _TASK = "image-segmentation"
 _SCORES = sorted(SCORE_NAMES, key=lambda name: name != "mean_iou")  # The main score first.
@@ -68,11 +69,10 @@ Semantic segmentation into {space.num_classes} classes: {_network(recipe)} of
 
 ```bash
 pip install "keras-fcn[hub]"
-keras-fcn predict hf://{repo}/{MODEL}@REVISION photo.jpg
+{_example(recipe, f"hf://{repo}/{MODEL}@REVISION")}
 ```
 
-`REVISION` is a commit of this repository. The model takes {_images(recipe)} of every size in
-[0, 255].
+`REVISION` is a commit of this repository. The model takes {_images(recipe)}.
 
 ## Scores
 
@@ -149,8 +149,19 @@ def _network(recipe):
     return f"{recipe.model.upper()[:3]}-{recipe.model[3:]} on {backbone}"
 
 
+def _example(recipe, address):
+    if are_in_files(recipe.modalities):
+        return f"keras-fcn predict {address} photo.jpg"
+    return f"keras-fcn evaluate {address} {recipe.data}"
+
+
 def _images(recipe):
-    return "RGB images" if recipe.num_channels == 3 else f"images of {recipe.num_channels} channels"
+    if recipe.modalities == ("image",):
+        channels = recipe.channels
+        kind = "RGB images" if channels == 3 else f"images of {channels} channels"
+        return f"{kind} of every size in\n[0, 255]"
+    ranges = {"image": "RGB in [0, 255]", "depth": "depth in millimetres", "hha": "HHA in [0, 255]"}
+    return f"images of every size:\n{' and '.join(ranges[name] for name in recipe.modalities)}"
 
 
 def _data(recipe):

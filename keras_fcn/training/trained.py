@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,16 @@ def _published_model(name, task):
     return network(published.label_space.num_classes, **options)
 
 
+def are_in_files(modalities: Sequence[str]) -> bool:
+    """Whether one file of 8 bits per channel holds the modalities of an image: one, and no depth.
+
+    Examples:
+        >>> are_in_files(("hha",)), are_in_files(("image", "depth"))
+        (True, False)
+    """
+    return len(modalities) == 1 and "depth" not in modalities
+
+
 def check_takes_files(model: Any, name: str | os.PathLike) -> None:
     """Checks that the images of a model can be read from files, which hold 8 bits per channel.
 
@@ -162,7 +173,7 @@ def check_takes_files(model: Any, name: str | os.PathLike) -> None:
     Raises:
         ValueError: If it takes several modalities, or depth in millimetres.
     """
-    if len(model.modalities) > 1 or "depth" in model.modalities:
+    if not are_in_files(model.modalities):
         raise ValueError(
             "MODEL must take images that files of 8 bits hold. Received: "
             f"{name}, which takes {' and '.join(model.modalities)}. Evaluate it on a data set by "

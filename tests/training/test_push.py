@@ -12,8 +12,10 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from keras_fcn import FCN32s
 from keras_fcn.cli import main
+from keras_fcn.data import label_space_of
 from keras_fcn.label_spaces import from_file
 from keras_fcn.training import Recipe, train
+from keras_fcn.training.model_card import model_card
 from keras_fcn.training.push import push, write_published
 from keras_fcn.training.run import Run, load_fcn
 from keras_fcn.training.run_config import read_config
@@ -188,3 +190,25 @@ def test_a_run_without_an_environment_states_its_versions(tmp_path):
     (tmp_path / "config.toml").write_text('keras_fcn = "0"\nkeras = "3"\nbackend = "jax"\n')
     versions = {"keras_fcn": "0", "keras": "3", "backend": "jax"}
     assert Run(tmp_path).environment() == versions
+
+
+@pytest.mark.parametrize(
+    ("modalities", "command", "images"),
+    [
+        (("hha",), "predict hf://a/b/best.keras@REVISION photo.jpg", "size:\nHHA in [0, 255]."),
+        (
+            ("image", "depth"),
+            "evaluate hf://a/b/best.keras@REVISION nyudv2",
+            "size:\nRGB in [0, 255] and depth in millimetres.",
+        ),
+    ],
+)
+def test_the_card_says_which_images_a_model_of_modalities_takes(
+    tmp_path, modalities, command, images
+):
+    recipe = Recipe(data="nyudv2", modalities=modalities, model="fcn32s")
+    run = Run(tmp_path / "run")
+    run.create("nyud", recipe, label_space_of("nyudv2"))
+    card = model_card(run, "a/b")
+    assert f"keras-fcn {command}\n" in card
+    assert f"The model takes images of every {images}\n" in card
