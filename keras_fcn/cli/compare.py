@@ -5,6 +5,7 @@ import json
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli.output_files import check_file
+from keras_fcn.cli.quiet_imports import import_tensorflow
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -32,9 +33,10 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints runs side by side and writes them as a page."""
+    check_file("--out", options.out)
+    import_tensorflow()
     from keras_fcn.training.comparison import Comparison
 
-    check_file("--out", options.out)
     comparison = Comparison(options.runs)
     comparison.write_html(options.out)
     print(json.dumps(comparison.as_dict(), indent=2) if options.json else comparison.as_text())

@@ -3,6 +3,7 @@
 import argparse
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES, MODEL_NAMES
 
 
@@ -53,6 +54,8 @@ def run(options: argparse.Namespace) -> None:
         data_format="channels_last",
         **shapes,
     )
+    if options.target.endswith(".keras"):
+        import_tensorflow()  # Keras imports it to save a model, on every backend.
     convert(source, options.target, model)
     print(f"{type(model).__name__}, {model.count_params():,} values: {options.target}")
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
+from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.spec import EXPORT_FORMATS, EXPORT_OUTPUTS
 
 
@@ -65,6 +66,7 @@ def run(options: argparse.Namespace) -> None:
 
     if Path(options.out).is_file():
         raise FileExistsError(f"--out must be a new file. Received: {options.out}, which exists.")
+    import_tensorflow()  # Keras imports it to save a model, on every backend.
     trained = open_model(options.model, **shared.model_options(options))
     if options.evaluate:
         check_takes_files(trained.model, options.model)

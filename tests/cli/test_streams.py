@@ -1,6 +1,7 @@
 import io
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -79,3 +80,15 @@ class TestStreams:
         assert train(data) == 130
         way = f"; resume with: keras-fcn train --resume {data / 'run'}" if has_begun else ""
         assert capsys.readouterr().err == f"keras-fcn: interrupted{way}\n"
+
+
+@pytest.mark.gate
+def test_a_command_that_saves_a_model_prints_nothing_of_tensorflows_start(caffemodel, tmp_path):
+    """On JAX and PyTorch, Keras imports TensorFlow when it saves a model."""
+    target = tmp_path / "net.keras"
+    command = ["convert", caffemodel.path, str(target), "--label-space", "pascal_voc"]
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_fcn", *command], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert target.is_file()
