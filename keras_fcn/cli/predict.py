@@ -297,14 +297,16 @@ def _check_inputs(options):
 
 def _opened_sequences(options):
     """Returns the videos and folders of frames among the inputs, and the other inputs."""
+    from keras_fcn.data.video import LEAST_FPS
+
     sequences, others = [], []
     for place in map(Path, _expanded(options.images)):
         is_video = frame_sequences.is_video(place)
         is_sequence = is_video or (options.fps is not None and place.is_dir())
         (sequences if is_sequence else others).append(place)
-    if options.fps is not None and not 0 < options.fps < math.inf:
+    if options.fps is not None and not LEAST_FPS <= options.fps < math.inf:
         raise ValueError(
-            f"--fps must be a finite number greater than 0. Received: {options.fps:g}."
+            f"--fps must be a finite number of at least {LEAST_FPS:g}. Received: {options.fps:g}."
         )
     if options.fps is not None and not sequences:
         raise ValueError("--fps needs a video or a folder of frames among the inputs.")

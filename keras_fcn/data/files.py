@@ -84,10 +84,13 @@ def find_pairs(
     for argument, folder in (("images", images), ("labels", labels)):
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"`{argument}` must be a folder. Received: {argument}={folder}."
+                f"`{argument}` (--{argument}) must be a folder. Received: {folder}."
             )
     if images.samefile(labels):
-        raise ValueError(f"`images` and `labels` must be two folders. Received: {images} for both.")
+        raise ValueError(
+            "`images` and `labels` (--images, --labels) must be two folders. Received: "
+            f"{images} for both."
+        )
     image_files = one_file_per_name(
         "images", images, IMAGE_SUFFIXES, recursive=recursive, without=[labels, *without]
     )

@@ -12,6 +12,8 @@ import numpy as np
 
 from keras_fcn.io.extras import check_installed
 
+LEAST_FPS = 1e-4
+"""Least frames per second of a video that is written: MP4 stores durations in 32 bits."""
 _TICKS = 90_000  # Of a second, the unit of times in MPEG.
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 """Of the files that are taken for videos."""
@@ -187,7 +189,7 @@ class VideoWriter:
 
     Args:
         path: File to write; its suffix names the container.
-        fps: Frames per second.
+        fps: Frames per second, at least `LEAST_FPS`.
 
     Raises:
         ImportError: If PyAV is not installed.
@@ -195,7 +197,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | os.PathLike, fps: Fraction | float):
-        self._fps = Fraction(fps).limit_denominator(1000)
+        self._fps = Fraction(fps).limit_denominator(10_000)
         self._container = _av().open(os.fspath(path), "w")
         self._stream: Any = None
         self._tick = -1  # Time of the last picture, if pictures have times.

@@ -173,6 +173,19 @@ class TestMessages:
                     seen += 1
         assert seen > 20
 
+    @pytest.mark.parametrize(
+        ("images", "labels", "sentence"),
+        [
+            ("images", "absent", "`labels` (--labels) must be a folder. Received: absent."),
+            ("absent", "labels", "`images` (--images) must be a folder. Received: absent."),
+            ("images", "images", "`images` and `labels` (--images, --labels) must be two folders."),
+        ],
+    )
+    def test_name_the_option_of_a_folder(self, images, labels, sentence, data, monkeypatch, capsys):
+        monkeypatch.chdir(data)
+        assert main(["evaluate", "camvid", "--images", images, "--labels", labels]) == 1
+        assert sentence in capsys.readouterr().err
+
     def test_brackets_of_foreign_options_are_left_out(self, data, capsys):
         message = "Pass `ignore_class=7` (--ignore-class 7), or `palette` (--palette)."
         helps = self.helps()

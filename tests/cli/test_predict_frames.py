@@ -171,8 +171,12 @@ def test_frames_of_two_rates_are_not_mixed(caffemodel, tmp_path, capsys):
     ("inputs", "message"),
     [
         (["a.png", "--fps", "5"], "--fps needs a video or a folder of frames"),
-        (["a.mp4", "--fps", "0"], "--fps must be a finite number greater than 0. Received: 0."),
-        (["a.mp4", "--fps", "inf"], "--fps must be a finite number greater than 0. Received: inf."),
+        (["a.mp4", "--fps", "0"], "--fps must be a finite number of at least 0.0001. Received: 0."),
+        (["a.mp4", "--fps", "1e-5"], "--fps must be a finite number of at least 0.0001. Received"),
+        (
+            ["a.mp4", "--fps", "inf"],
+            "--fps must be a finite number of at least 0.0001. Received: inf.",
+        ),
         (["a.mp4"], "a.mp4 cannot be read as a video"),
         (["empty", "--fps", "5"], "A folder of frames must hold"),
         (["sizes", "--fps", "5"], "The frames of a folder must have one size"),

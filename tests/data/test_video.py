@@ -189,6 +189,17 @@ def test_a_written_video_is_read_by_opencv(tmp_path, frames, size):
         assert abs(found[:, 24:].astype(int) - frames[:, 24:]).mean() < 3
 
 
+@pytest.mark.parametrize("fps", [video.LEAST_FPS, Fraction(24000, 1001)])
+def test_a_written_video_has_its_rate(tmp_path, frames, fps):
+    with video.VideoWriter(tmp_path / "a.mp4", fps) as writer:
+        for number, frame in enumerate(frames):
+            writer.add(frame, number / float(fps))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.duration / 1e6 == pytest.approx(10 / fps, rel=1e-4)
+        rate = float(container.streams.video[0].average_rate)
+        assert rate == pytest.approx(float(fps), rel=1e-4)
+
+
 def test_frames_of_another_size_are_one_sentence(tmp_path, frames):
     def write(writer):
         writer.add(frames[0])
