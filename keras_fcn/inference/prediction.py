@@ -208,6 +208,12 @@ def _scores_of_views(model, images, scales, flip):
     scales = _checked_scales(scales)
     data_format = image_layout(model)
     class_axis = 1 if data_format == "channels_first" else -1
+    if len(getattr(images, "shape", ())) != 4:
+        received = f"{type(images).__name__} of shape {np.shape(images)}"
+        raise ValueError(
+            "`images` must be an array, (batch, height, width, channels) or with the channels "
+            f"before the height for a `channels_first` model. Received: {received}."
+        )
     channels = getattr(model, "input_shape", images.shape)[class_axis]
     if channels not in (None, images.shape[class_axis]):
         shape = images.shape[1:]
@@ -220,12 +226,7 @@ def _scores_of_views(model, images, scales, flip):
     height, width = images.shape[first : first + 2]
     if not height or not width:
         raise ValueError(f"`image` must have pixels. Received: {height=}, {width=}.")
-    kind = images.dtype.kind if isinstance(images, np.ndarray) else ""
-    if kind and kind in _NOT_REAL:
-        raise ValueError(f"`image` must hold real numbers. Received: dtype {images.dtype}.")
-    # Backends differ in whether ReLU and pooling pass NaN on to the scores.
-    if kind == "f" and not np.isfinite(images).all():
-        raise ValueError("`image` must hold finite values. Received: NaN or infinity.")
+    check_pixels(images)
     check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
     is_single = scales == (1.0,) and not flip
     _return_memory_of_another_size(images.shape)
@@ -237,6 +238,36 @@ def _scores_of_views(model, images, scales, flip):
         scores /= len(views)
     check_scores(scores)
     return scores, is_single
+
+
+def check_pixels(images: np.ndarray) -> None:
+    """Checks that images hold numbers that float32 does, too.
+
+    Backends differ in whether ReLU and pooling pass NaN on to the scores.
+
+    Args:
+        images: Of any shape. Only arrays of NumPy are checked.
+
+    Raises:
+        ValueError: If a value is NaN, infinite or too large, or the dtype is none of real numbers.
+
+    Examples:
+        >>> check_pixels(np.zeros((2, 3, 3), "uint8"))
+    """
+    if not isinstance(images, np.ndarray):
+        return
+    if images.dtype.kind in _NOT_REAL:
+        raise ValueError(f"`image` must hold real numbers. Received: dtype {images.dtype}.")
+    if images.dtype.kind != "f":
+        return
+    largest = float(np.finfo("float32").max)
+    # NumPy's extremes propagate NaN, which is not within any limits.
+    extremes = float(images.min(initial=0)), float(images.max(initial=0))
+    if not all(-largest <= extreme <= largest for extreme in extremes):
+        raise ValueError(
+            "`image` must hold finite values, in the range of float32. Received: values from "
+            f"{extremes[0]:g} to {extremes[1]:g}."
+        )
 
 
 def check_scores(scores: np.ndarray) -> None:

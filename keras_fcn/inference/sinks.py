@@ -51,6 +51,7 @@ def open_sink(
         description: Function that returns what the values depend on, see `UnfinishedArray`.
 
     Raises:
+        FileNotFoundError: If there is no folder for the file.
         ImportError: If a path needs rasterio and that is not installed.
         OSError: As `UnfinishedArray`.
         ValueError: If the array or the suffix of the path does not fit.
@@ -63,6 +64,8 @@ def open_sink(
             f"`sink` must end in {', '.join(_SUFFIXES[len(shape)])} for this output. Received: "
             f"{sink=}."
         )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"`sink` must lie in an existing folder. Received: {path}.")
     if path.suffix.lower() in _GEOTIFF:
         import_rasterio()
     dtype = "float32"

@@ -13,7 +13,7 @@ import numpy as np
 from keras_fcn.alignment import IMAGE, CoordinateMap, FeatureMap
 from keras_fcn.alignment.graph import output_maps
 from keras_fcn.backends.host_memory import return_freed_memory
-from keras_fcn.inference.prediction import Prediction, check_scores, image_layout
+from keras_fcn.inference.prediction import Prediction, check_pixels, check_scores, image_layout
 from keras_fcn.inference.sources import Source
 from keras_fcn.inference.unfinished import UnfinishedArray
 from keras_fcn.inference.windows import Geometry, Reach, Window, read_geometry
@@ -107,7 +107,9 @@ class StagedNetwork:
         return Prediction(kept, self._model.classifier_activation is None)
 
     def _pixels(self, window):
-        return _batch(self._image.read(window.rows, window.columns), _rows_axis(self._model))
+        pixels = self._image.read(window.rows, window.columns)
+        check_pixels(pixels)
+        return _batch(pixels, _rows_axis(self._model))
 
     def _features(self, window):
         features, found = self._trunk.files[0], self._trunk.maps[0]

@@ -73,12 +73,14 @@ def predict_tiles(
             and after each window.
 
     Raises:
-        FileNotFoundError: If `source` is a path and there is no such file.
+        FileNotFoundError: If `source` is a path and there is no such file, or there is no folder
+            for a file to write.
         ImportError: If a path needs rasterio and it is not installed.
         OSError: If the disk has too little free space.
         ValueError: If the receptive field of `model` is unbounded, `tile` is too small for it,
-            a sink does not fit or both are `None`, or `source` cannot be read; or, on CPUs, if a
-            window needs more memory than is free.
+            a sink does not fit, both are `None` or one file, or `source` cannot be read or holds
+            values that are no finite numbers; or, on CPUs, if a window needs more memory than is
+            free.
 
     Examples:
         >>> image = np.zeros((600, 40, 3), "uint8")
@@ -114,6 +116,11 @@ def _check_arguments(model, source, outputs, tile):
     for place in outputs.values():
         if _is_file(source) and _is_file(place) and os.path.samefile(source, place):
             raise ValueError(f"`sink` must be another file than `source`. Received: {place!r}.")
+    files = [os.path.realpath(p) for p in outputs.values() if isinstance(p, (str, os.PathLike))]
+    if len(set(files)) < len(files):
+        raise ValueError(
+            f"`probabilities` must be another file than `sink`. Received: {files[0]} for both."
+        )
     if not isinstance(tile, numbers.Integral) or tile < 1:
         raise ValueError(f"`tile` (--tile) must be an integer of at least 1. Received: {tile=}.")
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):

@@ -64,7 +64,9 @@ class TestFindPairs:
     def test_names_the_folder_that_is_missing(self, folders, missing):
         given = dict(zip(("images", "labels"), folders, strict=True))
         given[missing] = given[missing] / "nowhere"
-        with pytest.raises(FileNotFoundError, match=f"`{missing}` must be a folder.*nowhere"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"`{missing}` \(--{missing}\) must be a .*nowhere"
+        ):
             find_pairs(**given)
 
     def test_names_what_an_image_folder_without_images_holds(self, folders):

@@ -12,6 +12,7 @@ from keras_fcn.inference import (
     predict,
     predict_images,
     predict_label_map,
+    predict_label_maps,
     predict_tiles,
 )
 from keras_fcn.training.evaluate import evaluate
@@ -171,6 +172,20 @@ def test_scales_that_are_none_are_refused(model, scales):
 def test_values_that_are_no_real_numbers_are_refused(model, dtype):
     with pytest.raises(ValueError, match=r"`image` must hold real numbers\. Received: dtype "):
         predict_label_map(model, np.zeros((4, 4, 3)).astype("int64").astype(dtype))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e39])
+def test_values_beyond_float32_are_refused(model, value):
+    image = np.zeros((4, 4, 3))
+    image[1, 2, 0] = value
+    with pytest.raises(ValueError, match="`image` must hold finite values, in the range of float"):
+        predict_label_map(model, image)
+
+
+@pytest.mark.parametrize("images", [np.zeros((4, 4, 3)), [np.zeros((4, 4, 3))], None])
+def test_what_is_no_batch_is_refused(model, images):
+    with pytest.raises(ValueError, match=r"`images` must be an array, \(batch, height, width"):
+        predict_label_maps(model, images)
 
 
 def test_a_batch_is_refused(model):

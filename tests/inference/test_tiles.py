@@ -232,6 +232,22 @@ def many_classes():
     return keras.Model(image, layers.Conv2D(300, 1)(image))
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "`image` must hold finite values"),
+        (np.inf, "`image` must hold finite values"),
+        (np.array("1", object), "`image` must hold real numbers"),
+    ],
+    ids=str,
+)
+def test_values_that_are_no_finite_numbers_are_refused(models, value, message):
+    # Larger than a window: JAX's pooling would drop NaN, and PyTorch's would not.
+    image = np.full((600, 40, 3), value)
+    with pytest.raises(ValueError, match=message):
+        predict_tiles(models[1], image, np.empty((600, 40), "uint8"), tile=361)
+
+
 @pytest.mark.any_backend
 class TestRefused:
     IMAGE = np.zeros((9, 8, 3), "uint8")
@@ -281,6 +297,17 @@ class TestRefused:
             predict_tiles(model, self.IMAGE, tmp_path / "labels.npy")
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize("name", ["scene.tif", "./scene.tif"])
+    def test_one_file_for_both_outputs(self, many_classes, name, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match="`probabilities` must be another file than `sink`"):
+            predict_tiles(many_classes, self.IMAGE, "scene.tif", probabilities=name)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_sink_without_a_folder(self, many_classes, tmp_path):
+        with pytest.raises(FileNotFoundError, match="`sink` must lie in an existing folder"):
+            predict_tiles(many_classes, self.IMAGE, tmp_path / "absent" / "labels.npy")
+
     def test_no_sink(self, many_classes):
         with pytest.raises(ValueError, match="`sink` or `probabilities` must be given"):
             predict_tiles(many_classes, self.IMAGE)
@@ -288,5 +315,5 @@ class TestRefused:
     @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32.5}])
     def test_wrong_options(self, many_classes, options):
         (name,) = options
-        with pytest.raises(ValueError, match=f"`{name}` must be"):
+        with pytest.raises(ValueError, match=rf"`{name}` \(--{name}\) must be"):
             predict_tiles(many_classes, self.IMAGE, np.zeros((9, 8), "uint16"), **options)
