@@ -102,19 +102,9 @@ def training_batches(
     integer_of_at_least("shuffle_buffer", shuffle_buffer, 1)
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format)
     rank, world_size = checked_shard(shard)
-    if on_error == "skip" and world_size > 1:
-        raise ValueError(
-            "`on_error` must be 'raise' with more than one shard: a process that skips a file "
-            f"would run fewer steps than the others. Received: {on_error=}, {shard=}. Find such "
-            "files with `check_pairs` (keras-fcn data check)."
-        )
     mixes = any(isinstance(transform, MixingTransform) for transform in transforms)
-    if on_error == "skip" and mixes:
-        raise ValueError(
-            "`on_error` must be 'raise' with a transform that mixes two examples: the second may "
-            f"be a file that is skipped. Received: {on_error=}. Find such files with `check_pairs` "
-            "(keras-fcn data check)."
-        )
+    if on_error == "skip":
+        _check_skipping(shard, world_size, mixes)
     source = _source(examples, batching, transforms, palette, channels, on_error, cache)
     per_shard = None if source.num_examples is None else source.num_examples // world_size
     if world_size > 1 and not per_shard:
@@ -299,6 +289,22 @@ class _Epochs:
                 return tf.nest.map_structure(tf.identity, batch)
 
         return batches.enumerate().map(count)
+
+
+def _check_skipping(shard, world_size, mixes):
+    """Raises a ValueError if `on_error="skip"` does not go with the shards or the transforms."""
+    if world_size > 1:
+        raise ValueError(
+            "`on_error` must be 'raise' with more than one shard: a process that skips a file "
+            f"would run fewer steps than the others. Received: on_error='skip', {shard=}. Find "
+            "such files with `check_pairs` (keras-fcn data check)."
+        )
+    if mixes:
+        raise ValueError(
+            "`on_error` must be 'raise' with a transform that mixes two examples: the second may "
+            "be a file that is skipped. Received: on_error='skip'. Find such files with "
+            "`check_pairs` (keras-fcn data check)."
+        )
 
 
 def _source(examples, batching, transforms, palette, channels, on_error, cache):
