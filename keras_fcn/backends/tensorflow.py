@@ -173,7 +173,14 @@ class Backend(base.Backend):
     # Processes
 
     def started_processes(self):
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        config = os.environ.get("TF_CONFIG") or "{}"
+        try:
+            cluster = json.loads(config).get("cluster", {})
+        except (AttributeError, ValueError) as error:
+            raise ValueError(
+                'TF_CONFIG must be JSON: {"cluster": {"worker": ["HOST:PORT", ...]}, "task": '
+                f'{{"type": "worker", "index": 0}}}}. Received: {config}'
+            ) from error
         return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
 
     def rank(self):

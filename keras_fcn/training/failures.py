@@ -53,9 +53,9 @@ def one_line_for_lost_processes(path: Path) -> Iterator[None]:
     If a backend detects the loss first, this raises a ConnectionError with the same message.
     """
     final_message = (
-        f"Another process of this training has ended. The checkpoint in {path} is complete: "
-        "restart all processes with --or-resume, which resumes from it (torchrun restarts them "
-        "with --max-restarts)."
+        "Another process of this training has ended. Restart all processes with --or-resume, which "
+        f"resumes from the last checkpoint in {path}, or starts over if there is none (torchrun "
+        "restarts them with --max-restarts)."
     )
     with processes.watched(final_message):
         try:

@@ -33,6 +33,7 @@ from keras_fcn.training.schedule import learning_rate, schedule
 from keras_fcn.training.splits import Split, check_files, open_splits
 from keras_fcn.training.start_checks import (
     check_divides,
+    check_enough_images,
     check_interval,
     check_updates,
     print_mean_loss_rate,
@@ -100,6 +101,7 @@ class Training:
         self.data = train_split.fingerprint()
         self.shard = processes.shard()
         check_divides(recipe.batch_size, processes.world_size())
+        check_enough_images(len(train_split), processes.world_size())
         # All ranks get equally many in an epoch.
         self.num_examples = len(train_split) // processes.world_size() * processes.world_size()
         self.num_steps = recipe.num_steps(self.num_examples)

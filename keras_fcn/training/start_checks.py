@@ -26,6 +26,15 @@ def check_divides(batch_size: int, world_size: int) -> None:
         )
 
 
+def check_enough_images(num_images: int, world_size: int) -> None:
+    """Raises a ValueError if there are fewer training images than processes."""
+    if num_images < world_size:
+        raise ValueError(
+            f"The training images must be at least as many as the processes, {world_size}: each "
+            f"trains on its own. Received: {num_images} training images. Start fewer processes."
+        )
+
+
 def check_updates(accumulate: int, num_steps: int) -> None:
     """Raises a ValueError if a run ends before its first update of the weights."""
     if accumulate > num_steps:

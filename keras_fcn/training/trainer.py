@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from keras_fcn.backends import backend
 from keras_fcn.distribution import processes
 from keras_fcn.training.augmentation import Augmenter
 from keras_fcn.training.failures import (
@@ -218,6 +219,12 @@ def _only_writer(run):
 
 def _join_processes(devices, gradients):
     """Joins the processes before anything is done that only one of them may do."""
+    started = backend.started_processes()
+    if devices is None and started > 1:
+        raise ValueError(
+            "`devices` must be given where several processes are started (--devices all): else "
+            f"each trains a network of its own. Received: {devices=} in one of {started} processes."
+        )
     with scope(devices, gradients):
         pass
 

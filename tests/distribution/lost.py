@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-LOST = "Another process of this training has ended. The checkpoint in RUN is complete"
+LOST = "Another process of this training has ended. Restart all processes with --or-resume, which"
 NOTICED = 3
 """Exit code of the first process; the second is killed."""
 

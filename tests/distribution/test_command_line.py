@@ -19,9 +19,9 @@ from keras_fcn.training.splits import Split
 
 gate_on_torch = pytest.mark.gate if BACKEND == "torch" else pytest.mark.slow
 LOST = (
-    "keras-fcn: error: Another process of this training has ended. The checkpoint in {} is "
-    "complete: restart all processes with --or-resume, which resumes from it (torchrun restarts "
-    "them with --max-restarts)."
+    "keras-fcn: error: Another process of this training has ended. Restart all processes with "
+    "--or-resume, which resumes from the last checkpoint in {}, or starts over if there is none "
+    "(torchrun restarts them with --max-restarts)."
 )
 
 

@@ -33,7 +33,7 @@ def one_of_two(monkeypatch):
 )
 def test_every_backend_error_for_a_lost_process_becomes_the_same_line(error):
     with (
-        pytest.raises(ConnectionError, match=r"^Another process .* checkpoint in run is") as raised,
+        pytest.raises(ConnectionError, match=r"^Another process .* in run, or") as raised,
         one_line_for_lost_processes(Path("run")),
     ):
         raise error

@@ -148,3 +148,25 @@ class TestRefusedTraining:
         recipe = replace(recipe, batch_size=3)
         message = "`batch_size` must divide by the number of processes, 2"
         self.assert_refused(two, tmp_path, recipe, recipe, message)
+
+    def test_fewer_images_than_processes(self, two, recipe, tmp_path):
+        images, labels = write_pairs(tmp_path / "one", "a", (8, 10))
+        recipe = replace(recipe, images=str(images), labels=str(labels))
+        message = "The training images must be at least as many as the processes, 2: .* 1 training"
+        self.assert_refused(two, tmp_path, recipe, recipe, message)
+
+    @pytest.mark.skipif(backend.name != "tensorflow", reason="TF_CONFIG is of TensorFlow")
+    @pytest.mark.parametrize("config", ["{'cluster'", "[]"])
+    def test_a_cluster_that_is_no_json(self, recipe, tmp_path, monkeypatch, config):
+        monkeypatch.setenv("TF_CONFIG", config)
+        with pytest.raises(ValueError, match=r'TF_CONFIG must be JSON: {"cluster": {"worker"'):
+            trainer.train(recipe, tmp_path / "run", devices="all")
+
+    @pytest.mark.parametrize("call", ["train", "resume"])
+    def test_processes_that_nobody_joins(self, recipe, tmp_path, monkeypatch, call):
+        argument = {"train": recipe, "resume": None}[call]
+        arguments = [argument, tmp_path / "run"] if argument else [tmp_path / "run"]
+        monkeypatch.setattr(backend, "started_processes", lambda: 2)
+        with pytest.raises(ValueError, match=r"--devices all.* devices=None in one of 2 processes"):
+            getattr(trainer, call)(*arguments)
+        assert not (tmp_path / "run").exists()
