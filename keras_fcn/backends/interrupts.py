@@ -1,4 +1,4 @@
-"""Delays Ctrl-C until a training step is complete."""
+"""Delays Ctrl-C and SIGTERM until a training step is complete."""
 
 import contextlib
 import signal
@@ -8,21 +8,24 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Context manager that defers the KeyboardInterrupt of a Ctrl-C to the end of the block.
+    """Context manager that defers what Ctrl-C and SIGTERM raise to the end of the block.
 
     Python would raise it as soon as a compiled step returns, before the new weights are assigned.
     The old weights would be lost as well: the step reuses their memory (buffer donation).
     """
-    handler = signal.getsignal(signal.SIGINT)
     # Only the main thread receives signals, and only a Python handler raises an exception.
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: handler for number, handler in found.items() if callable(handler)}
     received = []
-    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+    for number in handlers:
+        signal.signal(number, lambda *arguments: received.append(arguments))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         if received:
-            handler(*received[-1])
+            number, frame = received[-1]
+            handlers[number](number, frame)

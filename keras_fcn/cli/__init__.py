@@ -6,33 +6,39 @@ Commands import Keras only when they run, so that `--help` is fast.
 import contextlib
 import os
 import re
+import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_fcn.cli.parser import build_parser
 from keras_fcn.cli.quiet_imports import import_keras
 from keras_fcn.spelling import proposal
 
-_CLOSED_PIPE = 141  # The exit code that a shell reports for SIGPIPE.
+# The exit codes that a shell reports for SIGINT, SIGPIPE and SIGTERM.
+_INTERRUPTED, _CLOSED_PIPE, _TERMINATED = 130, 141, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     0 for success, 1 for a failure, 2 for wrong options, 130 for Ctrl-C, 141 if standard output is a
-    closed pipe. Results go to standard output; progress, warnings and errors to standard error.
+    closed pipe, 143 for SIGTERM. Results go to standard output; progress, warnings and errors to
+    standard error.
     """
     options = _parsed(arguments)
     _check_no_empty_text(options)
     _escape_unencodable_letters()
     try:
-        import_keras()
-        warnings.showwarning = _show_warning
-        code = options.run(options) or 0
-        sys.stdout.flush()
-        return code
+        with _sigterm_interrupts():
+            import_keras()
+            warnings.showwarning = _show_warning
+            code = options.run(options) or 0
+            sys.stdout.flush()
+            return code
     except (ImportError, OSError, ValueError) as error:
         if isinstance(error, BrokenPipeError) and _standard_output_is_closed():
             return _CLOSED_PIPE
@@ -41,9 +47,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = of_this_command(" ".join(str(error).split()), options.parser.format_help())
         _write_to_stderr(f"keras-fcn: error: {message}")
         return 1
+    except _Terminated:
+        _write_to_stderr(f"keras-fcn: terminated{_resume_hint(options)}")
+        return _TERMINATED
     except KeyboardInterrupt:
         _write_to_stderr(f"keras-fcn: interrupted{_resume_hint(options)}")
-        return 130
+        return _INTERRUPTED
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Context manager in which SIGTERM raises `_Terminated`; the next one ends the process.
+
+    Schedulers and containers stop a process so. By default it ends without closing its trackers and
+    removing its temporary files, and the first process of a container ignores the signal.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _parsed(arguments):
@@ -89,7 +125,14 @@ def _resume_hint(options):
     run = getattr(options, "resume", None) or getattr(options, "out", None)
     if options.command != "train" or run is None or not Path(run, "config.toml").is_file():
         return ""
-    return f"; resume with: keras-fcn train --resume {run}"
+    kept = [
+        f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name in ("checkpoint_every", "devices", "gradients")
+        if (value := getattr(options, name)) is not None
+    ]
+    kept += [" --keep-state"] * options.keep_state
+    kept += [f" --track {name}" for name in options.track]
+    return f"; resume with: keras-fcn train --resume {shlex.quote(run)}{''.join(kept)}"
 
 
 def _escape_unencodable_letters():

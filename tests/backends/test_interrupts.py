@@ -26,6 +26,28 @@ def test_ctrl_c_comes_at_the_end_of_a_step_whatever_it_raises(error):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_sigterm_comes_at_the_end_of_a_step_where_python_handles_it():
+    class Terminated(BaseException):
+        pass
+
+    def handler(number, frame):
+        raise Terminated
+
+    def step():
+        with interrupts_wait():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("all of it")
+
+    before, done = signal.signal(signal.SIGTERM, handler), []
+    try:
+        with pytest.raises(Terminated):
+            step()
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done == ["all of it"]
+
+
 def test_without_ctrl_c_an_error_is_itself():
     with pytest.raises(OSError, match="full disk"), interrupts_wait():
         raise OSError("a full disk")

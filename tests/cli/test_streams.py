@@ -1,6 +1,9 @@
+import contextlib
 import io
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 
@@ -8,6 +11,7 @@ import pytest
 from cli.command_line import train, without_duplicates
 
 from keras_fcn.cli import main
+from keras_fcn.cli.parser import build_parser
 from keras_fcn.training import trainer
 
 
@@ -80,6 +84,46 @@ class TestStreams:
         assert train(data) == 130
         way = f"; resume with: keras-fcn train --resume {data / 'run'}" if has_begun else ""
         assert capsys.readouterr().err == f"keras-fcn: interrupted{way}\n"
+
+    def test_the_command_that_resumes_keeps_the_options_of_the_process(self, data, monkeypatch):
+        def interrupted(*args, **kwargs):
+            (data / "a run").mkdir()
+            (data / "a run" / "config.toml").touch()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(trainer, "train", interrupted)
+        options = ["--devices=cpu:0,cpu:1", "--checkpoint-every=5", "--keep-state"]
+        options += ["--track=tensorboard", "--out", str(data / "a run")]
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            assert main(["train", "--images=i", "--labels=l", *options]) == 130
+        command = errors.getvalue().rpartition("resume with: keras-fcn ")[2]
+        parsed = build_parser().parse_args(shlex.split(command))
+        assert parsed.resume == str(data / "a run")
+        assert (parsed.devices, parsed.checkpoint_every) == ("cpu:0,cpu:1", 5)
+        assert (parsed.keep_state, parsed.track) == (True, ["tensorboard"])
+
+    def test_sigterm_ends_a_training_as_ctrl_c_does(self, data, monkeypatch, capsys):
+        ended = []
+
+        def stopped(*args, **kwargs):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                # Python handles the signal before the next line.
+                ended.append("goes on")
+            except KeyboardInterrupt:
+                # A second SIGTERM would not wait.
+                ended.append(signal.getsignal(signal.SIGTERM))
+                raise
+
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            monkeypatch.setattr(trainer, "train", stopped)
+            assert train(data) == 143
+            assert ended == [signal.SIG_DFL]
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert capsys.readouterr().err == "keras-fcn: terminated\n"
 
 
 @pytest.mark.gate
