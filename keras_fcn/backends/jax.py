@@ -210,7 +210,25 @@ def _devices(devices):
         with contextlib.suppress(AttributeError):  # An older version without it.
             jax.config.update("jax_enable_recoverability", True)
         keras.distribution.initialize()
-    return keras.distribution.list_devices() if devices == "all" else list(devices)
+    known = keras.distribution.list_devices()
+    if devices == "all":
+        return known
+    places = [place for name in devices for place in _found(name)]
+    if not all(_found(name) for name in devices) or len(set(places)) < len(devices):
+        raise ValueError(
+            f"`devices` must be 'all', or each once of: {', '.join(known)}. Received: {devices=}."
+        )
+    return list(devices)
+
+
+def _found(name):
+    """Returns the device of a name such as "gpu:0" or "gpu" in a list, an empty one if absent."""
+    platform, _, number = name.partition(":")
+    try:
+        found = jax.devices(platform)
+    except RuntimeError:  # There is no such platform.
+        return []
+    return [(d.platform, d.id) for d in found if str(d.id) == (number or str(found[0].id))]
 
 
 class AnyBatchSize:

@@ -226,7 +226,26 @@ def _strategy(devices):
         # TensorFlow's own default is one CPU, however many there are.
         found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         devices = [device.name for device in found]
+    else:
+        _check_names(devices)
     return _one_worker(tuple(devices))
+
+
+def _check_names(devices):
+    def place(name):
+        spec = tf.DeviceSpec.from_string(name)
+        return spec.device_type, spec.device_index or 0
+
+    known = [place(device.name) for device in tf.config.list_logical_devices()]
+    try:
+        places = [place(name) for name in devices]
+    except ValueError:  # No name of a device.
+        places = [None]
+    if not set(places) <= set(known) or len(set(places)) < len(places):
+        names = ", ".join(f"{kind}:{number}" for kind, number in known)
+        raise ValueError(
+            f"`devices` must be 'all', or each once of: {names}. Received: {devices=}."
+        )
 
 
 # Two strategies in a process give the same numbers to their collective operations, which then meet.

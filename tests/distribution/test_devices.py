@@ -176,6 +176,23 @@ def test_gradients_in_bfloat16_are_refused():
         pass
 
 
+@pytest.mark.parametrize(
+    "devices", [["cuda:7"], ["nonsense"], ["cpu:99"], ["cpu:0", "cpu:0"], ["cpu:0", "cpu"]]
+)
+def test_devices_that_are_not_there_are_one_line(devices):
+    with (
+        pytest.raises(ValueError, match=r"(?i)each once of: .*cpu:0.* Received: devices=\["),
+        data_parallel(devices),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("devices", [["cpu:0"], ["cpu"]])
+def test_devices_by_name(devices):
+    with data_parallel(devices):
+        assert keras.ops.convert_to_numpy(keras.Variable([1.0]) + 1) == 2
+
+
 def test_gradients_of_an_unknown_kind_are_refused():
     reason = "`gradients` must be None or 'bfloat16'"
     with pytest.raises(ValueError, match=reason), data_parallel(gradients="int4"):
