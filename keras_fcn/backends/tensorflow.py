@@ -4,6 +4,8 @@ import contextlib
 import functools
 import json
 import os
+import signal
+import threading
 import types
 
 import tensorflow as tf
@@ -256,7 +258,11 @@ def _one_worker(devices):
 
 @functools.cache
 def _all_workers():
-    return _AllWorkers()
+    strategy = _AllWorkers()
+    if threading.current_thread() is threading.main_thread():
+        # The strategy installs a handler in C++ that swallows SIGTERM, unknown to Python's.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+    return strategy
 
 
 class _AllWorkers(tf.distribute.MultiWorkerMirroredStrategy):

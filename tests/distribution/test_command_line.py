@@ -109,6 +109,19 @@ def test_killed_processes_resume_when_started_again(settings, unbroken, tmp_path
 
 
 @pytest.mark.slow
+def test_sigterm_ends_both_processes(settings, tmp_path):
+    out = tmp_path / "run"
+    options = [*settings, "--set=steps=4000", "--devices=all", "--out", str(out)]
+    with TwoProcesses(tmp_path / "ended", options) as two:
+        two.wait_for(out / "last.npz")
+        two.processes[1].terminate()
+        assert two.end(60) == [1, 1]
+        assert "keras-fcn: terminated" in two.errors(1)
+        # Either the watch reports it, or TensorFlow's error, whose line does not name torchrun.
+        assert two.errors(0).splitlines()[-1].startswith(LOST.format(out).partition(" (")[0])
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "torch", reason="torchrun is of PyTorch")
 def test_torchrun_starts_killed_processes_again(settings, unbroken, tmp_path):
     out = tmp_path / "run"
