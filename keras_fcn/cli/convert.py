@@ -39,8 +39,14 @@ def run(options: argparse.Namespace) -> None:
     from keras_fcn.models.convert import convert
     from keras_fcn.training.objective import MODELS
     from keras_fcn.weights.load import local_file
+    from keras_fcn.weights.published import published_names
 
     label_space = shared.label_space(options)
+    if options.source in ("imagenet", *published_names()):
+        raise ValueError(
+            f"SRC must be a file. Received: {options.source}, a name of weights, which need no "
+            "conversion: pass the name as `weights` or as MODEL of another command."
+        )
     source = local_file(options.source)
     shapes = _shapes_of(source)
     if options.fc_units is not None:

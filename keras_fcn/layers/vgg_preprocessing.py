@@ -1,5 +1,6 @@
 """The preprocessing of VGG-16: BGR channel order and mean subtraction."""
 
+import math
 from typing import Any
 
 import keras
@@ -42,7 +43,7 @@ class VGGPreprocessing(keras.layers.Layer):
         The same, BGR, in the compute dtype.
 
     Raises:
-        ValueError: If `mean` is empty.
+        ValueError: If `mean` is empty, or not finite.
 
     Examples:
         >>> np.array(VGGPreprocessing(mean=(1, 2, 3))(np.array([[[[30, 20, 10]]]]))).tolist()
@@ -58,8 +59,10 @@ class VGGPreprocessing(keras.layers.Layer):
     ):
         super().__init__(autocast=False, **kwargs)
         self.mean = tuple(float(value) for value in mean)
-        if not self.mean:
-            raise ValueError(f"`mean` must have one value per channel. Received: mean={mean}.")
+        if not self.mean or not all(map(math.isfinite, self.mean)):
+            raise ValueError(
+                f"`mean` must have one finite value per channel. Received: mean={mean}."
+            )
         self.data_format = data_format or keras.config.image_data_format()
         self.reverse_channels = reverse_channels
 

@@ -1,6 +1,7 @@
 """Checks of the arguments of an FCN."""
 
 import inspect
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -110,13 +111,13 @@ def check_config(config: Mapping[str, Any], weights: object) -> None:
     factor = config["input_upsampling"]
     _require(config, _is_count(factor), "input_upsampling", "a positive integer")
     scales = "two numbers, for pool4 and pool3"
-    _require(config, len(config["skip_scales"]) == 2, "skip_scales", scales)
+    _require(config, _are_numbers(config["skip_scales"], 2), "skip_scales", scales)
     channels = num_channels(config["input_shape"], config["data_format"])
     _require(config, _is_count(channels), "input_shape", "of a known number of channels")
     names = "blue, green and red" if channels == 3 else "one per channel"
     _require(
         config,
-        len(config["mean"]) == channels or not config["include_preprocessing"],
+        _are_numbers(config["mean"], channels) or not config["include_preprocessing"],
         "mean",
         f"{channels} numbers, {names}",
     )
@@ -134,7 +135,7 @@ def check_alexnet(config: Mapping[str, Any]) -> None:
         "filters",
         "five positive even integers, as each of two groups takes half of them",
     )
-    _require(config, len(config["mean"]) == 3, "mean", "3 numbers, blue, green and red")
+    _require(config, _are_numbers(config["mean"], 3), "mean", "3 numbers, blue, green and red")
 
 
 def _check_common(config):
@@ -160,6 +161,12 @@ def _check_common(config):
 def _require(config, condition, argument, rule):
     if not condition:
         raise ValueError(f"`{argument}` must be {rule}. Received: {argument}={config[argument]!r}.")
+
+
+def _are_numbers(values, count):
+    """Whether these are as many finite numbers."""
+    is_number = [isinstance(value, numbers.Real) and math.isfinite(value) for value in values]
+    return len(is_number) == count and all(is_number)
 
 
 def _is_count(value, minimum=1):

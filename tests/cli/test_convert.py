@@ -51,6 +51,11 @@ class TestConvert:
         assert sorted(path.name for path in tmp_path.iterdir()) == before
         assert (tmp_path / "old.keras").read_bytes() == b"old"
 
+    @pytest.mark.parametrize("name", ["pascal_voc", "imagenet"])
+    def test_a_name_is_no_file(self, name, tmp_path, capsys):
+        assert main(["convert", name, str(tmp_path / "x.keras"), *self.OPTIONS]) == 1
+        assert f"SRC must be a file. Received: {name}, a name" in error_of(capsys)
+
     def test_the_kernel_of_fc6_is_that_of_the_file(self, tmp_path):
         source = FCN32s(3, fc6_kernel_size=3, padding="same", **NARROW)
         randomize(source, seed=3)

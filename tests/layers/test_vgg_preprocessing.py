@@ -46,5 +46,6 @@ def test_other_channels_keep_their_order(data_format):
 
 
 def test_mean_must_have_a_value_per_channel():
-    with pytest.raises(ValueError, match="`mean` must have one value per channel"):
-        VGGPreprocessing(mean=())
+    for mean in ((), (1, float("nan"), 3)):
+        with pytest.raises(ValueError, match="`mean` must have one finite value per channel"):
+            VGGPreprocessing(mean=mean)

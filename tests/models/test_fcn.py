@@ -99,6 +99,9 @@ class TestArguments:
             ({"dropout_rate": 1.0}, "`dropout_rate` must be at least 0"),
             ({"skip_scales": (1.0,)}, "`skip_scales` must be two numbers"),
             ({"mean": (1, 2)}, "`mean` must be 3 numbers, blue"),
+            ({"mean": (1, 2, float("nan"))}, "`mean` must be 3 numbers, blue"),
+            ({"skip_scales": (float("inf"), 1)}, "`skip_scales` must be two numbers"),
+            ({"skip_scales": ("1", 1)}, "`skip_scales` must be two numbers"),
             ({"data_format": "NCHW"}, "`data_format` must be"),
             ({"input_shape": 5}, r"`input_shape` must be \(height, width, channels\)"),
             (
