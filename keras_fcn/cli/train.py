@@ -151,7 +151,7 @@ def _is_same(setting, run_setting):
         return setting == run_setting
     if hub.is_address(setting):
         return setting.partition("@")[0] == run_setting.partition("@")[0]
-    return run_setting in (setting, os.path.abspath(setting))
+    return run_setting in (setting, os.path.abspath(os.path.expanduser(setting)))
 
 
 def print_best_epoch(run: "Run") -> None:

@@ -65,14 +65,15 @@ def load_named(
         OSError: If the data are not built yet and `data_dir` cannot be written.
     """
     data_set, shard = find_data_set(name), checked_shard(shard)
+    manual_dir = None if manual_dir is None else Path(manual_dir).expanduser()
     _check_split(name, split, data_set.splits)
     if data_set.caveat:
         warnings.warn(f"{name}: {data_set.caveat}", stacklevel=2)
     builder = _builder(data_set, data_dir)
     _check_features(name, features, builder)
     # What is built needs its archives no more.
-    if not (manual_dir is None or Path(manual_dir).is_dir() or builder.is_prepared()):
-        raise FileNotFoundError(f"`manual_dir` must be a folder. Received: {manual_dir=}.")
+    if not (manual_dir is None or manual_dir.is_dir() or builder.is_prepared()):
+        raise FileNotFoundError(f"`manual_dir` must be a folder. Received: {manual_dir}.")
     try:
         _prepare(name, builder, manual_dir, download, data_set.in_tfds)
     except FileExistsError:
@@ -150,6 +151,8 @@ def _check_features(name, features, builder):
 
 
 def _builder(data_set, data_dir):
+    # TFDS expands ~ for some of its files only.
+    data_dir = None if data_dir is None else os.path.expanduser(data_dir)
     if data_set.in_tfds:
         import tensorflow_datasets as tfds
 

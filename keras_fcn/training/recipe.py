@@ -470,7 +470,10 @@ class Recipe:
         if self.label_space is not None and self.label_space.endswith((".toml", ".json")):
             changes["label_space"] = self.label_space
         paths: dict[str, Any] = {
-            name: os.path.abspath(path) for name, path in changes.items() if path is not None
+            # Shells leave ~ in `--data-dir=~/data`.
+            name: os.path.abspath(os.path.expanduser(path))
+            for name, path in changes.items()
+            if path is not None
         }
         if self.weights is not None:
             paths["weights"] = _fixed(self.weights)

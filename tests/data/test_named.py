@@ -112,6 +112,13 @@ class TestOurs:
         dataset = load_named("camvid", "train", data_dir=tmp_path, download=False)
         assert len(list(dataset)) == 4
 
+    def test_a_tilde_is_the_home_folder(self, camvid, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(camvid)
+        load_named("camvid", "train", data_dir="~/data", manual_dir="~/camvid")
+        assert not (camvid / "~").exists()
+        assert (tmp_path / "data" / "camvid" / "1.0.0").is_dir()
+
     def test_what_is_built_needs_its_archives_no_more(self, camvid, tmp_path):
         load_named("camvid", "train", data_dir=tmp_path, manual_dir=camvid)
         gone = tmp_path / "gone"

@@ -205,6 +205,12 @@ class TestSettings:
         own = Recipe(weights="own.npz", images="photos").with_absolute_paths()
         assert (own.weights, own.images) == (f"{tmp_path}/own.npz", f"{tmp_path}/photos")
 
+    def test_a_tilde_is_the_home_folder(self, tmp_path, monkeypatch):
+        """Bash leaves that of `--data-dir=~/data`, of which a folder named ~ was made."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        recipe = Recipe(data="camvid", data_dir="~/data", manual_dir="~").with_absolute_paths()
+        assert (recipe.data_dir, recipe.manual_dir) == (f"{tmp_path}/data", str(tmp_path))
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
