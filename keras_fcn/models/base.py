@@ -2,6 +2,7 @@
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -66,27 +67,35 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
         return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
 
     def call(self, inputs, training=None, mask=None):
-        self._check_channels(inputs)
+        self._images(inputs)
         return super().call(inputs, training=training, mask=mask)
 
-    def _check_channels(self, inputs):
-        """Raises a ValueError for images of another number of channels than the model's.
+    def _images(self, inputs):
+        """Returns the tensors among `inputs` that the model takes, in the order of its inputs.
 
         Keras lets a last axis of 1 pass, and checks nothing within a compiled step on JAX. Without
         this check, the mean that the preprocessing subtracts would make three channels of one.
+
+        Raises:
+            ValueError: If images have another number of channels than the model's.
         """
         axis = -1 if self.data_format == "channels_last" else 1
-        inputs = keras.tree.flatten(inputs)
-        for tensor, expected in zip(inputs, keras.tree.flatten(self.input), strict=True):
-            channels, received = expected.shape[axis], tuple(tensor.shape)
+        expected = keras.tree.flatten(self.input)
+        if isinstance(inputs, Mapping):  # It may hold more, such as the names of the files.
+            images = [inputs[x.name] for x in expected if x.name in inputs]
+        else:
+            images = keras.tree.flatten(inputs)
+        for image, model_input in zip(images, expected, strict=False):  # Keras checks the number.
+            channels, received = model_input.shape[axis], tuple(image.shape)
             if len(received) != 4 or None in (channels, received[axis]):
                 continue  # Keras adds a last axis of 1, or raises.
             if received[axis] != channels:
                 raise ValueError(
-                    f"The images must have the shape {expected.shape} of the model's input. "
+                    f"The images must have the shape {model_input.shape} of the model's input. "
                     f"Received: {received}. Repeat the channel of grey images, or build the model "
                     "with the `input_shape` of yours."
                 )
+        return images
 
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs

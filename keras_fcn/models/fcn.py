@@ -235,8 +235,8 @@ class FCN(BaseFCN):
                 raise ValueError("`gradient_checkpointing` must be False with a `backbone`.")
             return super().call(inputs, training=training, mask=mask)
         if recompute or (backend.is_eager and not training):
-            self._check_channels(inputs)
-            image = keras.ops.cast(inputs, "float32")
+            (image,) = self._images(inputs)
+            image = keras.ops.cast(image, "float32")
             return self.block_by_block(image, bool(training), recompute)[0]
         return super().call(inputs, training=training, mask=mask)
 

@@ -107,6 +107,18 @@ def test_images_of_other_channels_are_refused_instead_of_broadcast(method, optio
         getattr(model, method)(images[..., :1], *labelled, **quiet)
 
 
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
+def test_images_in_a_dictionary_may_lie_next_to_other_entries():
+    model = compiled_model(**EAGERLY)
+    images, label_maps = batch((32, 40))
+    entries = {"image": images, "image_id": np.arange(len(images))}
+    predicted = model.predict(entries, verbose=0)
+    np.testing.assert_array_equal(predicted, model.predict(images, verbose=0))
+    assert np.isfinite(model.train_on_batch(entries, label_maps)).all()
+    with pytest.raises(ValueError, match=r"must have the shape .*3\) of .*Received: .* 1\)"):
+        model.predict(entries | {"image": images[..., :1]}, verbose=0)
+
+
 def test_colour_images_are_refused_by_a_model_of_grey_images():
     model = compiled_model(input_shape=(None, None, 1), **EAGERLY)
     with pytest.raises(ValueError, match=r"must have the shape .*1\) of .*Received: .* 3\)"):
