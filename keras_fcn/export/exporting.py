@@ -203,16 +203,19 @@ def _check_output(model, output):
 
 
 def _size_of(model, size):
-    """Returns the size of the images: that of a model for images of one size by default."""
+    """Returns the size of the images: by default that of a model for images of one size."""
     _, *axes = model.input_shape
-    fixed = tuple(axes[1:] if model.data_format == "channels_first" else axes[:2])
-    if fixed == (None, None) or size == fixed:
-        return size
-    if size is None and None not in fixed:
-        return fixed
-    raise ValueError(
-        f"`size` must be {fixed}, as the `input_shape` of the model. Received: {size=}."
-    )
+    height, width = axes[1:] if model.data_format == "channels_first" else axes[:2]
+    if size is None and None not in (height, width):
+        return height, width
+    if (height, width) != (None, None) and (
+        size is None or size != (height or size[0], width or size[1])
+    ):
+        sizes = f"({height or 'HEIGHT'}, {width or 'WIDTH'})"
+        raise ValueError(
+            f"`size` must be {sizes}, as the `input_shape` of the model. Received: {size=}."
+        )
+    return size
 
 
 def _calibration_files(folder):

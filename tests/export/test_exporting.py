@@ -64,7 +64,7 @@ class TestArguments:
         with pytest.raises(ValueError, match=r"one label map\. Received: MultitaskFCN16s"):
             export(tasks, tmp_path / "a.onnx", format="onnx")
 
-    def test_a_model_for_images_of_one_size_takes_no_other(self, tmp_path, monkeypatch):
+    def test_a_model_for_images_of_one_size_or_width_takes_no_other(self, tmp_path, monkeypatch):
         def converted(request):
             request.target.touch()
             return {"runtime": "none", "differences": {}}
@@ -75,6 +75,11 @@ class TestArguments:
         assert export(model, tmp_path / "a.onnx", **options).metadata.size == (40, 50)
         with pytest.raises(ValueError, match=r"`size` must be \(40, 50\), as the `input_shape`"):
             export(model, tmp_path / "a.onnx", size=(50, 40), **options)
+        model = FCN32s(2, **SMALL, input_shape=(None, 50, 3))
+        assert export(model, tmp_path / "a.onnx", size=(7, 50), **options).metadata.size == (7, 50)
+        for size in (None, (50, 7)):
+            with pytest.raises(ValueError, match=r"`size` must be \(HEIGHT, 50\), as the"):
+                export(model, tmp_path / "a.onnx", size=size, **options)
 
     def test_the_license_of_published_weights(self):
         assert published_license("pascal_voc") == "unrestricted use"
