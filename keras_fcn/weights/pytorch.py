@@ -67,11 +67,11 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
                     path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
                 )
         except pickle.UnpicklingError as error:
-            if "Unsupported" not in str(error):
-                raise
             # PyTorch's own message advises to run the code in the file.
             raise ValueError(
                 "it holds Python objects, such as a whole module; save its state_dict()"
+                if "GLOBAL" in str(error)
+                else "it is damaged, or no file of torch.save, such as a pointer of Git LFS"
             ) from error
         if not isinstance(state, Mapping):
             raise ValueError(f"it holds a {type(state).__name__}, not a state dict")
