@@ -85,12 +85,14 @@ def diagnose(model: keras.Model) -> list[Finding]:
             "`model` must be a `keras.Model` that is built, as by its first call. Received: "
             f"{model!r}."
         )
-    kernels = {layer.name: layer for layer in with_layers_inside(model) if hasattr(layer, "kernel")}
+    inside = with_layers_inside(model)
+    every_layer = [layer for layer in inside if not isinstance(layer, keras.Model)]
+    kernels = [layer for layer in every_layer if hasattr(layer, "kernel")]
     layers = {
-        "random": [name for name, layer in kernels.items() if _is_random(layer)],
-        "zero": [name for name, layer in kernels.items() if not np.any(_numpy(layer.kernel))],
-        "not_finite": [name for name, layer in kernels.items() if not _is_finite(layer)],
-        "not_bilinear": [name for name, layer in kernels.items() if not _is_bilinear(layer)],
+        "random": [layer.name for layer in kernels if _is_random(layer)],
+        "zero": [layer.name for layer in kernels if not np.any(_numpy(layer.kernel))],
+        "not_finite": [layer.name for layer in every_layer if not _is_finite(layer)],
+        "not_bilinear": [layer.name for layer in kernels if not _is_bilinear(layer)],
     }
     if not layers["not_finite"]:
         layers["dead_input"] = _score_layers_without_input(model)

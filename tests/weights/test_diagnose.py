@@ -105,6 +105,18 @@ def test_weights_of_a_model_inside_a_model_are_checked(trained):
 
 
 @pytest.mark.any_backend
+def test_layers_without_a_kernel_and_of_one_name_are_checked():
+    image = keras.Input((8, 8, 3))
+    streams = []
+    for name, variance in (("first", np.nan), ("second", 1.0)):
+        inputs = keras.Input((8, 8, 3))
+        norm = keras.layers.BatchNormalization(name="norm")
+        streams.append(keras.Model(inputs, norm(inputs), name=name)(image))
+        norm.moving_variance.assign(np.full(3, variance))
+    assert problems(keras.Model(image, keras.layers.add(streams))) == {"not_finite": ("norm",)}
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize("model", [3, keras.Sequential([keras.layers.Dense(2)])])
 def test_what_holds_no_weights_is_refused(model):
     with pytest.raises(ValueError, match=r"`model` must be a `keras\.Model` that is built"):
