@@ -199,13 +199,23 @@ class TestMaskedClasses:
         after = layer.get_weights()[0][0, 0]
         np.testing.assert_allclose(after, [[p - 1, 1 - p, 0]] * CHANNELS, rtol=1e-5)
 
-    @pytest.mark.parametrize("logit", [-np.inf, np.nan])
-    def test_logits_of_ignored_pixels_do_not_reach_the_loss(self, name, logit):
-        loss, options = MASKED[name]
-        logits = np.zeros((1, 1, 2, 3), "float32")
-        logits[0, 0, 1, 0] = logit
-        value = loss(ignore_class=IGNORED, **options)(np.array([[[1, IGNORED]]]), logits)
-        assert float(value) == pytest.approx(np.log(3), rel=1e-5)
+
+# For a pixel of three equally likely classes: its loss, and 1 - IoU or 1 - Dice of its class.
+OF_EQUAL_LOGITS = {
+    **{name: (loss, options, np.log(3)) for name, (loss, options) in MASKED.items()},
+    "dice": (keras_fcn.losses.Dice, {}, 1 - 2 * (1 / 3) / (1 / 3 + 1)),
+    "lovasz": (keras_fcn.losses.LovaszSoftmax, {}, 1 - 1 / 3),
+}
+
+
+@pytest.mark.parametrize("name", OF_EQUAL_LOGITS)
+@pytest.mark.parametrize("logit", [-np.inf, np.nan])
+def test_logits_of_ignored_pixels_do_not_reach_the_loss(name, logit):
+    loss, options, expected = OF_EQUAL_LOGITS[name]
+    logits = np.zeros((1, 1, 2, 3), "float32")
+    logits[0, 0, 1] = logit
+    value = loss(ignore_class=IGNORED, **options)(np.array([[[1, IGNORED]]]), logits)
+    assert float(value) == pytest.approx(expected, rel=1e-5)
 
 
 def test_ohem_of_an_empty_batch_is_0():

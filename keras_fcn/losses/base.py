@@ -53,6 +53,8 @@ class SegmentationLoss(PreciseLoss):
             )
         logits = ops.reshape(ops.moveaxis(y_pred, self.axis, -1), (-1, num_classes))
         truth = ops.one_hot(ops.reshape(ids, (-1,)), num_classes, dtype=logits.dtype)
+        # Selected, since 0 times a logit that is not finite would be NaN.
+        logits = ops.where(ops.reshape(counted, (-1, 1)), logits, 0.0)
         counted = ops.cast(counted, logits.dtype)
         class_weights = [1.0] * num_classes if self.class_weights is None else self.class_weights
         class_weights = ops.convert_to_tensor(class_weights, logits.dtype)

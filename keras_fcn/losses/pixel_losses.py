@@ -124,7 +124,7 @@ class Focal(SegmentationLoss):
         self.gamma = float(gamma)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        log_p, pixels = _cross_entropies(logits, truth, weights, counted, class_weights)
+        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
         if self.gamma:
             # At 1 - p = 0 the derivative of a power below 1 is infinite.
             pixels *= ops.maximum(1 - ops.exp(log_p), 1e-7) ** self.gamma
@@ -188,7 +188,7 @@ class OHEM(SegmentationLoss):
         self.threshold, self.min_kept = float(threshold), float(min_kept)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
-        log_p, pixels = _cross_entropies(logits, truth, weights, counted, class_weights)
+        log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
         counted = ops.reshape(counted, (-1,))
         # Ignored pixels come last in the order.
         p = ops.stop_gradient(ops.where(counted > 0, ops.exp(log_p), 2.0))
@@ -212,11 +212,8 @@ class OHEM(SegmentationLoss):
         }
 
 
-def _cross_entropies(logits, truth, weights, counted, class_weights):
-    """Returns log p of the true class of each pixel, and the weighted loss -w log p.
-
-    Both are selected, not multiplied by 0 or 1: 0 times -inf is NaN.
-    """
-    logits = ops.where(ops.reshape(counted, (-1, 1)) > 0, logits, 0.0)
+def _cross_entropies(logits, truth, weights, class_weights):
+    """Returns log p of the true class of each pixel, and the weighted loss -w log p."""
+    # Selected, since 0 times the log p of a class that is excluded, -inf, would be NaN.
     log_p = ops.sum(ops.where(truth > 0, ops.log_softmax(logits, axis=-1), 0.0), axis=-1)
     return log_p, -weights[:, 0] * ops.sum(truth * class_weights, axis=-1) * log_p
