@@ -134,14 +134,14 @@ class TestManyPixels:
         assert float(loss(np.array([[[257]]]), logits)) == pytest.approx(0, abs=1e-6)
 
     @pytest.mark.any_backend
-    def test_lovasz_adds_millions_of_errors(self):
+    def test_lovasz_adds_a_million_errors(self):
         """With one class, each wrong pixel loses as much IoU: the loss is the mean error."""
-        count = 4_000_000
-        logits = np.zeros((1, 2000, count // 2000, 2), "float32")
+        count = 1_000_000
+        logits = np.zeros((1, 1000, count // 1000, 2), "float32")
         logits[..., 1] = np.linspace(-2, 2, count, dtype="float32").reshape(logits.shape[:3])
         errors = 1 / (1 + np.exp(-logits[..., 1].astype("float64")))
         value = float(LovaszSoftmax()(np.zeros(logits.shape[:3], "uint8"), logits))
-        assert value == pytest.approx(errors.mean(), rel=1e-4)
+        assert value == pytest.approx(errors.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
