@@ -228,8 +228,11 @@ def plot_confusion_matrix(
 
 
 def _literal(name):
-    """Returns a name as Matplotlib shows it: text between dollar signs would be a formula."""
-    return name.replace("$", r"\$")
+    """Returns a name as Matplotlib shows it: text between dollar signs would be a formula, and a
+    legend leaves out what begins with an underscore.
+    """
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
 def _save(figure, path):
