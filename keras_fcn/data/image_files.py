@@ -156,8 +156,9 @@ def _check_channels(path, image, raw_mode, channels):
     becomes_rgb = channels == 3 and held == shown
     has_hidden_fourth = channels == 4 and raw_mode == "RGBX"
     if not (becomes_rgb or has_hidden_fourth or channels == held == shown):
+        found = f"{held}" if held == shown else f"{held}, of which Pillow reads {shown}"
         raise ValueError(
-            f"{path} must hold the {channels} channels that the model takes. Received: {held} "
+            f"{path} must hold the {channels} channels that the model takes. Received: {found} "
             f"(Pillow's mode {image.mode})."
         )
 

@@ -180,8 +180,14 @@ class TestPlanes:
     def test_channels_that_pillow_drops_are_refused(self, write, count):
         """Of planes without a meaning, Pillow 13 shows the first one alone, and 12 none."""
         path = write(np.zeros((count, 4, 5), "uint8"), photometric="MINISBLACK", compress="deflate")
-        with pytest.raises(ValueError, match=rf"Received: {count} |a\.tif .* has channels that"):
+        message = rf"Received: {count}, of which Pillow reads 1 |a\.tif .* has channels that"
+        with pytest.raises(ValueError, match=message):
             read_image(path)
+
+    def test_a_fourth_of_16_bits_is_refused_for_a_model_of_four(self, write):
+        path = write(np.zeros((4, 4, 5), "uint16"), photometric="RGB", interleave="pixel")
+        with pytest.raises(ValueError, match=r"the 4 channels .* 4, of which Pillow reads 3 "):
+            read_image(path, 4)
 
     @pytest.mark.parametrize("count", [3, 5])
     def test_channels_that_pillow_does_not_know_are_called_so(self, write, count):
