@@ -144,11 +144,12 @@ class _Reader:
         while nodes:  # A layer that is called again waits for the layers between its calls.
             waiting = []
             for name, number, node in nodes:
-                if any(history not in values for history, _ in _tensors(node)):
+                tensors = _tensors(node)
+                if any(history not in values for history, _ in tensors):
                     waiting.append((name, number, node))
                     continue
                 operation = operations[name]
-                arguments = [(shape, values[history]) for history, shape in _tensors(node)]
+                arguments = [(shape, values[history]) for history, shape in tensors]
                 if _indexes_channels(operation, node, arguments):
                     outputs = [arguments[0][1]]
                 else:
