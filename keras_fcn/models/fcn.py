@@ -237,6 +237,8 @@ class FCN(BaseFCN):
         if recompute or (backend.is_eager and not training):
             (image,) = self._images(inputs)
             image = keras.ops.cast(image, "float32")
+            if len(image.shape) == 3:  # Grey images; as Keras does where it runs the layers.
+                image = keras.ops.expand_dims(image, -1)
             return self.block_by_block(image, bool(training), recompute)[0]
         return super().call(inputs, training=training, mask=mask)
 

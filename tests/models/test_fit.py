@@ -119,6 +119,13 @@ def test_images_in_a_dictionary_may_lie_next_to_other_entries():
         model.predict(entries | {"image": images[..., :1]}, verbose=0)
 
 
+def test_grey_images_may_lack_the_axis_of_the_channel():
+    model = compiled_model(input_shape=(None, None, 1), data_format="channels_last", **EAGERLY)
+    images = batch((32, 40))[0][..., :1]
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(model.predict(images[..., 0], verbose=0), expected)
+
+
 def test_colour_images_are_refused_by_a_model_of_grey_images():
     model = compiled_model(input_shape=(None, None, 1), **EAGERLY)
     with pytest.raises(ValueError, match=r"must have the shape .*1\) of .*Received: .* 3\)"):
