@@ -242,11 +242,6 @@ MUTANTS = (
         "inference/test_rasters.py",
     ),
     Mutant(
-        "no known name is proposed in place of a misspelt one",
-        "spelling.py",
-        "by_lower_case[near[0]]",
-        "name",
-        "cli/test_messages.py models/test_fcn.py",
         "a window of NaN is predicted",
         "inference/staged.py",
         "        check_pixels(pixels)\n",
