@@ -20,8 +20,8 @@ MUTANTS = (
     Mutant(
         "an interrupted training does not say how to go on",
         "cli/__init__.py",
-        '    return f"; resume with: keras-fcn train --resume {run}"',
-        '    return ""',
+        '    return f"; resume with: keras-fcn train --resume',
+        '    return ""; f"',
         "cli/test_streams.py",
     ),
     Mutant(
@@ -104,8 +104,8 @@ MUTANTS = (
     Mutant(
         "a failure ends with exit code 0",
         "cli/__init__.py",
-        "        return 1\n    except KeyboardInterrupt:",
-        "        return 0\n    except KeyboardInterrupt:",
+        "        return 1\n    except _Terminated:",
+        "        return 0\n    except _Terminated:",
         "cli/test_train.py",
     ),
     Mutant(
