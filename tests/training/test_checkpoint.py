@@ -9,7 +9,7 @@ pytestmark = pytest.mark.any_backend
 
 def groups(*values):
     """Two groups of variables, of which the second holds one."""
-    variables = [keras.Variable(value, dtype=_dtype(value)) for value in values]
+    variables = [keras.Variable(value, dtype=_dtype(value), trainable=False) for value in values]
     return {"model": variables[:-1], "optimizer": variables[-1:]}
 
 

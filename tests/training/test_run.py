@@ -23,7 +23,9 @@ HISTORY = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, **SCORES}]
 
 
 def variables(count):
-    return {"model": [keras.Variable(np.full(1000, number)) for number in range(count)]}
+    return {
+        "model": [keras.Variable(np.full(1000, number), trainable=False) for number in range(count)]
+    }
 
 
 @pytest.fixture
