@@ -19,8 +19,12 @@ _UP_TO_FMA = 0x7F  # The bits of YNNPACK's arch_flag from sse2 to fma3.
 
 
 def set_variables() -> None:
-    """Sets those of `VARIABLES` that are not set, for processes started from now on."""
-    os.environ.update(VARIABLES | os.environ)
+    """Sets `VARIABLES` for the processes started from now on.
+
+    TF_ENABLE_ONEDNN_OPTS keeps its value, since either one is within AVX2.
+    """
+    chosen = os.environ.get("TF_ENABLE_ONEDNN_OPTS", VARIABLES["TF_ENABLE_ONEDNN_OPTS"])
+    os.environ.update(VARIABLES | {"TF_ENABLE_ONEDNN_OPTS": chosen})
 
 
 def is_limited() -> bool:

@@ -97,7 +97,9 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError("--out must be given: the new folder of the run.")
         name, recipe = recipe_options.find(options.recipe, changes)
         if options.or_resume and os.path.isdir(options.out):
-            _check_same_settings(options.out, name, recipe, changes)
+            # The best model of --from takes the place of other weights.
+            kept = changes.keys() - ({"weights"} if options.start else set())
+            _check_same_settings(options.out, name, recipe, sorted(kept))
             trained = trainer.resume(options.out, **every)
         else:
             trained = trainer.train(recipe, options.out, name=name, start=options.start, **every)
@@ -115,7 +117,7 @@ def _check_same_settings(path, name, recipe, changes):
         path: The run folder.
         name: Name of the recipe.
         recipe: The recipe with the changes.
-        changes: See `recipe_options.changes`.
+        changes: Names of the settings.
     """
     from keras_fcn.training.recipe import StagedRecipe, as_settings
     from keras_fcn.training.run_config import CONFIG, read_config

@@ -88,6 +88,12 @@ class TestMainJob:
         settings = tomllib.loads((folder / "run" / "config.toml").read_text())["settings"]
         assert settings["epochs"] == 2
 
+    def test_or_resume_keeps_the_best_model_of_a_run_as_weights(self, folder, trained, capsys):
+        start = ["--from", str(folder / "run"), "--weights", "imagenet", *TWO_EPOCHS]
+        assert train(folder, *start, "--epochs", "1", out="second") == 0
+        assert train(folder, *start, "--epochs", "1", "--or-resume", out="second") == 0
+        assert "is finished" in capsys.readouterr().err
+
     def test_or_resume_refuses_another_recipe(self, folder, trained, capsys):
         out = str(folder / "run")
         assert main(["train", "paper_voc_fcn8s", "--out", out, "--or-resume"]) == 1
