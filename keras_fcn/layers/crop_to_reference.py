@@ -43,6 +43,7 @@ class CropToReference(keras.layers.Layer):
 
     def call(self, inputs):
         feature_map, reference = inputs
+        self._check_size(feature_map.shape)
         first = self._first_spatial_axis
         height, width = keras.ops.shape(reference)[first : first + 2]
         rows = slice(self.offset, self.offset + height)
@@ -53,20 +54,25 @@ class CropToReference(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         feature_map, reference = input_shape
+        self._check_size(feature_map)
         shape = list(feature_map)
         for axis in (self._first_spatial_axis, self._first_spatial_axis + 1):
             size, wanted = feature_map[axis], reference[axis]
-            if size is not None and size <= self.offset:
-                raise ValueError(
-                    f"The feature map of layer {self.name!r} must be larger than {self.offset} "
-                    f"pixels. Received: shape {tuple(feature_map)}."
-                )
             known = size is not None and wanted is not None
             shape[axis] = min(wanted, size - self.offset) if known else wanted
         return tuple(shape)
 
     def get_config(self):
         return {**super().get_config(), "offset": self.offset, "data_format": self.data_format}
+
+    def _check_size(self, shape):
+        # A symbolic size, as in an export, is no `int` and cannot be compared.
+        sizes = shape[self._first_spatial_axis :][:2]
+        if any(isinstance(size, int) and size <= self.offset for size in sizes):
+            raise ValueError(
+                f"The feature map of layer {self.name!r} must be larger than {self.offset} "
+                f"pixels. Received: shape {tuple(shape)}."
+            )
 
     @property
     def _first_spatial_axis(self):

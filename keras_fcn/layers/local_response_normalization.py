@@ -54,6 +54,8 @@ class LocalResponseNormalization(keras.layers.Layer):
     def call(self, inputs):
         axis = 3 if self.data_format == "channels_last" else 1
         channels = inputs.shape[axis]
+        if self.compute_dtype == "float16":  # The square of 256 is infinite.
+            inputs = ops.cast(inputs, "float32")
         border = [(0, 0)] * 4
         border[axis] = (self.size // 2, self.size // 2)
         squares = ops.pad(ops.square(inputs), border)
@@ -62,7 +64,8 @@ class LocalResponseNormalization(keras.layers.Layer):
         for first in range(self.size):
             window[axis] = slice(first, first + channels)
             total = total + squares[tuple(window)]
-        return inputs / (1.0 + self.alpha / self.size * total) ** self.beta
+        outputs = inputs / (1.0 + self.alpha / self.size * total) ** self.beta
+        return ops.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

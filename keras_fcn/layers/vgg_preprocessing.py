@@ -43,7 +43,7 @@ class VGGPreprocessing(keras.layers.Layer):
         The same, BGR, in the compute dtype.
 
     Raises:
-        ValueError: If `mean` is empty, or not finite.
+        ValueError: If `mean` is empty, not finite, or not of one value per channel.
 
     Examples:
         >>> np.array(VGGPreprocessing(mean=(1, 2, 3))(np.array([[[[30, 20, 10]]]]))).tolist()
@@ -68,6 +68,11 @@ class VGGPreprocessing(keras.layers.Layer):
 
     def call(self, inputs):
         channel_axis = -1 if self.data_format == "channels_last" else 1
+        if inputs.shape[channel_axis] not in (None, len(self.mean)):  # Broadcasting would add some.
+            raise ValueError(
+                f"The images must have the {len(self.mean)} channels of mean={self.mean}. "
+                f"Received: shape {tuple(inputs.shape)}."
+            )
         mean = keras.ops.reshape(
             keras.ops.convert_to_tensor(self.mean, "float32"),
             (-1,) if channel_axis == -1 else (-1, 1, 1),

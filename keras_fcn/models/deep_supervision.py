@@ -43,7 +43,11 @@ def with_coarser_heads(model: FCN) -> keras.Model:
             f"`model` must be an FCN-16s or FCN-8s. Received: model={model!r}. "
             "An FCN-32s is the coarsest and has no coarser head."
         )
-    activation = model.get_config()["classifier_activation"]
+    if model.block_by_block is None:
+        raise ValueError(
+            f"`model` must be an FCN on VGG-16. Received: model={model!r} with a `backbone`."
+        )
+    activation = model.classifier_activation
     if activation is not None:
         raise ValueError(
             "`model` must return logits (classifier_activation=None). Received: a model with "
@@ -73,8 +77,6 @@ class _WithCoarserHeads(backend.trainer(), keras.Model):  # type: ignore[misc]
 def _head(fcn, skips):
     """Returns the logits of the coarser FCN with `skips` that `fcn` contains."""
     config = fcn.get_config()
-    if "backbone" in config:
-        raise ValueError("`fcn` must be an FCN on VGG-16. Received: one with a `backbone`.")
     stride = output_stride(skips)
     input_padding, fc6_padding = paddings(config["padding"], config["fc6_kernel_size"])
     *_, crop_offset = fcn_crop_offsets(

@@ -8,7 +8,7 @@ from keras_fcn.label_spaces import PASCAL_VOC
 from keras_fcn.models.alexnet import FCNAlexNet
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
-from keras_fcn.spec import AT_ONCE_SKIP_SCALES, SKIPS, VGG16_FILTERS
+from keras_fcn.spec import ALEXNET_FILTERS, AT_ONCE_SKIP_SCALES, SKIPS, VGG16_FILTERS
 from keras_fcn.weights.entries import Entries
 from keras_fcn.weights.load import PAPER_SUFFIXES, of_semantic_head, open_file
 
@@ -46,10 +46,9 @@ def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> BaseFC
                 f"{', '.join(sorted(layers))}."
             )
         num_classes, (size, _, _, fc_units) = score.shape[-1], fc6.shape
-        if "conv1" in layers:
-            filters = tuple(entries[f"conv{n}", "kernel"].shape[-1] for n in range(1, 6))
-            return _alexnet(path, num_classes, fc_units, filters)
         filters = filters_of(entries)
+        if "conv1" in layers:
+            return _alexnet(path, num_classes, fc_units, filters)
         if all(scales.get(pool) for pool in SKIPS):
             means = [np.mean(scales[pool]) for pool in SKIPS]
             at_once = np.allclose(means, AT_ONCE_SKIP_SCALES, rtol=1e-3)
@@ -78,10 +77,16 @@ def _alexnet(path, num_classes, fc_units, filters):
 
 
 def filters_of(entries: Entries) -> tuple[int, int, int, int, int]:
-    """Returns the filters of each block's convolutions; VGG-16's where there is no kernel."""
-    kernels = [entries.get((f"block{n}_conv1", "kernel")) for n in range(1, 6)]
+    """Returns the filters of AlexNet's convolutions, or of those of each block of VGG-16.
+
+    Where there is no kernel, it is the published number.
+    """
+    layer, published = "block{}_conv1", VGG16_FILTERS
+    if any(name == "conv1" for name, _ in entries):
+        layer, published = "conv{}", ALEXNET_FILTERS
+    kernels = [entries.get((layer.format(n), "kernel")) for n in range(1, 6)]
     first, second, third, fourth, fifth = (
         usual if kernel is None or len(kernel.shape) != 4 else kernel.shape[-1]
-        for kernel, usual in zip(kernels, VGG16_FILTERS, strict=True)
+        for kernel, usual in zip(kernels, published, strict=True)
     )
     return first, second, third, fourth, fifth

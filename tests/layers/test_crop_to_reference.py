@@ -32,11 +32,10 @@ def test_window_ends_with_the_feature_map():
     assert layer.compute_output_shape([feature_map.shape, reference.shape]) == (1, 7, 8, 1)
 
 
-def test_offset_beyond_the_feature_map_is_refused():
+@pytest.mark.parametrize("tensor", [keras.Input, lambda shape: np.zeros((1, *shape))])
+def test_offset_beyond_the_feature_map_is_refused(tensor):
     with pytest.raises(ValueError, match="must be larger than 10 pixels"):
-        CropToReference(10, data_format="channels_last")(
-            [keras.Input((10, 20, 1)), keras.Input((8, 8, 1))]
-        )
+        CropToReference(10, data_format="channels_last")([tensor((10, 20, 1)), tensor((8, 8, 1))])
 
 
 @pytest.mark.parametrize("offset", [-1, 1.5])

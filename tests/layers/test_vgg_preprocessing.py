@@ -49,3 +49,10 @@ def test_mean_must_have_a_value_per_channel():
     for mean in ((), (1, float("nan"), 3)):
         with pytest.raises(ValueError, match="`mean` must have one finite value per channel"):
             VGGPreprocessing(mean=mean)
+
+
+@pytest.mark.parametrize(("channels", "mean"), [(1, (1, 2, 3)), (4, (1, 2, 3)), (3, (1,))])
+def test_images_must_have_the_channels_of_the_mean(channels, mean):
+    """NumPy's rules would make three channels of one, or subtract one mean from three."""
+    with pytest.raises(ValueError, match=f"must have the {len(mean)} channels of mean="):
+        VGGPreprocessing(mean=mean, data_format="channels_last")(np.zeros((1, 2, 2, channels)))

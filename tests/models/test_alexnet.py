@@ -64,6 +64,15 @@ class TestAlexNet:
             np.testing.assert_array_equal(found[f"{name}/kernel"], expected[f"{name}/kernel"])
         assert not found["score_fr/kernel"].any()
 
+    @pytest.mark.any_backend
+    def test_a_file_without_one_of_its_convolutions_is_refused(self, model, tmp_path):
+        layers = paper_layers(variables_as_numpy(model))
+        del layers["conv2"]
+        path = tmp_path / "net.caffemodel"
+        write_caffemodel(path, layers)
+        with pytest.raises(ValueError, match="conv2"):
+            model_from_file(path)
+
     @pytest.mark.gate
     def test_it_is_saved_and_trains(self, model, tmp_path):
         model.save(tmp_path / "model.keras")

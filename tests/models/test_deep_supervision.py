@@ -219,6 +219,14 @@ class TestRefusals:
         with pytest.raises(ValueError, match="`model` must be an FCN-16s or FCN-8s"):
             with_coarser_heads(model())
 
+    def test_models_on_another_backbone(self):
+        image = x = keras.Input((None, None, 3))
+        for _ in range(5):
+            x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(x)
+        model = FCN8s(NUM_CLASSES, backbone=keras.Model(image, x), fc_units=4)
+        with pytest.raises(ValueError, match="`model` must be an FCN on VGG-16"):
+            with_coarser_heads(model)
+
     def test_models_that_give_probabilities(self):
         model = small(classifier_activation="softmax")
         with pytest.raises(
