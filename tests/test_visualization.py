@@ -59,6 +59,37 @@ def test_saved_label_map_keeps_class_ids_and_shows_colours(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("num_classes", "label"), [(3, -1), (3, 256), (256, 300), (300, 65536)])
+def test_a_label_that_the_file_cannot_hold_is_refused(tmp_path, num_classes, label):
+    largest = 255 if num_classes <= 256 else 65535
+    with pytest.raises(ValueError, match=rf"from 0 to {largest} .* Received: .*{label}"):
+        visualization.save_label_map(
+            tmp_path / "map.png", np.array([[0, label]]), generic(num_classes)
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_ignored_class_above_255_is_kept(tmp_path):
+    label_map = np.array([[0, 400], [2, 1]])
+    visualization.save_label_map(tmp_path / "map.png", label_map, generic(3, ignore_class=400))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "map.png")), label_map)
+
+
+def test_a_picture_of_one_column_is_shown():
+    image, label_map = np.zeros((1000, 1, 3), "uint8"), np.zeros((1000, 1), "uint8")
+    sheet = visualization.contact_sheet(
+        {"a": {"image": image, "label_map": label_map}}, SPACE, height=90
+    )
+    assert sheet.height > 90
+
+
+def test_a_confusion_matrix_of_small_weights_is_in_percent_of_its_rows(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
+    visualization.plot_confusion_matrix([[0.25, 0.25], [0, 0]], SPACE, io.BytesIO())
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["50", "50", "0", "0"]
+
+
 def test_panels_stand_side_by_side_under_their_captions():
     red, blue = np.full((4, 6, 3), (255, 0, 0), "uint8"), np.full((4, 6, 3), (0, 0, 255), "uint8")
     picture = visualization.picture_row({"red": red, "blue": blue}, height=40)

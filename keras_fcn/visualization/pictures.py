@@ -101,19 +101,31 @@ def save_label_map(
 ) -> None:
     """Writes a palette PNG whose indices are class ids, shown in the colours of the classes.
 
-    More than 256 classes do not fit a palette and are written as a 16-bit grey PNG.
+    Class ids above 255, `ignore_class` included, do not fit a palette and are written as a 16-bit
+    grey PNG.
 
     Args:
         path: File to write, or one open for writing.
         label_map: Class ids, (height, width).
         label_space: The `LabelSpace` with the palette.
+
+    Raises:
+        ValueError: If a label is less than 0 or does not fit the file.
     """
+    label_map = np.asarray(label_map)
     # An open file has no suffix that names the format.
     image_format = None if isinstance(path, str | os.PathLike) else "PNG"
-    if label_space.num_classes > 256:
-        Image.fromarray(np.asarray(label_map).astype("uint16")).save(path, image_format)
+    is_wide = max(label_space.num_classes - 1, label_space.ignore_class or 0) > 255
+    largest = 65535 if is_wide else 255
+    if label_map.size and not 0 <= label_map.min() <= label_map.max() <= largest:
+        raise ValueError(
+            f"`label_map` must hold labels from 0 to {largest} to be written as a PNG. Received: "
+            f"labels from {label_map.min()} to {label_map.max()}."
+        )
+    if is_wide:
+        Image.fromarray(label_map.astype("uint16")).save(path, image_format)
         return
-    image = Image.fromarray(np.asarray(label_map).astype("uint8"))
+    image = Image.fromarray(label_map.astype("uint8"))
     palette = np.zeros((256, 3), "uint8")
     palette[: label_space.num_classes] = label_space.palette
     palette[label_space.num_classes :] = 255
@@ -166,7 +178,7 @@ def picture_row(panels: dict[str, np.ndarray], height: int | None = None) -> Ima
     images = [Image.fromarray(panel) for panel in panels.values()]
     if height is not None:
         scale = height / images[0].height
-        size = (round(images[0].width * scale), height)
+        size = (max(1, round(images[0].width * scale)), height)
         resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
         images = [image.resize(size, resampling) for image in images]
     width = images[0].width

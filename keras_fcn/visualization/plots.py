@@ -202,7 +202,8 @@ def plot_confusion_matrix(
     from matplotlib.figure import Figure
 
     matrix = np.asarray(matrix)
-    percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    pixels = matrix.sum(axis=1, keepdims=True)
+    percent = 100 * matrix / np.where(pixels == 0, 1, pixels)
     side = min(2.2 + 0.42 * len(matrix), _MOST_INCHES)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
