@@ -83,9 +83,10 @@ def calibration_images(paths: tuple[Path, ...], metadata: Metadata) -> Iterator[
         image = read_image(path, metadata.num_channels)
         if metadata.size is not None:
             height, width = metadata.size
-            squeezed = image[..., 0] if metadata.num_channels == 1 else image
-            resized = Image.fromarray(squeezed).resize((width, height), Image.Resampling.BILINEAR)
-            image = np.asarray(resized).reshape(height, width, -1)
+            # Channel by channel: Pillow takes a fourth channel for alpha and multiplies by it.
+            channels = map(Image.fromarray, np.moveaxis(image, -1, 0))
+            resized = (c.resize((width, height), Image.Resampling.BILINEAR) for c in channels)
+            image = np.stack([np.asarray(channel) for channel in resized], axis=-1)
         if metadata.data_format == "channels_first":
             image = image.transpose(2, 0, 1)
         yield np.ascontiguousarray(image[None], "float32")

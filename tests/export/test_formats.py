@@ -12,6 +12,7 @@ from PIL import Image
 from keras_fcn import FCN8s, FCN32s
 from keras_fcn.export import ExportedModel, child
 from keras_fcn.export.formats import find_format
+from keras_fcn.export.metadata import Metadata
 
 pytestmark = pytest.mark.any_backend
 
@@ -169,6 +170,15 @@ def test_a_quantized_file_is_smaller_and_agrees_on_most_pixels(
 
 
 @pytest.mark.gate
+def test_calibration_keeps_the_colours_where_a_fourth_channel_is_0(tmp_path):
+    Image.new("RGBA", (8, 6), (200, 100, 50, 0)).save(tmp_path / "a.png")
+    metadata = Metadata(
+        "FCN8s", "logits", ("a", "b"), ((0, 0, 0),) * 2, num_channels=4, size=(3, 4)
+    )
+    (images,) = child.calibration_images((tmp_path / "a.png",), metadata)
+    np.testing.assert_array_equal(images, np.full((1, 3, 4, 4), (200, 100, 50, 0)))
+
+
 def test_a_model_in_mixed_precision_is_exported_in_float32(narrow):
     model = narrow(FCN32s, dtype="mixed_bfloat16", padding="same")
     copy = child.in_float32(model)
