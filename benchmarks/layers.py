@@ -61,7 +61,9 @@ def convolutions(runs, precision) -> None:
             function
             for layer_class in (VGGConv2D, keras.layers.Conv2D)
             for function in compiled(
-                layer_class(outputs, 3, padding="same", **CHANNELS_LAST).convolution_op
+                layer_class(
+                    outputs, 3, padding="same", dtype=precision, **CHANNELS_LAST
+                ).convolution_op
             )
         ]
         seconds = best(functions, shapes, runs, precision)
