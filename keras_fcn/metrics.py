@@ -118,14 +118,13 @@ def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
         Boolean array of the shape of `label_map`.
 
     Raises:
-        ValueError: If `width` is less than 1.
+        ValueError: If `width` is no integer of at least 1.
 
     Examples:
         >>> boundary_band(np.array([[0, 0, 0, 1, 1]]), 2).tolist()
         [[False, True, True, True, True]]
     """
-    if width < 1:
-        raise ValueError(f"`width` must be at least 1. Received: {width=}.")
+    width = integer("width", width, least=1)
     label_map = np.asarray(label_map)
     band = np.zeros(label_map.shape, bool)
     for axis in (-2, -1):

@@ -47,6 +47,7 @@ def test_it_is_opencvs_dilation_of_the_pixels_at_boundaries(width):
     np.testing.assert_array_equal(batch, np.stack([expected, expected]))
 
 
-def test_a_width_of_0_is_refused():
-    with pytest.raises(ValueError, match="`width` must be at least 1"):
-        metrics.boundary_band(LABEL_MAP, 0)
+@pytest.mark.parametrize("width", [0, 1.5])
+def test_a_width_that_is_no_number_of_pixels_is_refused(width):
+    with pytest.raises(ValueError, match="`width` must be an integer of at least 1"):
+        metrics.boundary_band(LABEL_MAP, width)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_fcn.backends import backend
+from keras_fcn.label_maps import integer
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -58,8 +59,7 @@ class ConvolutionalizedDense(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if not isinstance(units, numbers.Integral) or units < 1:
-            raise ValueError(f"`units` must be a positive integer. Received: {units=}.")
+        self.units = integer("units", units, least=1)
         if padding not in ("valid", "same"):
             raise ValueError(f"`padding` must be 'valid' or 'same'. Received: {padding=}.")
         is_positive = isinstance(kernel_size, numbers.Integral) and kernel_size >= 1
@@ -68,7 +68,6 @@ class ConvolutionalizedDense(keras.layers.Layer):
                 "`kernel_size` must be a positive integer, odd for padding='same'. "
                 f"Received: {kernel_size=}, {padding=}."
             )
-        self.units = int(units)
         self.kernel_size = int(kernel_size)
         self.padding = padding
         self.activation = keras.activations.get(activation)

@@ -1,9 +1,10 @@
 """The layer that aligns two feature maps of different size by cropping one."""
 
-import numbers
 from typing import Any
 
 import keras
+
+from keras_fcn.label_maps import integer
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -36,9 +37,7 @@ class CropToReference(keras.layers.Layer):
 
     def __init__(self, offset: int, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if not isinstance(offset, numbers.Integral) or offset < 0:
-            raise ValueError(f"`offset` must be an integer of at least 0. Received: {offset=}.")
-        self.offset = int(offset)
+        self.offset = integer("offset", offset, least=0)
         self.data_format = data_format or keras.config.image_data_format()
 
     def call(self, inputs):

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_fcn.label_maps import integer
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class PadToStride(keras.layers.Layer):
@@ -20,6 +22,9 @@ class PadToStride(keras.layers.Layer):
     Output shape:
         (batch, new_height, new_width, channels).
 
+    Raises:
+        ValueError: If `stride` is no integer of at least 1, or `padding` none of at least 0.
+
     Examples:
         >>> tuple(PadToStride(32)(np.zeros((1, 33, 64, 3))).shape)
         (1, 64, 64, 3)
@@ -29,7 +34,8 @@ class PadToStride(keras.layers.Layer):
         self, stride: int, padding: int = 0, data_format: str | None = None, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self.stride, self.padding = stride, padding
+        self.stride = integer("stride", stride, least=1)
+        self.padding = integer("padding", padding, least=0)
         self.data_format = data_format or keras.config.image_data_format()
 
     def call(self, inputs):

@@ -42,6 +42,8 @@ class BlockByBlock:
     def __init__(self, image: keras.KerasTensor, trunk: Trunk, outputs: list[keras.KerasTensor]):
         self.trunk = trunk
         self._image, self._outputs = image, outputs
+        # At once: torch.compile cannot trace a first call that makes layers.
+        self._parts = self._split()
 
     def __call__(self, image: Any, training: bool = False, recompute: bool = False) -> list[Any]:
         """Returns the outputs for an image, all as backend tensors.
@@ -61,9 +63,8 @@ class BlockByBlock:
             values = {key: value for key, value in values.items() if key in wanted_later}
         return [values[id(tensor)] for tensor in self._outputs]
 
-    @functools.cached_property
-    def _parts(self):
-        """List of (function, inputs, outputs, ids of the tensors that later parts still need)."""
+    def _split(self):
+        """Returns a list of (function, inputs, outputs, ids of tensors that later parts need)."""
         image, preprocessed = [self._image], self.trunk.blocks[0][0]
         ends = [
             (image, preprocessed),
