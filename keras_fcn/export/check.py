@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest accepted difference of logits, as a fraction of the largest; of probabilities."""
 
-# (batch, height, width): a single pixel, odd, even, and odd beside even.
+# (batch, height, width): a single pixel, odd, even, and one of each.
 _SIZES = ((1, 1, 1), (2, 37, 45), (1, 64, 96), (1, 23, 58))
 
 

@@ -31,8 +31,8 @@ class FCNAlexNet(BaseFCN):
 
     AlexNet is Caffe's CaffeNet: local response normalization after the pools, and two groups in
     conv2, conv4 and conv5. Its fc6 has a kernel of 6x6 pixels. The transposed convolution has a
-    kernel of 63 pixels: with 64, the logits would lie half a pixel beside the image. Kernel and
-    crop follow from the coordinate maps of the layers.
+    kernel of 63 pixels: with 64, the logits would be shifted by half a pixel. Kernel and crop
+    follow from the coordinate maps of the layers.
 
     Args:
         num_classes: Number of classes, background included; at least 2.

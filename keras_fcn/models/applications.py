@@ -77,7 +77,7 @@ def preprocessing_of(
     """Returns the model from RGB in [0, 255] to what a backbone takes; `None` for none.
 
     Args:
-        backbone: The backbone, whose name tells a network of `keras.applications`.
+        backbone: The backbone, whose name identifies a network of `keras.applications`.
         function: A layer or function of the image made of `keras.ops`; `None` for the one that
             `keras.applications` has for the network.
         data_format: Layout of the image.

@@ -9,7 +9,7 @@ from typing import Any
 from keras_fcn import weights as weight_files
 from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import HEADS
-from keras_fcn.models.config import num_channels
+from keras_fcn.models.config import DEFAULTS, num_channels
 from keras_fcn.spec import ALEXNET_FILTERS, VGG16_FILTERS
 from keras_fcn.spelling import proposal
 
@@ -55,14 +55,14 @@ def check_backbone(
         gradient_checkpointing: Must be `False`.
     """
     defaults = {
-        "padding": "paper",
+        "padding": DEFAULTS["padding"],
         "filters": VGG16_FILTERS,
-        "skip_scales": (1.0, 1.0),
+        "skip_scales": DEFAULTS["skip_scales"],
         "mean": default_mean(num_channels(config["input_shape"], config["data_format"])),
         "include_preprocessing": True,
     }
     if head != "fc":
-        defaults["fc6_kernel_size"] = 7
+        defaults["fc6_kernel_size"] = DEFAULTS["fc6_kernel_size"]
     changed = [name for name, default in defaults.items() if config[name] != default]
     changed += ["weights"] * (weights is not None)
     changed += ["gradient_checkpointing"] * gradient_checkpointing

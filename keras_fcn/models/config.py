@@ -7,6 +7,15 @@ from typing import Any
 
 from keras_fcn.label_spaces import LabelSpace
 
+DEFAULTS: dict[str, Any] = {
+    "padding": "paper",
+    "fc_units": 4096,
+    "fc6_kernel_size": 7,
+    "input_upsampling": 1,
+    "skip_scales": (1.0, 1.0),
+}
+"""The paper's network on VGG-16."""
+
 
 def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration with Python integers for NumPy's, which JSON cannot serialize."""

@@ -21,7 +21,7 @@ from keras_fcn.models.checks import (
     check_keywords,
     check_without_backbone,
 )
-from keras_fcn.models.config import as_json, as_tuple, label_space_config, num_channels
+from keras_fcn.models.config import DEFAULTS, as_json, as_tuple, label_space_config, num_channels
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.features import vgg16_features
 from keras_fcn.models.layout import at_original_size, change_layout, enlarge, output_layers
@@ -254,14 +254,7 @@ class FCN(BaseFCN):
 
 def _with_defaults(config, published, channels):
     """Returns a configuration with values of published weights, or the paper's, for each `None`."""
-    defaults = {
-        "padding": "paper",
-        "fc_units": 4096,
-        "fc6_kernel_size": 7,
-        "input_upsampling": 1,
-        "skip_scales": (1.0, 1.0),
-        "mean": default_mean(channels),
-    }
+    defaults = {**DEFAULTS, "mean": default_mean(channels)}
     label_space = config["label_space"]
     if published is not None:
         defaults = {name: getattr(published, name) for name in defaults}

@@ -14,7 +14,7 @@ from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.checks import check_config, check_keywords
-from keras_fcn.models.config import as_json, as_tuple, label_space_config
+from keras_fcn.models.config import DEFAULTS, as_json, as_tuple, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN32s
 from keras_fcn.models.features import vgg16_features
@@ -127,10 +127,8 @@ class MultimodalFCN32s(BaseFCN):
             }
         )
         of_vgg16 = {
+            **DEFAULTS,
             **config,
-            "fc6_kernel_size": 7,
-            "input_upsampling": 1,
-            "skip_scales": (1.0, 1.0),
             "input_shape": (None, None, 3),
             "include_preprocessing": False,
             "mean": (),
