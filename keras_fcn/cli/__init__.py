@@ -6,6 +6,7 @@ Commands import Keras only when they run, so that `--help` is fast.
 import contextlib
 import os
 import re
+import select
 import shlex
 import signal
 import sys
@@ -149,7 +150,17 @@ def _standard_output_is_closed():
         # Otherwise Python flushes once more at exit and reports the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
-    return False
+    # With PYTHONUNBUFFERED, the failed print left nothing to flush: the pipe itself is asked.
+    return _is_pipe_without_reader(sys.stdout)
+
+
+def _is_pipe_without_reader(stream):
+    if not hasattr(select, "poll"):  # Windows, which raises another error.
+        return False
+    poll = select.poll()
+    with contextlib.suppress(OSError, ValueError):  # A stream without a file descriptor.
+        poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -13,7 +13,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser = shared.add_command(
         subparsers, "export", run, help="write a model in the format of another runtime"
     )
-    shared.add_trained_model(parser)
+    shared.add_trained_model(parser, takes_exported=False)
     parser.add_argument(
         "--format",
         choices=EXPORT_FORMATS,

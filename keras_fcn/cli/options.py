@@ -20,6 +20,7 @@ MODEL_HELP = (
     "Hub (hf://OWNER/REPO/FILE@REVISION), or published weights: "
     "camvid, pascal_voc, pascal_voc_atonce, pascal_voc_alexnet, pascal_context, sift_flow or nyudv2"
 )
+_EXPORTED_HELP = ", or what export wrote: a .onnx or .tflite file, or a folder"
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
@@ -32,9 +33,10 @@ def add_command(
     return parser
 
 
-def add_trained_model(parser: argparse.ArgumentParser) -> None:
-    """Adds MODEL, see `keras_fcn.training.trained.open_model`, --at-once and --task."""
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+def add_trained_model(parser: argparse.ArgumentParser, *, takes_exported: bool = True) -> None:
+    """Adds MODEL, see `keras_fcn.export.open_model`, --at-once and --task."""
+    exported = _EXPORTED_HELP if takes_exported else ""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP + exported)
     add_at_once(parser, "MODEL, a .pth or .npz file,")
     parser.add_argument(
         "--task", help="label map of a MODEL of several tasks; by default that of the first"

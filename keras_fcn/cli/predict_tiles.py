@@ -19,6 +19,8 @@ _TAKEN = (
     "out",
     "tile",
     "at_once",
+    "task",
+    "colour_blind",
     "test_scales",
     "test_flip",
     "probabilities",
@@ -93,7 +95,7 @@ def predict_tiles_of_images(
                     label_map,
                     probabilities=paths.get("probabilities"),
                     tile=options.tile,
-                    label_space=trained.label_space,
+                    label_space=shared.shown_space(options, trained),
                     progress=_progress(stack),
                 )
         except DamagedImageError as error:

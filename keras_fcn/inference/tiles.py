@@ -126,7 +126,8 @@ def _check_arguments(model, source, outputs, tile):
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise ValueError(
             "`model` must be a keras.Model, functional or Sequential, whose layers show its "
-            f"receptive field. Received: a {type(model).__name__}."
+            "receptive field; for an exported file, that from which it was exported. Received: "
+            f"{type(model).__name__}."
         )
 
 

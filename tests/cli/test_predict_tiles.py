@@ -12,7 +12,7 @@ from cli.command_line import error_of
 from helpers import NARROW_FILTERS, randomize
 from PIL import Image
 
-from keras_fcn import FCN32s
+from keras_fcn import FCN32s, MultitaskFCN32s
 from keras_fcn.cli import main
 from keras_fcn.inference import predict, predict_label_map
 from keras_fcn.models import prediction_memory
@@ -77,6 +77,20 @@ class TestPredictTiles:
         with rasterio.open(tmp_path / "scene_probabilities.tif") as file:
             found = file.read().transpose(1, 2, 0)
         np.testing.assert_allclose(found, np.load(place / "probabilities.npy"), atol=1e-5)
+
+    def test_writes_the_second_task_in_colours_that_all_readers_tell_apart(self, place, tmp_path):
+        model = MultitaskFCN32s(
+            {"semantic": 2, "geometric": 3}, filters=NARROW_FILTERS, fc_units=4, padding="same"
+        )
+        # Scores of zero but for one bias: class 2 everywhere.
+        model.get_layer("score_fr_geometric").bias.assign([0.0, 0.0, 1.0])
+        model.save(tmp_path / "tasks.keras")
+        places = [str(tmp_path / "tasks.keras"), str(place / "scene.tif"), "--out", str(tmp_path)]
+        options = ["--tile", "490", "--task", "geometric", "--colour-blind"]
+        assert main(["predict", *places, *options]) == 0
+        with rasterio.open(tmp_path / "scene.tif") as file:
+            assert (file.read(1) == 2).all()
+            assert file.colormap(1)[2][:3] == (86, 180, 233)  # Okabe and Ito's sky blue
 
     def test_an_ordinary_prediction_that_does_not_fit_names_the_option(
         self, place, capsys, monkeypatch

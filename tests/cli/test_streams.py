@@ -41,12 +41,16 @@ class TestStreams:
         assert "epoch 1: validation loss 1." in printed.err
         assert re.search(r"epoch 1/1: 4/4 loss 1\.\d+, \d+ s left", printed.err)
 
-    def test_a_closed_pipe_ends_quietly(self, data, monkeypatch, capsys):
+    @pytest.mark.parametrize("unbuffered", [False, True])
+    def test_a_closed_pipe_ends_quietly(self, data, monkeypatch, capsys, unbuffered):
         read_end, write_end = os.pipe()
         os.close(read_end)
-        with open(write_end, "w") as pipe, monkeypatch.context() as patch:
-            patch.setattr(sys, "stdout", pipe)
+        # As PYTHONUNBUFFERED, which containers set, opens it: nothing waits for a flush.
+        binary = os.fdopen(write_end, "wb", buffering=0 if unbuffered else -1)
+        with io.TextIOWrapper(binary, write_through=unbuffered) as pipe:
+            monkeypatch.setattr(sys, "stdout", pipe)
             assert main([*self.CHECK, str(data)]) == 141
+            monkeypatch.undo()
         assert "error" not in capsys.readouterr().err
 
     def test_a_training_goes_on_though_nobody_reads_its_progress(
