@@ -85,6 +85,18 @@ class Comparison:
         names = {compared.run.label_space().class_names for compared in self.runs}
         return names.pop() if len(names) == 1 else None
 
+    def remarks(self) -> list[str]:
+        """Returns one sentence for each run that has no scores, or no difference to the first."""
+        first, *others = self.runs
+        found = [f"{c.name} has no validation scores." for c in self.runs if c.scores is None]
+        found += [
+            f"{c.name} was validated on other images or label maps than {first.name}, so that their "
+            "scores have no difference."
+            for c in others
+            if first.scores is not None and c.scores is not None and c.difference is None
+        ]
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """Returns everything as JSON values."""
         return {
@@ -98,6 +110,7 @@ class Comparison:
                 for compared in self.runs
             ],
             "settings": self.settings(),
+            "remarks": self.remarks(),
         }
 
     def as_text(self) -> str:
@@ -116,14 +129,19 @@ class Comparison:
                 for number, name in enumerate(classes)
             ]
             lines += ["", *_columns(["IoU", *names], rows)]
+        else:
+            lines += ["", _DIFFERENT_CLASSES]
+        if remarks := self.remarks():
+            lines += ["", *remarks]
         return "\n".join(lines)
 
     def write_html(self, path: str | os.PathLike) -> None:
         """Writes everything, with curves, as one self-contained HTML file."""
         names = [escape(compared.name) for compared in self.runs]
         rows: Any = ([escape(c.name), *map(escape, _score_row(c))] for c in self.runs)
+        remarks = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.remarks())
         sections = {
-            "Scores": table(("run", *_SCORES), rows, name="numbers") + _BOOTSTRAP,
+            "Scores": table(("run", *_SCORES), rows, name="numbers") + _BOOTSTRAP + remarks,
             "Curves": plot(
                 "Training loss and validation mean IoU of each run over its epochs",
                 lambda file: plot_histories({c.name: c.run.history() for c in self.runs}, file),
@@ -143,7 +161,7 @@ class Comparison:
     def _classes_html(self, names):
         classes = self.class_names()
         if classes is None:
-            return "<p>The runs have different classes.</p>"
+            return f"<p>{_DIFFERENT_CLASSES}</p>"
         space = self.runs[0].run.label_space()
         columns = [_class_column(compared, len(classes)) for compared in self.runs]
         rows = (
@@ -154,6 +172,7 @@ class Comparison:
 
 
 _SCORES = ("best epoch", "mean IoU", "pixel accuracy", "difference", "95 % interval", "better in")
+_DIFFERENT_CLASSES = "The runs have different classes."
 _BOOTSTRAP = (
     "<p>The difference is that of the mean IoU to the first run. Interval: paired bootstrap over "
     "the validation images, 10,000 resamples; better in: share of the resamples in which the run "

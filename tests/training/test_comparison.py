@@ -43,10 +43,13 @@ class TestCompare:
         assert re.search(r"^jitter +False +True +True$", printed, re.MULTILINE)
         # Other images give no difference, but scores.
         assert re.search(r"^other .* 0\.\d{4} +– +– +–$", printed, re.MULTILINE)
+        remark = "other was validated on other images or label maps than fast, "
+        assert [line for line in printed.splitlines() if "validated" in line][0].startswith(remark)
+        assert "slow was" not in printed
         assert "\nweight_decay" not in printed
         text = page.read_text()
         assert "data:image/png" in text
-        for each in ("fast", "slow", "other", "learning_rate", "class 2", "paired bootstrap"):
+        for each in ("fast", "slow", remark, "learning_rate", "class 2", "paired bootstrap"):
             assert each in text
 
     def test_json_with_the_scores_of_evaluate(self, runs, tmp_path, capsys):
