@@ -88,14 +88,14 @@ def positive(name, pool=layers.AveragePooling2D):
     return network
 
 
-def image(name, height):
+def image(name, height, width=32):
     low, high = (200, 255) if name in RESCALED else (0.5, 1)
-    return np.random.default_rng(1).uniform(low, high, (1, height, 32, 3))
+    return np.random.default_rng(1).uniform(low, high, (1, height, width, 3))
 
 
-def touched_rows(network, name, height, row):
+def touched_rows(network, name, height, row, width=32):
     """The first and the last row of the image that a row of the output has a gradient from."""
-    x = tf.constant(image(name, height))
+    x = tf.constant(image(name, height, width))
     with tf.GradientTape() as tape:
         tape.watch(x)
         total = tf.reduce_sum(network(x)[:, row])
@@ -127,6 +127,17 @@ def test_a_gradient_touches_the_receptive_field_and_nothing_else(name, odd):
     assert (first, last) == (found.stride * row + found.first, found.stride * row + found.last)
     if name not in MISALIGNED:
         assert (first + last) / 2 == found.stride * row + found.offset
+
+
+@pytest.mark.gate
+@of_tensorflow
+def test_a_gradient_touches_the_receptive_field_of_a_block_with_keras_own_layer():
+    network = positive("InceptionResNetV2")
+    block = keras.Model(network.input, network.get_layer("block35_1_ac").output)
+    found = list(coordinate_maps(block, image_size=(299, 100)).values())[-1].height
+    first, last = touched_rows(block, "InceptionResNetV2", 299, 16, width=100)
+    assert (first, last) == (16 * found.stride + found.first, 16 * found.stride + found.last)
+    assert (first + last) / 2 == 16 * found.stride + found.offset
 
 
 @of_tensorflow

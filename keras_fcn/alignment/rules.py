@@ -300,7 +300,7 @@ _ELEMENTWISE = frozenset(
         *("RMSNormalization", "Rescaling", "Dropout", "SpatialDropout2D", "GaussianDropout"),
         *("GaussianNoise", "AlphaDropout", "ActivityRegularization", "VGGPreprocessing"),
         "LocalResponseNormalization",
-        *("LayerScale", "StochasticDepth", "Cast", "StopGradient"),
+        *("LayerScale", "StochasticDepth", "CustomScaleLayer", "Cast", "StopGradient"),
         *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Average", "Maximum", "Minimum"),
         *("Concatenate", "Negative", "Power", "Square", "Sqrt", "Exp", "Absolute", "Clip"),
         *("Relu", "Relu6", "Sigmoid", "HardSigmoid", "HardSilu", "Silu", "Gelu", "Tanh"),

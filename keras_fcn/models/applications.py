@@ -56,6 +56,12 @@ def application(name: str, weights: str | None = None) -> keras.Model:
             f"{networks[near].__name__}?"
         )
     network = networks[_plain(name)]
+    if _plain(name).startswith("nasnet"):
+        # It halves a branch only where the sizes of both are known: its sums fail on others.
+        raise ValueError(
+            f"{name!r} must name a network for images of every size. Keras builds "
+            f"{network.__name__} for one size alone: choose another one, such as mobilenet_v2."
+        )
     try:
         return network(include_top=False, weights=weights, input_shape=(None, None, 3))
     except Exception as error:  # Keras raises a plain Exception if a download fails.

@@ -42,6 +42,7 @@ def test_the_fields_of_a_saved_model_are_drawn_on_a_photo(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["keras.applications:resnet51"], "Did you mean ResNet50?"),
+        (["keras.applications:nasnet_mobile"], "Keras builds NASNetMobile for one size alone"),
         (["keras.applications:Xception"], "--misaligned first"),
         (["keras.applications:VGG16", "--image", "a.png"], "--chart PNG"),
         (["nothing.keras"], "nothing.keras"),
