@@ -90,8 +90,8 @@ class Comparison:
         first, *others = self.runs
         found = [f"{c.name} has no validation scores." for c in self.runs if c.scores is None]
         found += [
-            f"{c.name} was validated on other images or label maps than {first.name}, so that their "
-            "scores have no difference."
+            f"{c.name} was validated on other images or label maps than {first.name}, so there is "
+            "no difference of their scores."
             for c in others
             if first.scores is not None and c.scores is not None and c.difference is None
         ]
