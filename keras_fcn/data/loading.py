@@ -206,12 +206,17 @@ def from_pairs(
         order of the pairs.
 
     Raises:
-        ValueError: If there are fewer pairs than shards or none, or `on_error` or `shard` is not as
-            described.
+        ValueError: If there are fewer pairs than shards or none, or `label_space`, `on_error` or
+            `shard` is not as described.
         tensorflow.errors.InvalidArgumentError: While iterating, if a file cannot be used; the
             message names it.
     """
     pairs, (rank, world_size) = list(pairs), checked_shard(shard)
+    if not isinstance(label_space, LabelSpace | None):
+        raise ValueError(
+            "`label_space` must be None or a LabelSpace, such as "
+            f"keras_fcn.label_spaces.choose('camvid'). Received: {label_space=}."
+        )
     if world_size > 1:
         check_enough(len(pairs), (rank, world_size))
     pairs = pairs[rank::world_size]

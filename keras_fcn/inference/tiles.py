@@ -92,6 +92,7 @@ def predict_tiles(
     outputs = {"label_map": sink, "probabilities": probabilities}
     outputs = {name: place for name, place in outputs.items() if place is not None}
     _check_arguments(model, source, outputs, tile)
+    tile = int(tile)  # NumPy's integers are written into no JSON.
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     channels, num_classes = model.input_shape[class_axis], model.output_shape[class_axis]
     label_space = label_space or getattr(model, "label_space", None) or generic(num_classes)

@@ -103,6 +103,12 @@ class TestFromDirectory:
         with pytest.raises(ValueError, match="`on_error` must be one of"):
             from_directory(*folders, on_error="ignore")
 
+    def test_a_name_in_place_of_a_label_space_is_one_sentence(self, folders):
+        with pytest.raises(
+            ValueError, match=r"must be None or a LabelSpace.* Received: label_space='camvid'"
+        ):
+            from_directory(*folders, "camvid")
+
     def test_from_pairs_keeps_the_order_of_the_pairs(self, folders):
         assert_holds(from_pairs(find_pairs(*folders)[::-1]), indices=(2, 1, 0))
 

@@ -71,7 +71,7 @@ class TestEqualToTheWholeImage:
     def test_along_both_axes(self, model):
         image = image_of(393, 371)
         assert len(windows(model, (393, 371), 361)) == 4
-        assert_equal_where_not_tied(in_tiles(model, image, 361), predict(model, image))
+        assert_equal_where_not_tied(in_tiles(model, image, np.int64(361)), predict(model, image))
 
     @pytest.mark.parametrize("size", [(1, 1), (33, 1)])
     def test_of_an_image_smaller_than_a_tile(self, model, size):
