@@ -1,8 +1,15 @@
-"""Decodes the brush strokes of Label Studio."""
+"""Decodes the brush strokes and bitmasks of Label Studio."""
 
+import base64
+import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from keras_fcn.data.image_files import decode
+
+_BASE64 = ";base64,"
 
 
 def decode_brush(rle: Sequence[int], size: tuple[int, int], origin: str) -> np.ndarray:
@@ -36,6 +43,34 @@ def decode_brush(rle: Sequence[int], size: tuple[int, int], origin: str) -> np.n
             f"Received: {error}."
         ) from None
     return values.reshape(height, width, 4)[..., 3] > 0
+
+
+def decode_bitmask(url: Any, size: tuple[int, int], origin: str) -> np.ndarray:
+    """Returns the pixels of a bitmask, those that are not transparent.
+
+    Args:
+        url: Data URL of a PNG in base64.
+        size: (height, width).
+        origin: What to call it in messages.
+
+    Output shape:
+        (height, width), bool.
+
+    Raises:
+        ValueError: If `url` does not hold an image of `size`.
+    """
+    height, width = size
+    try:
+        content = base64.b64decode(str(url).partition(_BASE64)[2], validate=True)
+        image = decode(io.BytesIO(content))[0].convert("RGBA")
+    except ValueError:
+        image = None
+    if image is None or image.size != (width, height):
+        raise ValueError(
+            f"{origin} must hold bitmasks of {width}x{height} pixels (width x height) as PNG in "
+            f"base64. Received: {str(url)[:40] if image is None else image.size}."
+        )
+    return np.asarray(image)[..., 3] > 0
 
 
 def _unpack(data, expected):

@@ -1,4 +1,4 @@
-"""Label Studio: a JSON export with brush strokes, polygons and rectangles."""
+"""Label Studio: a JSON export with brush strokes, bitmasks, polygons and rectangles."""
 
 import collections
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_fcn.data.files import IMAGE_SUFFIXES, find_file
 from keras_fcn.data.formats import regions
-from keras_fcn.data.formats.brush import decode_brush
+from keras_fcn.data.formats.brush import decode_bitmask, decode_brush
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
 from keras_fcn.data.formats.source import (
     Item,
@@ -25,7 +25,8 @@ from keras_fcn.data.formats.source import (
     with_background,
 )
 
-_LABELS = ("brushlabels", "polygonlabels", "rectanglelabels", "labels")
+_LABELS = ("brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels", "labels")
+_BRUSH, _BITMASK = "rle", "imageDataURL"
 _MOST_PERCENT = 500
 _BOX = ("x", "y", "width", "height")
 _UPLOAD = re.compile("[0-9a-f]{8}-")  # Label Studio's prefix of the names of uploaded files.
@@ -91,6 +92,10 @@ def label_studio(
 
 def _regions(results, origin, left_out):
     """Yields the label, the size of the image and the geometry of each region."""
+    if _are_dicts(results):
+        # Relations connect two regions, and have no value.
+        left_out["relations"] += sum(one.get("type") == "relation" for one in results)
+        results = [one for one in results if one.get("type") != "relation"]
     if not _are_dicts(results) or not _are_dicts([one.get("value") for one in results]):
         raise ValueError(
             f"{origin} must have a list of results with a value. Received: {str(results)[:80]}."
@@ -99,7 +104,8 @@ def _regions(results, origin, left_out):
     for result in results:
         value, label = result["value"], _label(result["value"])
         points = value.get("points")
-        has_area = "rle" in value or all(key in value for key in _BOX)
+        is_mask = _BRUSH in value or _BITMASK in value
+        has_area = is_mask or all(key in value for key in _BOX)
         if label is None and (has_area or points) and str(result.get("id")) in labelled:
             continue  # A second result of the same region has its label.
         if label is None or not (has_area or (isinstance(points, list) and len(points) > 2)):
@@ -110,7 +116,7 @@ def _regions(results, origin, left_out):
             raise ValueError(
                 f"{origin} must have the original size of each region. Received: {size}."
             )
-        if "rle" not in value:
+        if not is_mask:
             regions.check_pycocotools()
             _check_numbers(value, origin)
         yield label, size, value
@@ -172,8 +178,10 @@ def _path(text):
 def _draw(drawn, class_ids, origin, size):
     label_map = np.zeros(size, "int32")
     for label, value in drawn:
-        if "rle" in value:
-            region = decode_brush(value["rle"], size, origin)
+        if _BRUSH in value:
+            region = decode_brush(value[_BRUSH], size, origin)
+        elif _BITMASK in value:
+            region = decode_bitmask(value[_BITMASK], size, origin)
         else:
             region = regions.decode(regions.of_polygons([_polygon(value, size)], size, origin))
         label_map[region] = class_ids[label]

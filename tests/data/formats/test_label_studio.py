@@ -1,10 +1,14 @@
 """Strokes were encoded and decoded by `label_studio_sdk` 2.1.2; pycocotools fills polygons."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 from data.formats.folders import files, label_map, rows, save_image, save_json
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from keras_fcn.data.formats import import_data
@@ -104,6 +108,37 @@ class TestBrush:
             run(tmp_path, task(stroke), size=(5, 7))
 
 
+def bitmask(alpha):
+    """As Label Studio 1.23 writes it: `canvas.toDataURL` of a mask in black on nothing."""
+    pixels = np.dstack([np.zeros((*alpha.shape, 3)), alpha]).astype("uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+class TestBitmask:
+    def run(self, tmp_path, url):
+        run(tmp_path, task(region("cat", {"imageDataURL": url}, "bitmask", (5, 7))), size=(5, 7))
+
+    def test_pixels_that_are_not_transparent_are_of_the_class(self, tmp_path):
+        self.run(tmp_path, bitmask(STROKED * 255))
+        np.testing.assert_array_equal(label_map(tmp_path / "out", "a"), STROKED)
+
+    @pytest.mark.parametrize(
+        ("url", "received"),
+        [
+            (bitmask(STROKED.T), r"\(5, 7\)"),
+            (bitmask(STROKED)[:-60], "data:image/png;base64,iVBO"),
+            (bitmask(STROKED)[22:], "iVBO"),
+            (None, "None"),
+        ],
+    )
+    def test_damaged_bitmasks_are_refused_with_their_task(self, tmp_path, url, received):
+        message = rf"task 9 must hold bitmasks of 7x5 pixels .* Received: {received}"
+        with pytest.raises(ValueError, match=message):
+            self.run(tmp_path, url)
+
+
 class TestPolygons:
     POINTS = ((10, 10), (90.5, 20), (70, 95), (15, 60))
 
@@ -153,12 +188,14 @@ class TestTasks:
         ellipse = region("cat", {"x": 1, "y": 1, "radiusX": 1, "radiusY": 1}, "ellipse", (10, 20))
         line = region("cat", {"points": TestPolygons.POINTS[:2]}, "polygon", (10, 20))
         choice = {"id": "c", "type": "choices", "value": {"choices": ["sharp"]}}
-        report = run(tmp_path, task(self.CAT, point, ellipse, line, choice))
+        relation = {"type": "relation", "from_id": "r1", "to_id": "r2", "direction": "right"}
+        report = run(tmp_path, task(self.CAT, point, ellipse, line, choice, relation))
         assert report.left_out == {
             "regions of the type keypointlabels": 1,
             "regions of the type ellipselabels": 1,
             "regions of the type polygonlabels": 1,
             "regions of the type choices": 1,
+            "relations": 1,
         }
 
     def test_a_label_may_be_in_a_result_of_its_own(self, tmp_path):
