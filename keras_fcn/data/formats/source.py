@@ -107,7 +107,7 @@ def find_image(name: str, folders: Iterable[Path], origin: str) -> Path:
     Raises:
         FileNotFoundError: If none has it.
     """
-    folders = list(folders)
+    folders = list(dict.fromkeys(folders))
     for folder in folders:
         if (file := find_file(folder, name)) is not None:
             return file

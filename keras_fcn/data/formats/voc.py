@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -133,7 +134,8 @@ def _splits(folder, labels):
 
 
 def _names(path):
-    lines = [line.strip('"') for line in read_lines(path)]
+    # CVAT quotes a name that holds a space; any other quote is part of the name.
+    lines = [re.sub(r'^"(.*)"$', r"\1", line) for line in read_lines(path)]
     # As the names of the files in `one_file_per_name`.
     names = [unicodedata.normalize("NFC", relative_path(line, str(path))) for line in lines if line]
     return list(dict.fromkeys(names))

@@ -211,8 +211,9 @@ class TestFolders:
 
     def test_a_missing_image_is_named_with_the_option_for_its_folder(self, tmp_path):
         path = save_json(tmp_path / "in" / "x.json", instances())
-        with pytest.raises(FileNotFoundError, match=r"names the image a\.png.*--images"):
-            import_data("coco", path, tmp_path / "out")
+        named = rf"names the image a\.png, which is not in {tmp_path}/in\. Pass .*--images"
+        with pytest.raises(FileNotFoundError, match=named):
+            import_data("coco", path, tmp_path / "out", images=tmp_path / "in")
 
     def test_images_may_be_elsewhere_and_in_subfolders(self, tmp_path):
         path = save_json(tmp_path / "x.json", instances(name="oslo/a.png"))

@@ -148,6 +148,17 @@ class TestCvat:
         assert report.label_space.palette == tuple(map(tuple, COLOURS.tolist()))
         np.testing.assert_array_equal(label_map(exported.parent / "out", "oslo/a b"), IDS)
 
+    def test_a_quotation_mark_may_be_part_of_a_name(self, exported):
+        for folder in ("JPEGImages", "SegmentationClass"):
+            path = exported / folder / "oslo" / "a b.png"
+            path.rename(path.with_name('the "old" one, "b".png'))
+            (exported / folder / "oslo" / "\"c\" 'd'.png").hardlink_to(
+                path.with_name('the "old" one, "b".png')
+            )
+        listed = 'oslo/the "old" one, "b"\n"oslo/"c" \'d\'"\n'
+        (exported / "ImageSets" / "Segmentation" / "default.txt").write_text(listed)
+        assert run("cvat", exported).num_pairs == {"": 2}
+
     def test_images_without_a_label_map_are_counted(self, exported):
         listed = exported / "ImageSets" / "Segmentation" / "default.txt"
         listed.write_text("oslo/a b\nunlabelled\n")
