@@ -196,6 +196,24 @@ class TestEveryTracker:
         expected = ["sign symbol", "wall _brick_", "나무", "x_y"]
         assert metrics.keys() == {"loss", *(f"val_iou/{name}" for name in expected)}
 
+    def test_classes_whose_names_mlflow_would_mix_up_have_a_metric_each(
+        self, run, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        values = {"a?b": 0.1, "a_b": 0.2, "a*b": 0.3, "y" * 300: 0.4, "y" * 301: 0.5}
+        first = {f"val_iou/{name}": value for name, value in values.items()}
+        # A class that the first epoch did not see shifts no name.
+        rows = [{"epoch": 1, **first, "val_iou/a?b": float("nan")}, {"epoch": 2, **first}]
+        run.write_history(rows)
+        tracker = MLflowTracker(run.path)
+        tracker.on_train_begin()
+        client, run_id = mlflow.MlflowClient(), tracker.tracked.id
+        metrics = client.get_run(run_id).data.metrics
+        assert sorted(metrics.values()) == list(values.values())
+        assert metrics["val_iou/a_b"] == 0.2
+        for name, value in metrics.items():
+            assert {each.value for each in client.get_metric_history(run_id, name)} == {value}
+
 
 @pytest.mark.usefixtures("three_layers", "blank_plots")
 class TestTrainings:

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ class MLflowTracker(Tracker):
 
     def log_scores(self, epoch: int, scores: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
-        metrics = [
-            self._metric(_metric_name(name), value, now, epoch) for name, value in scores.items()
-        ]
+        # Of all epochs: a score that is not finite in one of them keeps its name in the others.
+        names = _metric_names(name for row in self.run.history() for name in row)
+        metrics = [self._metric(names[name], value, now, epoch) for name, value in scores.items()]
         for part in _parts(metrics):
             self._client.log_batch(self.tracked.id, metrics=part)
 
@@ -89,6 +89,20 @@ def _parts(values: list) -> Iterator[list]:
 
 def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _metric_names(names: Iterable[str]) -> dict[str, str]:
+    """Returns MLflow's name of each score; those that would be equal get numbers."""
+    accepted: dict[str, str] = {}
+    # A name that MLflow accepts stays as it is.
+    for name in sorted(dict.fromkeys(names), key=lambda name: _metric_name(name) != name):
+        base = metric = _metric_name(name)
+        number = 1
+        while metric in accepted.values():
+            number += 1
+            metric = f"{base[: _MOST_CHARACTERS_OF_A_NAME - 6]} {number}"
+        accepted[name] = metric
+    return accepted
 
 
 def _metric_name(name: str) -> Any:
