@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from PIL import Image
 
 from keras_fcn.data.files import first_few
 from keras_fcn.data.image_files import GREY_16_BIT_MODES, decode
@@ -49,16 +50,12 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
             in `palette`.
     """
     image, raw_mode = decode(path)
-    if image.mode not in _LABEL_MAP_MODES and (palette is None or image.mode not in _COLOUR_MODES):
+    if image.mode not in _LABEL_MAP_MODES and (palette is None or not is_colour(image)):
         raise ValueError(
             f"{path} must hold one class id per pixel. Received: "
             f"{_OTHER_KINDS.get(image.mode, 'a colour image')} (Pillow's mode {image.mode}). "
             "Save it as a grey or palette PNG whose values are the class ids"
-            + (
-                ", or pass the `palette` of its colours (--palette)."
-                if image.mode in _COLOUR_MODES
-                else "."
-            )
+            + (", or pass the `palette` of its colours (--palette)." if is_colour(image) else ".")
         )
     if image.format in ("JPEG", "MPO"):
         raise ValueError(
@@ -75,9 +72,14 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
     if image.mode == "P" and palette is not None and _is_reordered(image, palette):
         image.info.pop("transparency", None)
         image = image.convert("RGB")
-    if image.mode in _COLOUR_MODES:
+    if is_colour(image):
         return _class_ids(path, np.asarray(image)[..., :3], *_colour_table(palette))
     return np.array(image, dtype="int32") // _STRETCHED_BY.get(raw_mode, 1)
+
+
+def is_colour(image: Image.Image) -> bool:
+    """Returns whether an image holds colours, not class ids, grey values or palette indices."""
+    return image.mode in _COLOUR_MODES
 
 
 def is_grey(palette: Palette) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from keras_fcn.data.formats.classes import Classes, class_names, label_space
 from keras_fcn.data.formats.source import Item, Source, ignore_class_for
 from keras_fcn.data.image_files import decode
-from keras_fcn.data.label_map_files import read_label_map
+from keras_fcn.data.label_map_files import is_colour, read_label_map
 from keras_fcn.io.extras import check_installed
 
 _IMAGE_COLUMNS = ("image", "pixel_values", "img")
@@ -149,11 +149,12 @@ def _content(data, index, column, origin):
 
 def _draw(read, column, origin, size):
     file = _File(read(column, origin), origin)
-    if (mode := decode(file, pixels=False)[0].mode) in ("RGB", "RGBA"):
+    if is_colour(image := decode(file, pixels=False)[0]):
+        # `read_label_map` would advise a palette, for which this import has no option.
         raise ValueError(
             f"{origin} must hold one class id per pixel. Received: a colour image (Pillow's mode "
-            f"{mode}). Save the images and label maps as files, and import them by their colours: "
-            "keras-fcn data import masks."
+            f"{image.mode}). Save the images and label maps as files, and import them by their "
+            "colours: keras-fcn data import masks."
         )
     file.seek(0)
     return read_label_map(file)

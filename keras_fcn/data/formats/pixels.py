@@ -8,14 +8,12 @@ import numpy as np
 
 from keras_fcn.data.formats.classes import Colour
 from keras_fcn.data.image_files import decode
-from keras_fcn.data.label_map_files import read_label_map
-
-_COLOUR_MODES = ("RGB", "RGBA")
+from keras_fcn.data.label_map_files import is_colour, read_label_map
 
 
 def read_colours(path: Path, colours: Mapping[Colour, int]) -> np.ndarray:
     """Reads a label map by its colours, also those of a palette file, see `read_label_map`."""
-    if _mode(path) not in ("1", "L", "P"):
+    if decode(path, pixels=False)[0].mode not in ("1", "L", "P"):
         return read_label_map(path, colours)
     image, _ = decode(path)
     palette = image.getpalette("RGB") if image.mode == "P" else None
@@ -34,7 +32,7 @@ def read_colours(path: Path, colours: Mapping[Colour, int]) -> np.ndarray:
 
 def read_values(path: Path, class_ids: Mapping[int, int]) -> np.ndarray:
     """Reads a label map by its values, or by its greys if the file holds colours."""
-    if _mode(path) in _COLOUR_MODES:
+    if _holds_colours(path):
         greys = {(value,) * 3: value for value in class_ids if value < 256}
         # A grey file would be read by a palette of greys; this one holds colours.
         values = read_label_map(path, greys)
@@ -57,7 +55,7 @@ def read_binary(path: Path) -> np.ndarray:
     Raises:
         ValueError: If it holds more values.
     """
-    if _mode(path) in _COLOUR_MODES:
+    if _holds_colours(path):
         image, _ = decode(path)
         values = np.asarray(image.convert("RGB")).astype("int32") @ (1 << 16, 1 << 8, 1)
     else:
@@ -70,5 +68,5 @@ def read_binary(path: Path) -> np.ndarray:
     return values > 0
 
 
-def _mode(path):
-    return decode(path, pixels=False)[0].mode
+def _holds_colours(path):
+    return is_colour(decode(path, pixels=False)[0])
