@@ -12,6 +12,7 @@ import shutil
 import tarfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -168,9 +169,15 @@ def _download_to(path, archive, url):
 
 
 def _check_format(path, archive):
-    is_archive = zipfile.is_zipfile if archive.suffix == ".zip" else tarfile.is_tarfile
-    if not is_archive(path):
+    if not _is_archive(path, archive):
         raise OSError(f"{path} is no {archive.suffix} archive")
+
+
+def _is_archive(path, archive):
+    try:
+        return (zipfile.is_zipfile if archive.suffix == ".zip" else tarfile.is_tarfile)(path)
+    except (EOFError, zlib.error):  # tarfile raises them for a file that ends in its first block.
+        return False
 
 
 def _warn_of_other_checksum(path, archive):
@@ -192,9 +199,10 @@ def _unpacked(archive, path, dl_manager):
         shutil.rmtree(root)
         root = _extracted(archive, path, dl_manager)
     folders = [root]
+    wanted = Path(archive.folder).name
     for _ in range(_DEEPEST + 1):
         for folder in folders:
-            if _holds(folder, archive.contents):
+            if _holds(folder, archive.contents) and not _is_other_year(folder.name, wanted):
                 return folder
         folders = [inner for folder in folders for inner in sorted(folder.iterdir())]
         folders = [folder for folder in folders if folder.is_dir()]
@@ -234,8 +242,12 @@ def _extracted(archive, path, dl_manager):
             (temporary / _SOURCE).write_text(identity, encoding="utf-8")
         return target
     except ExtractError as error:
+        reason = error.__cause__ or error
+        if not _is_archive(path, archive):
+            # The message of tarfile has a line for each compression that it tried.
+            reason = f"it is no {archive.suffix} archive"
         raise ValueError(
-            f"{path} cannot be unpacked: {error.__cause__ or error}. If it is damaged, replace it "
+            f"{path} cannot be unpacked: {reason}. If it is damaged, replace it "
             "with a complete copy."
         ) from error
 

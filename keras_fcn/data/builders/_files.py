@@ -84,7 +84,10 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
         for key in keys:
             value = value[key] if isinstance(value, dict) else value[key].item()
     except Exception as error:  # SciPy raises errors of many classes for damaged files.
-        raise ValueError(f"{path} must hold {'.'.join(keys)}: {error!r}.") from error
+        raise ValueError(
+            f"{path} must hold {'.'.join(keys)} in MATLAB's format of version 7 or older. "
+            f"Received: {error!r}. Replace the data with a complete copy."
+        ) from error
     return value
 
 

@@ -102,6 +102,22 @@ class TestManualDir:
         with pytest.raises(ValueError, match=rf"(?s){path} cannot be unpacked: .* complete copy"):
             find(archive(name=name), manager)
 
+    @pytest.mark.parametrize("content", [b"", b"<html>This server has moved.</html>"])
+    @pytest.mark.parametrize("name", ["voc.tgz", "voc.zip"])
+    def test_a_file_that_is_no_archive_is_named_in_one_line(self, manager, tmp_path, name, content):
+        path = tmp_path / "manual" / name
+        path.parent.mkdir()
+        path.write_bytes(content)
+        reason = f"{path} cannot be unpacked: it is no {path.suffix} archive. If .*copy\\.$"
+        with pytest.raises(ValueError, match=reason):
+            find(archive(name=name), manager)
+
+    def test_an_archive_of_another_year_is_refused(self, tree, manager, tmp_path):
+        (tree / "VOCdevkit" / "VOC2012").rename(tree / "VOCdevkit" / "VOC2011")
+        pack(tree, tmp_path / "manual" / "voc.tar")
+        with pytest.raises(ValueError, match=r"voc\.tar must hold VOCdevkit/VOC2012/ with JPEGIm"):
+            find(archive(), manager)
+
     def test_an_archive_in_the_place_of_another_is_unpacked_anew(self, tree, manager, tmp_path):
         path = pack(tree, tmp_path / "manual" / "voc.tar")
         assert (find(archive(), manager) / "lists" / "train.txt").read_text() == "a\n"
@@ -172,6 +188,14 @@ class TestDownload:
             folder = find(archive(*urls, md5=md5), manager)
         assert (folder / "JPEGImages" / "a.png").is_file()
         assert asked == ["/official/voc.tar", "/mirror/voc.tar"]
+
+    def test_an_archive_that_the_server_cut_off_early_is_none(self, tree, manager, tmp_path):
+        whole = pack(tree, tmp_path / "voc.tgz").read_bytes()
+        with served({"/cut/voc.tgz": whole[:60], "/voc.tgz": whole}) as (address, asked):
+            urls = (f"{address}/cut/voc.tgz", f"{address}/voc.tgz")
+            folder = find(archive(*urls, name="voc.tgz"), manager)
+        assert (folder / "JPEGImages" / "a.png").is_file()
+        assert asked == ["/cut/voc.tgz", "/voc.tgz"]
 
     def test_the_error_names_every_address_with_its_reason_and_the_way_out(
         self, content, manager, tmp_path
