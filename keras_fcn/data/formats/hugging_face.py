@@ -37,12 +37,13 @@ def hugging_face(
         image_column: Column of the images, by default `image` or the first of images.
         label_column: Column of the label maps, by default the only other column of images.
         classes: Names of the classes 0, 1, ..., or a file such as id2label.json, see `class_names`.
-            Without them, every label map is read twice, and the classes are numbered.
+            Without them the classes are numbered. Without them, or with two, every label map is
+            read twice.
 
     Raises:
         FileNotFoundError: If there is no such data set.
         ImportError: If datasets is not installed.
-        ValueError: If a column is not found.
+        ValueError: If a column is not found, or all label maps are masks of 0 and 255.
     """
     check_installed("hf", ("datasets",), "for data sets of Hugging Face")
     given, splits = class_names(classes), _splits(source)
@@ -65,8 +66,11 @@ def hugging_face(
                 )
             )
     names, ignore_class = given, ignore_class_for(len(given or ()))
-    if names is None:
-        names, ignore_class = _numbered(items)
+    if names is None or len(names) == 2:
+        values = _values(items)
+        _check_not_binary(source, values)
+        if names is None:
+            names, ignore_class = _numbered(values)
     space = label_space(names, ignore_class)
     path = Path(source)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
@@ -160,11 +164,25 @@ def _draw(read, column, origin, size):
     return read_label_map(file)
 
 
-def _numbered(items):
-    """Returns numbered classes and the ignored class of what the label maps hold."""
+def _values(items):
+    """Returns the values of all label maps, each once."""
     values = np.zeros(0, "int32")
     for item in items:
         values = np.union1d(values, item.draw((0, 0)))
+    return values
+
+
+def _check_not_binary(source, values):
+    if values.tolist() == [0, 255]:
+        raise ValueError(
+            f"{source} must hold label maps of class ids. Received: 0 and 255 alone, as in masks "
+            "of one class, and 255 would be ignored. Save 1 instead of 255; or save images and "
+            "masks as files, and import those with keras-fcn data import masks (--map 255=1)."
+        )
+
+
+def _numbered(values):
+    """Returns numbered classes and the ignored class for the values of label maps."""
     # Where there are larger class ids, 255 is a class.
     largest = int(max((value for value in values if value not in (255, 65535)), default=0))
     ignore_class = ignore_class_for(largest + 1)

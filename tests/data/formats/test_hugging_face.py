@@ -115,6 +115,16 @@ class TestClasses:
         assert report.label_space.num_classes == 255
         assert report.label_space.ignore_class == 255
 
+    @pytest.mark.parametrize("classes", [None, "background,cat"])
+    def test_masks_of_0_and_255_are_refused(self, tmp_path, classes):
+        mask = data_set(tmp_path, 0).with_format(None)[0] | {"label": Image.fromarray(IDS > 0)}
+        mask["label"] = mask["label"].convert("L")
+        features = datasets.Features({name: datasets.Image() for name in ("image", "label")})
+        cells = {name: [mask[name]] for name in features}
+        datasets.Dataset.from_dict(cells, features).save_to_disk(tmp_path / "in")
+        with pytest.raises(ValueError, match=r"Received: 0 and 255 alone.*\(--map 255=1\)\.$"):
+            run(tmp_path, classes=classes)
+
     def test_below_a_larger_class_id_255_is_a_class(self, tmp_path):
         values = np.array([[0, 255, 299]], "uint16")
         photo = save_image(tmp_path / "photo.png", 1, 3)
