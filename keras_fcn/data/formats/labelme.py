@@ -27,8 +27,11 @@ from keras_fcn.data.formats.source import (
 )
 from keras_fcn.data.image_files import DECODING_ERRORS
 
-_POINTS = {"polygon": (3, None), "oriented_rectangle": (4, 4)}
-_POINTS |= dict.fromkeys(("rectangle", "circle", "mask"), (2, 2))
+# Numbers of points, `None` for 3 or more. X-AnyLabeling, which grew out of labelme, writes the four
+# corners of a rectangle, and has two shapes of its own.
+_POINTS: dict[str, tuple[int, ...] | None] = {"polygon": None, "rectangle": (2, 4)}
+_POINTS |= dict.fromkeys(("oriented_rectangle", "rotation", "quadrilateral"), (4,))
+_POINTS |= dict.fromkeys(("circle", "mask"), (2,))
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 _IGNORED = "__ignore__"
 _FARTHEST = 1e5
@@ -42,9 +45,9 @@ def labelme(
 ) -> Source:
     """Reads the JSON files of labelme.
 
-    Polygons, rectangles, circles and masks are drawn in their order, as labelme draws them. Points
-    and lines have no area and are left out. The label `__ignore__` marks ignored pixels, and
-    `_background_` is class 0.
+    Polygons, rectangles, circles and masks are drawn in their order, as labelme draws them, and
+    those of X-AnyLabeling alike. Points and lines have no area and are left out. The label
+    `__ignore__` marks ignored pixels, and `_background_` is class 0.
 
     Args:
         source: Folder of JSON files, with or without subfolders.
@@ -104,9 +107,9 @@ def _content(path):
         if kind in _WITHOUT_AREA:
             continue
         points = shape.get("points")
-        least, most = _POINTS.get(kind, (0, 0))
         is_list = isinstance(points, list) and all(_is_point(point) for point in points)
-        if most != 0 and is_list and least <= len(points) <= (most or len(points)):
+        counts = _POINTS.get(kind, ())
+        if is_list and (len(points) >= 3 if counts is None else len(points) in counts):
             continue
         raise ValueError(
             f"{path} must hold shapes of the types {', '.join((*_POINTS, *_WITHOUT_AREA))} with "
@@ -192,8 +195,8 @@ def _region(kind, points, size):
         radius = ((x - edge_x) ** 2 + (y - edge_y) ** 2) ** 0.5
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=1, fill=1)
     elif kind == "rectangle":
-        (x0, y0), (x1, y1) = points
-        draw.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=1, fill=1)
+        x, y = zip(*points, strict=True)
+        draw.rectangle((min(x), min(y), max(x), max(y)), outline=1, fill=1)
     else:
         draw.polygon(points, outline=1, fill=1)
     return np.asarray(image) > 0

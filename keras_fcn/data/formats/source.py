@@ -96,7 +96,8 @@ def relative_path(name: Any, origin: str) -> str:
     )
     if leads_out or not any(parts) or "\0" in name:
         raise ValueError(
-            f"{origin} must name its files by relative paths without '..'. Received: {name!r}."
+            f"{origin} must name its files by relative paths without '..'. Received: {name!r}. "
+            "Edit the names to begin in the folder of the images."
         )
     return "/".join(part for part in parts if part not in ("", "."))
 

@@ -75,6 +75,16 @@ class TestShapes:
         wanted = np.where(EXPECTED == 9, 255, EXPECTED)
         np.testing.assert_array_equal(label_map(folder.parent / "out", "a"), wanted)
 
+    @pytest.mark.parametrize("kind", ["rotation", "quadrilateral"])
+    def test_shapes_of_x_anylabeling(self, folder, kind):
+        """Version 4.2.1 writes the corners of a rectangle, and these for `oriented_rectangle`."""
+        corners = [[8.2, 3.5], [14.4, 3.5], [14.4, 7.7], [8.2, 7.7]]
+        turned = SHAPES[5] | {"shape_type": kind, "direction": 0.52}
+        write(folder, SHAPES[0], shape("dog", corners, "rectangle"), *SHAPES[2:5], turned)
+        run(folder)
+        wanted = np.where(EXPECTED == 9, 255, EXPECTED)
+        np.testing.assert_array_equal(label_map(folder.parent / "out", "a"), wanted)
+
     def test_points_and_lines_are_counted(self, folder):
         kinds = ("point", "line", "linestrip", "points", "line")
         write(folder, SHAPES[0], *(shape("road", [[1, 1], [5, 5]], kind) for kind in kinds))
