@@ -13,7 +13,7 @@ import torch
 from keras import ops
 from torch import distributed
 from torch.nn import functional
-from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from keras_fcn.backends import base, keras_compat
 
@@ -139,7 +139,7 @@ class Backend(base.Backend):
         # PyTorch adds epsilon to the corrected root of the velocity, Keras to the root itself.
         epsilon = optimizer.epsilon / math.sqrt(1 - optimizer.beta_2 ** (steps + 1))
         with torch.no_grad():
-            adam(
+            adamw(
                 [variable.value],
                 [gradient.to(variable.value.dtype)],
                 [momentum.value],
@@ -152,7 +152,6 @@ class Backend(base.Backend):
                 beta2=optimizer.beta_2,
                 lr=float(rate),
                 weight_decay=decay,
-                decoupled_weight_decay=True,
                 eps=epsilon,
                 maximize=False,
             )

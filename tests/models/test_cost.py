@@ -93,6 +93,8 @@ def test_a_size_is_compiled_once(monkeypatch):
 def test_a_step_of_jax_copies_no_kernel_and_keeps_no_indices(monkeypatch):
     import jax
 
+    if jax.__version_info__ < (0, 10):
+        pytest.skip("XLA copies kernels in JAX 0.8 and 0.9, and does not name them before.")
     jit, jitted = jax.jit, []
 
     def kept(*args, **kwargs):
