@@ -29,7 +29,7 @@ from keras_fcn.weights.metadata import (
 )
 from keras_fcn.weights.npz import open_npz
 from keras_fcn.weights.paper_names import from_paper
-from keras_fcn.weights.port import port, variables_of
+from keras_fcn.weights.port import port, variables_of, with_names_of
 from keras_fcn.weights.published import find_published, published_names
 from keras_fcn.weights.published_files import cached_file, packaged_file
 from keras_fcn.weights.pytorch import open_pytorch_file
@@ -246,7 +246,7 @@ def _takes_classifier(model):
 
 
 def _port(model, contents, name, partial):
-    entries = _for_channels(model, contents.entries, name)
+    entries = with_names_of(model, _for_channels(model, contents.entries, name))
     if _has_layer(model, "score_fr"):
         entries = of_semantic_head(entries)
     contents = dataclasses.replace(contents, entries=entries)

@@ -1,6 +1,7 @@
 """Sets a model's variables from named arrays: all or none."""
 
-from collections.abc import Collection, Iterator
+import collections
+from collections.abc import Collection, Iterable, Iterator
 
 import keras
 
@@ -29,6 +30,50 @@ def variables_of(
 def numbered(index: int) -> str:
     """Returns the name of a variable that is known by its place in the layer only."""
     return f"variable {index}"
+
+
+def with_names_of(model: keras.Model, entries: Entries) -> Entries:
+    """Returns entries under the names of the model's layers if only Keras's numbers differ.
+
+    Keras counts unnamed layers over the whole process: a backbone that is built a second time has
+    layers "conv2d_2" and "conv2d_3" where the first one has "conv2d" and "conv2d_1".
+
+    Args:
+        model: The model.
+        entries: Arrays of another one; those outside models inside keep their names.
+    """
+    own = _ranked({layer for (layer, _), _ in variables_of(model) if "/" in layer})
+    others = _ranked({layer for layer, _ in entries if "/" in layer})
+    if own.keys() == others.keys() or set(own.values()) != set(others.values()):
+        return entries
+    names = {rank: layer for layer, rank in own.items()}
+    return {
+        (names[others[layer]] if layer in others else layer, variable): entry
+        for (layer, variable), entry in entries.items()
+    }
+
+
+def _ranked(layers: Iterable[str]) -> dict[str, tuple[tuple[str, int], ...]]:
+    """Returns each name with the rank of its number among its siblings in place of the number."""
+    paths = {layer: layer.split("/") for layer in layers}
+    numbers = collections.defaultdict(set)
+    for path in paths.values():
+        for depth, part in enumerate(path):
+            stem, number = _stem_and_number(part)
+            numbers[*path[:depth], stem].add(number)
+    ranks = {key: sorted(found) for key, found in numbers.items()}
+    return {
+        layer: tuple(
+            (stem, ranks[*path[:depth], stem].index(number))
+            for depth, (stem, number) in enumerate(map(_stem_and_number, path))
+        )
+        for layer, path in paths.items()
+    }
+
+
+def _stem_and_number(name):
+    stem, _, digits = name.rpartition("_")
+    return (stem, int(digits)) if stem and digits.isdecimal() else (name, 0)
 
 
 def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[str] = ()) -> None:

@@ -9,6 +9,7 @@ from keras_fcn import FCN4s, FCN8s, FCN16s, FCN32s
 from keras_fcn.alignment import coordinate_maps
 from keras_fcn.losses import SparseCategoricalCrossentropy
 from keras_fcn.models.channels import with_channels
+from keras_fcn.weights import load
 
 OTHERS = (pytest.mark.gate, pytest.mark.any_backend)
 # Compiling each of them for each size takes JAX a second: one network on every backend.
@@ -165,6 +166,33 @@ def test_a_copy_predicts_the_same(copy, tmp_path):
     np.testing.assert_allclose(again.predict(IMAGES, verbose=0), expected, atol=1e-6)
     names = [[v.path.split("/")[-2:] for v in m.trainable_variables] for m in (model, again)]
     assert names[0] == names[1]
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("suffix", [None, ".keras", ".weights.h5"])
+def test_a_backbone_that_is_built_again_takes_the_weights_of_the_first(suffix, tmp_path):
+    """Keras gives its unnamed layers other numbers, which pass from one digit to two."""
+
+    def network():
+        x = inputs = keras.Input((None, None, 2))
+        for number in range(12):
+            x = layers.Conv2D(2, 1, strides=2 if number < 5 else 1)(x)
+        return FCN32s(2, backbone=keras.Model(inputs, x), head=None, input_shape=(None, None, 2))
+
+    keras.utils.clear_session()
+    first, second = with_weights_of_scores(network(), seed=0), network()
+    names = [[x.name for x in each.get_layer("backbone").layers] for each in (first, second)]
+    assert "conv2d_9" in names[0]
+    assert "conv2d_12" in names[1]
+    source = first
+    if suffix:
+        source = tmp_path / f"model{suffix}"
+        first.save(source) if suffix == ".keras" else first.save_weights(source)
+    load(second, source, partial=False)
+    image = coordinates(40, 33)
+    expected = first.predict(image, verbose=0)
+    assert np.ptp(expected) > 1e-3
+    np.testing.assert_array_equal(second.predict(image, verbose=0), expected)
 
 
 @pytest.mark.parametrize("freeze", [False, True])
