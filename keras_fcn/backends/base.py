@@ -58,6 +58,12 @@ class Backend:
     formats_of_one_size: Mapping[str, str] = types.MappingProxyType({})
     """Formats that it can only write for images of one size -> the reason."""
 
+    formats_of_one_input: Mapping[str, str] = types.MappingProxyType({})
+    """Formats that it can only write of a model of one input -> the reason."""
+
+    formats_of_one_output: Mapping[str, str] = types.MappingProxyType({})
+    """Formats that it can only write of a model of one output -> the reason."""
+
     gradient_dtype: str | None = None
     """dtype in which models that are made now all-reduce gradients; `None` for the variables'."""
 

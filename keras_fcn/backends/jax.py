@@ -37,6 +37,9 @@ class Backend(base.Backend):
             "torch": "Keras writes it on PyTorch only",
         }
     )
+    formats_of_one_input = types.MappingProxyType(
+        {"tf_saved_model": "Keras gives each input a height and width of its own"}
+    )
 
     def gpu_names(self):
         return [gpu.device_kind for gpu in jax.devices() if gpu.platform != "cpu"]

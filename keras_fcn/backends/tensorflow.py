@@ -58,11 +58,16 @@ class Backend(base.Backend):
 
     @contextlib.contextmanager
     def traced_for_export(self):
-        # Eight convolutions and their sum are slower than one in ONNX Runtime.
+        # Eight convolutions and their sum are slower than one in ONNX Runtime. Keras compiles
+        # grouped convolutions, as ConvNeXt's, with XLA in a function inside, which tf2onnx cannot
+        # convert: functions that run eagerly are traced as part of the one that calls them.
+        was_eager = tf.config.functions_run_eagerly()
         self._is_exporting = True
+        tf.config.run_functions_eagerly(True)
         try:
             yield
         finally:
+            tf.config.run_functions_eagerly(was_eager)
             self._is_exporting = False
 
     def argmax(self, x, axis):

@@ -43,6 +43,15 @@ class Backend(base.Backend):
             "tf_saved_model": "Keras traces an image of 2x2 pixels, whose sizes become constant",
         }
     )
+    formats_of_one_input = types.MappingProxyType(
+        {
+            **formats_of_one_size,
+            "torch": "Keras traces images of one pixel, whose sizes become constant",
+        }
+    )
+    formats_of_one_output = types.MappingProxyType(
+        {"openvino": "PyTorch's trace takes no dictionary of outputs"}
+    )
 
     def __init__(self):
         self._in_common_step = False

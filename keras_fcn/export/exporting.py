@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
+
 import keras_fcn
 from keras_fcn import weights
 from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
@@ -183,14 +185,23 @@ def _checked_size(size):
 
 def _opened(model_or_file):
     model = model_or_file
+    if isinstance(model, keras.Model) and not isinstance(model, BaseFCN):
+        raise ValueError(
+            "`model_or_file` must be a model of this package, a file or a name. Received: a "
+            f"{type(model).__name__}. Its own `export` writes it, and `as_fcn` of a network of "
+            "several tasks returns the FCN of one."
+        )
     if not isinstance(model, BaseFCN):
         model = open_model(model).model
-    if isinstance(model.input, dict) or isinstance(model.output, dict):
-        raise ValueError(
-            "`model_or_file` must take one image and return one label map. Received: "
-            f"{type(model).__name__}. `keras.Model.export` writes other models, and `of_task` "
-            "returns the model of one task."
-        )
+    for tensors, remedy in (
+        (model.input, "Build it with stacked=True and weights=model."),
+        (model.output, "`as_fcn` returns the FCN of one task."),
+    ):
+        if isinstance(tensors, dict):
+            raise ValueError(
+                "`model_or_file` must take one image and return one label map. Received: "
+                f"{type(model).__name__}. {remedy}"
+            )
     return model
 
 

@@ -68,12 +68,19 @@ def _convert(traced):
         tf.TensorSpec(variable.shape, variable.dtype, name=f"w{number}")
         for number, variable in enumerate(traced.variables)
     ]
+    function = tf.function(traced.with_variables)
     with backend.traced_for_export():
+        concrete = function.get_concrete_function(traced.input, *weights)
         model, _ = imported("tf2onnx").convert.from_function(
-            tf.function(traced.with_variables), [traced.input, *weights], opset=_OPSET
+            function, [traced.input, *weights], opset=_OPSET
         )
     graph, numpy_helper = model.graph, imported("onnx.numpy_helper")
     used = {name for node in graph.node for name in node.input}
+    # Constants that a layer computed before, as `keras.layers.Normalization`, are inputs, too.
+    first = len(concrete.inputs) - len(concrete.captured_inputs)
+    for tensor, value in zip(concrete.inputs[first:], concrete.captured_inputs, strict=True):
+        if tensor.name in used:
+            graph.initializer.append(numpy_helper.from_array(value.numpy(), tensor.name))
     for number, variable in enumerate(traced.variables):
         if f"w{number}" in used:
             array = variable.numpy()

@@ -1,5 +1,6 @@
 """What all networks of the package have in common: their configuration, copies and exports."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from keras_fcn.backends import backend, keras_compat
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import FCNConv2DTranspose
 from keras_fcn.layers.inside import with_layers_inside
-from keras_fcn.models.exports import export_arguments
+from keras_fcn.models.exports import check_inputs, export_arguments
 
 
 class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
@@ -115,12 +116,15 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
             **kwargs: Further arguments of `keras.Model.export`.
 
         Raises:
-            ValueError: If the backend cannot export the format, or only for known sizes.
+            ValueError: If the backend cannot export the format, or only for known sizes, one input
+                or one output.
             ImportError: If a package that Keras needs for the conversion is not installed.
         """
         if not isinstance(self.input, dict):
             input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
-        elif input_signature is None:
+        else:
+            check_inputs(format)
+        if input_signature is None:
             # Without a signature, Keras exports to ONNX only models that have been called before.
             input_signature = [
                 {
@@ -128,7 +132,9 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
                     for name, tensor in self.input.items()
                 }
             ]
-        super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
+        is_onnx = format == "onnx"
+        with backend.traced_for_export() if is_onnx else contextlib.nullcontext():
+            super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
 
     def blank(self, num_classes: int, fc_units: int, **options: Any) -> "BaseFCN":
         """Returns a new network of the published architecture, in float32, to convert weights.

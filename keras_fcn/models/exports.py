@@ -27,7 +27,7 @@ def export_arguments(
     shape = model.input_shape
     if input_signature is not None:
         shape = keras.tree.flatten(input_signature)[0].shape
-    _check(format, shape)
+    _check(model, format, shape)
     traced, kwargs = backend.export_arguments(format, shape, dict(kwargs))
     if input_signature is None:
         # Without a signature, Keras exports to ONNX only models that have been called before.
@@ -35,24 +35,43 @@ def export_arguments(
     return input_signature, kwargs
 
 
-def _check(format, shape):
+def check_inputs(format: str) -> None:
+    """Raises a ValueError if the backend cannot export a format of a model of several inputs."""
+    reason = backend.formats_of_one_input.get(format) or backend.formats_without_export.get(format)
+    if reason:
+        raise ValueError(
+            f"format={format!r} cannot be written on {backend.name} for a model of several inputs: "
+            f"{reason}. Build it with stacked=True and weights=model, for one image of all "
+            "channels, and export that."
+        )
+
+
+def _check(model, format, shape):
     reason = backend.formats_without_export.get(format)
     if reason:
         raise ValueError(
-            f"format={format!r} cannot be written on {backend.name}: {reason}. {_remedy(format)}."
+            f"format={format!r} cannot be written on {backend.name}: {reason}. "
+            f"{_remedy(model, format)}."
+        )
+    reason = backend.formats_of_one_output.get(format)
+    if reason and isinstance(model.output, dict):
+        raise ValueError(
+            f"format={format!r} cannot be written on {backend.name} for a model of several tasks: "
+            f"{reason}. {_remedy(model, format)}."
         )
     reason = backend.formats_of_one_size.get(format)
     if reason and None in shape:
         raise ValueError(
             f"format={format!r} needs an image of known size on {backend.name}: {reason}. "
-            f"Received: shape {tuple(shape)}. {_remedy(format)}, or give "
+            f"Received: shape {tuple(shape)}. {_remedy(model, format)}, or give "
             "input_signature=[keras.InputSpec(shape=(1, 256, 256, 3), dtype='float32')] with the "
             "size of your images."
         )
 
 
-def _remedy(format):
+def _remedy(model, format):
     if format == "torch":
         return "Save the model as a .keras file, load it with KERAS_BACKEND=torch, and export it"
     own = _OWN_NAMES.get(format, format)
-    return f"Use keras_fcn.export.export(model, path, format={own!r}), which takes every size"
+    network = "model.as_fcn(task)" if isinstance(model.output, dict) else "model"
+    return f"Use keras_fcn.export.export({network}, path, format={own!r}), which takes every size"

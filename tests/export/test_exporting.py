@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from keras_fcn import FCN32s, MultitaskFCN16s
+from keras_fcn import FCN32s, MultimodalFCN32s, MultitaskFCN16s
 from keras_fcn.export import export, exporting, published_license
 
 SMALL = {"filters": (4, 4, 4, 4, 4), "fc_units": 4, "padding": "same"}
@@ -61,8 +61,14 @@ class TestArguments:
         ):
             export(softmax, tmp_path / "a.onnx", format="onnx")
         tasks = MultitaskFCN16s({"a": 2, "b": 3}, filters=SMALL["filters"], fc_units=4)
-        with pytest.raises(ValueError, match=r"one label map\. Received: MultitaskFCN16s"):
+        with pytest.raises(ValueError, match=r"Received: MultitaskFCN16s\. `as_fcn` returns"):
             export(tasks, tmp_path / "a.onnx", format="onnx")
+
+        with pytest.raises(ValueError, match=r"Received: a Functional\. .*`as_fcn` of"):
+            export(tasks.of_task("a"), tmp_path / "a.onnx", format="onnx")
+        inputs = MultimodalFCN32s(2, filters=SMALL["filters"], fc_units=4)
+        with pytest.raises(ValueError, match=r"Received: MultimodalFCN32s\. Build it with stacked"):
+            export(inputs, tmp_path / "a.onnx", format="onnx")
 
     def test_a_model_for_images_of_one_size_or_width_takes_no_other(self, tmp_path, monkeypatch):
         def converted(request):

@@ -42,6 +42,13 @@ IMPOSSIBLE = {
     "torch": {"tf_saved_model": "2x2 pixels", "litert": "images of one pixel"},
 }[BACKEND]
 
+# Of a model of several inputs.
+IMPOSSIBLE_OF_INPUTS = {
+    "tensorflow": ("torch",),
+    "jax": ("tf_saved_model", "onnx", "openvino", "litert", "torch"),
+    "torch": ("tf_saved_model", "litert", "torch"),
+}[BACKEND]
+
 
 def _tensorflow(path):
     import tensorflow as tf
@@ -228,6 +235,31 @@ def test_a_format_that_the_backend_cannot_write_is_refused_with_reason_and_remed
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", IMPOSSIBLE_OF_INPUTS)
+def test_several_inputs_are_refused_with_the_model_of_one_image(format, tmp_path):
+    options = {"num_classes": 3, "filters": NARROW_FILTERS, "fc_units": 4}
+    model = keras_fcn.MultimodalFCN32s(**options)
+    with pytest.raises(ValueError, match="of several inputs") as error:
+        model.export(tmp_path / f"fcn{SUFFIXES.get(format, '')}", format=format)
+    assert "stacked=True and weights=model" in str(error.value)
+    assert not list(tmp_path.iterdir())
+    randomize(model, seed=0)
+    stacked = keras_fcn.MultimodalFCN32s(**options, stacked=True, weights=model)
+    image, hha = np.random.default_rng(0).uniform(0, 255, (2, 1, 37, 45, 3)).astype("float32")
+    expected = model.predict_on_batch({"image": image, "hha": hha})
+    found = stacked.predict_on_batch(np.concatenate([image, hha], axis=-1))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow writes dictionaries of outputs.")
+def test_several_tasks_are_refused_with_the_model_of_one(tmp_path):
+    model = keras_fcn.MultitaskFCN32s({"a": 3, "b": 2}, filters=NARROW_FILTERS, fc_units=4)
+    remedy = r"Use keras_fcn\.export\.export\(model\.as_fcn\(task\), path, format='openvino'\)"
+    with pytest.raises(ValueError, match=remedy):
+        model.export(tmp_path / "fcn.xml", format="openvino")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.gate
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="On TensorFlow, PyTorch's format alone fails.")
 def test_what_the_remedy_says_writes_the_format(tmp_path):
@@ -261,12 +293,16 @@ def test_openvino_on_jax_fails_for_every_keras_model(tmp_path):
 
 @pytest.mark.gate
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf2onnx converts on TensorFlow")
-def test_gelu_is_exported_to_onnx(tmp_path):
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_gelu_and_groups_are_exported_to_onnx(groups, tmp_path):
+    """As in ConvNeXt, whose convolutions have one group for each channel."""
     image = keras.Input((None, None, 3))
     x = image
     for number in range(5):
-        options = {"strides": 2, "padding": "same", "activation": "gelu"}
-        x = keras.layers.Conv2D(4, 3, name=f"conv{number}", **options)(x)
+        options = {"padding": "same", "activation": "gelu"}
+        x = keras.layers.Conv2D(4, 3, strides=2, name=f"conv{number}", **options)(x)
+        if groups > 1:
+            x = keras.layers.Conv2D(4, 3, groups=groups, name=f"groups{number}", **options)(x)
     model = keras_fcn.FCN32s(2, backbone=keras.Model(image, x), head=None)
     randomize(model, seed=0)
     image = np.random.default_rng(0).normal(0, 1, (1, 37, 45, 3)).astype("float32")
@@ -277,3 +313,23 @@ def test_gelu_is_exported_to_onnx(tmp_path):
     for name in ("model.onnx", "checked.onnx"):
         found = _onnx(tmp_path / name)(image)
         np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.gate
+@pytest.mark.any_backend
+def test_the_constants_of_normalization_are_in_the_onnx_file(tmp_path):
+    """As of ConvNeXt and EfficientNetV2, whose networks begin with this layer."""
+    image = keras.Input((None, None, 2))
+    x = keras.layers.Normalization(mean=[20.0, 50.0], variance=[4.0, 100.0])(image)
+    for number in range(5):
+        x = keras.layers.AveragePooling2D(1, 2, name=f"pool{number}", data_format="channels_last")(
+            x
+        )
+    model = keras_fcn.FCN32s(
+        2, backbone=keras.Model(image, x), head=None, input_shape=(None, None, 2)
+    )
+    model.get_layer("score_fr").set_weights([np.eye(2)[None, None], np.zeros(2)])
+    export(model, tmp_path / "model.onnx", format="onnx")
+    pixels = np.full((1, 33, 40, 2), (26.0, 20.0), "float32")
+    found = _onnx(tmp_path / "model.onnx")(pixels)
+    np.testing.assert_allclose(found[0, 16, 16], [(26 - 20) / 2, (20 - 50) / 10], atol=1e-4)
