@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a command as Ctrl-C does."""
 
+    exit_code = _TERMINATED  # Of one of several processes, too; see `processes.watched`.
+
 
 @contextlib.contextmanager
 def _sigterm_interrupts() -> Iterator[None]:

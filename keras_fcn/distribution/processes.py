@@ -5,6 +5,7 @@ These functions are collective operations: all processes must call them in the s
 
 import contextlib
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -66,7 +67,8 @@ def watched(final_message: str) -> Iterator[None]:
     """Ends this process when another one ends within the block, instead of waiting forever.
 
     When one process raises an error, the others get a few seconds to raise theirs: often all of
-    them find the same error.
+    them find the same error. A process that raised one ends with exit code 1, after Ctrl-C with
+    130; a `KeyboardInterrupt` may have another `exit_code`.
 
     Args:
         final_message: Line written to standard error before this process ends.
@@ -78,15 +80,18 @@ def watched(final_message: str) -> Iterator[None]:
     if world_size() == 1 or _watch is not None:
         yield
         return
-    _watch, failed = (
-        Watch(rank() == 0, world_size(), backend.first_host(), gather, final_message),
-        True,
-    )
+    _watch = Watch(rank() == 0, world_size(), backend.first_host(), gather, final_message)
+    exit_code = 0
     try:
         yield
-        failed = False
+    except KeyboardInterrupt as error:
+        exit_code = getattr(error, "exit_code", 128 + signal.SIGINT)
+        raise
+    except BaseException:
+        exit_code = 1
+        raise
     finally:
-        _watch.end(failed)
+        _watch.end(exit_code)
         _watch = None
 
 

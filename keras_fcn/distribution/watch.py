@@ -10,6 +10,7 @@ import atexit
 import os
 import secrets
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -50,6 +51,7 @@ class Watch:
     ):
         self._is_first, self._final_message = is_first, final_message
         self._turns, self._is_over = threading.Semaphore(0), threading.Event()
+        self._exit_code = 1
         server = _server() if is_first else None
         # The password keeps out any other program that connects to the port.
         address = (server.getsockname()[1], secrets.token_bytes(16)) if server else None
@@ -64,6 +66,7 @@ class Watch:
                 f"All processes of a training must be able to connect to process 0 on any port. "
                 f"Received: {error}, at {host}:{port}."
             ) from error
+        self._signals = _Signals()
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
         self._thread.start()
 
@@ -74,11 +77,17 @@ class Watch:
         else:
             self._turns.acquire()
 
-    def end(self, failed: bool) -> None:
-        """Ends the watch; if `failed`, the other processes fail, too."""
+    def end(self, exit_code: int = 0) -> None:
+        """Ends the watch.
+
+        Args:
+            exit_code: The exit code of this process. If it is not 0, the other processes fail, too.
+        """
         self._is_over.set()
-        self._send(_FAILED if failed else _DONE)
-        if failed:
+        self._signals.end()
+        self._send(_FAILED if exit_code else _DONE)
+        if exit_code:
+            self._exit_code = exit_code
             # Exit handlers run in reverse order of registration, so this one precedes JAX's, which
             # would wait for the others and log over the message if process 0 had already ended.
             atexit.register(self._end_process)
@@ -95,7 +104,7 @@ class Watch:
             self._thread.join(SECONDS_TO_FAIL)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(self._exit_code)
 
     def _listen(self):
         with selectors.DefaultSelector() as selector:
@@ -123,7 +132,31 @@ class Watch:
         """Ends the process: its main thread may wait in C++ for the other process forever."""
         if not self._is_over.is_set():
             _write_final_message(f"keras-fcn: error: {self._final_message}\n")
-            os._exit(1)
+            os._exit(self._signals.exit_code() or 1)
+
+
+class _Signals:
+    """Which signals this process has received, as Python knows only once C++ has returned."""
+
+    def __init__(self):
+        self._received, self._written = socket.socketpair()
+        self._received.setblocking(False)
+        self._written.setblocking(False)
+        # Only the main thread receives signals.
+        self._is_used = threading.current_thread() is threading.main_thread()
+        if self._is_used:
+            self._last = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
+
+    def end(self) -> None:
+        """Passes signals on to whoever asked for them before."""
+        if self._is_used:
+            signal.set_wakeup_fd(self._last)
+
+    def exit_code(self) -> int:
+        """Returns the exit code for the first of Ctrl-C and SIGTERM, 0 without either."""
+        numbers = _ignore_errors(self._received.recv, 64) or b""
+        ends = [number for number in numbers if number in (signal.SIGINT, signal.SIGTERM)]
+        return 128 + ends[0] if ends else 0
 
 
 def _write_final_message(text):

@@ -115,10 +115,29 @@ def test_sigterm_ends_both_processes(settings, tmp_path):
     with TwoProcesses(tmp_path / "ended", options) as two:
         two.wait_for(out / "last.npz")
         two.processes[1].terminate()
-        assert two.end(60) == [1, 1]
+        assert two.end(60) == [1, 143]
         assert "keras-fcn: terminated" in two.errors(1)
         # Either the watch reports it, or TensorFlow's error, whose line does not name torchrun.
         assert two.errors(0).splitlines()[-1].startswith(LOST.format(out).partition(" (")[0])
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.gate),
+        pytest.param(signal.SIGINT, 130, id="Ctrl-C", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_to_all_processes_is_the_exit_code_of_each(settings, tmp_path, number, code):
+    """As Slurm and Kubernetes send SIGTERM, and a terminal Ctrl-C."""
+    out = tmp_path / "run"
+    options = [*settings, "--set=steps=4000", "--devices=all", "--out", str(out)]
+    with TwoProcesses(tmp_path / "ended", options) as two:
+        two.wait_for(out / "last.npz")
+        for process in two.processes:
+            process.send_signal(number)
+        assert two.end(60) == [code, code], two.told()
+    assert (out / "config.toml").exists()
 
 
 @pytest.mark.slow

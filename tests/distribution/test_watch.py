@@ -63,8 +63,8 @@ def test_a_killed_process_ends_all_others_whatever_they_are_doing(run, killed):
 
 
 def test_waiting_for_the_first_process_has_no_timeout(run):
-    first = "time.sleep(0.5); watched.wait_for_first(); watched.end(False)"
-    other = "start = time.time(); watched.wait_for_first(); watched.end(False);"
+    first = "time.sleep(0.5); watched.wait_for_first(); watched.end()"
+    other = "start = time.time(); watched.wait_for_first(); watched.end();"
     other += "sys.exit(int(10 * (time.time() - start)))"
     codes, told, _ = run(first, other)
     assert codes[0] == 0
@@ -74,14 +74,14 @@ def test_waiting_for_the_first_process_has_no_timeout(run):
 
 @pytest.mark.parametrize("earlier", [0, 1])
 def test_a_process_that_is_done_does_not_end_the_others(run, earlier):
-    blocks = ["time.sleep(0.2); watched.end(False)"] * 2
-    blocks[earlier] = "watched.end(False)"
+    blocks = ["time.sleep(0.2); watched.end()"] * 2
+    blocks[earlier] = "watched.end()"
     assert run(*blocks)[:2] == ([0, 0], ["", ""])
 
 
 @pytest.mark.parametrize("earlier", [0, 1])
 def test_an_error_that_all_processes_find_is_reported_by_all(run, earlier):
-    error = "print('Own error', file=sys.stderr); watched.end(True)"
+    error = "print('Own error', file=sys.stderr); watched.end(1)"
     blocks = [f"time.sleep(0.2); {error}"] * 2
     blocks[earlier] = error
     codes, told, seconds = run(*blocks)
@@ -92,12 +92,37 @@ def test_an_error_that_all_processes_find_is_reported_by_all(run, earlier):
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_error_of_one_process_ends_the_others(run, failing):
     blocks = ["time.sleep(50)"] * 2
-    blocks[failing] = "print('Own error', file=sys.stderr); watched.end(True)"
+    blocks[failing] = "print('Own error', file=sys.stderr); watched.end(1)"
     codes, told, seconds = run(*blocks)
     assert codes == [1, 1]
     assert told[failing] == "Own error\n"
     assert told[1 - failing] == ENDED
     assert seconds < 20
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_an_interrupted_process_ends_with_its_exit_code_and_the_others_with_1(run, earlier):
+    blocks = ["time.sleep(50)"] * 2
+    blocks[earlier] = "watched.end(143)"
+    codes, told, _ = run(*blocks)
+    assert codes == [143 if rank == earlier else 1 for rank in range(2)]
+    assert told == ["" if rank == earlier else ENDED for rank in range(2)]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 1)])
+def test_a_signal_to_a_process_that_waits_in_c_is_its_exit_code(run, name, code):
+    """Python runs the handler when C returns, which it never does: the mutex is locked twice."""
+    waits = f"""
+import ctypes, signal, threading
+number = signal.{name}
+signal.signal(number, lambda *_: None)
+threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+lock(mutex), lock(mutex)
+"""
+    codes, told, _ = run("time.sleep(1); watched.end(130)", waits)
+    assert codes == [130, code]
+    assert told == ["", ENDED]
 
 
 def test_no_backend_log_follows_the_final_message(run):
