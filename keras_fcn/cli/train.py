@@ -10,6 +10,7 @@ from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.io import hub
 from keras_fcn.training import trackers
+from keras_fcn.training.recipe import PATHS, SETTINGS
 
 if typing.TYPE_CHECKING:
     from keras_fcn.training.run import Run
@@ -31,7 +32,9 @@ def add_parser(subparsers: shared.Subparsers) -> None:
         metavar="RUN",
         help="start from the best model of another run",
     )
-    parser.add_argument("--resume", metavar="RUN", help="resume a run")
+    parser.add_argument(
+        "--resume", metavar="RUN", help="resume a run; with --data-dir and so on if its data moved"
+    )
     parser.add_argument(
         "--checkpoint-every",
         type=int,
@@ -86,17 +89,19 @@ def run(options: argparse.Namespace) -> None:
     }
     changes = recipe_options.changes(options)
     if options.resume is not None:
-        if changes or options.recipe or options.out or options.start:
+        if changes.keys() - set(PATHS) or options.recipe or options.out or options.start:
+            folders = [SETTINGS[name].option_name for name in PATHS]
             raise ValueError(
                 "--resume must be given alone or with --checkpoint-every, --devices, --gradients, "
-                "--keep-state or --track: a run keeps its settings."
+                f"--keep-state or --track, and for data that moved with {', '.join(folders[:-1])} "
+                f"or {folders[-1]}: a run keeps its other settings."
             )
-        trained = trainer.resume(options.resume, **every)
+        trained = trainer.resume(options.resume, folders=changes, **every)
     else:
         if options.out is None:
             raise ValueError("--out must be given: the new folder of the run.")
         name, recipe = recipe_options.find(options.recipe, changes)
-        if options.or_resume and os.path.isdir(options.out):
+        if options.or_resume and trainer.exists(options.out, devices, options.gradients):
             # The best model of --from takes the place of other weights.
             kept = changes.keys() - ({"weights"} if options.start else set())
             _check_same_settings(options.out, name, recipe, sorted(kept))

@@ -4,6 +4,7 @@ These functions are collective operations: all processes must call them in the s
 """
 
 import contextlib
+import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -139,6 +140,23 @@ def all_or_none(function: Callable[[], _Value]) -> _Value:
         if message is not None:
             raise ValueError(f"Process {rank} failed: {message}")
     return result
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """Returns whether a file or a folder exists, the same in all processes.
+
+    Raises:
+        ValueError: In every process, if only some of them see it.
+    """
+    seen = gather(os.path.exists(path))
+    if len(set(seen)) > 1:
+        raise ValueError(
+            f"All processes must see the same files. Received: {path} exists for process "
+            f"{seen.index(True)} and not for process {seen.index(False)}. Use a disk that all "
+            "machines share. A network file system may show a change late: start the processes "
+            "again after a minute."
+        )
+    return seen[0]
 
 
 def check_equal(values: Mapping[str, Any]) -> None:

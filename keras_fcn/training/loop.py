@@ -17,6 +17,7 @@ from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_st
 from keras_fcn.training.early_stopping import has_lost_patience
 from keras_fcn.training.environment import code_of_package
 from keras_fcn.training.final_report import FinalScores, write_final_report
+from keras_fcn.training.moved_data import check_data
 from keras_fcn.training.moving_average import MovingAverage
 from keras_fcn.training.objective import (
     build_model,
@@ -32,11 +33,14 @@ from keras_fcn.training.run_callbacks import RunCallbacks, averages_stay
 from keras_fcn.training.schedule import learning_rate, schedule
 from keras_fcn.training.splits import Split, check_files, open_splits
 from keras_fcn.training.start_checks import (
+    check_classes,
     check_divides,
     check_enough_images,
     check_interval,
+    check_settings_of_checkpoint,
     check_updates,
     print_mean_loss_rate,
+    settings_of_checkpoint,
     warn_of_bad_start,
     warn_of_slow_precision,
 )
@@ -111,6 +115,7 @@ class Training:
         self.state = State()
         self.average: MovingAverage | None = None
         self._counted_until = time.monotonic()  # End of the time in `state.seconds`.
+        self.is_resumed = False
         # End of this process's first step, which compiles: its duration predicts no other.
         self._first_end: tuple[int, float] | None = None
 
@@ -159,10 +164,16 @@ class Training:
         _, recipe = run.recipe()
         user_code.check_names(run.path, run.user_code_names())
         processes.first_before_others(run.clean)
-        if not run.has_state:
+        if not processes.exists(run.state_path):
             say(f"{run.path} holds no checkpoint yet: it starts over.")
-            return cls.begin(run, recipe, checkpoint_every, devices, gradients, user_code, track)
+            training = cls.begin(
+                run, recipe, checkpoint_every, devices, gradients, user_code, track
+            )
+            training.is_resumed = True
+            check_classes(run, training.train_split)
+            return training
         facts = read_facts(run.state_path)
+        check_settings_of_checkpoint(run, recipe, facts.get("settings", {}))
         train_split, val_split = _open_splits(recipe)
         keras.utils.set_random_seed(recipe.seed)
         with scope(devices, gradients):
@@ -175,11 +186,9 @@ class Training:
                 **{f.name: facts[f.name] for f in dataclasses.fields(State) if f.name in facts}
             )
             training.compile()
-        if training.data != facts["data"]:
-            raise ValueError(
-                f"{run.path} must resume with the data it was trained on, {facts['data']}. "
-                f"Received: {training.data}."
-            )
+        training.is_resumed = True
+        check_data(run, training.data, facts["data"])
+        check_classes(run, train_split)
         restore_state(run.state_path, training.variables())
         run.write_history(training.state.history)
         say(
@@ -276,6 +285,7 @@ class Training:
         self.state.callbacks = self.callbacks.states()
         facts = dataclasses.asdict(self.state)
         facts |= {"data": self.data, "model": self.model.get_config()}
+        facts["settings"] = settings_of_checkpoint(self.recipe)
         try:
             self.run.save_state(self.variables(), facts)
         except NotFiniteError as error:
@@ -287,11 +297,14 @@ class Training:
     def not_finite(self, what: str, received: str, step: int) -> str:
         """The message of a run that cannot recover from a step of this epoch, counted from 1."""
         names = self.train_split.names_of_batch(self.recipe, self.state.epoch, step - 1)
-        kept = "keeps its last checkpoint and its best model so far"
+        kept = "is removed, as it had no checkpoint yet"
+        if self.run.has_state:
+            kept = "keeps its last checkpoint and its best model so far"
+        elif self.is_resumed:
+            kept = "holds no checkpoint yet"
         return (
             f"The {what} must stay finite. Received: {received} step {step} of epoch "
-            f"{self.state.epoch + 1}, with {', '.join(names)}. {self.run.path} "
-            f"{kept if self.run.has_state else 'is removed, as it had no checkpoint yet'}. "
+            f"{self.state.epoch + 1}, with {', '.join(names)}. {self.run.path} {kept}. "
             "Train with a smaller learning rate."
         )
 

@@ -113,51 +113,60 @@ class Recipe:
         help="channels of the images: 3 for RGB, 1 for grey, 4 for files of four channels",
         minimum=1,
         option=True,
+        in_checkpoint=True,
     )
     modalities: tuple[str, ...] = setting(
         ("image",),
         help="features of `data` that the network takes, of `nyudv2`",
         choices=tuple(MODALITIES),
+        in_checkpoint=True,
     )
     fusion: str = setting(
         "late",
         help="whether several `modalities` are joined before the first convolution, or the scores "
         "of a stream for each are averaged",
         choices=("early", "late"),
+        in_checkpoint=True,
     )
     stream_weights: tuple[str, ...] | None = setting(
         None,
         help="initial weights of each stream of late fusion, in the order of `modalities`; none "
         "for `weights` in each",
+        in_checkpoint=True,
     )
     tasks: tuple[str, ...] = setting(
         (SEMANTIC,),
         help="label maps of `data` that the network predicts, with a head for each; `geometric` "
         "of `sift_flow`",
         choices=TASKS,
+        in_checkpoint=True,
     )
     model: str = setting(
         "fcn8s",
         help="the network; `fcn4s` needs a `backbone`",
         choices=MODEL_NAMES,
         option=True,
+        in_checkpoint=True,
     )
     backbone: str | None = setting(
         None,
         help="network of `keras.applications` in place of VGG-16, such as `mobilenet_v2`",
         option=True,
         metavar="NAME",
+        in_checkpoint=True,
     )
     head: str | None = setting(
         "conv",
         help="in front of the scores of a `backbone`: a 3x3 convolution, or the paper's fc6 and "
         "fc7, with `fc_units` outputs",
         choices=("conv", "fc"),
+        in_checkpoint=True,
     )
     freeze_batch_norm: bool = setting(
         False,
         help="whether the batch normalization of a `backbone` keeps its statistics and weights, "
         "which few images in a batch would spoil",
+        in_checkpoint=True,
     )
     weights: str | None = setting(
         None,
@@ -166,6 +175,7 @@ class Recipe:
         "only `imagenet` with a `backbone`; none for random values",
         option=True,
         metavar="WEIGHTS",
+        in_checkpoint=True,
     )
     padding: str = setting(
         "paper",
@@ -173,35 +183,57 @@ class Recipe:
         "is faster",
         choices=("paper", "same"),
         option=True,
+        in_checkpoint=True,
     )
     filters: tuple[int, int, int, int, int] = setting(
-        VGG16_FILTERS, help="filters of the convolutions in each of VGG-16's five blocks", minimum=1
+        VGG16_FILTERS,
+        help="filters of the convolutions in each of VGG-16's five blocks",
+        minimum=1,
+        in_checkpoint=True,
     )
-    fc_units: int = setting(4096, help="outputs of fc6 and of fc7", minimum=1, option=True)
+    fc_units: int = setting(
+        4096,
+        help="outputs of fc6 and of fc7",
+        minimum=1,
+        option=True,
+        in_checkpoint=True,
+    )
     fc6_kernel_size: int = setting(
-        7, help="height and width of fc6's window in pixels of pool5; odd", minimum=1
+        7,
+        help="height and width of fc6's window in pixels of pool5; odd",
+        minimum=1,
+        in_checkpoint=True,
     )
     input_upsampling: int = setting(
         1,
         help="whole factor by which the image is enlarged before the network; 2 resolves objects "
         "of half the size for four times the arithmetic",
         minimum=1,
+        in_checkpoint=True,
     )
     dropout_rate: float = setting(
-        0.5, help="fraction of the outputs of fc6 and fc7 that training drops", minimum=0, below=1
+        0.5,
+        help="fraction of the outputs of fc6 and fc7 that training drops",
+        minimum=0,
+        below=1,
+        in_checkpoint=True,
     )
     skip_scales: tuple[float, float] | None = setting(
         None,
         help="factors of pool4 and pool3 before their scores; none for those of published weights, "
         "else 1",
+        in_checkpoint=True,
     )
     mean: tuple[float, ...] | None = setting(
         None,
         help="mean (blue, green, red) that preprocessing subtracts, or one number for each of the "
         "`channels` if they are not 3; none for that of published weights, else PASCAL VOC's",
+        in_checkpoint=True,
     )
     trainable_upsampling: bool = setting(
-        False, help="whether the transposed convolutions are trained"
+        False,
+        help="whether the transposed convolutions are trained",
+        in_checkpoint=True,
     )
     freeze: str | None = setting(
         None,
@@ -219,12 +251,14 @@ class Recipe:
         False,
         help="whether the backward pass recomputes the activations inside VGG-16's blocks instead "
         "of keeping them (rematerialization): the same gradients with less memory in more time",
+        in_checkpoint=True,
     )
     precision: str = setting(
         "float32",
         help="dtype policy",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
         option=True,
+        in_checkpoint=True,
     )
     loss: str = setting(
         "cross_entropy",
@@ -251,9 +285,13 @@ class Recipe:
         None,
         help="`median_frequency` weights the pixels of `loss` by class, against class imbalance",
         choices=("median_frequency",),
+        in_checkpoint=True,
     )
     class_weights_power: float = setting(
-        1.0, help="exponent of the class weights; 0.5 brings them closer to 1", minimum=0
+        1.0,
+        help="exponent of the class weights; 0.5 brings them closer to 1",
+        minimum=0,
+        in_checkpoint=True,
     )
     normalization: str = setting(
         "valid_pixels",

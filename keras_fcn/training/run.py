@@ -14,13 +14,9 @@ from pathlib import Path
 
 import keras
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks.
-    fcntl = None  # type: ignore[assignment]
-
 from keras_fcn.distribution import processes
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
+from keras_fcn.io.lock import locked
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.training.checkpoint import Variables, save_state
@@ -34,6 +30,7 @@ from keras_fcn.training.run_config import (
     read_config,
     read_tables,
     recipe_of,
+    write_tables,
 )
 from keras_fcn.visualization import plot_curves
 
@@ -162,28 +159,29 @@ class Run:
     def only_writer(self) -> Iterator[None]:
         """Context manager in which no other process may train the run.
 
-        The lock ends with the block, or with the process. File systems without locks, and Windows,
-        do not check.
+        The lock is that of `io.lock.locked`, which some file systems, and Windows, do not check.
 
         Raises:
             OSError: If another process trains it.
             FileNotFoundError, ValueError: As `recipe`.
         """
         self.recipe()  # Raises if there is no run.
-        if not _writes() or fcntl is None:
+        with contextlib.ExitStack() as stack:
+            if _writes():
+                try:
+                    stack.enter_context(locked(self.path))
+                except BlockingIOError:
+                    raise OSError(
+                        f"{self.path} must be trained by one process at a time. Received: another "
+                        "process trains it now. Wait for its end, or stop it."
+                    ) from None
             yield
-            return
-        with (self.path / CONFIG).open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OSError(
-                    f"{self.path} must be trained by one process at a time. Received: another "
-                    "process trains it now. Wait for its end, or stop it."
-                ) from None
-            except OSError:
-                pass  # Such as a network file system.
-            yield
+
+    def record_folders(self, folders: Mapping[str, str]) -> None:
+        """Replaces paths of folders in `config.toml`, by the names of their settings."""
+        config = read_tables(self.path / CONFIG)
+        config["settings"] |= folders
+        _write_config(self.path, config)
 
     def clean(self) -> None:
         """Removes what an interrupted process left half written."""
@@ -340,6 +338,13 @@ class Stages:
         """Returns the name of the recipe and the recipe."""
         return read_config(self.path / CONFIG)  # type: ignore[return-value]
 
+    def record_folders(self, folders: Mapping[str, str]) -> None:
+        """Replaces paths of folders in `config.toml`, for every stage."""
+        config = read_tables(self.path / CONFIG)
+        for settings in config["stages"].values():
+            settings |= folders
+        _write_config(self.path, config)
+
     def run(self, stage: str) -> Run:
         """Returns the `Run` of a stage."""
         return Run(self.path / stage)
@@ -395,6 +400,13 @@ def drawing_errors_warn(picture: str) -> Iterator[None]:
             "on.",
             stacklevel=3,
         )
+
+
+def _write_config(folder, config):
+    try:
+        write_tables(folder / CONFIG, config)
+    except OSError as error:
+        raise _not_written(folder / CONFIG, error) from error
 
 
 @contextlib.contextmanager

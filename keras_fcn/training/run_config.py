@@ -32,7 +32,7 @@ def create_run_folder(path: Path, recipe: str, **tables: Mapping[str, Any]) -> N
     Raises:
         FileExistsError: If the folder was created meanwhile.
     """
-    config = {
+    config: dict[str, Any] = {
         "recipe": recipe,
         "keras_fcn": __version__,
         "keras": keras.__version__,
@@ -43,11 +43,22 @@ def create_run_folder(path: Path, recipe: str, **tables: Mapping[str, Any]) -> N
     remove_leftovers(path.parent)
     with atomic_write(path) as temporary:
         temporary.mkdir()
-        # A colour on one line instead of five.
-        text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
-        (temporary / CONFIG).write_text(text, encoding="utf-8", errors=ANY_LETTER)
+        write_tables(temporary / CONFIG, config)
         if path.exists():
             raise FileExistsError(f"{path} was made by another process meanwhile.")
+
+
+def write_tables(path: Path, config: Mapping[str, Any]) -> None:
+    """Writes everything that a `config.toml` holds, atomically.
+
+    Args:
+        path: The file.
+        config: Tables without `None`.
+    """
+    # A colour on one line instead of five.
+    text = re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+),\s+\]", r"[\1, \2, \3]", tomli_w.dumps(config))
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=ANY_LETTER)
 
 
 def read_config(path: str | os.PathLike) -> tuple[str, Recipe | StagedRecipe]:

@@ -40,6 +40,8 @@ class Setting:
         is_folder: Whether it is the path of a folder.
         is_class: Whether it names classes of the label space: by name, or by an id, which may be
             written as a number and is kept as a string.
+        in_checkpoint: Whether a checkpoint holds what it decides, such as the layers of the model,
+            so that a run that resumes from one cannot change it.
         option: Whether `keras-fcn train` has an option of this name.
         metavar: What the help of the option calls the value, or each value of a tuple.
     """
@@ -55,6 +57,7 @@ class Setting:
     below: float | None = None
     is_folder: bool = False
     is_class: bool = False
+    in_checkpoint: bool = False
     option: bool = False
     metavar: str | tuple[str, ...] | None = None
 

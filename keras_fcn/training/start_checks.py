@@ -1,12 +1,16 @@
 """Before the first training step: errors of settings; warnings of rate, precision and weights."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from keras_fcn.training.environment import slow_precision
 from keras_fcn.training.progress import say
-from keras_fcn.training.recipe import Recipe
+from keras_fcn.training.recipe import SETTINGS, Recipe
+from keras_fcn.training.run import Run
+from keras_fcn.training.run_config import CONFIG
 from keras_fcn.training.splits import Split
 from keras_fcn.weights.diagnose import check_rate, diagnose, is_head
 
@@ -43,6 +47,42 @@ def check_updates(accumulate: int, num_steps: int) -> None:
             f"otherwise the weights are never updated. Received: accumulate={accumulate}. Train "
             "for more `epochs`, or with a smaller `accumulate` (--set accumulate=1)."
         )
+
+
+def settings_of_checkpoint(recipe: Recipe) -> dict[str, Any]:
+    """Returns the settings by which a checkpoint was made, which `config.toml` must keep."""
+    return {name: getattr(recipe, name) for name in SETTINGS if SETTINGS[name].in_checkpoint}
+
+
+def check_settings_of_checkpoint(run: Run, recipe: Recipe, stored: Mapping[str, Any]) -> None:
+    """Raises a ValueError if `config.toml` was edited where the checkpoint decides.
+
+    Args:
+        run: The run, which has a checkpoint.
+        recipe: The recipe in its `config.toml`.
+        stored: As `settings_of_checkpoint` when it was written, from JSON.
+    """
+    for name, value in stored.items():
+        kept, edited = SETTINGS[name].checked(value), getattr(recipe, name)
+        if edited != kept:
+            raise ValueError(
+                f"{run.path / CONFIG} must keep the settings of the run's checkpoint. Received: "
+                f"{name}={edited!r} instead of {kept!r}. Put it back, or train a new run with it "
+                f"(--from {run.path} starts from its best model)."
+            )
+
+
+def check_classes(run: Run, train_split: Split) -> None:
+    """Raises a ValueError if a run was begun with other classes than it would resume with."""
+    found, begun = next(iter(train_split.label_spaces.values())), run.label_space()
+    for name in ("num_classes", "ignore_class", "class_names"):
+        kept, edited = getattr(begun, name), getattr(found, name)
+        if edited != kept:
+            raise ValueError(
+                f"{run.path} must resume with the classes it was begun with. Received: "
+                f"{name}={edited!r} instead of {kept!r}. Put them back in {CONFIG}, or train a new "
+                "run."
+            )
 
 
 def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:

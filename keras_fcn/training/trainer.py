@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -17,10 +17,12 @@ from keras_fcn.training.failures import (
     removed_unless_resumable,
 )
 from keras_fcn.training.loop import Training, scope
+from keras_fcn.training.moved_data import record_folders
 from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages
+from keras_fcn.training.run_config import CONFIG
 from keras_fcn.training.trackers import check_names
 from keras_fcn.training.trained import open_run
 from keras_fcn.training.user_code import UserCode
@@ -117,6 +119,7 @@ def train(
 def resume(
     path: str | os.PathLike,
     *,
+    folders: Mapping[str, str | os.PathLike] | None = None,
     checkpoint_every: int | None = None,
     devices: str | Sequence[str] | None = None,
     gradients: str | None = None,
@@ -129,6 +132,8 @@ def resume(
 
     Args:
         path: The run folder, of one recipe or of a staged one.
+        folders: Where its data lie now, if they were moved: paths by the names of the settings that
+            change, such as `data_dir` or `images`. The run keeps them.
         checkpoint_every: As in `train`.
         devices: As in `train`; they may be others than before.
         gradients: As in `train`, and may be another than before.
@@ -144,7 +149,8 @@ def resume(
         FileNotFoundError: If there is no such run, or its data are gone.
         OSError: If another process trains the run now, or as in `train`.
         ValueError: If its checkpoint is damaged, its data have changed, or it was begun with other
-            callbacks or transforms.
+            callbacks or transforms; if a setting that its checkpoint holds, such as `fc_units`, was
+            edited in `config.toml`.
     """
     options = {
         "checkpoint_every": checkpoint_every,
@@ -156,9 +162,37 @@ def resume(
     }
     _join_processes(devices, gradients)
     with one_line_for_lost_processes(Path(path)):
+        processes.exists(Path(path, CONFIG))
+        if folders:
+            processes.first_before_others(lambda: _record_folders(path, folders))
         if Stages(path).exists:
             return _train_stages(Stages(path), options)
         return _resume_run(Run(path), options)
+
+
+def exists(
+    path: str | os.PathLike,
+    devices: str | Sequence[str] | None = None,
+    gradients: str | None = None,
+) -> bool:
+    """Returns whether there is a run to resume, the same in all processes, which it joins.
+
+    Args:
+        path: The run folder.
+        devices: As in `train`.
+        gradients: As in `train`.
+
+    Raises:
+        ValueError: If some processes see the run and others do not.
+    """
+    _join_processes(devices, gradients)
+    with one_line_for_lost_processes(Path(path)):
+        return processes.exists(Path(path, CONFIG))
+
+
+def _record_folders(path, folders):
+    if processes.rank() == 0:
+        record_folders(path, folders)
 
 
 def _train_stages(stages, options):

@@ -13,6 +13,7 @@ from keras_fcn.distribution import processes
 from keras_fcn.training import Recipe, loop, trainer
 from keras_fcn.training.objective import MODELS
 from keras_fcn.training.recipe import replace
+from keras_fcn.training.user_code import UserCode
 
 pytestmark = pytest.mark.any_backend
 
@@ -85,6 +86,41 @@ class TestAllOrNone:
 
     def test_each_process_gets_its_own_result(self, two):
         assert two.run(lambda rank: processes.all_or_none(lambda: 10 * rank)) == [0, 10]
+
+
+class TestExists:
+    @pytest.fixture
+    def seen(self, tmp_path):
+        """A run that is there."""
+        (tmp_path / "config.toml").write_text("")
+        return tmp_path
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_what_all_see_alike(self, two, seen, is_there):
+        path = seen if is_there else seen / "absent"
+        assert two.run(lambda rank: processes.exists(path)) == [is_there] * 2
+        assert two.run(lambda rank: trainer.exists(path)) == [is_there] * 2
+
+    @pytest.mark.parametrize("sees", [0, 1])
+    def test_what_only_one_sees_is_an_error_in_all(self, two, seen, sees):
+        """Each rank has its own file system, as it may be over NFS."""
+        paths = [seen, seen / "absent"] if sees == 0 else [seen / "absent", seen]
+        for exists in (processes.exists, trainer.exists):
+            found = messages(two.run(lambda rank, exists=exists: exists(paths[rank])))
+            told = f"exists for process {sees} and not for process {1 - sees}."
+            assert all("must see the same files" in error and told in error for error in found)
+
+    def test_a_rank_without_the_checkpoint_starts_nothing_over(self, two, seen, monkeypatch):
+        runs = [trainer.Run(seen), trainer.Run(seen / "absent")]
+        recipe = Recipe(images="i", labels="l", num_classes=3)
+        for run in runs:
+            monkeypatch.setattr(type(run), "recipe", lambda run: ("folder", recipe))
+            monkeypatch.setattr(type(run), "user_code_names", lambda run: {})
+        runs[0].state_path.write_bytes(b"")
+        options = {"checkpoint_every": None, "devices": None, "gradients": None}
+        options["user_code"] = UserCode()
+        found = two.run(lambda rank: loop.Training.resume(runs[rank], **options))
+        assert all("last.npz exists for process 0 and not" in error for error in messages(found))
 
 
 class TestCheckEqual:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import tomllib
 
 import keras
 import numpy as np
@@ -38,6 +39,15 @@ from keras_fcn.training.splits import Split
 
 # Small networks are not initialized from VGG-16.
 pytestmark = pytest.mark.filterwarnings("ignore:.*random initial values:UserWarning")
+
+
+def edit_settings(run, name, value):
+    """Writes a setting into `config.toml`, as a user does in an editor."""
+    path = run.path / "config.toml"
+    lines = path.read_text().splitlines()
+    lines = [line for line in lines if not line.startswith(f"{name} = ")]
+    lines.insert(lines.index("[settings]") + 1, f"{name} = {value}")
+    path.write_text("\n".join(lines))
 
 
 @of_three_layers
@@ -131,6 +141,65 @@ class TestResume:
         assert "last.npz is damaged" in error_of(capsys)
 
     @pytest.mark.any_backend
+    @pytest.mark.parametrize(
+        ("name", "edited", "was"),
+        [
+            ("fc_units", "32", "16"),
+            ("model", "'fcn16s'", "'fcn32s'"),
+            ("class_weights", "'median_frequency'", "None"),
+        ],
+    )
+    def test_refuses_a_setting_that_the_checkpoint_holds(
+        self, unbroken, tmp_path, capsys, name, edited, was
+    ):
+        run = Run(shutil.copytree(unbroken[1].path, tmp_path / "run"))
+        edit_settings(run, name, edited)
+        assert main(["train", "--resume", str(run.path)]) == 1
+        assert f"{name}={edited} instead of {was}. Put it back" in error_of(capsys)
+
+    @pytest.mark.any_backend
+    @pytest.mark.parametrize("has_state", [True, False])
+    def test_refuses_other_classes(self, unbroken, tmp_path, capsys, has_state):
+        run = Run(shutil.copytree(unbroken[1].path, tmp_path / "run"))
+        if not has_state:
+            run.state_path.unlink()
+            (run.path / "report.html").unlink()
+        edit_settings(run, "num_classes", "4")
+        assert main(["train", "--resume", str(run.path)]) == 1
+        assert "begun with. Received: num_classes=4 instead of 3" in error_of(capsys)
+
+    def test_takes_data_that_were_moved(self, unbroken, tmp_path, monkeypatch, capsys):
+        recipe, expected = small_recipe(tmp_path), unbroken[1]
+        recipe = replace(recipe, ema=0.9, jitter=True, learning_rate=1e-2)
+        with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", 3):
+            train(recipe, tmp_path / "run")
+        for folder in ("train", "val"):
+            os.renames(tmp_path / folder, tmp_path / "moved" / folder)
+        resumes = ["train", "--resume", str(tmp_path / "run"), "--keep-state"]
+        config = (tmp_path / "run" / "config.toml").read_text()
+        others, labels = write_pairs(tmp_path / "others", "abd", SIZE)
+        folders = {"images": "moved/train/images", "labels": "moved/train/labels"}
+        folders |= {"val_images": "moved/val/images", "val_labels": "moved/val/labels"}
+        monkeypatch.chdir(tmp_path)
+        options = {f"--{name.replace('_', '-')}": folder for name, folder in folders.items()}
+        for wrong, told in (
+            ({}, "must be a folder"),
+            (options | {"--images": str(others), "--labels": str(labels)}, "must resume with the"),
+            (options | {"--data-dir": "."}, "`data_dir` (--data-dir) must be a folder that the"),
+            (options | {"--epochs": "3"}, "a run keeps its other settings"),
+        ):
+            assert main([*resumes, *(word for pair in wrong.items() for word in pair)]) == 1
+            assert told in error_of(capsys)
+            assert (tmp_path / "run" / "config.toml").read_text() == config
+        assert main([*resumes, *(word for pair in options.items() for word in pair)]) == 0
+        assert_equal(arrays(Run(tmp_path / "run")), arrays(expected))
+        settings = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["settings"]
+        assert {name: settings[name] for name in folders} == {
+            name: str(tmp_path / folder) for name, folder in folders.items()
+        }
+        assert main(resumes) == 0
+
+    @pytest.mark.any_backend
     @pytest.mark.filterwarnings("ignore:camvid is built without its split test:UserWarning")
     def test_of_a_data_set_by_name_within_an_epoch(self, tmp_path, monkeypatch):
         for split, names in {"train": "abcde", "val": "fg"}.items():
@@ -155,7 +224,9 @@ class TestResume:
         with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", 2):
             train(recipe, tmp_path / "run", checkpoint_every=1)
         assert read_facts(tmp_path / "run" / "last.npz")["step"] == 1
-        run = resume(tmp_path / "run")
+        os.rename(tmp_path / "tfds", tmp_path / "moved")
+        run = resume(tmp_path / "run", folders={"data_dir": tmp_path / "moved"})
+        assert run.recipe()[1].data_dir == str(tmp_path / "moved")
         assert_equal(arrays(run), arrays(expected))
         assert "camvid 1.0.0, train" in read_facts(run.state_path)["data"]
         assert "f.png" in (run.path / "report.html").read_text()
@@ -207,6 +278,14 @@ class TestMisfortune:
         assert "must stay finite" in str(caught.value)
         assert " step 2 of epoch 1, with " in str(caught.value)
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.any_backend
+    def test_a_resumed_run_is_kept_and_says_so(self, recipe, tmp_path):
+        run = Run(tmp_path / "run")
+        run.create("folder", replace(recipe, learning_rate=1e30), generic(3, 255))
+        with pytest.raises(ValueError, match=r"run holds no checkpoint yet\. Train with"):
+            resume(run.path)
+        assert [path.name for path in run.path.iterdir()] == ["config.toml"]
 
     @pytest.mark.any_backend
     def test_weights_that_are_not_finite_are_never_written(self, recipe, tmp_path, monkeypatch):

@@ -175,6 +175,36 @@ class TestEveryTracker:
         with pytest.warns(UserWarning, match="not tracked by mlflow: MlflowException"):
             MLflowTracker(run.path).on_train_begin()
 
+    @pytest.mark.parametrize("error", [Stop, ConnectionError])
+    @pytest.mark.parametrize(
+        ("is_new", "method"), [(True, "log_batch"), (False, "get_metric_history")]
+    )
+    def test_a_run_of_mlflow_that_cannot_be_opened_does_not_stay_running(
+        self, run, tmp_path, monkeypatch, is_new, method, error
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+        if not is_new:
+            first = MLflowTracker(run.path)
+            first.on_train_begin()
+            first.interrupt()
+        client, seen = mlflow.MlflowClient(), []
+
+        def status():
+            experiment = client.get_experiment_by_name("keras-fcn")
+            (found,) = client.search_runs([experiment.experiment_id])
+            return found.info.status
+
+        def fails(*args, **kwargs):
+            seen.append(status())
+            raise error
+
+        monkeypatch.setattr(mlflow.MlflowClient, method, fails)
+        told = pytest.raises(Stop) if error is Stop else pytest.warns(UserWarning, match="mlflow")
+        with told, tracking([MLflowTracker(run.path)]):
+            pass
+        assert seen == ["RUNNING"]
+        assert status() == "KILLED"
+
     @pytest.mark.parametrize("name", ["..", "a//b", "road/", "/road", ".", "x" * 300])
     def test_a_class_name_that_is_no_path_of_mlflow(self, run, tmp_path, monkeypatch, name):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

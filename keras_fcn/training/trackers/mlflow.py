@@ -1,5 +1,6 @@
 """Tracks a run with MLflow."""
 
+import contextlib
 import os
 import re
 import time
@@ -37,7 +38,17 @@ class MLflowTracker(Tracker):
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
-        self._client, self._metric = MlflowClient(), Metric
+        self._client, self._metric, self._param = MlflowClient(), Metric, Param
+        try:
+            self._open_run(title, settings)
+        except BaseException:
+            # An interruption, or a server that has gone: the run would stay "RUNNING".
+            if self.tracked.id is not None:
+                with contextlib.suppress(Exception):
+                    self.close(is_finished=False)
+            raise
+
+    def _open_run(self, title, settings):
         if self.tracked.id is not None:
             self._client.update_run(self.tracked.id, status="RUNNING")
             # An epoch may have been logged just before the process ended.
@@ -51,7 +62,7 @@ class MLflowTracker(Tracker):
         )
         self.tracked.id = run.info.run_id
         params = [
-            Param(name, _shortened(str(value), _MOST_CHARACTERS))
+            self._param(name, _shortened(str(value), _MOST_CHARACTERS))
             for name, value in settings.items()
         ]
         for part in _parts(params):
