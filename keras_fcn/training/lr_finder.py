@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fcn.backends import backend
 from keras_fcn.training.objective import (
     build_model,
     compiled,
@@ -97,12 +98,13 @@ def find_learning_rate(
 
     Raises:
         FileNotFoundError, ValueError: As in `train`; if a number is out of range; if the first loss
-            is not finite.
+            is not finite; if this process was started as one of several.
 
     References:
         - [Smith, 2017](https://arxiv.org/abs/1506.01186), section 3.3
     """
     rates = _rates(steps, smallest, largest)
+    _check_one_process()
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     if isinstance(recipe, StagedRecipe):
         recipe = next(iter(recipe.stages.values()))
@@ -152,6 +154,16 @@ def range_test(
             "`keras-fcn data check` and `keras_fcn.diagnose` look for the cause."
         )
     return RateSearch(list(rates[: len(search.losses)]), search.losses, search.diverged)
+
+
+def _check_one_process():
+    started = backend.started_processes()
+    if started > 1:
+        raise ValueError(
+            "The learning-rate range test must be run in one process: a batch has the same loss on "
+            f"any number of devices. Received: {started} processes. Start one, without torchrun, "
+            "TF_CONFIG or KERAS_DISTRIBUTION_NUM_PROCESSES; its rate is that of all of them."
+        )
 
 
 def _rates(steps, smallest, largest):

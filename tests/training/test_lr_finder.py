@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from distribution.two_processes import place
 from helpers import write_pairs
 from PIL import Image
 from training.small_runs import small_recipe
@@ -124,6 +125,16 @@ class TestSuggestion:
 def test_wrong_numbers(options, reason):
     with pytest.raises(ValueError, match=reason):
         find_learning_rate("folder", **options)
+
+
+def test_several_processes_are_refused_before_they_search_alike(tmp_path, monkeypatch, capsys):
+    """They would each print a rate and write the same picture."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in place(1, ["127.0.0.1:1", "127.0.0.1:2"]).items():
+        monkeypatch.setenv(name, value)
+    assert main(["lr-find", "--images", "i", "--labels", "l", "--num-classes", "3"]) == 1
+    assert "must be run in one process" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("three_layers")
