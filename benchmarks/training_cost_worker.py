@@ -20,7 +20,7 @@ from keras_fcn.training import evaluate, loop, recipes, train
 from keras_fcn.training.augmentation import transforms
 from keras_fcn.training.environment import environment
 from keras_fcn.training.objective import build_model, compiled
-from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter
 from keras_fcn.training.splits import Split
 from keras_fcn.training.steps import Steps
 
@@ -118,7 +118,7 @@ def _watch():
     times = {name: [] for name in ("wall", "cycles", "waits", "gaps")}
     for name, owner, function in (
         ("checkpoints", loop.Training, "save_state"),
-        ("models", Run, "save_model"),
+        ("models", RunWriter, "save_model"),
         ("validations", loop, "validate"),
         ("predictions", evaluate, "predict_scores"),
         ("predictions", evaluate, "predict_label_maps"),

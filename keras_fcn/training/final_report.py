@@ -15,6 +15,7 @@ from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe, as_settings
 from keras_fcn.training.report import ReportImage, write_report
 from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter
 from keras_fcn.training.splits import Split, open_splits
 
 _NUM_SHOWN = 4
@@ -37,7 +38,7 @@ class FinalScores:
 
 
 def write_final_report(
-    run: Run, recipe: Recipe, val_split: Split | None, history: list[dict], seconds: float
+    run: RunWriter, recipe: Recipe, val_split: Split | None, history: list[dict], seconds: float
 ) -> FinalScores | None:
     """Evaluates the best model on the validation set and writes the report of the run.
 

@@ -28,8 +28,8 @@ from keras_fcn.training.objective import (
 )
 from keras_fcn.training.progress import duration, progress_bar, say
 from keras_fcn.training.recipe import PATHS, Recipe, as_settings
-from keras_fcn.training.run import Run, copy_of, drawing_errors_warn
 from keras_fcn.training.run_callbacks import RunCallbacks, averages_stay
+from keras_fcn.training.run_writer import RunWriter, copy_of, drawing_errors_warn
 from keras_fcn.training.schedule import learning_rate, schedule
 from keras_fcn.training.splits import Split, check_files, open_splits
 from keras_fcn.training.start_checks import (
@@ -84,7 +84,7 @@ class Training:
 
     def __init__(
         self,
-        run: Run,
+        run: RunWriter,
         recipe: Recipe,
         train_split: Split,
         val_split: Split | None,
@@ -122,7 +122,7 @@ class Training:
     @classmethod
     def begin(
         cls,
-        run: Run,
+        run: RunWriter,
         recipe: Recipe,
         checkpoint_every: int | None,
         devices: str | Sequence[str] | None,
@@ -154,7 +154,7 @@ class Training:
     @classmethod
     def resume(
         cls,
-        run: Run,
+        run: RunWriter,
         checkpoint_every: int | None,
         devices: str | Sequence[str] | None,
         gradients: str | None,

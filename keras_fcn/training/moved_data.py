@@ -7,7 +7,8 @@ from typing import Any
 
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.recipe import PATHS, SETTINGS, Recipe
-from keras_fcn.training.run import Run, Stages
+from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter, StagesWriter
 from keras_fcn.training.splits import open_splits
 
 
@@ -24,10 +25,10 @@ def record_folders(path: str | os.PathLike, folders: Mapping[str, Any]) -> None:
         ValueError: If the run has no folder of such a name, or other data lie there.
     """
     folders = {name: _absolute(name, folder) for name, folder in folders.items()}
-    stages = Stages(path)
-    runs = [run for run in stages.runs() if run.exists] if stages.exists else [Run(path)]
-    recipes = [run.recipe()[1] for run in runs]
-    recipes += stages.recipe()[1].stages.values() if stages.exists else []
+    stages = StagesWriter(path)
+    staged = stages.recipe()[1].stages if stages.exists else {}
+    runs = [run for run in map(stages.run, staged) if run.exists] if staged else [RunWriter(path)]
+    recipes = [*(run.recipe()[1] for run in runs), *staged.values()]
     for recipe in recipes:
         _check_has(recipe, folders, path)
     for run, recipe in zip(runs, recipes, strict=False):
@@ -37,7 +38,7 @@ def record_folders(path: str | os.PathLike, folders: Mapping[str, Any]) -> None:
     for run in runs:
         with run.only_writer():
             run.record_folders(folders)
-    if stages.exists:
+    if staged:
         stages.record_folders(folders)
 
 

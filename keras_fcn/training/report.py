@@ -67,7 +67,8 @@ def write_report(
     """Writes the report of a run as one HTML file.
 
     Args:
-        path: The file. It is not written atomically: `Run.write_report` passes a temporary path.
+        path: The file. It is not written atomically: `RunWriter.write_report` passes a temporary
+            path.
         title: Heading of the page.
         settings: Flat dictionary of TOML values and `None`.
         history: As from `keras_fcn.training.train`; the rows of epochs without validation

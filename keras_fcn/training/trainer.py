@@ -23,6 +23,7 @@ from keras_fcn.training.recipe import Recipe, StagedRecipe, replace
 from keras_fcn.training.recipes import find_recipe
 from keras_fcn.training.run import Run, Stages
 from keras_fcn.training.run_config import CONFIG
+from keras_fcn.training.run_writer import RunWriter, StagesWriter
 from keras_fcn.training.trackers import check_names
 from keras_fcn.training.trained import open_run
 from keras_fcn.training.user_code import UserCode
@@ -109,8 +110,8 @@ def train(
         if start is not None:
             recipe = _starting_from(open_run(start), recipe)
         if not isinstance(recipe, StagedRecipe):
-            return _begin_run(Run(out), recipe, name, options)
-        stages = Stages(out)
+            return _begin_run(RunWriter(out), recipe, name, options)
+        stages = StagesWriter(out)
         processes.first_before_others(lambda: stages.exists or stages.create(name, recipe))  # type: ignore[func-returns-value]
         with removed_unless_resumable(stages.path, lambda: any(r.exists for r in stages.runs())):
             return _train_stages(stages, options)
@@ -166,8 +167,8 @@ def resume(
         if folders:
             processes.first_before_others(lambda: _record_folders(path, folders))
         if Stages(path).exists:
-            return _train_stages(Stages(path), options)
-        return _resume_run(Run(path), options)
+            return _train_stages(StagesWriter(path), options)
+        return _resume_run(RunWriter(path), options)
 
 
 def exists(
@@ -245,7 +246,7 @@ def _resume_run(run, options):
 
 @contextlib.contextmanager
 def _only_writer(run):
-    """`Run.only_writer`, whose error all processes raise."""
+    """`RunWriter.only_writer`, whose error all processes raise."""
     with contextlib.ExitStack() as stack:
         processes.first_before_others(lambda: stack.enter_context(run.only_writer()))
         yield

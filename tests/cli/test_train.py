@@ -15,6 +15,7 @@ from keras_fcn.cli import main
 from keras_fcn.cli.train import print_best_epoch
 from keras_fcn.label_spaces import generic
 from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter
 
 TWO_EPOCHS = ["--ignore-class", "255", "--epochs", "2"]
 
@@ -129,7 +130,7 @@ class TestMainJob:
 
 @pytest.mark.any_backend
 def test_the_best_epoch_of_a_run_is_printed_and_not_the_last(tmp_path, capsys):
-    run = Run(tmp_path / "run")
+    run = RunWriter(tmp_path / "run")
     run.path.mkdir()
     scores = [{"val_mean_iou": value, "val_pixel_accuracy": 0.75} for value in (0.25, 0.5, 0.125)]
     run.write_history([{"epoch": n, "loss": 1.0, **row} for n, row in enumerate(scores, start=1)])

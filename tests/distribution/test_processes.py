@@ -13,6 +13,7 @@ from keras_fcn.distribution import processes
 from keras_fcn.training import Recipe, loop, trainer
 from keras_fcn.training.objective import MODELS
 from keras_fcn.training.recipe import replace
+from keras_fcn.training.run_writer import RunWriter
 from keras_fcn.training.user_code import UserCode
 
 pytestmark = pytest.mark.any_backend
@@ -111,7 +112,7 @@ class TestExists:
             assert all("must see the same files" in error and told in error for error in found)
 
     def test_a_rank_without_the_checkpoint_starts_nothing_over(self, two, seen, monkeypatch):
-        runs = [trainer.Run(seen), trainer.Run(seen / "absent")]
+        runs = [RunWriter(seen), RunWriter(seen / "absent")]
         recipe = Recipe(images="i", labels="l", num_classes=3)
         for run in runs:
             monkeypatch.setattr(type(run), "recipe", lambda run: ("folder", recipe))

@@ -3,7 +3,7 @@ from PIL import Image
 from training.small_runs import small_recipe
 from training.three_layers import FinerThreeLayers, ThreeLayers
 
-from keras_fcn.training import report, run
+from keras_fcn.training import report, run_writer
 from keras_fcn.training.objective import MODELS
 from keras_fcn.training.trackers import base as trackers
 
@@ -25,7 +25,7 @@ def blank_plots():
         Image.new("L", (8, 8)).save(arguments[-1], "PNG")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "plot_curves", blank)
+        patch.setattr(run_writer, "plot_curves", blank)
         patch.setattr(report, "plot_curves", blank)
         patch.setattr(report, "plot_confusion_matrix", blank)
         patch.setattr(trackers, "plot_confusion_matrix", blank)

@@ -8,7 +8,7 @@ from training.test_run import files_of_at_most
 from keras_fcn.cli import main
 from keras_fcn.training import Recipe, trainer
 from keras_fcn.training.recipe import replace
-from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter
 from keras_fcn.training.splits import open_splits
 
 pytestmark = [
@@ -64,14 +64,14 @@ def test_whole_videos_are_held_out_and_the_run_lists_them(recipe, tmp_path):
 def test_a_run_that_ended_before_the_list_was_written_resumes_with_it(
     recipe, tmp_path, monkeypatch
 ):
-    write_split = Run.write_split
+    write_split = RunWriter.write_split
 
     def on_a_full_disk(*arguments):
         with files_of_at_most(8):
             write_split(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "write_split", on_a_full_disk)
+        patch.setattr(RunWriter, "write_split", on_a_full_disk)
         with pytest.raises(OSError, match=r"split\.csv cannot be written"):
             trainer.train(recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "split.csv").exists()

@@ -12,6 +12,7 @@ from keras_fcn.training import Recipe
 from keras_fcn.training.label_errors import find_label_errors
 from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.filterwarnings("ignore:Images such as")]
 
@@ -60,7 +61,7 @@ def recipe(tmp_path):
 
 
 def write_run(path, recipe):
-    run = Run(path)
+    run = RunWriter(path)
     run.create("folder", recipe, SPACE)
     run.save_model(reads_brightness())
     return path
@@ -132,11 +133,11 @@ class TestCommand:
             return capsys.readouterr().err.strip().splitlines()[-1]
 
         assert "--count must be at least 1" in error_of(run, "--count", "0")
-        other = Run(tmp_path / "other")
+        other = RunWriter(tmp_path / "other")
         other.create("folder", recipe, label_spaces.generic(4))
         shutil.copy(Run(run).best_model_path, other.best_model_path)
         assert "must have the classes of" in error_of(run, str(other.path))
-        depth = Run(tmp_path / "depth")
+        depth = RunWriter(tmp_path / "depth")
         nyudv2 = Recipe(data="nyudv2", modalities=("image", "hha"), model="fcn32s")
         depth.create("nyudv2", nyudv2, SPACE)
         shutil.copy(Run(run).best_model_path, depth.best_model_path)

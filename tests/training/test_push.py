@@ -19,6 +19,7 @@ from keras_fcn.training.model_card import model_card
 from keras_fcn.training.push import push, write_published
 from keras_fcn.training.run import Run, load_fcn
 from keras_fcn.training.run_config import read_config
+from keras_fcn.training.run_writer import RunWriter
 
 pytestmark = [
     pytest.mark.any_backend,
@@ -207,7 +208,7 @@ def test_the_card_says_which_images_a_model_of_modalities_takes(
     tmp_path, modalities, command, images
 ):
     recipe = Recipe(data="nyudv2", modalities=modalities, model="fcn32s")
-    run = Run(tmp_path / "run")
+    run = RunWriter(tmp_path / "run")
     run.create("nyud", recipe, label_space_of("nyudv2"))
     card = model_card(run, "a/b")
     assert f"keras-fcn {command}\n" in card

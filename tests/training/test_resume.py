@@ -35,6 +35,7 @@ from keras_fcn.training import Recipe, loop, validation
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter
 from keras_fcn.training.splits import Split
 
 # Small networks are not initialized from VGG-16.
@@ -69,7 +70,7 @@ class TestResume:
             pytest.param(loop.Steps, "on_train_batch_end", 4, 1, [0], marks=pytest.mark.slow),
             # Trained, but not validated; and validated, but not written down.
             (validation, "evaluate", 2, None, []),
-            pytest.param(Run, "write_history", 1, 1, [0, 1], marks=pytest.mark.slow),
+            pytest.param(RunWriter, "write_history", 1, 1, [0, 1], marks=pytest.mark.slow),
         ],
     )
     def test_goes_on_to_the_weights_of_an_unbroken_run(
@@ -100,7 +101,7 @@ class TestResume:
     @pytest.mark.any_backend
     def test_of_a_run_without_checkpoint_begins_anew(self, unbroken, tmp_path):
         recipe, expected = unbroken
-        run = Run(tmp_path / "run")
+        run = RunWriter(tmp_path / "run")
         run.create("folder", recipe, generic(3, 255))
         (run.path / ".unfinished-last.npz").write_bytes(b"half")
         assert_equal(arrays(resume(run.path)), arrays(expected))
@@ -281,7 +282,7 @@ class TestMisfortune:
 
     @pytest.mark.any_backend
     def test_a_resumed_run_is_kept_and_says_so(self, recipe, tmp_path):
-        run = Run(tmp_path / "run")
+        run = RunWriter(tmp_path / "run")
         run.create("folder", replace(recipe, learning_rate=1e30), generic(3, 255))
         with pytest.raises(ValueError, match=r"run holds no checkpoint yet\. Train with"):
             resume(run.path)
@@ -290,7 +291,7 @@ class TestMisfortune:
     @pytest.mark.any_backend
     def test_weights_that_are_not_finite_are_never_written(self, recipe, tmp_path, monkeypatch):
         recipe = replace(recipe, val_images=None, val_labels=None)
-        save_state = Run.save_state
+        save_state = RunWriter.save_state
 
         def overflowing(run, variables, facts):
             if facts["epoch"] == 1:
@@ -298,7 +299,7 @@ class TestMisfortune:
                 kernel.assign(kernel * np.inf)
             save_state(run, variables, facts)
 
-        monkeypatch.setattr(Run, "save_state", overflowing)
+        monkeypatch.setattr(RunWriter, "save_state", overflowing)
         with pytest.raises(ValueError, match="The weights must stay finite"):
             train(recipe, tmp_path / "run")
         assert read_facts(tmp_path / "run" / "last.npz")["epoch"] == 0
@@ -312,7 +313,7 @@ class TestMisfortune:
         ],
     )
     def test_a_full_disk(self, recipe, tmp_path, monkeypatch, function, call, file):
-        write, calls = getattr(Run, function), []
+        write, calls = getattr(RunWriter, function), []
 
         def on_a_full_disk(*args):
             calls.append(function)
@@ -320,7 +321,7 @@ class TestMisfortune:
             with full:
                 write(*args)
 
-        monkeypatch.setattr(Run, function, on_a_full_disk)
+        monkeypatch.setattr(RunWriter, function, on_a_full_disk)
         with pytest.raises(OSError, match=f"{file} cannot be written"):
             train(recipe, tmp_path / "run")
         self.check_that_it_goes_on(tmp_path / "run", monkeypatch)

@@ -12,9 +12,10 @@ import pytest
 
 from keras_fcn.label_spaces import generic
 from keras_fcn.training import Recipe, StagedRecipe
-from keras_fcn.training import run as module
+from keras_fcn.training import run_writer as module
 from keras_fcn.training.checkpoint import read_facts
-from keras_fcn.training.run import Run, Stages
+from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter, StagesWriter
 
 pytestmark = pytest.mark.any_backend
 
@@ -31,7 +32,7 @@ def variables(count):
 @pytest.fixture
 def run(tmp_path):
     """A run with a checkpoint."""
-    run = Run(tmp_path / "run")
+    run = RunWriter(tmp_path / "run")
     run.create("folder", Recipe(images="i", labels="l", num_classes=3), generic(3, None))
     run.save_state(variables(1), {"epoch": 0})
     return run
@@ -103,7 +104,7 @@ class TestReplacing:
         assert "function_node" not in str(caught.value)
 
     def test_the_run_to_resume_is_that_of_all_stages(self, run, tmp_path):
-        stages = Stages(tmp_path / "staged")
+        stages = StagesWriter(tmp_path / "staged")
         stages.create("two", StagedRecipe(stages={"32s": run.recipe()[1]}))
         stage = stages.run("32s")
         shutil.copytree(run.path, stage.path)
@@ -148,7 +149,7 @@ class TestHistory:
 
     def test_in_a_folder_whose_name_is_not_utf_8(self, run):
         folder = run.path.rename(run.path.with_name(os.fsdecode(b"stra\xdfe")))
-        Run(folder).write_history(HISTORY)
+        RunWriter(folder).write_history(HISTORY)
         assert Run(folder).history() == HISTORY
         assert len(list((folder / "tensorboard").iterdir())) == 1
 

@@ -16,7 +16,7 @@ from keras_fcn.distribution import processes
 from keras_fcn.label_spaces import generic
 from keras_fcn.training import Recipe, loop, trainer
 from keras_fcn.training.recipe import as_settings, replace
-from keras_fcn.training.run import Run
+from keras_fcn.training.run_writer import RunWriter
 from keras_fcn.training.trackers import MLflowTracker, Tracker, check_names, tracking
 from keras_fcn.training.user_code import UserCode
 
@@ -65,7 +65,7 @@ class TestEveryTracker:
 
     @pytest.fixture
     def run(self, tmp_path):
-        run = Run(tmp_path / "run")
+        run = RunWriter(tmp_path / "run")
         run.create("small", Recipe(num_classes=2), generic(2))
         return run
 
@@ -372,10 +372,10 @@ class TestTrainings:
 
     def test_other_ranks_track_nothing(self, folder, tmp_path, run, monkeypatch):
         options = (run.recipe()[1], None, None, None, UserCode(), ["tensorboard"])
-        first = loop.Training.begin(Run(tmp_path / "run"), *options)
+        first = loop.Training.begin(RunWriter(tmp_path / "run"), *options)
         assert [type(tracker).__name__ for tracker in first.trackers] == ["TensorBoardTracker"]
         monkeypatch.setattr(processes, "rank", lambda: 1)
-        assert loop.Training.begin(Run(tmp_path / "run"), *options).trackers == []
+        assert loop.Training.begin(RunWriter(tmp_path / "run"), *options).trackers == []
 
     def test_a_missing_package_leaves_no_run(self, tmp_path, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -31,12 +31,12 @@ from keras_fcn import FCN16s
 from keras_fcn.cli import main
 from keras_fcn.data import find_pairs
 from keras_fcn.label_spaces import generic
-from keras_fcn.training import StagedRecipe, loop, trainer, validation
-from keras_fcn.training import run as run_module
+from keras_fcn.training import StagedRecipe, loop, run_writer, trainer, validation
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.evaluate import Scores
 from keras_fcn.training.recipe import replace
 from keras_fcn.training.run import Run, Stages
+from keras_fcn.training.run_writer import RunWriter
 from keras_fcn.training.trained import open_model
 from keras_fcn.training.user_code import UserCode
 
@@ -118,7 +118,7 @@ class TestHowItLearns:
     def test_the_rate_of_a_summed_loss_is_told_as_that_of_a_mean(self, recipe, tmp_path, capsys):
         changes = {"optimizer": "coupled_sgd", "normalization": "sum", "learning_rate": 1e-6}
         loop.Training.begin(
-            Run(tmp_path / "run"), replace(recipe, **changes), None, None, None, UserCode()
+            RunWriter(tmp_path / "run"), replace(recipe, **changes), None, None, None, UserCode()
         )
         # 1e-6 times 8 x 10 pixels times 2 images.
         printed = capsys.readouterr().err
@@ -147,7 +147,7 @@ class TestHowItLearns:
     @pytest.mark.any_backend
     def test_the_model_of_the_best_epoch_is_kept(self, recipe, tmp_path, monkeypatch):
         # Shares of right pixels, whose order is that of mean IoU.
-        right, kept, save_model = iter([5, 8, 2, 8]), [], Run.save_model
+        right, kept, save_model = iter([5, 8, 2, 8]), [], RunWriter.save_model
 
         def evaluate(*args, **kwargs):
             count = next(right)
@@ -158,7 +158,7 @@ class TestHowItLearns:
             save_model(run, model)
 
         monkeypatch.setattr(validation, "evaluate", evaluate)
-        monkeypatch.setattr(Run, "save_model", keep)
+        monkeypatch.setattr(RunWriter, "save_model", keep)
         run = train(replace(recipe, epochs=4), tmp_path / "run")
         assert len(kept) == 2
         assert (kept[0]["score_fr/kernel"] != kept[1]["score_fr/kernel"]).any()
@@ -242,7 +242,7 @@ class TestWhatARunLeaves:
     def test_evaluation_by_the_views_of_its_recipe(self, run, capsys, tmp_path):
         recipe = run.recipe()[1]
         # Random weights, whose predictions differ with the view.
-        copy = Run(shutil.copytree(run.path, tmp_path / "run"))
+        copy = RunWriter(shutil.copytree(run.path, tmp_path / "run"))
         model = copy.load_model()
         randomize(model, seed=0)
         copy.save_model(model)
@@ -320,7 +320,7 @@ class TestTheEnd:
         def failing(*args, **kwargs):
             raise Image.DecompressionBombError("277 megapixels")
 
-        monkeypatch.setattr(loop if what == "write_final_report" else run_module, what, failing)
+        monkeypatch.setattr(loop if what == "write_final_report" else run_writer, what, failing)
         with pytest.warns(UserWarning, match="cannot be drawn: 277 megapixels"):
             run = train(recipe, tmp_path / "run")
         assert len(run.history()) == 2
