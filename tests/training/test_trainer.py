@@ -1,5 +1,6 @@
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import keras
@@ -74,6 +75,22 @@ class TestStages:
         with pytest.raises(FileNotFoundError, match=r"fcn16s has no model yet.*run/fcn32s"):
             open_model(tmp_path / "run")
         assert (type(trained.model), trained.label_space.num_classes) == (FinerThreeLayers, 3)
+
+    def test_data_that_were_moved_are_those_of_the_stages_to_come(
+        self, recipe, tmp_path, monkeypatch
+    ):
+        coarse = replace(recipe, epochs=1)
+        fine = replace(coarse, model="fcn16s", weights="fcn32s")
+        staged = StagedRecipe(stages={"fcn32s": coarse, "fcn16s": fine})
+        with interrupted_at(monkeypatch, loop.Steps, "on_train_batch_end", STEPS):
+            train(staged, tmp_path / "run", checkpoint_every=1)
+        moved = Path(shutil.move(recipe.images, tmp_path / "moved"))
+        first, second = resume(tmp_path / "run", folders={"images": moved}).runs()
+        assert second.is_finished
+        whole = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["stages"]
+        own = [tomllib.loads((r.path / "config.toml").read_text()) for r in (first, second)]
+        settings = [*whole.values(), *(config["settings"] for config in own)]
+        assert [each["images"] for each in settings] == [str(moved)] * 4
 
     def test_a_first_stage_that_cannot_begin_leaves_no_folder(self, recipe, tmp_path):
         staged = StagedRecipe(stages={"fcn32s": replace(recipe, images=str(tmp_path / "absent"))})
