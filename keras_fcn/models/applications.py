@@ -45,18 +45,18 @@ def application(name: str, weights: str | None = None) -> keras.Model:
         1280
     """
     networks = {
-        _plain(key): value
+        plain_name(key): value
         for key, value in vars(keras.applications).items()
         if callable(value) and key[0].isupper()
     }
-    if _plain(name) not in networks:
-        near = difflib.get_close_matches(_plain(name), networks, 1, cutoff=0)[0]
+    if plain_name(name) not in networks:
+        near = difflib.get_close_matches(plain_name(name), networks, 1, cutoff=0)[0]
         raise ValueError(
             f"{name!r} must name a network of keras.applications. Did you mean "
             f"{networks[near].__name__}?"
         )
-    network = networks[_plain(name)]
-    if _plain(name).startswith("nasnet"):
+    network = networks[plain_name(name)]
+    if plain_name(name).startswith("nasnet"):
         # It halves a branch only where the sizes of both are known: its sums fail on others.
         raise ValueError(
             f"{name!r} must name a network for images of every size. Keras builds "
@@ -73,7 +73,13 @@ def application(name: str, weights: str | None = None) -> keras.Model:
         ) from error
 
 
-def _plain(name):
+def plain_name(name: str) -> str:
+    """Returns the name of a network without what does not matter in it: case and underscores.
+
+    Examples:
+        >>> plain_name("MobileNetV2") == plain_name("mobilenet_v2")
+        True
+    """
     return re.sub("[^a-z0-9]", "", name.lower())
 
 

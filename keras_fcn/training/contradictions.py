@@ -127,8 +127,6 @@ class _Check:
             self._require(recipe.model != "fcn4s", "backbone", rule)
             self._require_defaults(("head", "freeze_batch_norm"), "without a `backbone`")
             return
-        rule = "imagenet or none with a `backbone`"
-        self._require(recipe.weights in (None, "imagenet"), "weights", rule)
         rule = "`backbone` or none with a `backbone`"
         self._require(recipe.freeze in (None, "backbone"), "freeze", rule)
         names = ("deep_supervision", "gradient_checkpointing")

@@ -16,8 +16,9 @@ from keras_fcn.models.multimodal import MultimodalFCN32s
 from keras_fcn.models.multitask import MultitaskFCN8s, MultitaskFCN16s, MultitaskFCN32s
 from keras_fcn.spec import VGG16_FILTERS
 from keras_fcn.training.optimizer import ALEXNET_MULTIPLIERS, PAPER_MULTIPLIERS, AdamW, CoupledSGD
-from keras_fcn.training.recipe import Recipe
+from keras_fcn.training.recipe import SETTINGS, Recipe
 from keras_fcn.training.schedule import schedule
+from keras_fcn.weights import load, published_names
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -70,6 +71,10 @@ def build_model(recipe: Recipe, label_spaces: Mapping[str, LabelSpace]) -> BaseF
     start = None if recipe.stream_weights else _STARTS.get(recipe.weights or "")
     if start is not None:
         raise ValueError(f"`weights` must be {start}. Received: weights={recipe.weights!r}.")
+    is_trained = recipe.backbone is not None and recipe.weights not in (None, "imagenet")
+    if is_trained and recipe.weights in published_names():
+        rule = "imagenet, the file of an FCN on the same one, or none with a `backbone`"
+        raise SETTINGS["weights"].error(rule, recipe.weights)
     options: dict[str, Any] = {
         "weights": recipe.weights,
         "filters": recipe.filters,
@@ -112,7 +117,10 @@ def build_model(recipe: Recipe, label_spaces: Mapping[str, LabelSpace]) -> BaseF
             "data_format": "channels_last",
             "gradient_checkpointing": recipe.gradient_checkpointing,
         }
-    return model_class(recipe)(label_space.num_classes, **options)
+    model = model_class(recipe)(label_space.num_classes, **options)
+    if is_trained:
+        load(model, recipe.weights)
+    return model
 
 
 def _backbone(recipe):
@@ -122,7 +130,7 @@ def _backbone(recipe):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return application(recipe.backbone, recipe.weights)
+        return application(recipe.backbone, "imagenet" if recipe.weights == "imagenet" else None)
     finally:
         keras.config.set_dtype_policy(policy)
 

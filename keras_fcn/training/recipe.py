@@ -172,7 +172,7 @@ class Recipe:
         None,
         help="initial weights: `imagenet`, `camvid`, `pascal_voc`, `pascal_voc_atonce`, a file, or "
         "`hf://OWNER/REPO/FILE@REVISION` for one of the Hugging Face Hub; "
-        "only `imagenet` with a `backbone`; none for random values",
+        "with a `backbone`, `imagenet` or a file of an FCN on the same one; none for random values",
         option=True,
         metavar="WEIGHTS",
         in_checkpoint=True,

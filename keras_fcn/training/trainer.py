@@ -10,6 +10,7 @@ import keras
 
 from keras_fcn.backends import backend
 from keras_fcn.distribution import processes
+from keras_fcn.models.applications import plain_name
 from keras_fcn.training.augmentation import Augmenter
 from keras_fcn.training.failures import (
     one_line_for_files,
@@ -275,6 +276,12 @@ def _check_absent(out):
 def _starting_from(run, recipe):
     """The recipe, or the first stage of a staged one, with the best model of a run as weights."""
     if not isinstance(recipe, StagedRecipe):
+        _, theirs = run.recipe()
+        if plain_name(theirs.backbone or "") != plain_name(recipe.backbone or ""):
+            raise ValueError(
+                f"`backbone` must be that of the run to start from (--from), {run.path}: "
+                f"{theirs.backbone or 'none'}. Received: {recipe.backbone or 'none'}."
+            )
         return replace(recipe, weights=str(run.best_model_path))
     first, *_ = recipe.stages
     stages = {**recipe.stages, first: _starting_from(run, recipe.stages[first])}

@@ -1,12 +1,14 @@
 """Diagnoses problems of the weights of a model."""
 
 import dataclasses
+import re
 
 import keras
 import numpy as np
 
 from keras_fcn.layers import Bilinear, ConvolutionalizedDense
 from keras_fcn.layers.inside import with_layers_inside
+from keras_fcn.spec import VGG16_FILTERS
 
 _SAMPLE = 1_000_000
 # Kurtosis is 1.8 for the uniform distribution of Keras's initializers, 3 for a normal distribution,
@@ -38,7 +40,6 @@ class Finding:
 
 
 _MEANINGS = {
-    "random": "random initial values, not VGG-16's; start from weights='imagenet' or a file",
     "zero": "all zero, as score layers are before training; until then every pixel is class 0",
     "not_finite": "NaN or infinite values; train with a smaller learning rate, or load again",
     "not_bilinear": "an upsampling kernel that is not bilinear, which is expected only if learned",
@@ -51,6 +52,16 @@ _MEANINGS = {
 
 
 _HEAD = {"head_conv", "fc6", "fc7"}
+_RANDOM_VGG16 = "random initial values, not VGG-16's; start from weights='imagenet' or a file"
+_RANDOM_SLIM_VGG16 = (
+    "random initial values, not VGG-16's, which need its `filters`; start from a file of these "
+    "filters, or train it longer"
+)
+_RANDOM_ALEXNET = (
+    "random initial values, not AlexNet's; start from the file of the classifier CaffeNet, "
+    "bvlc_reference_caffenet.caffemodel, or from weights='pascal_voc_alexnet'"
+)
+_RANDOM_OTHER = "random initial values; start from pretrained weights, or train it longer"
 _RANDOM_BACKBONE = (
     "random initial values; start from a backbone with weights='imagenet', or train it longer"
 )
@@ -130,17 +141,34 @@ def is_head(finding: Finding) -> bool:
 def _random(model, names):
     """Yields the findings of layers with random initial values."""
     of_head = []
-    meaning = _MEANINGS["random"]
-    if any(layer.name == "backbone" for layer in with_layers_inside(model)):
+    layers = {layer.name: layer for layer in with_layers_inside(model)}
+    if "backbone" in layers:
         of_head = [name for name in names if name in _HEAD]
         names = [name for name in names if name not in _HEAD]
         meaning = _RANDOM_BACKBONE
+    elif "conv1" in layers and "fc6" in layers:
+        meaning = _RANDOM_ALEXNET
     elif set(names) <= _HEAD:
         meaning = _RANDOM_CLASSIFIER
+    else:
+        meaning = _of_vgg16(layers)
     if names:
         yield Finding("random", tuple(names), meaning)
     if of_head:
         yield Finding("random", tuple(of_head), _RANDOM_HEAD)
+
+
+def _of_vgg16(layers):
+    """Returns the meaning of random convolutions in a network that may be VGG-16."""
+    # Networks of several streams repeat them, with a suffix.
+    blocks = {
+        (int(found[1]), layer.kernel.shape[-1])
+        for name, layer in layers.items()
+        if (found := re.match(r"block([1-5])_conv1", name)) and hasattr(layer, "kernel")
+    }
+    if not blocks:
+        return _RANDOM_OTHER
+    return _RANDOM_VGG16 if blocks == set(enumerate(VGG16_FILTERS, 1)) else _RANDOM_SLIM_VGG16
 
 
 def _numpy(variable):

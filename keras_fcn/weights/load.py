@@ -53,10 +53,16 @@ _CLASSIFIER = {"fc1": "fc6", "fc2": "fc7"}
 _IMAGENET_SCORES = ("predictions", "fc8")
 # Layers whose shapes depend on the number of classes.
 _CLASS_LAYERS = ("score_", "upscore")
-_COARSER_MODELS = (
-    frozenset({"score_fr", "upscore"}),
-    frozenset({"score_fr", "score_pool4", "upscore2", "upscore16"}),
-)
+# Those of FCNs that a finer one may start from, on VGG-16 and on a backbone, each with its last
+# upsampling, which the finer one replaces.
+_STRIDE_16 = ("score_fr", "score_stride16", "upscore_to_stride16")
+_COARSER_MODELS = {
+    frozenset({"score_fr", "upscore"}): "upscore",
+    frozenset({"score_fr", "score_pool4", "upscore2", "upscore16"}): "upscore16",
+    frozenset({"score_fr", "upscore32"}): "upscore32",
+    frozenset({*_STRIDE_16, "upscore16"}): "upscore16",
+    frozenset({*_STRIDE_16, "score_stride8", "upscore_to_stride8", "upscore8"}): "upscore8",
+}
 
 
 def load(
@@ -90,10 +96,8 @@ def load(
         _port(model, _contents_of(source), f"Model {source.name!r}", partial)
     elif source == "imagenet":
         if not _has_layer(model, "fc6") or _has_layer(model, "conv1"):
-            raise ValueError(
-                "weights='imagenet' are VGG-16's, and must be loaded into one network on it. "
-                f"Received: {type(model).__name__}."
-            )
+            raise _of_vgg16_only(model, source)
+        _check_without_backbone(model, source)
         vgg16 = imagenet_vgg16(include_top=_takes_classifier(model))
         _port(model, _contents_of(vgg16), "VGG-16 of keras.applications", partial)
     elif source in published_names():
@@ -190,8 +194,22 @@ def _reader(variable):
     return lambda: keras.ops.convert_to_numpy(variable).astype("float32")
 
 
+def _check_without_backbone(model, name):
+    if _has_layer(model, "backbone"):
+        raise _of_vgg16_only(model, name)
+
+
+def _of_vgg16_only(model, name):
+    on_backbone = " on a backbone" if _has_layer(model, "backbone") else ""
+    return ValueError(
+        f"weights={name!r} are VGG-16's, and must be loaded into one network on it. Received: "
+        f"{type(model).__name__}{on_backbone}."
+    )
+
+
 def _published(model, name):
     """Returns the published weights of a name, after checking that they fit the model."""
+    _check_without_backbone(model, name)
     if not hasattr(model, "network"):
         raise ValueError(
             f"weights={name!r} must be loaded into a model of this package. Received: a "
@@ -397,6 +415,7 @@ def _stage_wise(model, entries):
         frozenset(layer for layer in names if layer.startswith(_CLASS_LAYERS))
         for names in ({layer.name for layer in model.layers}, {layer for layer, _ in entries})
     )
-    if sources not in _COARSER_MODELS or not sources - {"upscore", "upscore16"} < layers:
+    last = _COARSER_MODELS.get(sources)
+    if last is None or last in layers or not sources - {last} < layers:
         return set(), set()
     return layers - sources, sources - layers

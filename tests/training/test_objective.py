@@ -93,7 +93,7 @@ def test_a_backbone_of_keras_applications_is_built_by_name():
     [
         ({"backbone": "resnet51"}, "Did you mean ResNet50"),
         ({"model": "fcn4s"}, "`backbone` must be a network of keras.applications for fcn4s"),
-        ({"backbone": "resnet50", "weights": "pascal_voc"}, "`weights` must be imagenet or none"),
+        ({"backbone": "resnet50", "weights": "pascal_voc"}, "`weights` must be imagenet, the file"),
         ({"backbone": "resnet50", "freeze": "block2"}, "`freeze` must be `backbone` or none"),
         (
             {"backbone": "resnet50", "gradient_checkpointing": True},

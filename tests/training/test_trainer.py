@@ -32,6 +32,7 @@ from keras_fcn import FCN16s
 from keras_fcn.cli import main
 from keras_fcn.data import find_pairs
 from keras_fcn.label_spaces import generic
+from keras_fcn.spec import VGG16_FILTERS
 from keras_fcn.training import StagedRecipe, loop, run_writer, trainer, validation
 from keras_fcn.training.checkpoint import read_facts
 from keras_fcn.training.evaluate import Scores
@@ -103,6 +104,44 @@ class TestStages:
             train(replace(recipe, model="fcn16s", weights="fcn32s"), tmp_path / "run")
         with pytest.raises(FileNotFoundError, match="must be a folder written by"):
             train(recipe, tmp_path / "run", start=tmp_path)
+        assert not (tmp_path / "run").exists()
+
+
+class TestFromARunOnABackbone:
+    """`Tiny` is one of `keras.applications`, as far as recipes can see."""
+
+    @pytest.fixture
+    def on_tiny(self, recipe, monkeypatch):
+        def tiny(include_top, weights, input_shape):
+            x = image = keras.Input(input_shape)
+            for number in range(5):
+                x = keras.layers.Conv2D(4, 3, 2, padding="same", name=f"conv{number}")(x)
+                x = keras.layers.BatchNormalization(name=f"norm{number}")(x)
+            return keras.Model(image, x)
+
+        monkeypatch.setattr(keras.applications, "Tiny", tiny, raising=False)
+        unset = {"padding": "paper", "filters": VGG16_FILTERS, "val_images": None}
+        unset |= {"val_labels": None, "steps": 1}
+        return replace(recipe, backbone="tiny", **unset)
+
+    @pytest.mark.parametrize("finer", ["fcn32s", "fcn16s"])
+    def test_its_weights_are_those_of_the_new_run(self, on_tiny, finer, tmp_path):
+        first = train(on_tiny, tmp_path / "first")
+        second = replace(on_tiny, model=finer, backbone="Tiny", learning_rate=1e-8)
+        second = train(replace(second, freeze_batch_norm=True), tmp_path / "run", start=first.path)
+        given, kept = (variables_as_numpy(run.load_model()) for run in (first, second))
+        for name in ("head_conv/kernel", "score_fr/kernel"):
+            assert np.abs(given[name]).max() > 1e-5
+            np.testing.assert_allclose(kept[name], given[name], atol=1e-6)
+        backbones = (run.load_model().get_layer("backbone") for run in (first, second))
+        for theirs, ours in zip(*(backbone.get_weights() for backbone in backbones), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+    def test_a_run_on_another_network_is_named(self, on_tiny, recipe, tmp_path):
+        run = train(on_tiny, tmp_path / "tiny")
+        for other, received in ((recipe, "none"), (replace(on_tiny, backbone="vgg19"), "vgg19")):
+            with pytest.raises(ValueError, match=f"{run.path}: tiny. Received: {received}"):
+                train(other, tmp_path / "run", start=run.path)
         assert not (tmp_path / "run").exists()
 
 

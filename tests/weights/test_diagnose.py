@@ -6,7 +6,7 @@ import pytest
 from helpers import NARROW_FILTERS, randomize
 
 import keras_fcn
-from keras_fcn import FCN8s, FCN32s, MultimodalFCN32s
+from keras_fcn import FCN8s, FCN32s, FCNAlexNet, MultimodalFCN32s
 from keras_fcn.training.start_checks import warn_of_bad_start
 
 SMALL = {"num_classes": 3, "filters": NARROW_FILTERS, "fc_units": 8, "padding": "same"}
@@ -83,6 +83,24 @@ def test_initial_values_and_zero_scores_are_named():
     assert found["random"][-2:] == ("fc6", "fc7")
     assert len(found["random"]) == 15
     assert found["zero"] == ("score_fr",)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("network", ["AlexNet", "slim VGG-16", "VGG-16", "another"])
+def test_imagenet_is_proposed_only_where_it_can_be_loaded(network):
+    image = keras.Input((None, None, 3))
+    convolution = keras.layers.Conv2D(64, 3, name="mine")
+    model = {
+        "AlexNet": lambda: FCNAlexNet(3, filters=(8, 8, 8, 8, 8), fc_units=64),
+        "slim VGG-16": lambda: FCN32s(3, filters=NARROW_FILTERS, fc_units=64),
+        "VGG-16": lambda: FCN32s(3, fc_units=64),
+        "another": lambda: keras.Model(image, convolution(image)),
+    }[network]()
+    (finding,) = (found for found in keras_fcn.diagnose(model) if found.problem == "random")
+    assert ("'imagenet'" in str(finding)) is (network == "VGG-16")
+    if network in ("AlexNet", "slim VGG-16"):  # Indeed they cannot.
+        with pytest.raises(ValueError, match="'imagenet'"):
+            type(model)(3, filters=model.get_config()["filters"], fc_units=64, weights="imagenet")
 
 
 @pytest.mark.any_backend

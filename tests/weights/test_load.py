@@ -15,7 +15,7 @@ from helpers import (
     write_legacy_h5,
 )
 
-from keras_fcn import AT_ONCE_SKIP_SCALES, FCN8s, FCN16s, FCN32s, weights
+from keras_fcn import AT_ONCE_SKIP_SCALES, FCN4s, FCN8s, FCN16s, FCN32s, weights
 from keras_fcn.backends import backend
 
 pytestmark = pytest.mark.any_backend
@@ -343,12 +343,12 @@ class TestChannels:
 class TestBackbone:
     """The layers of a backbone are in a model inside."""
 
-    def model(self, num_classes=3):
+    def model(self, num_classes=3, make=FCN8s, head="conv"):
         x = inputs = keras.Input((None, None, 3))
         for number in range(5):
             x = keras.layers.SeparableConv2D(2, 3, 2, padding="same", name=f"conv{number}")(x)
             x = keras.layers.BatchNormalization(name=f"norm{number}")(x)
-        model = FCN8s(num_classes, backbone=keras.Model(inputs, x), fc_units=2)
+        model = make(num_classes, backbone=keras.Model(inputs, x), fc_units=2, head=head)
         randomize(model, seed=num_classes)
         return model
 
@@ -369,6 +369,33 @@ class TestBackbone:
             np.testing.assert_array_equal(ours, theirs)
         for ours, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
             assert num_classes != 3 or np.array_equal(ours, theirs)
+
+    @pytest.mark.parametrize(
+        ("coarse", "fine", "new"),
+        [
+            (FCN32s, FCN16s, {"score_stride16"}),
+            (FCN16s, FCN8s, {"score_stride8"}),
+            (FCN32s, FCN8s, {"score_stride16", "score_stride8"}),
+            (FCN8s, FCN4s, {"score_stride4"}),
+        ],
+    )
+    def test_the_next_finer_model_starts_where_the_coarser_one_stopped(self, coarse, fine, new):
+        source, model = (self.model(make=make) for make in (coarse, fine))
+        before = variables_as_numpy(model)
+        weights.load(model, source)
+        found, expected = variables_as_numpy(model), variables_as_numpy(source)
+        for name in found:
+            layer = name.split("/")[0]
+            if layer in new or layer.startswith("upscore"):
+                np.testing.assert_array_equal(found[name], before[name])
+            else:
+                np.testing.assert_array_equal(found[name], expected[name])
+
+    @pytest.mark.parametrize("name", ["imagenet", "pascal_voc", "camvid"])
+    @pytest.mark.parametrize("head", ["conv", "fc"])
+    def test_weights_of_vgg16_by_name_are_refused_in_one_sentence(self, name, head):
+        with pytest.raises(ValueError, match=f"'{name}' are VGG-16's.*FCN8s on a backbone"):
+            weights.load(self.model(head=head), name)
 
     def test_a_model_without_the_backbones_layers_is_refused(self, fcn8s):
         with pytest.raises(ValueError, match=r"backbone/conv0/variable 0 .*: missing in"):
