@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -59,8 +60,9 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
                 layer.trainable = False
 
     @functools.wraps(keras.Model.fit)
-    def fit(self, *args, class_weight=None, **kwargs):
-        _check_class_weight(class_weight)
+    def fit(self, *args, **kwargs):
+        arguments = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
+        _check_class_weight(arguments.get("class_weight"))
         return super().fit(*args, **kwargs)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):

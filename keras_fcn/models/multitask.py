@@ -88,6 +88,12 @@ class MultitaskFCN(BaseFCN):
                 "`num_classes` must be a dictionary from tasks to numbers of classes. Received: "
                 f"{num_classes=}."
             )
+        for task in num_classes:
+            if not isinstance(task, str) or not task or "/" in task:
+                raise ValueError(
+                    "`num_classes` must have names of tasks as keys, without '/', which Keras "
+                    f"allows in no name of a layer. Received: {task!r}."
+                )
         dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         published = weight_files.find_published(weights, output_stride(self.skips))
         if published is not None and mean is None:

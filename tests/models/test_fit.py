@@ -94,6 +94,10 @@ def test_weights_of_one_label_per_image_are_refused(method):
     model = compiled_model(**EAGERLY)
     with pytest.raises(ValueError, match=r"class_weights=\.\.\."):
         getattr(model, method)(*batch((32, 32)), class_weight={0: 1.0, 1: 2.0, 2: 3.0})
+    # All arguments before it, and it, by position.
+    before = {"fit": (None, 1, 0, None, 0.0, None, True), "train_on_batch": (None,)}[method]
+    with pytest.raises(ValueError, match=r"class_weights=\.\.\."):
+        getattr(model, method)(*batch((32, 32)), *before, {0: 1.0, 1: 2.0, 2: 3.0})
 
 
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "__call__"])

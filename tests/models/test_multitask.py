@@ -110,6 +110,8 @@ class TestTasks:
         ("num_classes", "options", "message"),
         [
             (5, {}, "`num_classes` must be a dictionary from tasks"),
+            ({"a": 2, "b/c": 3}, {}, "must have names of tasks as keys, without '/'.*'b/c'"),
+            ({0: 2}, {}, "must have names of tasks as keys.*Received: 0"),
             ({"semantic": 1}, {}, "`num_classes` must be an integer of at least 2"),
             ({"semantic": 21}, {"label_spaces": {"voc": PASCAL_VOC}}, "must have keys among"),
             ({"semantic": 5}, {"label_spaces": {"semantic": PASCAL_VOC}}, "`label_space` must be"),

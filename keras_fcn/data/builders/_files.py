@@ -83,6 +83,11 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
         value = scipy.io.loadmat(io.BytesIO(path.read_bytes()))
         for key in keys:
             value = value[key] if isinstance(value, dict) else value[key].item()
+    except NotImplementedError as error:  # SciPy's message names a Python package to use instead.
+        raise ValueError(
+            f"{path} must be a MATLAB file of version 7 or older. Received: one of version 7.3, "
+            "which is HDF5. Save it in MATLAB with the option '-v7'."
+        ) from error
     except Exception as error:  # SciPy raises errors of many classes for damaged files.
         raise ValueError(
             f"{path} must hold {'.'.join(keys)} in MATLAB's format of version 7 or older. "

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -217,6 +218,15 @@ class TestVocLabels:
         path.write_bytes(path.read_bytes()[:150])
         message = rf"{path} must hold GTcls\.Segmentation in .* Received: .* complete copy\.$"
         with pytest.raises(ValueError, match=message):
+            self.build(tmp_path, "2012_sbd")
+
+    def test_a_mat_file_of_version_73_is_told_what_to_do(self, tmp_path, manual):
+        path = manual / "benchmark_RELEASE" / "dataset" / "cls" / "2009_000001.mat"
+        with h5py.File(path, "w", userblock_size=512) as file:
+            file["GTcls"] = np.zeros((2, 3))
+        with path.open("r+b") as file:  # The block that MATLAB writes in front of HDF5.
+            file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+        with pytest.raises(ValueError, match=rf"{path} must be .*version 7\.3, .*'-v7'\.$"):
             self.build(tmp_path, "2012_sbd")
 
     def test_without_scipy_the_error_says_what_to_install(self, tmp_path, monkeypatch):
