@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parsed(arguments)
     _check_no_empty_text(options)
+    _expand_home(options)
     _escape_unencodable_letters()
     try:
         with _sigterm_interrupts():
@@ -106,6 +107,19 @@ def _check_no_empty_text(options):
             is_option = option in re.findall(_OPTION, options.parser.format_help())
             shown = option if is_option else name
             options.parser.error(f"{shown} must not be empty. Received: ''.")
+
+
+def _expand_home(options):
+    """Replaces ~ at the start of every value by the home folder: shells leave it in `--out=~/run`.
+
+    A value that is no path stays as it is, unless it begins with ~ and a slash or a user's name.
+    """
+    for name, value in vars(options).items():
+        if isinstance(value, str):
+            setattr(options, name, os.path.expanduser(value))
+        elif isinstance(value, list):
+            expanded = [os.path.expanduser(v) if isinstance(v, str) else v for v in value]
+            setattr(options, name, expanded)
 
 
 def of_this_command(message: str, help_text: str) -> str:

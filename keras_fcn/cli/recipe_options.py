@@ -1,6 +1,7 @@
 """The recipe that a command takes, and the options that change its settings."""
 
 import argparse
+import os
 import tomllib
 from typing import Any
 
@@ -56,7 +57,7 @@ def of_set(options: argparse.Namespace) -> dict[str, Any]:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             # A string without quotation marks.
-            parsed = None if value.lower() == "none" else value
+            parsed = None if value.lower() == "none" else os.path.expanduser(value)
         given[name.strip().replace("-", "_")] = parsed
     return given
 

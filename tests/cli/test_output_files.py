@@ -37,6 +37,29 @@ def test_the_folder_must_exist(commands, name, data, capsys):
     assert f"{option} must lie in an existing folder. Received: {out}." in error_of(capsys)
 
 
+@pytest.mark.parametrize("name", [*PICTURES, "compare"])
+def test_tilde_is_the_home_folder_also_where_shells_leave_it(
+    commands, name, data, capsys, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(data))
+    *command, option = commands[name]
+    assert main([*command, f"{option}=~/no folder/out.png"]) == 1
+    out = data / "no folder" / "out.png"
+    assert f"{option} must lie in an existing folder. Received: {out}." in error_of(capsys)
+
+
+def test_tilde_is_the_home_folder_of_files_that_are_read_too(data, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(data))
+    classes = ["--num-classes", "3", "--ignore-class", "255"]
+    main(["data", "check", "~/", *classes, "--chart=~/chart.png"])
+    capsys.readouterr()
+    assert (data / "chart.png").is_file()
+    settings = ["images=~/images", "labels=~/labels", "weights=~/absent.npz"]
+    options = [text for setting in settings for text in ("--set", setting)]
+    assert main(["train", *options, *classes, "--out=~/run"]) == 1
+    assert f"Received: {data}/absent.npz." in error_of(capsys)
+
+
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("file", ["out.xyz", "images"])
 def test_the_suffix_must_be_that_of_a_picture(commands, name, file, data, capsys):
