@@ -2,7 +2,8 @@
 
 Field numbers: NetParameter layers (V1) 2, layer 100; LayerParameter name 1, type 2, blobs 7;
 V1LayerParameter name 4, type 5, blobs 6; BlobProto num 1, channels 2, height 3, width 4, data 5
-(packed float), shape 7 (BlobShape: dim 1, packed int64), double_data 8 (packed).
+(packed float), shape 7 (BlobShape: dim 1, packed int64), double_data 8 (packed). Of NVIDIA's fork:
+raw_data_type 10 (0 double, 1 float, 2 half), raw_data 12 (bytes).
 """
 
 import numpy as np
@@ -27,13 +28,16 @@ def bytes_field(number, payload):
     return varint(number << 3 | 2) + varint(len(payload)) + payload
 
 
-def blob(array, *, legacy=False, double=False):
+def blob(array, *, legacy=False, double=False, raw=None):
     array = np.asarray(array)
     if legacy:
         shape = (1,) * (4 - array.ndim) + array.shape
         header = b"".join(number_field(axis + 1, size) for axis, size in enumerate(shape))
     else:
         header = bytes_field(7, bytes_field(1, b"".join(varint(size) for size in array.shape)))
+    if raw is not None:
+        raw_type = {"<f8": 0, "<f4": 1, "<f2": 2, "<i4": 3}[raw]
+        return header + number_field(10, raw_type) + bytes_field(12, array.astype(raw).tobytes())
     if double:
         return header + bytes_field(8, array.astype("<f8").tobytes())
     return header + bytes_field(5, array.astype("<f4").tobytes())
@@ -58,7 +62,7 @@ def npz_arrays(layers):
     }
 
 
-def write_caffemodel(path, layers, *, v1=False, legacy=False, double=False):
+def write_caffemodel(path, layers, *, v1=False, **options):
     """`layers` is a dictionary from a layer's name to its arrays, in Caffe's layout."""
     with open(path, "wb") as file:
         file.write(bytes_field(1, b"a network"))
@@ -66,7 +70,7 @@ def write_caffemodel(path, layers, *, v1=False, legacy=False, double=False):
             kind = "Deconvolution" if name.startswith("upscore") else "Convolution"
             kind = "Scale" if name.startswith("scale") else kind
             kind = "InnerProduct" if np.ndim(arrays[0]) == 2 else kind
-            file.write(layer(name, kind, arrays, v1=v1, legacy=legacy, double=double))
+            file.write(layer(name, kind, arrays, v1=v1, **options))
             if name.startswith("conv"):
                 file.write(layer(name.replace("conv", "relu"), "ReLU", [], v1=v1))
 

@@ -25,6 +25,8 @@ _MAX_FIELDS = 100_000
 _MAX_LAYER_BYTES = 2**31 - 4096
 _MAX_AXES = 32
 _MAX_SCALES = 2**16
+# NVIDIA's fork of Caffe stores values of these types as bytes: DOUBLE, FLOAT and FLOAT16.
+_RAW_TYPES = {0: "<f8", 1: "<f4", 2: "<f2"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -37,7 +39,7 @@ def open_caffemodel(path: str | os.PathLike) -> Iterator[Contents]:
     `scale_pool3` become the scales of the skips; a skip without one has the scale 1.
 
     Args:
-        path: A file written by any version of Caffe.
+        path: A file written by any version of Caffe, or by NVIDIA's fork, also in half precision.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -161,6 +163,12 @@ def _shape(blob, name):
 
 
 def _values(blob):
+    if blob.HasField("raw_data"):
+        if blob.raw_data_type not in _RAW_TYPES:
+            raise ValueError(f"NVIDIA's Caffe wrote a blob of the type {blob.raw_data_type}")
+        values = np.frombuffer(blob.raw_data, _RAW_TYPES[blob.raw_data_type])
+        with np.errstate(over="ignore"):
+            return values.astype("float32", copy=False)
     if blob.HasField("double_data"):
         with np.errstate(over="ignore"):
             return np.frombuffer(blob.double_data, "<f8").astype("float32")
@@ -190,7 +198,8 @@ def _messages():
 
     int32, int64, data = types.TYPE_INT32, types.TYPE_INT64, types.TYPE_BYTES
     sizes = [("num", 1, int32), ("channels", 2, int32), ("height", 3, int32), ("width", 4, int32)]
-    add("Blob", *sizes, ("data", 5, data), ("shape", 7, data), ("double_data", 8, data))
+    values = ("data", 5, data), ("shape", 7, data), ("double_data", 8, data)
+    add("Blob", *sizes, *values, ("raw_data_type", 10, int32), ("raw_data", 12, data))
     add("BlobShape", ("dim", 1, int64))
     add("V1Layer", ("name", 4, data), ("blobs", 6, types.TYPE_MESSAGE))
     add("Layer", ("name", 1, data), ("blobs", 7, types.TYPE_MESSAGE))

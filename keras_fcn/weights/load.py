@@ -89,8 +89,8 @@ def load(
         ImportError: If the source is a `.pth` file and PyTorch is not installed, or a file of the
             Hub and `huggingface_hub` is not installed.
         OSError: If weights cannot be downloaded, or the file in the package is damaged.
-        ValueError: If the source is damaged or does not fit. The message lists every layer with
-            both shapes, and the model is unchanged.
+        ValueError: If the source is damaged, does not fit, or holds NaN or infinity. The message
+            lists every layer with both shapes, and the model is unchanged.
     """
     if isinstance(source, keras.Model):
         _port(model, _contents_of(source), f"Model {source.name!r}", partial)
@@ -172,6 +172,12 @@ def local_file(source: str | os.PathLike) -> str | os.PathLike:
 def _format_of(path):
     """Returns the function that opens a file of this suffix."""
     name = Path(path).name.lower()
+    if name.endswith(".weights.json"):
+        raise ValueError(
+            f"`weights` must be one file. Received: {path}, the index of several (Keras's "
+            "`max_shard_size`). Load it with Keras's `load_weights` into the model that wrote it, "
+            "and save that as one .weights.h5 file."
+        )
     if name.endswith(_KERAS_SUFFIXES):
         return open_keras_file
     for suffix, open_paper_format in _PAPER_FORMATS.items():

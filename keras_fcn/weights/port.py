@@ -4,6 +4,7 @@ import collections
 from collections.abc import Collection, Iterable, Iterator
 
 import keras
+import numpy as np
 
 from keras_fcn.weights.entries import Entries
 
@@ -87,7 +88,8 @@ def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[
 
     Raises:
         ValueError: If a variable has no array, an array has no variable, shapes differ, or an array
-            cannot be read. The message lists all problems, and the model is unchanged.
+            cannot be read or holds NaN or infinity. The message lists all problems, and the model
+            is unchanged.
     """
     variables = {
         key: variable
@@ -117,7 +119,7 @@ def port(model: keras.Model, entries: Entries, *, source: str, kept: Collection[
     # Damage may be found only when values are read. Reading them twice takes less memory than
     # holding all of them.
     for key in variables:
-        _read(entries[key], key, source)
+        _check_finite(_read(entries[key], key, source), key, source)
     for key, variable in variables.items():
         variable.assign(_read(entries[key], key, source))
 
@@ -131,4 +133,16 @@ def _read(entry, key, source):
         raise ValueError(
             f"{source} must be whole. Received: {'/'.join(key)} is damaged ({error})."
         ) from error
-    return array.astype("float32", copy=False)
+    with np.errstate(over="ignore"):  # Becomes infinite.
+        return array.astype("float32", copy=False)
+
+
+def _check_finite(array, key, source):
+    # Smallest and largest value need no memory, unlike `np.isfinite` of the whole array.
+    if array.size == 0 or (np.isfinite(array.min()) and np.isfinite(array.max())):
+        return
+    count = array.size - np.count_nonzero(np.isfinite(array))
+    raise ValueError(
+        f"{source} must hold finite weights. Received: {'/'.join(key)}, in which {count} of "
+        f"{array.size} values are NaN or infinite in float32."
+    )

@@ -33,6 +33,15 @@ _NUMPY_NAMES = (
         for name in ("scalar", "_reconstruct")
     ),
 )
+_OF_PYTHON_2 = (
+    "it holds raw bytes of Python 2 beside the weights, such as a number of NumPy; save its "
+    "state_dict() alone"
+)
+# Words in PyTorch's errors of files that it refuses. Operand 84 is a long string of Python 2.
+_REFUSED = {
+    "GLOBAL": "it holds Python objects, such as a whole module; save its state_dict()",
+    "operand 84": _OF_PYTHON_2,
+}
 CAFFE_VGG16_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
 """MD5 checksum of pytorch-fcn's copy of Caffe's VGG-16, which has torchvision's names."""
 
@@ -66,12 +75,15 @@ def open_pytorch_file(path: str | os.PathLike) -> Iterator[Contents]:
                 state = torch.load(
                     path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
                 )
+        except UnicodeDecodeError as error:  # PyTorch takes an encoding only if it runs code.
+            raise ValueError(_OF_PYTHON_2) from error
         except pickle.UnpicklingError as error:
             # PyTorch's own message advises to run the code in the file.
             raise ValueError(
-                "it holds Python objects, such as a whole module; save its state_dict()"
-                if "GLOBAL" in str(error)
-                else "it is damaged, or no file of torch.save, such as a pointer of Git LFS"
+                next(
+                    (reason for word, reason in _REFUSED.items() if word in str(error)),
+                    "it is damaged, or no file of torch.save, such as a pointer of Git LFS",
+                )
             ) from error
         if not isinstance(state, Mapping):
             raise ValueError(f"it holds a {type(state).__name__}, not a state dict")

@@ -76,6 +76,27 @@ class TestEveryNetwork:
         model = FCN8s(**SMALL, weights=path)
         assert_equal_weights(model, small_fcn8s)
 
+    @pytest.mark.parametrize("raw", ["<f2", "<f4"])
+    def test_opencv_and_this_package_read_the_raw_values_of_nvidias_fork(self, raw, tmp_path):
+        source = FCN32s(**SMALL)
+        randomize(source, seed=7)
+        path = tmp_path / "net.caffemodel"
+        write_caffemodel(path, layers_of(source), raw=raw)
+        model = FCN32s(**SMALL, data_format="channels_last", weights=path)
+        sizes = {"num_classes": 5, "filters": NARROW_FILTERS, "fc_units": 8, "size": SIZE}
+        (tmp_path / "net.prototxt").write_text(prototxt(32, **sizes, at_once=False))
+        theirs = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(path))
+        for name, ours in (("conv1_1", "block1_conv1"), ("fc7", "fc7"), ("score_fr", "score_fr")):
+            kernel, bias = model.get_layer(ours).get_weights()
+            expected = theirs.getParam(name, 0)
+            assert np.ptp(expected) > 0
+            np.testing.assert_array_equal(kernel, expected.transpose(2, 3, 1, 0))
+            np.testing.assert_array_equal(bias, theirs.getParam(name, 1).ravel())
+
+    def test_raw_values_of_double_precision_are_read(self, small_fcn8s, tmp_path):
+        write_caffemodel(tmp_path / "net.caffemodel", layers_of(small_fcn8s), raw="<f8")
+        assert_equal_weights(FCN8s(**SMALL, weights=tmp_path / "net.caffemodel"), small_fcn8s)
+
     def test_a_classifier_of_caffe_sets_fc6_and_fc7_from_its_matrices(
         self, narrow_classifier, tmp_path
     ):
@@ -248,6 +269,10 @@ HOSTILE = {
         "0 values",
     ),
     "the same layer twice": (GOOD * 2, "'conv1_1' twice"),
+    "raw integers of NVIDIA's fork": (
+        layer("conv", "Convolution", [np.ones(2)], raw="<i4"),
+        "type 3",
+    ),
     "a damaged layer": (bytes_field(100, bytes_field(7, varint(5 << 3 | 2) + b"\x7f")), "caffe"),
 }
 

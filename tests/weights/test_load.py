@@ -7,6 +7,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from caffe import npz_arrays, paper_layers, write_caffemodel
 from helpers import (
     NARROW_FILTERS,
     assert_equal_weights,
@@ -185,6 +186,76 @@ def test_an_unknown_name_or_suffix_is_answered_with_the_known_ones(fcn8s, tmp_pa
     (tmp_path / "weights.bin").write_bytes(b"1")
     with pytest.raises(ValueError, match=r"ends in one of \.weights\.h5, .*\.caffemodel"):
         weights.load(fcn8s, tmp_path / "weights.bin")
+
+
+def test_an_index_of_several_files_is_refused_with_what_to_do(vgg16, fcn8s, tmp_path):
+    path = tmp_path / "vgg16.weights.json"
+    vgg16.save_weights(path, max_shard_size=1e-5)  # 10 kB.
+    assert len(list(tmp_path.glob("vgg16_*.weights.h5"))) > 1
+    with pytest.raises(ValueError, match=r"must be one file.*vgg16\.weights\.json.*\.weights\.h5"):
+        weights.load(fcn8s, path)
+
+
+class TestValuesThatAreNotFinite:
+    """Every format is read by a function of its own, and checked at one place."""
+
+    def damaged(self, value):
+        source = FCN8s(**SMALL)
+        randomize(source, seed=1)
+        kernel = keras.ops.convert_to_numpy(source.get_layer("fc7").kernel).copy()
+        kernel[0, 0, 1, 2] = kernel[0, 0, 3, 0] = value
+        source.get_layer("fc7").kernel.assign(kernel)
+        return source
+
+    def written(self, source, path):
+        layers = paper_layers(variables_as_numpy(source))
+        if path.name == "fcn.weights.h5":
+            source.save_weights(path)
+        elif path.suffix in (".keras", ".h5"):
+            source.save(path)
+        elif path.suffix == ".npz":
+            np.savez(path, **npz_arrays(layers))
+        elif path.suffix == ".caffemodel":
+            write_caffemodel(path, layers)
+        else:
+            torch = pytest.importorskip("torch")
+            names = ("weight", "bias")
+            state = {
+                f"{layer}.{name}": torch.from_numpy(array)
+                for layer, values in layers.items()
+                for name, array in zip(names, values, strict=False)
+            }
+            torch.save(state, path)
+
+    @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize(
+        "file",
+        ["fcn.weights.h5", "fcn.h5", "fcn.keras", "fcn.npz", "fcn.pth", "fcn.caffemodel"],
+    )
+    def test_file_array_and_number_are_named_and_the_model_is_unchanged(
+        self, fcn8s, file, value, tmp_path
+    ):
+        path = tmp_path / file
+        self.written(self.damaged(value), path)
+        before = fcn8s.get_weights()
+        with pytest.raises(ValueError, match=rf"{path} must .*: fc7/kernel, in which 2 of 16 "):
+            weights.load(fcn8s, path)
+        for new, old in zip(fcn8s.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(new, old)
+
+    def test_a_model_is_a_source_like_a_file(self, fcn8s):
+        with pytest.raises(ValueError, match=r"fc7/kernel, in which 2 of 16 values are NaN"):
+            weights.load(fcn8s, self.damaged(np.nan))
+
+    def test_numbers_beyond_float32_are_infinite_and_its_largest_one_is_not(self, fcn8s, tmp_path):
+        arrays = npz_arrays(paper_layers(variables_as_numpy(self.damaged(3.4e38))))
+        np.savez(tmp_path / "large.npz", **arrays)
+        FCN8s(**SMALL, weights=tmp_path / "large.npz")
+        arrays["fc7/b"] = np.array([1.0, 1e39, 0.0, -1e39])
+        np.savez(tmp_path / "larger.npz", **arrays)
+        with pytest.raises(ValueError, match="fc7/bias, in which 2 of 4 values"):
+            weights.load(fcn8s, tmp_path / "larger.npz")
 
 
 @pytest.mark.parametrize("source", [3, b"fcn.keras", [np.zeros(1)]])

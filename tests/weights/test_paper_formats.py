@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import sys
+import types
 import zipfile
 
 import numpy as np
@@ -18,6 +19,29 @@ from keras_fcn.weights import open_file
 pytestmark = pytest.mark.any_backend
 
 SMALL = {"num_classes": 5, "filters": NARROW_FILTERS, "fc_units": 8}
+
+
+class PicklerOfPython2(pickle._Pickler):
+    """Writes bytes as Python 2 did: opcode `U` and one byte of length, or `T` and four."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_raw(self, value):
+        is_short = len(value) < 256
+        size = len(value).to_bytes(1 if is_short else 4, "little")
+        self.write((b"U" if is_short else b"T") + size + value)
+        self.memoize(value)
+
+    dispatch[bytes] = save_raw
+
+
+def dump_as_python_2(value, file, protocol=2):
+    PicklerOfPython2(file, protocol=2).dump(value)
+
+
+PICKLE_OF_PYTHON_2 = types.SimpleNamespace(
+    __name__="pickle", Pickler=PicklerOfPython2, dump=dump_as_python_2
+)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +161,23 @@ class TestPyTorch:
         if not zipped:  # The names of NumPy 1.
             path.write_bytes(path.read_bytes().replace(b"numpy._core.", b"numpy.core."))
         assert_equal_weights(FCN8s(**SMALL, weights=path), source)
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+    def test_checkpoints_of_python_2_hold_raw_bytes(self, torch, source, zipped, tmp_path):
+        """Python 2 has one type for bytes and text, which its pickles write as short strings."""
+        path = tmp_path / "model_best.pth.tar"
+        options = {"pickle_module": PICKLE_OF_PYTHON_2, "_use_new_zipfile_serialization": zipped}
+        state = self.state(torch, source)
+        torch.save({"model_state_dict": state, "epoch": b"3"}, path, **options)
+        assert b"U\x013" in path.read_bytes()
+        assert_equal_weights(FCN8s(**SMALL, weights=path), source)
+        for value in (np.float64(-0.6), np.ones((8, 8))):
+            torch.save({"model_state_dict": state, "score": value}, path, **options)
+            with (
+                pytest.raises(ValueError, match=r"raw bytes of Python 2 beside the weights"),
+                open_file(path),
+            ):
+                pass
 
     # A CUDA build of PyTorch warns where there is no GPU.
     @pytest.mark.filterwarnings("ignore:CUDA initialization")
