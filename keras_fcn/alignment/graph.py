@@ -66,21 +66,21 @@ def maps_of_calls(
     """
     if misaligned not in ("raise", "first"):
         raise ValueError(f"`misaligned` must be 'raise' or 'first'. Received: {misaligned=}.")
-    reader = _Reader(known or {}, misaligned)
-    if not hasattr(model, "inputs") or not model.built:
-        raise ValueError(
-            "`model` must be a functional model, or a built Sequential one. Received: a "
-            f"{type(model).__name__}."
-        )
-    if len(keras.tree.flatten(model.inputs)) != 1 or len(model.inputs[0].shape) != 4:
-        raise ValueError(
-            "`model` must have one input of 4 axes, an image. Received: inputs "
-            f"{[tuple(x.shape) for x in model.inputs]}."
-        )
-    height, width = image_size
-    image = FeatureMap(IMAGE, IMAGE, (height, width), _rows_axis_of_input(model))
-    reader.read(model, [image], "")
-    return reader.maps
+    return _read(model, known or {}, misaligned, image_size).maps
+
+
+def misaligned_layers(model: keras.Model) -> list[str]:
+    """Returns the names of the layers that join feature maps which are not aligned.
+
+    The image has a height and width that are multiples of all strides.
+
+    Args:
+        model: As in `coordinate_maps`.
+
+    Raises:
+        ValueError: If a layer cannot be read.
+    """
+    return _read(model, {}, "first", (2048, 2048)).misaligned
 
 
 def output_maps(model: keras.Model, inputs: Sequence[FeatureMap]) -> list[FeatureMap]:
@@ -96,6 +96,25 @@ def output_maps(model: keras.Model, inputs: Sequence[FeatureMap]) -> list[Featur
         ValueError: If a layer cannot be read.
     """
     return _Reader({}, "first").read(model, list(inputs), "")
+
+
+def _read(model, known, misaligned, image_size):
+    """Returns a `_Reader` that has read a model of one image."""
+    reader = _Reader(known, misaligned)
+    if not hasattr(model, "inputs") or not model.built:
+        raise ValueError(
+            "`model` must be a functional model, or a built Sequential one. Received: a "
+            f"{type(model).__name__}."
+        )
+    if len(keras.tree.flatten(model.inputs)) != 1 or len(model.inputs[0].shape) != 4:
+        raise ValueError(
+            "`model` must have one input of 4 axes, an image. Received: inputs "
+            f"{[tuple(x.shape) for x in model.inputs]}."
+        )
+    height, width = image_size
+    image = FeatureMap(IMAGE, IMAGE, (height, width), _rows_axis_of_input(model))
+    reader.read(model, [image], "")
+    return reader
 
 
 def _rows_axis_of_input(model):
@@ -119,7 +138,7 @@ class _Reader:
     """
 
     def __init__(self, known, misaligned):
-        self.maps = []
+        self.maps, self.misaligned = [], []
         self._known, self._raises = known, misaligned == "raise"
 
     def read(self, model, inputs, prefix):
@@ -169,8 +188,16 @@ class _Reader:
         if isinstance(operation, keras.Model):
             return self.read(operation, [value for _, value in arguments], f"{name}/")
         shapes, values = zip(*arguments, strict=True) if arguments else ((), ())
+        arguments = operation, values, shapes, self._known
         try:
-            return [output_map(operation, values, shapes, self._known, self._raises)]
+            try:
+                return [output_map(*arguments, raises=True)]
+            except UnreadableLayerError:
+                if self._raises:
+                    raise
+                output = output_map(*arguments, raises=False)
+                self.misaligned.append(name)
+                return [output]
         except UnreadableLayerError as error:
             raise ValueError(f"Layer {name!r} ({type(operation).__name__}) {error}") from None
 

@@ -1,17 +1,20 @@
 """Which layers of a backbone an FCN scores: one for each output stride."""
 
+import warnings
 from collections.abc import Mapping
 
 import keras
 from keras import layers
 
-from keras_fcn.alignment.graph import maps_of_calls
+from keras_fcn.alignment.graph import maps_of_calls, misaligned_layers
 
 
 def feature_pyramid(
     backbone: keras.Model, strides: tuple[int, ...], skips: Mapping[str, str] | None = None
 ) -> keras.Model:
     """Returns the functional model of a backbone's feature maps, one for each stride.
+
+    Branches of the backbone that are not aligned where they join are a warning.
 
     Args:
         backbone: Functional model of one image.
@@ -48,7 +51,17 @@ def feature_pyramid(
             f"`skips` must have keys among {[f'stride{s}' for s in strides]}. Received: "
             f"{sorted(names)}."
         )
-    return keras.Model(backbone.inputs, outputs, name="backbone")
+    features = keras.Model(backbone.inputs, outputs, name="backbone")
+    if joining := misaligned_layers(features):
+        names = ", ".join(joining[:3]) + (", ..." if len(joining) > 3 else "")
+        warnings.warn(
+            f"`backbone` {backbone.name!r} joins feature maps that are not aligned, in {names}: "
+            "the logits follow the first input of each, and what the others see is shifted. "
+            "keras_fcn.alignment.coordinate_maps(backbone) states both positions; kernels of the "
+            "same size in both branches align them.",
+            stacklevel=5,
+        )
+    return features
 
 
 def _last_of_stride(backbone, calls, stride):

@@ -1,5 +1,7 @@
 """FCN heads on other backbones than VGG-16."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -412,6 +414,36 @@ def test_a_backbone_that_cannot_be_aligned_is_refused(make, message):
 
 
 @pytest.mark.any_backend
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("branch", "joining"),
+    [
+        # With padding "same" at even sizes, pixel o of a 3x3 kernel of stride 2 lies at 2o + 1, of
+        # a 1x1 kernel at 2o; so does that of a 3x3 kernel behind a row and column of zeros.
+        (lambda x: layers.Conv2D(4, 1, 2, padding="same")(x), ["join1", "join2"]),
+        (lambda x: layers.Conv2D(4, 3, 2)(layers.ZeroPadding2D(1)(x)), ["join1", "join2"]),
+        (lambda x: layers.Conv2D(4, 5, 2, padding="same")(x), []),
+    ],
+)
+def test_branches_that_are_not_aligned_are_warned_of(branch, joining):
+    x = image = keras.Input((None, None, 3))
+    for number in range(5):
+        one = layers.Conv2D(4, 3, 2, padding="same")(x)
+        if number in (1, 2):
+            join = layers.Add if number == 1 else layers.Concatenate
+            x = join(name=f"join{number}")([one, branch(x)])
+        else:
+            x = one
+    backbone = keras.Model(image, x, name="mine")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        FCN8s(2, backbone=backbone, fc_units=4)
+    found = [str(w.message) for w in caught if "not aligned" in str(w.message)]
+    assert len(found) == bool(joining)
+    for message in found:
+        assert f"'mine' joins feature maps that are not aligned, in {', '.join(joining)}" in message
+
+
 def test_a_backbone_of_one_size_takes_images_of_that_size():
     model = FCN8s(2, backbone=of_one_size(), fc_units=2, input_shape=(50, 64, 2))
     assert model(np.zeros((1, 50, 64, 2))).shape == (1, 50, 64, 2)
