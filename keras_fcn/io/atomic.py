@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_PREFIX = ".unfinished-"
+UNFINISHED = ".unfinished-"
+"""Start of the names of temporary files and folders."""
 _DAY = 24 * 60 * 60
 
 
@@ -33,7 +34,7 @@ def atomic_write(path: str | os.PathLike, *, sync: bool = True) -> Iterator[Path
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(
-        prefix=_PREFIX, dir=path.parent, ignore_cleanup_errors=True
+        prefix=UNFINISHED, dir=path.parent, ignore_cleanup_errors=True
     ) as folder:
         temporary = Path(folder, path.name)
         yield temporary
@@ -70,7 +71,7 @@ def remove_leftovers(folder: Path, older_than: float = _DAY) -> None:
         folder: The folder, which need not exist.
         older_than: Seconds since the last change. Younger files may belong to a running process.
     """
-    for leftover in folder.glob(f"{_PREFIX}*"):
+    for leftover in folder.glob(f"{UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):  # Its owner may have removed it meanwhile.
             if time.time() - leftover.stat().st_mtime < older_than:
                 continue

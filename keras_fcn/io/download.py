@@ -1,5 +1,6 @@
 """Downloads files and checks their size and checksum."""
 
+import contextlib
 import dataclasses
 import hashlib
 import http.client
@@ -8,6 +9,8 @@ import shutil
 import urllib.parse
 import urllib.request
 from pathlib import Path
+
+from keras_fcn.io.atomic import UNFINISHED
 
 _GOOGLE_DRIVE = "drive.google.com"
 _TIMEOUT = 30.0
@@ -42,7 +45,9 @@ def download(file: PublishedFile, folder: Path) -> Path:
     Args:
         file: `PublishedFile`.
         folder: A temporary folder, such as that of `io.atomic.atomic_write`: a killed download
-            leaves a part of the file there.
+            leaves a part of the file there. What an interrupted one has received is kept next to
+            that folder, until `io.atomic.remove_leftovers`; the next call asks for the rest if the
+            server says that the file has not changed.
 
     Returns:
         The path of the file.
@@ -84,15 +89,64 @@ def md5_of(path: str | os.PathLike) -> str:
 
 
 def _from_server(url, path):
+    """Downloads a file, or the rest of an interrupted download (RFC 9110, section 14)."""
+    start, etag = _take_part(url, path)
+    request = urllib.request.Request(url)
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        # A file that has changed is sent whole.
+        request.add_header("If-Range", etag)
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as stream:
-            shutil.copyfileobj(response, stream, 1 << 20)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+                start = 0
+                path.unlink(missing_ok=True)
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                path.unlink()
+                raise OSError(f"{url} sent other bytes than those from {start}")
+            etag = response.headers.get("ETag", "")
+            with path.open("ab") as stream:
+                shutil.copyfileobj(response, stream, 1 << 20)
             announced = response.headers.get("Content-Length")
-    except http.client.HTTPException as error:
-        raise OSError(f"{url} did not answer like a web server: {error!r}") from error
-    received = path.stat().st_size
-    if announced is not None and received != int(announced):
-        raise OSError(f"{url} announced {announced} bytes, but sent {received}")
+        received = path.stat().st_size - start
+        if announced is not None and received != int(announced):
+            raise OSError(f"{url} announced {announced} bytes, but sent {received}")
+    except BaseException as error:
+        if start and getattr(error, "code", 0) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            path.unlink()
+            return _from_server(url, path)
+        _keep_part(url, etag, path)
+        if isinstance(error, http.client.HTTPException):
+            raise OSError(f"{url} did not answer like a web server: {error!r}") from error
+        raise
+
+
+def _take_part(url, path):
+    """Moves what an interrupted download of a URL has left to `path`; returns its size and ETag.
+
+    Whoever moves it has it for itself. Without one, the size is 0.
+    """
+    for part in path.parent.parent.glob(f"{_part_prefix(url)}*"):
+        with contextlib.suppress(OSError):  # Another process was faster.
+            part.replace(path)
+            etag = part.name.removeprefix(_part_prefix(url))
+            return path.stat().st_size, urllib.parse.unquote(etag)
+    return 0, ""
+
+
+def _keep_part(url, etag, path):
+    """Keeps the start of a download next to its temporary folder, for a day.
+
+    Only a strong ETag says that two answers have the same bytes.
+    """
+    if etag.startswith('"') and path.is_file():
+        name = _part_prefix(url) + urllib.parse.quote(etag, safe="")
+        with contextlib.suppress(OSError):  # Such as a name that is too long.
+            path.replace(path.parent.with_name(name))
+
+
+def _part_prefix(url):
+    return f"{UNFINISHED}{hashlib.sha256(url.encode()).hexdigest()[:16]}-"
 
 
 def _check_no_page(path, url):

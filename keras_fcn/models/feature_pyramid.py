@@ -53,9 +53,9 @@ def feature_pyramid(
         )
     features = keras.Model(backbone.inputs, outputs, name="backbone")
     if joining := misaligned_layers(features):
-        names = ", ".join(joining[:3]) + (", ..." if len(joining) > 3 else "")
+        shown = ", ".join(joining[:3]) + (", ..." if len(joining) > 3 else "")
         warnings.warn(
-            f"`backbone` {backbone.name!r} joins feature maps that are not aligned, in {names}: "
+            f"`backbone` {backbone.name!r} joins feature maps that are not aligned, in {shown}: "
             "the logits follow the first input of each, and what the others see is shifted. "
             "keras_fcn.alignment.coordinate_maps(backbone) states both positions; kernels of the "
             "same size in both branches align them.",
