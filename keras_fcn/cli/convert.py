@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     """Writes a weight file in Keras's format."""
     from keras_fcn.models.convert import convert
     from keras_fcn.training.objective import MODELS
-    from keras_fcn.weights.load import local_file
+    from keras_fcn.weights.files import local_file
     from keras_fcn.weights.published import published_names
 
     label_space = shared.label_space(options)
@@ -70,7 +70,7 @@ def _shapes_of(source):
     """Returns the arguments of the model that follow from the shapes of the kernels in the file."""
     from keras_fcn.data.files import first_few
     from keras_fcn.models.from_file import filters_of
-    from keras_fcn.weights.load import open_file
+    from keras_fcn.weights.files import open_file
 
     with open_file(source) as contents:
         entries = contents.entries

@@ -12,7 +12,7 @@ from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training import trained
 from keras_fcn.training.trained import TrainedModel
 from keras_fcn.weights import published_names
-from keras_fcn.weights.load import WEIGHT_SUFFIXES
+from keras_fcn.weights.files import WEIGHT_SUFFIXES
 
 
 class ExportedModel:

@@ -10,7 +10,8 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.spec import ALEXNET_FILTERS, AT_ONCE_SKIP_SCALES, SKIPS, VGG16_FILTERS
 from keras_fcn.weights.entries import Entries
-from keras_fcn.weights.load import PAPER_SUFFIXES, of_semantic_head, open_file
+from keras_fcn.weights.files import PAPER_SUFFIXES, open_file
+from keras_fcn.weights.networks import of_semantic_head
 
 
 def model_from_file(path: str | os.PathLike, *, at_once: bool = False) -> BaseFCN:

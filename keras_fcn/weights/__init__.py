@@ -1,7 +1,8 @@
 """Loads weight files into models; all weights are checked and none is dropped silently."""
 
 from keras_fcn.weights.diagnose import Finding, diagnose
-from keras_fcn.weights.load import load, local_file, open_file
+from keras_fcn.weights.files import local_file, open_file
+from keras_fcn.weights.load import load
 from keras_fcn.weights.published import (
     PUBLISHED_WEIGHTS,
     PublishedWeights,

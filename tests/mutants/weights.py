@@ -12,14 +12,14 @@ MUTANTS = (
     ),
     Mutant(
         "a first kernel takes other channels in the order of Caffe",
-        "weights/load.py",
+        "weights/networks.py",
         "kernel_for_channels(array[:, :, order], channels)",
         "kernel_for_channels(array, channels)",
         "weights/test_load.py",
     ),
     Mutant(
         "one head takes SIFT Flow's geometric classes",
-        "weights/load.py",
+        "weights/networks.py",
         'layer.removesuffix("_semantic")',
         'layer.removesuffix("_geometric")',
         "models/test_multitask.py weights/test_published.py",

@@ -1,10 +1,10 @@
-import importlib
-
 import helpers
 import keras
 import pytest
 from helpers import NARROW_FILTERS
 from keras import layers
+
+from keras_fcn.weights import networks
 
 
 def narrow_vgg16(*, include_top):
@@ -34,6 +34,5 @@ def vgg16():
 @pytest.fixture
 def narrow_classifier(monkeypatch):
     """A narrow VGG-16 with the classifier, which models of its width take as they do VGG-16's."""
-    load = importlib.import_module("keras_fcn.weights.load")
-    monkeypatch.setattr(load, "_takes_classifier", lambda model: True)
+    monkeypatch.setattr(networks, "fits_classifier", lambda model: True)
     return narrow_vgg16(include_top=True)
