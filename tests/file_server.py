@@ -40,7 +40,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         etag, asked = f'"{hashlib.md5(content).hexdigest()}"', self.headers.get("Range")
         self.server.ranges.append(asked)
         start = 0
-        if asked is not None and self.headers.get("If-Range") == etag:
+        if asked is not None and self.headers.get("If-Range", etag) == etag:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
         if start >= len(content):
             self.send_response(416)

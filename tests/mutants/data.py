@@ -40,6 +40,20 @@ MUTANTS = (
         "test_sample_weight.py data/test_check.py",
     ),
     Mutant(
+        "a file that has changed continues an interrupted download",
+        "io/download.py",
+        'request.add_header("If-Range", etag)',
+        "pass",
+        "io/test_download.py",
+    ),
+    Mutant(
+        "the start of another file continues an interrupted download",
+        "io/download.py",
+        "hashlib.sha256(url.encode()).hexdigest()[:16]",
+        "'0' * 16",
+        "io/test_download.py",
+    ),
+    Mutant(
         "a checksum is not compared",
         "io/download.py",
         "        if md5 != file.md5:",

@@ -255,4 +255,18 @@ MUTANTS = (
         'defaults |= {name: getattr(published, name) for name in defaults if name != "padding"}',
         "weights/test_packaged.py",
     ),
+    Mutant(
+        "branches of a backbone that are not aligned give no warning",
+        "alignment/graph.py",
+        "self.misaligned.append(name)",
+        "pass",
+        "models/test_backbone.py",
+    ),
+    Mutant(
+        "class_weight by position is not refused",
+        "models/base.py",
+        '_check_class_weight(arguments.get("class_weight"))',
+        '_check_class_weight(kwargs.get("class_weight"))',
+        "models/test_fit.py",
+    ),
 )
