@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FrameSequence:
-    """Frames of one size in their order.
+    """Frames in their order.
 
     Args:
         path: A video file, or a folder of image files.
         fps: Frames per second that are predicted, and of the video of the overlays.
-        num_frames: Number of frames; of a video, as far as its header says.
+        num_frames: Number of frames, of a video as its header says; 0 if it does not, as of streams
+            and of recordings of a browser.
         files: Image files by name; none of a video.
         is_sampled: Whether a video has more frames per second.
     """
@@ -115,7 +117,7 @@ def check_no_surplus_frames(sequence: FrameSequence, out: Path) -> None:
     """
     folder, _ = sequence.outputs(out)
     count = sequence.num_frames
-    if sequence.files or count == 1:  # 1 also stands for a header without a number.
+    if sequence.files or not count:
         return
     if surplus := surplus_frames(folder, count + max(2, count // 20)):
         raise ValueError(
@@ -149,7 +151,7 @@ def open_sequence(path: Path, fps: float | None) -> FrameSequence:
     if not path.is_dir():
         info = video.read_info(path)
         rate = min(info.fps, Fraction(fps)) if fps else info.fps
-        number = max(1, math.ceil(info.num_frames * rate / info.fps))
+        number = math.ceil(info.num_frames * rate / info.fps)
         return FrameSequence(path, rate, number, {}, is_sampled=rate < info.fps)
     video.check_pyav()
     found = files_by_name(path, IMAGE_SUFFIXES)
@@ -182,7 +184,7 @@ def overlay_video(
     """Yields a function of (image, label map, seconds) that appends their overlay to a video.
 
     The video is written in one step. Its legend shows all classes, so that its frames have one
-    size.
+    size. An image of another size than the first one is fitted into it, with a warning.
 
     Args:
         path: The .mp4 file.
@@ -195,7 +197,41 @@ def overlay_video(
     from keras_fcn.data.video import VideoWriter
 
     classes = range(space.num_classes)
+    size: tuple[int, ...] | None = None
+
+    def add_overlay(image, label_map, seconds):
+        nonlocal size
+        size = size or label_map.shape
+        if label_map.shape != size:
+            (height, width), (first_height, first_width) = label_map.shape, size
+            warnings.warn(
+                f"{path} has the size of its first frame, {first_width}x{first_height} pixels. "
+                f"Frames of another size, such as {width}x{height}, are fitted into it.",
+                stacklevel=2,
+            )
+            image, label_map = _fitted(image, label_map, size)
+        writer.add(np.asarray(overlay(image, label_map, space, options, classes)), seconds)
+
     with atomic_write(path, sync=False) as file, VideoWriter(file, fps) as writer:
-        yield lambda image, label_map, seconds: writer.add(
-            np.asarray(overlay(image, label_map, space, options, classes)), seconds
-        )
+        yield add_overlay
+
+
+def _fitted(image, label_map, size):
+    """Returns an image and its label map within a size (height, width), with black borders."""
+    import numpy as np
+    from PIL import Image
+
+    from keras_fcn.visualization import as_rgb
+
+    height, width = size
+    scale = min(height / label_map.shape[0], width / label_map.shape[1])
+    rows, columns = (max(1, int(length * scale + 0.5)) for length in label_map.shape)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    picture = Image.new("RGB", (width, height))
+    picture.paste(Image.fromarray(as_rgb(image)).resize((columns, rows)), (left, top))
+    classes = Image.fromarray(label_map.astype("int32"))
+    fitted = np.full(size, -1, "int32")
+    fitted[top : top + rows, left : left + columns] = classes.resize(
+        (columns, rows), Image.Resampling.NEAREST
+    )
+    return np.asarray(picture), fitted

@@ -206,7 +206,8 @@ class _Predictor:
                 times.append(seconds)
                 yield {output: folder / f"{name}{end}" for output, end in suffixes.items()}, frame
 
-        written = self._written(frames(), f"predicting {sequence.path}", sequence.num_frames)
+        title, total = f"predicting {sequence.path}", sequence.num_frames or None
+        written = self._written(frames(), title, total)
         first = next(written, None)
         if first is None:  # `unreadable` holds the reason.
             return
@@ -222,7 +223,7 @@ class _Predictor:
             warnings.warn(f"{folder} holds files of another prediction: {names}.", stacklevel=2)
 
     def _written(
-        self, images: Iterable[tuple[dict, Any]], title: str, total: int
+        self, images: Iterable[tuple[dict, Any]], title: str, total: int | None
     ) -> Iterator[tuple[Any, Any]]:
         """Yields each image and its label map, after its files are written."""
         from keras_fcn.inference import predict_images

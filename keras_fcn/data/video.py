@@ -15,7 +15,15 @@ from keras_fcn.io.extras import check_installed
 LEAST_FPS = 1e-4
 """Least frames per second of a video that is written: MP4 stores durations in 32 bits."""
 _TICKS = 90_000  # Of a second, the unit of times in MPEG.
-SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+# Flags of FFmpeg's swscale: SWS_BICUBIC, SWS_FULL_CHR_H_INT and SWS_ACCURATE_RND. By default it
+# truncates, which makes colours a level darker. PyAV 14 has no names for the last two.
+_ROUNDED = 0x4 | 0x2000 | 0x40000
+_BT709, _BT601, _LIMITED_RANGE, _FULL_RANGE = 1, 5, 1, 2  # FFmpeg's numbers.
+_HDR = {16: "PQ", 18: "HLG"}  # Transfer characteristics of ITU-T H.273.
+SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
 """Of the files that are taken for videos."""
 
 
@@ -59,6 +67,9 @@ def read_frames(path: str | os.PathLike, fps: float | None = None) -> Iterator[n
     missing, as the header says. Headers of whole files can be wrong in one of the two: files cut
     without encoding count frames that are not shown, sound can last longer.
 
+    Frames of 10 bits are rounded to 8. Frames of HDR (high dynamic range) are read without tone
+    mapping, with a warning. The size of the frames may change.
+
     Args:
         path: Video file that FFmpeg reads.
         fps: Frames per second to yield: of each interval the first frame; `None` for all frames.
@@ -85,6 +96,8 @@ def read_timed_frames(
         start, end, interval, count = None, None, -1, 0
         damage = _Damage()
         for frame in _decoded(container, damage):
+            if not count:
+                _warn_of_hdr(path, container)
             count += 1
             end = frame.time
             start = end if start is None else start
@@ -95,7 +108,7 @@ def read_timed_frames(
                     continue
                 interval = now
             seconds = None if start is None or end is None else float(end - start)
-            yield seconds, np.ascontiguousarray(_upright(frame.to_ndarray(format="rgb24"), frame))
+            yield seconds, np.ascontiguousarray(_upright(_as_rgb(frame), frame))
         if not count:
             reason = damage.reason or "it has no frames"
             raise ValueError(f"{path} cannot be read as a video: {reason}.")
@@ -140,6 +153,27 @@ def _decoded(container, damage):
             continue
         count += len(frames)
         yield from frames
+
+
+def _as_rgb(frame):
+    # PyAV 14 ignores the frame's matrix and range unless those of the result are given, which RGB
+    # does not have.
+    return frame.to_ndarray(
+        format="rgb24",
+        interpolation=_ROUNDED,
+        dst_colorspace=_BT601,
+        src_color_range=frame.color_range or None,
+        dst_color_range=_FULL_RANGE,
+    )
+
+
+def _warn_of_hdr(path, container):
+    if transfer := _HDR.get(container.streams.video[0].codec_context.color_trc):
+        warnings.warn(
+            f"{path} is HDR ({transfer}). Its frames are read without tone mapping, so colours "
+            "differ from those of photos. Convert it to SDR with a video editor, or record in SDR.",
+            stacklevel=4,
+        )
 
 
 def _upright(pixels, frame):
@@ -221,6 +255,10 @@ class VideoWriter:
             self._stream.height, self._stream.width = picture.shape[:2]
             self._stream.pix_fmt = "yuv420p"
             self._stream.options = {"crf": "18"}
+            # Without these tags players guess the colours' matrix from the size of the video.
+            context = self._stream.codec_context
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _LIMITED_RANGE
             if seconds is not None:
                 self._stream.codec_context.time_base = Fraction(1, _TICKS)
                 # With B-frames, MP4's duration is too short for times that are unevenly spaced.
@@ -231,6 +269,12 @@ class VideoWriter:
                 f"after {self._stream.width}x{self._stream.height}."
             )
         frame = _av().VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = frame.reformat(
+            format="yuv420p",
+            dst_colorspace=_BT709,
+            dst_color_range=_LIMITED_RANGE,
+            interpolation=_ROUNDED,
+        )
         if seconds is not None:
             self._tick = max(self._tick + 1, round(seconds * _TICKS))
             frame.pts, frame.time_base = self._tick, Fraction(1, _TICKS)

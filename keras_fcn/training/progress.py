@@ -10,12 +10,12 @@ _PLAIN_LINES = 4
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[..., None]]:
     """Yields a function `advance(steps=1, note="")`.
 
     Args:
         title: Name of the task, such as "epoch 1/8".
-        total: Number of steps.
+        total: Number of steps; `None` if it is unknown.
     """
     show = _terminal_bar if sys.stderr.isatty() else _plain_lines
     if processes.rank() > 0:
@@ -83,9 +83,14 @@ def _plain_lines(title, total):
 
     def advance(steps=1, note=""):
         nonlocal done
-        lines_before = done * _PLAIN_LINES // total
+        lines_before = lines()
         done += steps
-        if done * _PLAIN_LINES // total > lines_before:
-            _write(f"{title}: {done}/{total} {note}".rstrip())
+        if lines() > lines_before:
+            of = f"{done}/{total}" if total else f"{done}"
+            _write(f"{title}: {of} {note}".rstrip())
+
+    def lines():
+        # Of an unknown number of steps a line whenever their number has doubled.
+        return done * _PLAIN_LINES // total if total else done.bit_length()
 
     yield advance

@@ -88,6 +88,35 @@ def test_overlays_are_shown_when_their_frames_are(caffemodel, tmp_path):
         assert shown == expected
 
 
+def write_jpegs(path, pictures):
+    """A stream of JPEGs, as of a webcam: no header, and each frame has its own size."""
+    with path.open("wb") as file:
+        for picture in pictures:
+            Image.fromarray(picture).save(file, "JPEG", quality=95)
+
+
+@pytest.mark.any_backend
+def test_frames_that_change_their_size_are_fitted_into_the_first(caffemodel, tmp_path, capsys):
+    small = np.full((16, 40, 3), 128, "uint8")
+    write_jpegs(tmp_path / "cam.mjpeg", [np.full((32, 40, 3), 128, "uint8"), small])
+    out = tmp_path / "out"
+    command = ["predict", caffemodel.path, str(tmp_path / "cam.mjpeg"), "--out", str(out)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*command, "--no-legend"]) == 0
+    printed = capsys.readouterr().err
+    assert "40x32 pixels. Frames of another size, such as 40x16, are fitted" in printed
+    assert f"predicting {tmp_path / 'cam.mjpeg'}: 2\n" in printed  # The number is unknown.
+    maps = [np.asarray(Image.open(out / "cam" / f"00000{number}.png")) for number in (1, 2)]
+    assert [label_map.shape for label_map in maps] == [(32, 40), (16, 40)]
+    first, second = read_frames(out / "cam_overlay.mp4")
+    assert first.shape == second.shape == (32, 40, 3)
+    assert second[[0, 4, 27, 31]].max() < 20  # Black above and below.
+    luma = np.array([0.2126, 0.7152, 0.0722])  # The colours have half the resolution.
+    shown, expected = second[8:24] @ luma, overlay(small, maps[1], PASCAL_VOC) @ luma
+    assert abs(shown - expected).mean() < abs(shown - expected[::-1]).mean() / 2
+
+
 @pytest.mark.any_backend
 def test_damaged_videos_and_frames_are_left_out_and_named(caffemodel, tmp_path, capsys):
     with VideoWriter(tmp_path / "ride.avi", 10) as writer:

@@ -235,3 +235,64 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[video\]'"):
         video.read_info(tmp_path)
+
+
+# Luma, blue and red difference of three colours, and their RGB by the formulas of ITU-R BT.601 and
+# BT.709 in the limited range: Y' of 16 to 235 and chroma of 16 to 240, for 8 bits.
+YUV = np.array([[128, 128, 128], [100, 100, 170], [180, 150, 100]])
+KR_KB = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+
+
+def rgb_of(yuv, matrix):
+    y, u, v = ((yuv - (16, 128, 128)) / (219, 224, 224)).T
+    kr, kb = KR_KB[matrix]
+    red, blue = y + 2 * (1 - kr) * v, y + 2 * (1 - kb) * u
+    green = (y - kr * red - kb * blue) / (1 - kr - kb)
+    return 255 * np.stack([red, green, blue], axis=-1).clip(0, 1)
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize("matrix", KR_KB)
+def test_colours_are_those_of_the_standard(tmp_path, matrix, depth):
+    path, dtype = tmp_path / "a.mkv", "uint8" if depth == 8 else "<u2"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)  # Lossless.
+        stream.height, stream.width = 16, 48
+        stream.pix_fmt = "yuv420p" if depth == 8 else "yuv420p10le"
+        stream.codec_context.colorspace = 1 if matrix == "bt709" else 6
+        stream.codec_context.color_range = 1
+        frame = av.VideoFrame(48, 16, stream.pix_fmt)
+        for plane, channel in zip(frame.planes, YUV.T, strict=True):
+            side = plane.width // 3
+            values = np.zeros((plane.height, plane.line_size // np.dtype(dtype).itemsize), dtype)
+            values[:, : plane.width] = channel.repeat(side) << (depth - 8)
+            plane.update(values)
+        frame.pts = 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (found,) = video.read_frames(path)
+    assert abs(found[8, 8::16] - rgb_of(YUV, matrix)).max() <= 0.55
+
+
+def test_a_written_video_names_its_colours_for_players(tmp_path):
+    picture = np.full((16, 48, 3), (60, 200, 90), "uint8")
+    with video.VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        writer.add(picture)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        (frame,) = container.decode(video=0)
+        assert (frame.colorspace, frame.color_range) == (1, 1)  # BT.709, limited.
+        yuv = np.array([[np.asarray(plane).reshape(-1)[0] for plane in frame.planes]])
+    # H.264 is lossy.
+    assert abs(rgb_of(yuv, "bt709") - picture[0, 0]).max() <= 3
+
+
+def test_hdr_is_a_warning(tmp_path, frames):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.color_trc = 18  # ARIB STD-B67, HLG.
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(frames[0])))
+        container.mux(stream.encode())
+    with pytest.warns(UserWarning, match=r"a\.mkv is HDR \(HLG\)"):
+        assert len(list(video.read_frames(path))) == 1
