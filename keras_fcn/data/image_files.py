@@ -1,6 +1,8 @@
 """Reads image files as arrays of the channels that a model takes."""
 
 import contextlib
+import itertools
+import math
 import os
 import re
 import struct
@@ -30,6 +32,7 @@ _PLANES = 2  # Each channel is stored apart.
 _WITH_BYTE_ORDER = re.compile(r"^(I;(?:16|32))[BL]?(S?)$")  # Raw modes of grey of 16 and 32 bits.
 _ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")  # Pillow's names of formats of several frames.
 _SUBFILE_TYPE, _OVERVIEW_OR_MASK = 254, 0b101  # A tag, and two of its bits.
+_MOST_OVERVIEWS = 30  # Each has half the size of the one before it.
 
 TRANSPARENCY_IS_DROPPED = (
     "Transparency is dropped because the model takes colours alone. Transparent pixels keep the "
@@ -116,11 +119,15 @@ def holds_16_bits(path: str | os.PathLike) -> bool:
     return image.mode in GREY_16_BIT_MODES or (";16" in raw_mode and raw_mode[:3] != "BGR")
 
 
-def count_pages(path: str | os.PathLike) -> int:
+def count_pages(path: str | os.PathLike | BinaryIO, most: float = math.inf) -> int:
     """Returns the number of pages of a TIFF, or of frames of an animated PNG, WebP or GIF.
 
     `read_image` reads the first one. Overviews and masks, as GeoTIFFs have them, are no pages, nor
     are the further pictures in a JPEG of a phone. Pages after a damaged one are not counted.
+
+    Args:
+        path: The file.
+        most: Number of pages of a TIFF after which the search ends: a hostile file has millions.
     """
     pages = 0
     errors = (*DECODING_ERRORS, Image.DecompressionBombError)
@@ -128,9 +135,11 @@ def count_pages(path: str | os.PathLike) -> int:
         if image.format in _ANIMATED:
             pages = getattr(image, "n_frames", 1)
         elif isinstance(image, TiffImagePlugin.TiffImageFile):
-            for frame in range(image.n_frames):
+            for frame in itertools.count():
                 image.seek(frame)
                 pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _OVERVIEW_OR_MASK
+                if pages >= most or frame >= _MOST_OVERVIEWS * most:
+                    break
     return max(1, pages)
 
 

@@ -63,8 +63,16 @@ class Wish:
             raise _bad_query("`max_side`", "be an integer of at least 1", query["max_side"])
         return cls(media_type, outputs, opacity, max_side)
 
-    def answer(self, found: Segmentation, served: ServedModel) -> bytes:
-        """Returns the body of the answer in `media_type`."""
+    def answer(
+        self, found: Segmentation, served: ServedModel, is_first_of_several: bool = False
+    ) -> bytes:
+        """Returns the body of the answer in `media_type`.
+
+        Args:
+            found: What is predicted.
+            served: The model.
+            is_first_of_several: Whether the file of the image holds further ones; JSON says so.
+        """
         if self.media_type == PNG:
             return self._png(self.outputs[0] if self.outputs else "label_map", found, served)
         if self.media_type == GEOJSON:
@@ -72,7 +80,8 @@ class Wish:
         maps = {
             name: base64.b64encode(self._png(name, found, served)).decode() for name in self.outputs
         }
-        return json.dumps(summary(found, served) | maps).encode()
+        about = summary(found, served) | {"is_first_of_several": is_first_of_several}
+        return json.dumps(about | maps).encode()
 
     def _png(self, output, found, served):
         file, space = io.BytesIO(), served.label_space

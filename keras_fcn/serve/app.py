@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, request_response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -48,10 +48,10 @@ def create_app(
 
     app = Starlette(
         routes=[
-            Route("/predict", routes.predict, methods=["POST"]),
-            Route("/model", routes.model),
-            Route("/health", routes.health),
-            Route("/openapi.json", routes.openapi),
+            Route("/predict", _Only(routes.predict, "POST")),
+            Route("/model", _Only(routes.model, "GET", "HEAD")),
+            Route("/health", _Only(routes.health, "GET", "HEAD")),
+            Route("/openapi.json", _Only(routes.openapi, "GET", "HEAD")),
             Mount("/", _Page(directory=STATIC, html=True)),
         ],
         exception_handlers={HTTPException: _as_json, Exception: _fault},
@@ -79,8 +79,9 @@ class _Routes:
                 job = functools.partial(self._answer, body, wish)
                 content = await place.result(request, job)
         except HTTPException as error:
-            if "Connection" not in (error.headers or {}):  # It stays open.
-                await bodies.skip_body(request, self.limits)
+            if "Connection" in (error.headers or {}):
+                return bodies.LastAnswer(_content(error), error.status_code, self.limits)
+            await bodies.skip_body(request, self.limits)
             raise
         return Response(content, media_type=wish.media_type)
 
@@ -88,7 +89,7 @@ class _Routes:
         image = bodies.decode_image(body, self.served.model.num_channels)
         found = self.served.segment(image, wish.max_side)
         self.caches.add(found.predicted_size)
-        return wish.answer(found, self.served)
+        return wish.answer(found, self.served, bodies.is_first_of_several(body))
 
     async def model(self, request: Request) -> Response:
         space = self.served.label_space
@@ -129,8 +130,36 @@ class _Page(StaticFiles):
         return response
 
 
+class _Only:
+    """An endpoint that refuses other methods than its own.
+
+    Starlette's route leaves them to the page, which knows no such file.
+    """
+
+    def __init__(self, endpoint, *methods):
+        self._app, self._methods = request_response(endpoint), methods
+
+    async def __call__(self, scope, receive, send):
+        if scope["method"] not in self._methods:
+            allowed = ", ".join(self._methods)
+            raise HTTPException(
+                405,
+                f"The method must be {self._methods[0]} for {scope['path']}. Received: "
+                f"{scope['method']}.",
+                {"Allow": allowed},
+            )
+        await self._app(scope, receive, send)
+
+
+def _content(error):
+    return {"error": error.detail}
+
+
 async def _as_json(request, error):
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    headers = error.headers
+    if error.status_code == 405 and "Allow" not in (headers or {}):  # Of the page's files.
+        headers = {"Allow": "GET, HEAD"}
+    return JSONResponse(_content(error), error.status_code, headers)
 
 
 async def _fault(request, error):

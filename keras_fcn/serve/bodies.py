@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
-from keras_fcn.data.image_files import DECODING_ERRORS, read_image
+from keras_fcn.data.image_files import DECODING_ERRORS, count_pages, read_image
 from keras_fcn.serve.limits import Limits
 
 # Pillow's names. Its other formats stay closed to strangers: some start programs.
@@ -68,6 +71,34 @@ async def skip_body(request: Request, limits: Limits) -> None:
                 pass
 
 
+class LastAnswer(JSONResponse):
+    """A refusal before the end of the body: the connection closes once the rest has been dropped.
+
+    A server that closes while the client still sends resets the connection, and most clients then
+    lose the answer (the lingering close of RFC 9112, section 9.6).
+
+    Args:
+        content: What becomes JSON.
+        status: Status code.
+        limits: The rest of the body has the time of a body.
+    """
+
+    def __init__(self, content: Any, status: int, limits: Limits):
+        super().__init__(content, status, {"Connection": "close"})
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer, and ends it when the body has ended."""
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.timeout):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
+
 async def _parts(request, limits):
     received, declared = 0, request.headers.get("content-length", "0")
     too_many = HTTPException(
@@ -110,6 +141,11 @@ def check_image(body: bytes, limits: Limits) -> None:
         ) from None
     if width * height > limits.max_pixels:
         raise HTTPException(413, f"{most} Received: {width}x{height}.")
+
+
+def is_first_of_several(body: bytes) -> bool:
+    """Returns whether a body that `check_image` has accepted holds further frames or pages."""
+    return count_pages(_Body(body), most=2) > 1
 
 
 def decode_image(body: bytes, channels: int) -> np.ndarray:

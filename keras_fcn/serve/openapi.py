@@ -41,6 +41,11 @@ PREDICTION = {
                 "required": ["id", "name", "share", "confidence"],
             },
         },
+        "is_first_of_several": {
+            "type": "boolean",
+            "description": "Whether the file holds further frames or pages, which are not "
+            "predicted.",
+        },
         **{name: {**_BASE64_PNG, "description": "If `output` names it."} for name in OUTPUTS},
     },
     "required": [
@@ -50,6 +55,7 @@ PREDICTION = {
         "predicted_width",
         "confidence",
         "classes",
+        "is_first_of_several",
     ],
     "additionalProperties": False,
 }
@@ -130,7 +136,8 @@ def description(limits: Limits, answer_types: tuple[str, ...]) -> dict[str, Any]
         "parameters": list(_PARAMETERS),
         "requestBody": {
             "required": True,
-            "description": "An image file, rotated by its EXIF orientation.",
+            "description": "An image file, rotated by its EXIF orientation. Of an animation, or a "
+            "TIFF of several pages, the first frame or page is predicted.",
             "content": {media_type: {"schema": {}} for media_type in MEDIA_TYPES},
         },
         "responses": {

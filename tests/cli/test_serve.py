@@ -92,9 +92,15 @@ class TestProcess:
                 text = client.post(
                     "predict", content=bytes(4_900_000), headers={"Content-Type": "text/plain"}
                 )
+                # A body in chunks, and one that declares its length.
+                huge = [
+                    client.post("predict", content=content, headers=PNG_TYPE).status_code
+                    for content in (iter([bytes(1_000_000)] * 60), bytes(60_000_000))
+                ]
                 named = client.get("health", headers={"Host": "photos.example"})
                 other = client.get("health", headers={"Host": "evil.example"})
                 colours = [found["colour"] for found in client.get("model").json()["classes"]]
+            assert huge == [413, 413]
             assert (text.status_code, named.status_code, other.status_code) == (415, 200, 421)
             assert colours[1:3] == ["#e69f00", "#56b4e9"]  # Okabe and Ito's orange and sky blue.
             process.send_signal(signal.SIGINT)

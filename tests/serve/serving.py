@@ -46,6 +46,9 @@ def png_chunk(name, data):
 def ask(app, parts, *, path="/predict", method="POST", headers=(), pause=0.0, stays=True):
     """Sends a request in parts; returns status, headers, decoded JSON and the parts that were read.
 
+    The header `read-before`, which is added, is the number of parts that were read before the
+    answer.
+
     Args:
         app: ASGI application.
         parts: Parts of the body.
@@ -80,6 +83,9 @@ def ask(app, parts, *, path="/predict", method="POST", headers=(), pause=0.0, st
         return {"type": "http.disconnect"}
 
     async def send(message):
+        if not sent:
+            count = str(len(read)).encode()
+            message = {**message, "headers": [*message["headers"], (b"read-before", count)]}
         sent.append(message)
 
     asyncio.run(app(scope, receive, send))

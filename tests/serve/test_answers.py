@@ -117,6 +117,20 @@ class TestImage:
         answer = client.post("/predict", content=body, headers=headers).json()
         assert (answer["height"], answer["width"]) == (30, 41)
 
+    @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
+    def test_the_first_of_several_is_predicted_and_said_to_be(self, client, served, image_format):
+        others = {"save_all": True, "append_images": [Image.fromarray(255 - PHOTO)] * 2}
+        body = encoded(image_format=image_format, **others, **LOSSLESS.get(image_format, {}))
+        headers = {"Content-Type": f"image/{image_format.lower()}"}
+        answer = client.post("/predict?output=label_map", content=body, headers=headers).json()
+        assert answer["is_first_of_several"] is True
+        label_map = decoded(base64.b64decode(answer["label_map"]))
+        np.testing.assert_array_equal(label_map, predict(served.model, PHOTO).label_map)
+        assert post(client).json()["is_first_of_several"] is False
+
+
+LOSSLESS = {"WEBP": {"lossless": True}}
+
 
 class TestMaxSide:
     def test_a_copy_is_predicted_and_its_label_map_enlarged(self, client, served):

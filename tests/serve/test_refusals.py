@@ -68,8 +68,18 @@ class TestRequests:
 
     def test_to_other_routes_and_methods_are_refused_in_json(self, strict):
         refusal(strict.get("/nothing"), 404)
-        refusal(strict.put("/predict", content=b"", headers=PNG_TYPE), 405)
-        refusal(strict.post("/model"), 405)
+        for method, path, allowed in (
+            ("GET", "/predict", "POST"),
+            ("PUT", "/predict", "POST"),
+            ("POST", "/model", "GET, HEAD"),
+            ("DELETE", "/health", "GET, HEAD"),
+            ("POST", "/", "GET, HEAD"),
+        ):
+            answer = strict.request(method, path)
+            refusal(answer, 405)
+            assert answer.headers["allow"] == allowed
+        assert "must be POST for /predict. Received: GET." in strict.get("/predict").text
+        assert strict.head("/model").status_code == 200
 
     def test_every_refusal_is_described(self, strict):
         described = strict.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]
@@ -112,14 +122,23 @@ class TestBodies:
     def test_of_any_number_of_chunks_are_read_up_to_the_limit(self, served):
         app = create_app(served, LIMITS)
         status, headers, answer, read = ask(app, [bytes(30_000)] * 10)
-        assert (status, len(read)) == (413, 4)
+        # The rest is dropped after the answer: else the connection is reset under it.
+        assert (status, len(read), headers["read-before"]) == (413, 10, "4")
         assert headers["connection"] == "close"
         assert "at most 100,000 bytes" in answer["error"]
 
-    def test_of_a_declared_length_beyond_the_limit_are_not_read(self, served):
+    def test_of_a_declared_length_beyond_the_limit_are_refused_unread(self, served):
         app = create_app(served, LIMITS)
-        status, _, _, read = ask(app, [b"x"] * 3, headers={"content-length": "100001"}.items())
-        assert (status, read) == (413, [])
+        length = {"content-length": "100001"}.items()
+        status, headers, _, read = ask(app, [b"x"] * 3, headers=length)
+        assert (status, len(read), headers["read-before"]) == (413, 3, "0")
+
+    def test_that_do_not_end_are_dropped_as_long_as_a_body_may_take(self, served):
+        app = create_app(served, Limits(max_megabytes=1e-6, timeout=0.3))
+        started = time.monotonic()
+        status, *_ = ask(app, [b"xx"] * 1000, pause=0.01)
+        assert status == 413
+        assert time.monotonic() - started < 5
 
     def test_that_trickle_are_given_up(self, served):
         app = create_app(served, Limits(timeout=0.2))

@@ -163,7 +163,8 @@ function facts({ result, state }) {
   const predicted = `${result.predicted_width}×${result.predicted_height}`;
   const seconds = new Intl.NumberFormat(currentLanguage(), { maximumFractionDigits: 1 });
   const size = `${result.width}×${result.height}`;
-  return text("facts", size, predicted, seconds.format(result.seconds));
+  const found = text("facts", size, predicted, seconds.format(result.seconds));
+  return result.is_first_of_several ? `${found}, ${text("firstOfSeveral")}` : found;
 }
 
 function pointAt(event) {

@@ -2,7 +2,7 @@
 
 const TEXTS = {
   en: {
-    summary: (count) => `${count} classes`,
+    summary: (count) => `${count} ${count === 1 ? "class" : "classes"}`,
     intake: "Drop photos here",
     intakeMore: "The model predicts the class of every pixel. You can also paste a photo.",
     choose: "Choose photos",
@@ -44,6 +44,7 @@ const TEXTS = {
     readout: (name, confidence) => `${name}, confidence ${confidence}`,
     facts: (size, predicted, seconds) =>
       predicted === size ? `${size}, ${seconds} s` : `${size}, predicted at ${predicted}, ${seconds} s`,
+    firstOfSeveral: "First frame only",
     picture: (name) => `${name} with the predicted classes`,
     retry: "Try again",
     retrySmaller: (side) => `Predict at ${side} pixels`,
@@ -101,6 +102,7 @@ const TEXTS = {
     readout: (name, confidence) => `${name}, 신뢰도 ${confidence}`,
     facts: (size, predicted, seconds) =>
       predicted === size ? `${size}, ${seconds}초` : `${size}, ${predicted}에서 예측, ${seconds}초`,
+    firstOfSeveral: "첫 프레임만 예측",
     picture: (name) => `${name}, 예측한 클래스를 겹친 사진`,
     retry: "다시 시도",
     retrySmaller: (side) => `${side}픽셀로 예측`,
