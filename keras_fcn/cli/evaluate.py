@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
-from keras_fcn.cli.output_files import check_folder, check_inputs_are_kept, check_plot
+from keras_fcn.cli.output_files import (
+    check_folder,
+    check_inputs_are_kept,
+    check_outputs_differ,
+    check_plot,
+)
 from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.io.atomic import atomic_write
@@ -108,6 +113,9 @@ def _checked_pairs(options):
         return None
     pairs = find_pairs(options.images, options.labels, recursive=True)
     label_maps = _label_maps(options, _names(options, pairs))
+    if label_maps:
+        written = {pair.image: [file] for pair, file in zip(pairs, label_maps, strict=True)}
+        check_outputs_differ(written, Path(options.save_predictions))
     check_inputs_are_kept(label_maps, files_of(pairs), "--save-predictions")
     return pairs
 

@@ -1,7 +1,9 @@
 """Checks of the files that a command is to write, before its work begins."""
 
+import functools
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -75,6 +77,55 @@ def check_inputs_are_kept(
     for path in outputs:
         if path.exists() and _identity(path) in read:
             raise ValueError(f"{option} must be elsewhere: {path} would be overwritten.")
+
+
+def check_outputs_differ(outputs: Mapping[Path, Iterable[Path]], folder: Path) -> None:
+    """Raises a ValueError if two inputs would write the same file, or one below another's file.
+
+    Args:
+        outputs: Dictionary from each input to the files and folders to write.
+        folder: Folder of all of them, which need not exist yet. On a disk that ignores case, as
+            those of Windows and macOS do, names that differ in case alone are one file.
+    """
+    owners: dict[Path, Path] = {}
+    in_lower_case: dict[str, Path] = {}
+    ignores_case = functools.cache(_ignores_case)
+
+    def check(path, source):
+        if path in owners and owners[path] != source:
+            raise _same_outputs(owners[path], source)
+        other = in_lower_case.get(str(path).casefold(), path)
+        if other != path and owners[other] != source and ignores_case(folder):
+            raise _same_outputs(
+                owners[other], source, f" On the disk of {folder}, case is ignored."
+            )
+
+    for source, paths in outputs.items():
+        for path in paths:
+            check(path, source)
+            owners[path] = source
+            in_lower_case.setdefault(str(path).casefold(), path)
+    for path, source in owners.items():
+        for parent in path.relative_to(folder).parents:
+            check(folder / parent, source)
+
+
+def _same_outputs(first, second, reason=""):
+    return ValueError(
+        "Inputs must differ in their names without folder and suffix, which name the outputs."
+        f"{reason} Received: {first} and {second}."
+    )
+
+
+def _ignores_case(folder):
+    """Returns whether names in a folder, or in the one in which it is to be made, ignore case."""
+    while not folder.is_dir():
+        folder = folder.parent
+    try:
+        with tempfile.NamedTemporaryFile(prefix="a", dir=folder) as file:
+            return os.path.exists(os.path.join(folder, os.path.basename(file.name).swapcase()))
+    except OSError:  # It cannot be written, which the first output shows.
+        return False
 
 
 def _identity(path):

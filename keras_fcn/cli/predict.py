@@ -101,20 +101,21 @@ def run(options: argparse.Namespace) -> int:
     check_folder("--out", options.out)
     _check_inputs(options)
     sequences, others = _opened_sequences(options)
-    images = _named_images(others)
+    images, out = _named_images(others), Path(options.out)
     if options.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1. Received: {options.batch_size}.")
     if options.tile is not None:
         predict_tiles.check_options(options, sequences)
         suffixes = predict_tiles.suffixes(options)
-        outputs = prediction_files.output_paths(images, Path(options.out), suffixes)
+        outputs = prediction_files.output_paths(images, out, suffixes)
         for path in outputs:
             prediction_files.warn_of_pages(path)
         return _report(predict_tiles.predict_tiles_of_images(options, outputs))
     if options.probabilities == "tif":
         raise ValueError("--probabilities tif must be used with --tile. Pass npz or png.")
+    of_sequences = {sequence.path: sequence.outputs(out) for sequence in sequences}
     outputs = prediction_files.output_paths(
-        images, Path(options.out), prediction_files.suffixes(options)
+        images, out, prediction_files.suffixes(options), of_sequences
     )
     for path in outputs:
         read_size(path)
@@ -301,7 +302,7 @@ def _opened_sequences(options):
     from keras_fcn.data.video import LEAST_FPS
 
     sequences, others = [], []
-    for place in map(Path, _expanded(options.images)):
+    for place in dict.fromkeys(map(Path, _expanded(options.images))):
         is_video = frame_sequences.is_video(place)
         is_sequence = is_video or (options.fps is not None and place.is_dir())
         (sequences if is_sequence else others).append(place)
@@ -312,14 +313,8 @@ def _opened_sequences(options):
     if options.fps is not None and not sequences:
         raise ValueError("--fps needs a video or a folder of frames among the inputs.")
     opened = [frame_sequences.open_sequence(path, options.fps) for path in sequences]
-    names = [sequence.name for sequence in opened]
     inputs = [path.resolve() for path in (*sequences, *others)]
-    for name, sequence in zip(names, opened, strict=True):
-        if names.count(name) > 1:
-            raise ValueError(
-                "Videos and folders of frames must differ in their names without suffix, which "
-                f"name the outputs. Received: {sequence.path} and another one."
-            )
+    for sequence in opened:
         folder, video = (path.resolve() for path in sequence.outputs(Path(options.out)))
         for path in inputs:
             if path in (video, folder) or folder in path.parents:

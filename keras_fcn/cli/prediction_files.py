@@ -1,15 +1,16 @@
 """The files that `keras-fcn predict` writes of an image."""
 
 import argparse
+import itertools
 import json
 import os
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_fcn.cli.output_files import check_inputs_are_kept
+from keras_fcn.cli.output_files import check_inputs_are_kept, check_outputs_differ
 from keras_fcn.io.atomic import atomic_write
 from keras_fcn.label_spaces import LabelSpace
 
@@ -35,7 +36,10 @@ def suffixes(options: argparse.Namespace) -> dict[str, str]:
 
 
 def output_paths(
-    images: Mapping[Path, str], out: Path, suffixes: Mapping[str, str]
+    images: Mapping[Path, str],
+    out: Path,
+    suffixes: Mapping[str, str],
+    others: Mapping[Path, Iterable[Path]] | None = None,
 ) -> dict[Path, dict[str, Path]]:
     """Returns a dictionary from each image to a dictionary from each output to its file.
 
@@ -43,23 +47,18 @@ def output_paths(
         images: Dictionary from each image to its outputs' name.
         out: Folder of the outputs.
         suffixes: Dictionary from each output to what follows the name.
+        others: Dictionary from each further input to the files and folders that it writes.
 
     Raises:
-        ValueError: If two images would write the same file, or an image would be overwritten.
+        ValueError: If two inputs would write the same file, or an image would be overwritten.
     """
     outputs: dict[Path, dict[str, Path]] = {}
-    owners: dict[Path, Path] = {}
     for image, name in images.items():
         name = unicodedata.normalize("NFC", name)
         outputs[image] = {output: out / f"{name}{suffix}" for output, suffix in suffixes.items()}
-        for path in outputs[image].values():
-            if path in owners:
-                raise ValueError(
-                    f"Images must differ in their names without folder and suffix, which name the "
-                    f"outputs. Received: {owners[path]} and {image}."
-                )
-            owners[path] = image
-    check_inputs_are_kept(owners, images)
+    written = {image: list(paths.values()) for image, paths in outputs.items()}
+    check_outputs_differ({**(others or {}), **written}, out)
+    check_inputs_are_kept(itertools.chain.from_iterable(written.values()), images)
     return outputs
 
 

@@ -10,7 +10,7 @@ from helpers import assert_equal_weights, randomize, write_pairs
 from PIL import ExifTags, Image, ImageFile
 
 from keras_fcn import FCN8s, FCN16s, FCN32s, inference
-from keras_fcn.cli import main
+from keras_fcn.cli import main, output_files
 from keras_fcn.inference import predict_label_map
 from keras_fcn.spec import AT_ONCE_SKIP_SCALES
 from keras_fcn.training.trained import open_model
@@ -221,6 +221,39 @@ def test_predictions_overwrite_nothing(data, capsys):
     assert main(["predict", run, f"{images}/a.png", f"{images}/a.jpg", "--out", run]) == 1
     assert "must differ in their names" in error_of(capsys)
     assert image.read_bytes() == before
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("ignores_case", [True, False])
+@pytest.mark.parametrize(
+    ("names", "clashing"),
+    [
+        (["a.png", "A.png"], None),
+        (["a.png", "a.jpg"], ("a.jpg", "a.png")),
+        (["a.png", "a_overlay.png"], ("a.png", "a_overlay.png")),
+        (["a.png", "a_probabilities/0_sky.png"], ("a.png", "a_probabilities/0_sky.png")),
+        (["a.png", "b/a.png"], ()),
+    ],
+    ids=str,
+)
+def test_images_of_one_output_are_found_before_the_model(
+    names, clashing, ignores_case, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(output_files, "_ignores_case", lambda folder: ignores_case)
+    for name in names:
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    if clashing is None:  # Windows and macOS have one file for both.
+        clashing = ("A.png", "a.png") if ignores_case else ()
+    command = ["predict", str(tmp_path / "absent"), str(tmp_path / "images")]
+    assert main([*command, "--out", str(tmp_path / "out"), "--probabilities", "png"]) == 1
+    error = error_of(capsys)
+    assert ("must differ in their names" in error) == bool(clashing)
+    if clashing:
+        first, second = (tmp_path / "images" / name for name in clashing)
+        assert error.endswith(f"Received: {first} and {second}.")
+        assert ("case is ignored" in error) == (names[1] == "A.png")
 
 
 @pytest.mark.any_backend

@@ -172,6 +172,19 @@ def test_no_input_is_overwritten_by_a_video(others, tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.any_backend
+def test_a_video_and_an_image_of_one_output_are_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("photos/ride").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save("photos/ride/000001.png")
+    for name in ("ride.mp4", "ride.avi"):
+        with VideoWriter(name, 5) as writer:
+            writer.add(np.zeros((8, 8, 3), "uint8"))
+    for others in (["photos"], ["ride.avi"]):
+        assert main(["predict", "camvid", "ride.mp4", *others]) == 1
+        assert "Inputs must differ in their names" in error_of(capsys)
+
+
+@pytest.mark.any_backend
 def test_frames_of_two_rates_are_not_mixed(caffemodel, tmp_path, capsys):
     with VideoWriter(tmp_path / "ride.mp4", 10) as writer:
         for _ in range(20):
