@@ -34,6 +34,19 @@ def test_overlay_blends_classes_and_leaves_other_pixels():
     np.testing.assert_array_equal(blended, expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_depth_in_millimetres_is_shown_from_black_to_white(dtype):
+    depth = np.array([[800, 1800], [3300, 5900]], dtype)[..., None]
+    shown = visualization.overlay(depth, np.full((2, 2), 255), generic(3))
+    np.testing.assert_array_equal(shown[..., 0], [[0, 50], [125, 255]])
+    assert (shown == shown[..., :1]).all()
+    # Grey and colours of 8 bits stay as they are, also where they overflow a little.
+    np.testing.assert_array_equal(visualization.as_rgb(depth / 100)[..., 2], [[8, 18], [33, 59]])
+    np.testing.assert_array_equal(
+        visualization.as_rgb(np.array([[[0.0, 9, 256]]])), [[[0, 9, 255]]]
+    )
+
+
 def test_outlines_are_drawn_on_both_sides_of_a_boundary():
     space = LabelSpace(("a", "b"), ((255, 0, 0), (0, 0, 255)))
     label_map = np.array([[0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 255]])

@@ -34,13 +34,23 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     """Returns what is shown of an image of any number of channels.
 
     Args:
-        image: (height, width, channels), in [0, 255].
+        image: (height, width, channels), in [0, 255]. Integers or grey beyond 255, such as depth in
+            millimetres, are scaled so that the least value is black and the largest one white.
 
     Returns:
         (height, width, 3), uint8: the first three channels; the first one as grey of two or one.
+
+    Examples:
+        >>> depth = np.array([[[1000], [2000], [5000]]], "uint16")
+        >>> as_rgb(depth)[0, :, 0].tolist()
+        [0, 64, 255]
     """
     image = np.asarray(image)
     shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    is_scaled = image.shape[-1] < 3 or image.dtype.kind in "iu"
+    if is_scaled and shown.max(initial=0) > 255:
+        least, largest = float(shown.min()), float(shown.max())
+        shown = np.rint(255 * ((shown - least) / max(largest - least, 1)))
     return np.clip(shown, 0, 255).astype("uint8", copy=False)
 
 
