@@ -21,6 +21,7 @@ from keras_fcn.label_maps import (
     pixel_weights,
     read_labels,
 )
+from keras_fcn.spelling import counted
 
 # A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is so small that the sum of `low`
 # over a thousand replicas fits int32.
@@ -148,11 +149,11 @@ def _stray_labels_error(argument, num_classes, ignore_class, found):
     rule = f"class ids 0 to {num_classes - 1}"
     if ignore_class is not None:
         rule += f" or `ignore_class`={ignore_class}"
-    shown = ", ".join(f"{value} ({pixels} pixels)" for value, pixels in found[:5])
-    more = ", ..." if len(found) > 5 else ""
+    shown = ", ".join(f"{value} ({counted(pixels, 'pixel')})" for value, pixels in found[:5])
+    more, total = ", ..." if len(found) > 5 else "", sum(pixels for _, pixels in found)
     return ValueError(
-        f"`{argument}` must hold {rule}. Received: {sum(pixels for _, pixels in found)} pixels "
-        f"with other values: {shown}{more}"
+        f"`{argument}` must hold {rule}. Received: {counted(total, 'pixel')} with other values: "
+        f"{shown}{more}"
     )
 
 

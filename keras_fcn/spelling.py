@@ -1,4 +1,4 @@
-"""Proposes the known name that a misspelt one is closest to."""
+"""Words of messages: the known name that a misspelt one is closest to, and counts."""
 
 import difflib
 from collections.abc import Iterable
@@ -20,3 +20,18 @@ def proposal(name: str, known: Iterable[str]) -> str:
     by_lower_case = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
     return f" Did you mean {by_lower_case[near[0]]}?" if near else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number and what it counts, in the singular or the plural.
+
+    Args:
+        number: The number.
+        noun: What is counted, in the singular.
+
+    Examples:
+        >>> counted(1, "image"), counted(2, "label map"), counted(0, "class")
+        ('1 image', '2 label maps', '0 classes')
+    """
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{plural * (number != 1)}"

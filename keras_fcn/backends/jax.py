@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from keras import ops
 
 from keras_fcn.backends import base, jax_kernels, keras_compat
+from keras_fcn.spelling import counted
 
 # Channels of an image, at most.
 _FEW_CHANNELS = 4
@@ -156,7 +157,8 @@ class Backend(base.Backend):
         if rest or groups % jax.process_count():
             raise ValueError(
                 "`num_shards` must divide the number of devices of a process. Received: "
-                f"{num_shards=}, {len(devices)} devices of {jax.process_count()} processes."
+                f"{num_shards=}, {counted(len(devices), 'device')} of "
+                f"{counted(jax.process_count(), 'process')}."
             )
         mesh = keras.distribution.DeviceMesh((groups, num_shards), ("batch", "model"), devices)
         layouts = keras.distribution.LayoutMap(mesh)
@@ -247,7 +249,7 @@ class AnyBatchSize:
         if self.has_several_processes:
             raise ValueError(
                 "The batch of a process must divide by the shards that its devices take. Received: "
-                f"{data_shape[0]} examples for {self.num_shards_here} shards."
+                f"{counted(data_shape[0], 'example')} for {self.num_shards_here} shards."
             )
         return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
 

@@ -10,6 +10,7 @@ from keras_fcn.cli import data_errors, data_import
 from keras_fcn.cli import options as shared
 from keras_fcn.cli.output_files import check_picture, check_plot
 from keras_fcn.io.atomic import atomic_write
+from keras_fcn.spelling import counted
 
 _DIR_HELP = (
     "folder of images/ and labels/; for each split of NAME/images and NAME/labels, images/NAME and "
@@ -101,7 +102,7 @@ def run_preview(options: argparse.Namespace) -> None:
     examples = {name_in(folder, pair.image): read_example(pair, *rules) for pair in shown}
     with atomic_write(options.out, sync=False) as temporary:
         contact_sheet(examples, space).save(temporary)
-    print(f"Preview of {len(examples)} of {len(pairs)} pairs: {options.out}")
+    print(f"Preview of {len(examples)} of {counted(len(pairs), 'pair')}: {options.out}")
 
 
 def _splits(folders):

@@ -18,6 +18,7 @@ from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.cli.scores import print_scores
 from keras_fcn.io.atomic import atomic_write
 from keras_fcn.spec import MODALITIES, SEMANTIC
+from keras_fcn.spelling import counted
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -83,9 +84,9 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(_as_json(scores, space, len(names)), indent=2))
     else:
         class_iou = dict(zip(space.class_names, scores.class_iou, strict=True))
-        print_scores(f"{len(names)} images", scores.as_dict(), class_iou)
+        print_scores(counted(len(names), "image"), scores.as_dict(), class_iou)
         if scores.trimap is not None:
-            title = f"Within {options.trimap} pixels of a boundary"
+            title = f"Within {counted(options.trimap, 'pixel')} of a boundary"
             print_scores(title, scores.trimap.as_dict(), {})
     # A plot that cannot be written after all must not take the scores with it.
     if options.confusion:
@@ -156,13 +157,13 @@ def _named_data(options, model, space):
     theirs = label_space_of(options.data, task)
     if theirs.num_classes != space.num_classes:
         raise ValueError(
-            f"MODEL must have the {theirs.num_classes} classes of {options.data}. "
-            f"Received: {space.num_classes} classes."
+            f"MODEL must have the {counted(theirs.num_classes, 'class')} of {options.data}. "
+            f"Received: {counted(space.num_classes, 'class')}."
         )
     channels = sum(MODALITIES[modality] for modality in model.modalities)
     if model.num_channels != channels:
         raise ValueError(
-            f"MODEL must take the {channels} channels of {options.data}. Received: "
+            f"MODEL must take the {counted(channels, 'channel')} of {options.data}. Received: "
             f"{options.model}, which takes {model.num_channels}."
         )
     place = {"data_dir": options.data_dir, "manual_dir": options.manual_dir}

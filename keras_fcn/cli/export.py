@@ -6,6 +6,7 @@ from pathlib import Path
 from keras_fcn.cli import options as shared
 from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.spec import EXPORT_FORMATS, EXPORT_OUTPUTS
+from keras_fcn.spelling import counted
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -152,5 +153,7 @@ def _print_scores(file, pairs, trained):
             equal, pixels = equal + (of_file == of_model).sum(), pixels + of_model.size
             advance(len(of_model))
     scores = [float(mean_iou(matrix)) for matrix in matrices]
-    print(f"mean IoU on {len(pairs)} images: {scores[0]:.4f}, of the model {scores[1]:.4f}")
+    print(
+        f"mean IoU on {counted(len(pairs), 'image')}: {scores[0]:.4f}, of the model {scores[1]:.4f}"
+    )
     print(f"  equal labels on these images: {equal / pixels:.2%}")

@@ -122,8 +122,7 @@ def check_no_surplus_frames(sequence: FrameSequence, out: Path) -> None:
     if surplus := surplus_frames(folder, count + max(2, count // 20)):
         raise ValueError(
             f"--out must be another folder, or {folder} be removed: it holds frames of another "
-            f"prediction, {surplus[-1]}. Received: {sequence.path}, of which {count} frames are "
-            "predicted."
+            f"prediction, {surplus[-1]}. Received: {sequence.path}, of which {count} are predicted."
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from keras_fcn.cli import frame_sequences, predict_tiles, prediction_files
 from keras_fcn.cli import options as shared
 from keras_fcn.cli.output_files import check_folder
+from keras_fcn.spelling import counted
 
 
 def add_parser(subparsers: shared.Subparsers) -> None:
@@ -270,7 +271,7 @@ class _Predictor:
         count, seconds = len(self._shares), time.monotonic() - self._started
         if count > 1:  # The first one also compiles.
             print(
-                f"{count} images in {seconds:.1f} s, {count / seconds:.2f} per second; "
+                f"{counted(count, 'image')} in {seconds:.1f} s, {count / seconds:.2f} per second; "
                 f"{self._reading:.1f} s waited for reading",
                 file=sys.stderr,
             )

@@ -25,6 +25,7 @@ from keras_fcn.data.label_alignment import boundary_fits, misalignments
 from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.data.near_duplicates import HashedImage, difference_hash, near_duplicates
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spelling import counted
 
 _NEARLY_UNLABELLED = 0.95
 _DARK = 64  # Of 255; 16-bit images have it if their values have 14 bits or less.
@@ -230,7 +231,7 @@ def _nearly_unlabelled(label_maps):
         return
     shown = ", ".join(f"{path} ({share:.1%})" for path, share in label_maps[:_NUM_SHOWN])
     shown += ", ..." * (len(label_maps) > _NUM_SHOWN)
-    count = "1 label map has" if len(label_maps) == 1 else f"{len(label_maps)} label maps have"
+    count = _count_with_verb(label_maps, "label map")
     message = (
         f"{count} more than {_NEARLY_UNLABELLED:.0%} of ignored pixels: {shown}. "
         "Such images teach next to nothing: label them, or leave them out."
@@ -244,11 +245,10 @@ def _dark(of_16_bits):
         largest = max((value for _, value in images), default=255)
         if largest > _DARK:
             continue
-        count = "1 image" if len(images) == 1 else f"{len(images)} images"
         message = (
-            f"{count} of 16 bits in {split}, such as {images[0][0]}: 65535 becomes 255, so that "
-            f"the largest value read is {largest} of 255. Scale the values to the range of 16 "
-            "bits, for example those of 12 bits by 16."
+            f"{counted(len(images), 'image')} of 16 bits in {split}, such as {images[0][0]}: 65535 "
+            f"becomes 255, so that the largest value read is {largest} of 255. Scale the values to "
+            "the range of 16 bits, for example those of 12 bits by 16."
         )
         yield Problem("dark", tuple(str(path) for path, _ in images), message, severity="warning")
 
@@ -256,12 +256,16 @@ def _dark(of_16_bits):
 def _further_pages(files):
     if not files:
         return
-    count = "1 file has" if len(files) == 1 else f"{len(files)} files have"
+    count = _count_with_verb(files, "file")
     message = (
         f"{count} several pages or frames, such as {files[0][0]} with {files[0][1]}. Only the "
         "first one is read: save each as a file of its own."
     )
     yield Problem("pages", tuple(str(path) for path, _ in files), message, severity="warning")
+
+
+def _count_with_verb(files, noun):
+    return f"{counted(len(files), noun)} {'has' if len(files) == 1 else 'have'}"
 
 
 def match_pairs(images: Path, labels: Path) -> tuple[list[Pair], list[Problem]]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_fcn.data.class_weights import median_frequency, warn_of_absent_classes
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spelling import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Report:
 
     def as_text(self) -> str:
         """Returns everything as a table, the problems last."""
-        lines = [f"{name}: {count} pairs" for name, count in self.num_pairs.items()]
+        lines = [f"{name}: {counted(count, 'pair')}" for name, count in self.num_pairs.items()]
         sizes = [f"{width}x{height} ({count})" for (height, width), count in self.sizes.items()]
         lines.append(f"sizes, width x height: {', '.join(sizes[:5])}{', ...' * (len(sizes) > 5)}")
         lines.append(f"{'class':<20} {'pixels':>14} {'share':>8} {'images':>7} {'weight':>8}")
@@ -130,4 +131,4 @@ class Report:
 
 
 def _number_of(count, noun):
-    return f"{count or 'no'} {noun}{'s' * (count != 1)}"
+    return counted(count, noun) if count else f"no {noun}s"

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_fcn.spelling import counted
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 # Lossless formats only: JPEG compression changes class ids.
 LABEL_MAP_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
@@ -104,15 +106,17 @@ def find_pairs(
             f"{_count(label_files, labels, 'label map')} in {labels}."
         )
     if lonely := sorted(image_files.keys() - label_files.keys()):
+        count = counted(len(image_files), "image")
         raise ValueError(
-            f"{len(lonely)} of {len(image_files)} images in {images} have no label map in "
+            f"{len(lonely)} of {count} in {images} have no label map in "
             f"{labels}: {first_few(name_in(images, image_files[name]) for name in lonely)}. Add "
             "the label maps or move these images elsewhere."
         )
     if lonely := sorted(label_files.keys() - image_files.keys()):
         left_out = first_few(name_in(labels, label_files[name]) for name in lonely)
+        count = counted(len(label_files), "label map")
         warnings.warn(
-            f"{len(lonely)} of {len(label_files)} label maps in {labels} have no image in "
+            f"{len(lonely)} of {count} in {labels} have no image in "
             f"{images} and are left out: {left_out}.",
             stacklevel=2,
         )
@@ -316,7 +320,7 @@ def one_file_per_name(
         files[name] = paths[0]
     if not files:
         names = [name_in(folder, path) for path in visible_files(folder, **where)]
-        found = f"{len(names)} other files: {first_few(names)}" if names else "no files"
+        found = f"{counted(len(names), 'other file')}: {first_few(names)}" if names else "no files"
         hint = (
             "" if recursive or not _has_folders(folder) else " Pass recursive=True to search them."
         )
@@ -333,7 +337,7 @@ def _has_folders(folder):
 
 def _count(files, folder, noun):
     example = name_in(folder, next(iter(files.values())))
-    return f"{len(files)} {noun}{'s' if len(files) > 1 else ''} such as {example}"
+    return f"{counted(len(files), noun)} such as {example}"
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:

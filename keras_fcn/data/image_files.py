@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from keras_fcn.spelling import counted
+
 GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 """Pillow's modes of grey of 16 bits."""
 
@@ -167,8 +169,8 @@ def _check_channels(path, image, raw_mode, channels):
     if not (becomes_rgb or has_hidden_fourth or channels == held == shown):
         found = f"{held}" if held == shown else f"{held}, of which Pillow reads {shown}"
         raise ValueError(
-            f"{path} must hold the {channels} channels that the model takes. Received: {found} "
-            f"(Pillow's mode {image.mode})."
+            f"{path} must hold the {counted(channels, 'channel')} that the model takes. Received: "
+            f"{found} (Pillow's mode {image.mode})."
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_fcn.data.check_report import Problem
 from keras_fcn.data.near_duplicates import grey_image
+from keras_fcn.spelling import counted
 
 _STEPS = (-16, -8, 0, 8, 16)
 _SHIFTS = tuple((down, right) for down in _STEPS for right in _STEPS if (down, right) != (0, 0))
@@ -22,7 +23,7 @@ CHANGES: tuple[str, ...] = (
     *(
         "shifted by "
         + " and ".join(
-            f"{abs(pixels)} pixels {names[pixels > 0]}"
+            f"{counted(abs(pixels), 'pixel')} {names[pixels > 0]}"
             for pixels, names in ((down, ("up", "down")), (right, ("left", "right")))
             if pixels
         )

@@ -3,6 +3,8 @@
 import numbers
 from typing import cast
 
+from keras_fcn.spelling import counted
+
 Shard = tuple[int, int] | str | None
 """(rank, world_size): the shard of process `rank`, from 0, of `world_size` processes; `"auto"`: the
 shard of this process in `data_parallel`; `None`: all examples."""
@@ -41,5 +43,5 @@ def check_enough(num_examples: int, shard: tuple[int, int]) -> None:
     if num_examples < shard[1]:
         raise ValueError(
             "`shard` must have a world_size of at most the number of examples. Received: "
-            f"{num_examples} examples, {shard=}."
+            f"{counted(num_examples, 'example')}, {shard=}."
         )

@@ -12,6 +12,7 @@ from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_
 from keras_fcn.data.reader import Reader
 from keras_fcn.data.unread import parts
 from keras_fcn.io.atomic import atomic_folder, remove_leftovers
+from keras_fcn.spelling import counted
 
 
 class PairsSource:
@@ -183,7 +184,7 @@ def _cached(dataset, cache):
     if number >= 0 and number != held:
         raise ValueError(
             "`cache` must be a folder for this dataset alone. Received: "
-            f"cache={str(cache)!r} with {held} examples for a dataset of {number}. Pass another "
-            "folder for each split, or remove this one."
+            f"cache={str(cache)!r} with {counted(held, 'example')} for a dataset of {number}. "
+            "Pass another folder for each split, or remove this one."
         )
     return cached

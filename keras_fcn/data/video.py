@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_fcn.io.extras import check_installed
+from keras_fcn.spelling import counted
 
 LEAST_FPS = 1e-4
 """Least frames per second of a video that is written: MP4 stores durations in 32 bits."""
@@ -115,7 +116,7 @@ def read_timed_frames(
         if damage.lost:
             warnings.warn(
                 f"{path} is damaged: {damage.lost} of its frames are left out, the first one after "
-                f"{damage.before} frames. Those that follow may be wrong.",
+                f"{counted(damage.before, 'frame')}. Those that follow may be wrong.",
                 stacklevel=3,
             )
             return

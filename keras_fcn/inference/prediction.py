@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import math
-import numbers
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,12 +11,16 @@ import numpy as np
 from keras import ops
 
 from keras_fcn.backends.host_memory import return_freed_memory
+from keras_fcn.inference.checks import (
+    check_batch,
+    check_images,
+    check_scores,
+    checked_scales,
+    image_layout,
+)
 from keras_fcn.label_maps import integer
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.prediction_memory import check_prediction_memory
-
-# NumPy's kinds of dtypes: complex numbers, objects, strings, dates.
-_NOT_REAL = "cOSUmM"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ def predict(
         >>> np.unique(prediction.confidence).tolist()  # New score layers are zero.
         [0.5]
     """
-    return next(predict_images(model, [image], scales=scales, flip=flip))
+    return next(_predict_batch(model, [image], scales, flip))
 
 
 def predict_images(
@@ -131,20 +133,26 @@ def predict_images(
         [(5, 9), (5, 9), (7, 4)]
     """
     batch_size = integer("batch_size", batch_size, least=1)
-    for shape, of_one_shape in itertools.groupby(images, np.shape):
-        if len(shape) != 3:
-            raise ValueError(
-                f"`image` must be (height, width, channels). Received: image.shape={shape}."
-            )
+    argument = "Each of `images`"
+    for _, of_one_shape in itertools.groupby(images, np.shape):
         while batch := list(itertools.islice(of_one_shape, batch_size)):
-            yield from _predict_batch(model, np.stack(batch), scales, flip)
+            yield from _predict_batch(model, batch, scales, flip, argument)
 
 
-def _predict_batch(model, images, scales, flip):
-    """Yields the `Prediction` of each image of (batch, height, width, channels)."""
+def predict_called(argument: str, model: keras.Model, image: np.ndarray) -> Prediction:
+    """Returns `predict(model, image)`; errors call the image `argument`."""
+    return next(_predict_batch(model, [image], argument=argument))
+
+
+def _predict_batch(model, images, scales=(1.0,), flip=False, argument="`image`"):
+    """Yields the `Prediction` of each of a list of images of one shape."""
+    if np.ndim(images[0]) != 3:
+        shape = np.shape(images[0])
+        raise ValueError(f"{argument} must be (height, width, channels). Received: shape={shape}.")
+    images = np.stack(images)
     is_first = image_layout(model) == "channels_first"
     images = images.transpose(0, 3, 1, 2) if is_first else images
-    scores, is_single = _scores_of_views(model, images, scales, flip)
+    scores, is_single = _scores_of_views(model, images, scales, flip, argument)
     is_logits = is_single and _is_logits(model, scores, 1 if is_first else -1)
     scores = scores.transpose(0, 2, 3, 1) if is_first else scores
     for scores_of_image in scores:
@@ -195,38 +203,21 @@ def predict_label_maps(
             images or is NaN; if a resized image has 2**31 pixels a side; or, on CPUs, if the
             prediction needs more memory than is free.
     """
+    check_batch(images)
     class_axis = 1 if image_layout(model) == "channels_first" else -1
-    scores, _ = _scores_of_views(model, images, scales, flip)
+    scores, _ = _scores_of_views(model, images, scales, flip, "`images`")
     return scores.argmax(axis=class_axis).astype("int32")
 
 
-def _scores_of_views(model, images, scales, flip):
+def _scores_of_views(model, images, scales, flip, argument):
     """Returns the scores of the images, and whether they are the model's output for one view.
 
-    Those of several views are the mean of their probabilities.
+    Those of several views are the mean of their probabilities. Errors call the images `argument`.
     """
-    scales = _checked_scales(scales)
-    data_format = image_layout(model)
-    class_axis = 1 if data_format == "channels_first" else -1
-    if len(getattr(images, "shape", ())) != 4:
-        received = f"{type(images).__name__} of shape {np.shape(images)}"
-        raise ValueError(
-            "`images` must be an array, (batch, height, width, channels) or with the channels "
-            f"before the height for a `channels_first` model. Received: {received}."
-        )
-    channels = getattr(model, "input_shape", images.shape)[class_axis]
-    if channels not in (None, images.shape[class_axis]):
-        shape = images.shape[1:]
-        shape = (*shape[1:], shape[0]) if class_axis == 1 else shape
-        raise ValueError(
-            f"`image` must have the {channels} channels that the model takes. Received: "
-            f"image.shape={shape}."
-        )
-    first = 2 if class_axis == 1 else 1
+    scales = checked_scales(scales)
+    check_images(model, images, argument)
+    first = 2 if image_layout(model) == "channels_first" else 1
     height, width = images.shape[first : first + 2]
-    if not height or not width:
-        raise ValueError(f"`image` must have pixels. Received: {height=}, {width=}.")
-    check_pixels(images)
     check_prediction_memory(model, height, width, num_images=len(images), scale=max(scales))
     is_single = scales == (1.0,) and not flip
     _return_memory_of_another_size(images.shape)
@@ -240,102 +231,6 @@ def _scores_of_views(model, images, scales, flip):
     return scores, is_single
 
 
-def check_pixels(images: np.ndarray) -> None:
-    """Checks that images hold numbers that float32 does, too.
-
-    Backends differ in whether ReLU and pooling pass NaN on to the scores.
-
-    Args:
-        images: Of any shape. Only arrays of NumPy are checked.
-
-    Raises:
-        ValueError: If a value is NaN, infinite or too large, or the dtype is none of real numbers.
-
-    Examples:
-        >>> check_pixels(np.zeros((2, 3, 3), "uint8"))
-    """
-    if not isinstance(images, np.ndarray):
-        return
-    if images.dtype.kind in _NOT_REAL:
-        raise ValueError(f"`image` must hold real numbers. Received: dtype {images.dtype}.")
-    if images.dtype.kind != "f":
-        return
-    largest = float(np.finfo("float32").max)
-    # NumPy's extremes propagate NaN, which is not within any limits.
-    extremes = float(images.min(initial=0)), float(images.max(initial=0))
-    if not all(-largest <= extreme <= largest for extreme in extremes):
-        raise ValueError(
-            "`image` must hold finite values, in the range of float32. Received: values from "
-            f"{extremes[0]:g} to {extremes[1]:g}."
-        )
-
-
-def check_scores(scores: np.ndarray) -> None:
-    """Checks that the largest of the scores of a pixel can be found.
-
-    Args:
-        scores: Logits or probabilities, of any shape.
-
-    Raises:
-        ValueError: If one is NaN or infinite. A logit of minus infinity is a probability of 0.
-
-    Examples:
-        >>> check_scores(np.array([0.5, -np.inf]))
-    """
-    if np.isfinite(scores.max(initial=0)):  # NumPy's maximum propagates NaN.
-        return
-    wrong = np.isnan(scores) | (scores == np.inf)
-    raise ValueError(
-        f"`model` must return finite scores. Received: {wrong.sum():,} of {scores.size:,} are NaN "
-        "or infinite. Its weights are not finite, which `keras_fcn.diagnose` shows; or its "
-        "feature maps exceed the range of float16: load it in float32 or mixed_bfloat16."
-    )
-
-
-def _checked_scales(scales):
-    """Returns the factors as a tuple."""
-    are_several = isinstance(scales, Iterable) and not isinstance(scales, str)
-    factors = tuple(scales) if are_several else ()
-    if not factors or not all(map(_is_scale, factors)):
-        raise ValueError(
-            "`scales` must be finite numbers greater than 0, such as (0.75, 1.0, 1.25). Received: "
-            f"{scales=}."
-        )
-    return factors
-
-
-def _is_scale(value):
-    return isinstance(value, numbers.Real | np.floating) and 0 < value < math.inf
-
-
-def image_layout(model: keras.Model) -> str:
-    """Returns the data format of an FCN, or infers that of another model from its input shape.
-
-    Raises:
-        ValueError: If the model does not take one image, or has no input shape.
-    """
-    if isinstance(getattr(model, "input", None), dict):
-        raise ValueError(
-            "`model` must take one image. Received: one that takes "
-            f"{' and '.join(model.input)}; call `model.predict` with a dictionary."
-        )
-    if hasattr(model, "data_format"):
-        return model.data_format
-    shape = getattr(model, "input_shape", None)
-    if shape is None:
-        raise ValueError(
-            "`model` must be a functional keras.Model, or a Sequential one with a keras.Input, "
-            f"whose input shape shows its data format. Received: a {type(model).__name__}."
-        )
-    if len(shape) != 4:
-        raise ValueError(
-            "`model` must take images, (batch, height, width, channels). Received: "
-            f"model.input_shape={shape}."
-        )
-    is_first = (shape[1] or math.inf) < (shape[-1] or math.inf)
-    return "channels_first" if is_first else "channels_last"
-
-
 def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Predicts the logits, or probabilities, of a batch in the model's data format.
 
@@ -347,9 +242,11 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
         Output of the model: (batch, height, width, num_classes), or with the classes first.
 
     Raises:
-        ValueError: If the output is not one map of the height and width of the images.
+        ValueError: If `images` is no batch, or the output is not one map of the height and width of
+            the images.
     """
     data_format = image_layout(model)
+    check_batch(images)
     scores = model.predict_on_batch(images)
     shape = getattr(scores, "shape", ())
     first = 2 if data_format == "channels_first" else 1

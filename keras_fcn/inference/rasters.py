@@ -14,6 +14,7 @@ from keras_fcn.data.image_files import TRANSPARENCY_IS_DROPPED
 from keras_fcn.inference.unfinished import UnfinishedArray
 from keras_fcn.io.extras import check_installed
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spelling import counted
 
 # In MB. GDAL's default, 5 % of the machine's memory, would count as this process's.
 _CACHE = 64
@@ -87,8 +88,8 @@ class RasterImage:
         is_grey = held == 1 and self._channels == 3
         if is_cmyk or not (is_grey or held == self._channels):
             raise ValueError(
-                f"{path} must hold the {self._channels} channels that the model takes. Received: "
-                f"{dataset.count}, {', '.join(meaning.name for meaning in meanings)}."
+                f"{path} must hold the {counted(self._channels, 'channel')} that the model takes. "
+                f"Received: {dataset.count}, {', '.join(meaning.name for meaning in meanings)}."
             )
         dtypes = set(dataset.dtypes)
         if dtypes != {"uint8"} and not (dtypes == {"uint16"} and held == 1):

@@ -13,7 +13,8 @@ import numpy as np
 from keras_fcn.alignment import IMAGE, CoordinateMap, FeatureMap
 from keras_fcn.alignment.graph import output_maps
 from keras_fcn.backends.host_memory import return_freed_memory
-from keras_fcn.inference.prediction import Prediction, check_pixels, check_scores, image_layout
+from keras_fcn.inference.checks import check_pixels, check_scores, image_layout
+from keras_fcn.inference.prediction import Prediction
 from keras_fcn.inference.sources import Source
 from keras_fcn.inference.unfinished import UnfinishedArray
 from keras_fcn.inference.windows import Geometry, Reach, Window, read_geometry
@@ -108,7 +109,7 @@ class StagedNetwork:
 
     def _pixels(self, window):
         pixels = self._image.read(window.rows, window.columns)
-        check_pixels(pixels)
+        check_pixels(pixels, "`source`")
         return _batch(pixels, _rows_axis(self._model))
 
     def _features(self, window):

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.inference.prediction import Prediction, image_layout, predict
+from keras_fcn.inference.checks import image_layout
+from keras_fcn.inference.prediction import Prediction, predict_called
 from keras_fcn.inference.sinks import open_sink
 from keras_fcn.inference.sources import Source, open_source
 from keras_fcn.inference.staged import StagedNetwork
@@ -157,7 +158,8 @@ class _WholeNetwork:
         """There is nothing to do before the windows."""
 
     def predict(self, window):
-        found = predict(self.model, self.image.read(window.rows, window.columns))
+        pixels = self.image.read(window.rows, window.columns)
+        found = predict_called("`source`", self.model, pixels)
         return Prediction(found.scores[window.kept[0].within], found.is_logits)
 
 

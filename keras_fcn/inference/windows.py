@@ -10,7 +10,7 @@ import keras
 
 from keras_fcn.alignment import IMAGE, FeatureMap, coordinate_maps
 from keras_fcn.alignment.graph import output_maps
-from keras_fcn.inference.prediction import image_layout
+from keras_fcn.inference.checks import image_layout
 
 # Of the image on which a network is read: large enough that none of its feature maps is empty.
 _LEAST_SIZE = 2048

@@ -7,6 +7,7 @@ import keras
 from keras_fcn.backends import backend
 from keras_fcn.backends.host_memory import free_memory
 from keras_fcn.layers.inside import with_layers_inside
+from keras_fcn.spelling import counted
 
 # Sides that no backend computes with: they count pixels in 32 bits.
 _MOST_PIXELS = 2**31
@@ -72,7 +73,7 @@ def check_prediction_memory(
     if needed is None or free is None or needed <= free:
         return
     raise ValueError(
-        f"A prediction must fit in the free memory. Received: {num_images} image(s) of "
+        f"A prediction must fit in the free memory. Received: {counted(num_images, 'image')} of "
         f"{height}x{width} pixels at scale {scale:g}, which need about {needed / 2**30:.1f} GiB; "
         f"{free / 2**30:.1f} GiB are free. Predict in tiles or in smaller ones "
         "(`keras_fcn.inference.predict_tiles`, or --tile on the command line), or at scales below "

@@ -50,7 +50,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                 body += part
     except TimeoutError:
         raise HTTPException(
-            408, f"The body must arrive within {limits.timeout:g} seconds.", {"Connection": "close"}
+            408, f"The body must arrive within {limits.timeout:g} s.", {"Connection": "close"}
         ) from None
     except ClientDisconnect:
         raise HTTPException(400, "The body must be complete.") from None

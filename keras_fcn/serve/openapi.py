@@ -5,6 +5,7 @@ from typing import Any
 from keras_fcn.serve.answers import GEOJSON, JSON, OUTPUTS, PNG
 from keras_fcn.serve.bodies import MEDIA_TYPES
 from keras_fcn.serve.limits import Limits
+from keras_fcn.spelling import counted
 from keras_fcn.version import __version__
 
 _ERROR: dict[str, Any] = {
@@ -168,15 +169,15 @@ def _refusals(limits):
         "400": "The query is wrong, or the body is empty or ends early.",
         "403": "`Origin` is another site.",
         "406": "`Accept` allows none of the formats.",
-        "408": f"The body did not arrive within {limits.timeout:g} seconds.",
+        "408": f"The body did not arrive within {limits.timeout:g} s.",
         "413": f"The body has more than {limits.max_bytes:,} bytes, the image more than "
         f"{limits.max_pixels:,} pixels, or the prediction does not fit in the free memory.",
         "415": "`Content-Type` or the body is no image of these formats.",
         "421": "`Host` is no allowed name of the server.",
         "422": "The image is truncated or damaged, or has other channels than the model takes.",
-        "429": f"{limits.queue} requests are being served; `Retry-After` holds seconds.",
+        "429": f"At most {counted(limits.queue, 'request')} at a time; `Retry-After` has seconds.",
         "500": "The server failed.",
-        "503": f"The prediction did not end within {limits.timeout:g} seconds.",
+        "503": f"The prediction did not end within {limits.timeout:g} s.",
     }
 
 

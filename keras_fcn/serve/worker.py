@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from keras_fcn.serve.limits import Limits
+from keras_fcn.spelling import counted
 
 
 class Worker:
@@ -42,7 +43,7 @@ class Worker:
             seconds = math.ceil(self._seconds * self._limits.queue / 2)
             raise HTTPException(
                 429,
-                f"At most {self._limits.queue} requests are served at a time. Try again later.",
+                f"At most {counted(self._limits.queue, 'request')} at a time. Try again later.",
                 {"Retry-After": str(seconds)},
             )
         place = Place(self._limits, self._submit)
@@ -91,7 +92,7 @@ class Place:
                 raise HTTPException(400, "The client must wait for the answer.")
             raise HTTPException(
                 503,
-                f"A prediction must end within {seconds:g} seconds. Send a smaller image, or set "
+                f"A prediction must end within {seconds:g} s. Send a smaller image, or set "
                 "`max_side`.",
             )
         finally:

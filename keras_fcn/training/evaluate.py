@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_fcn import metrics
 from keras_fcn.inference import predict_label_maps, predict_scores
-from keras_fcn.inference.prediction import image_layout
+from keras_fcn.inference.checks import image_layout
 
 SCORE_NAMES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
 """The paper's four scores, as the functions of `keras_fcn.metrics` are called."""

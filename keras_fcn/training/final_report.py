@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_fcn import metrics
 from keras_fcn.models.multitask import models_of_tasks
+from keras_fcn.spelling import counted
 from keras_fcn.training.environment import environment
 from keras_fcn.training.evaluate import Scores, evaluate
 from keras_fcn.training.image_scores import ImageScores
@@ -66,7 +67,9 @@ def write_final_report(
         if recipe.views_differ:
             views = {"scales": recipe.test_scales, "flip": recipe.test_flip}
             view_scores = _scores(model, val_split, "test-time augmentation", None, **views)
-    notes = [f"The {history[-1]['epoch']} epochs took {seconds / 60:.1f} minutes of training."]
+    notes = [
+        f"Training took {seconds / 60:.1f} minutes for {counted(history[-1]['epoch'], 'epoch')}."
+    ]
     if scores is not None:
         notes.append(f"Near boundaries: only pixels within {_TRIMAP} pixels of a boundary.")
     run.write_report(

@@ -7,6 +7,7 @@ from keras_fcn.data.files import Pair, name_in
 from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.partition import count_pixels, groups_of, partition, series_of
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spelling import counted
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.recipe import Recipe
 
@@ -44,10 +45,11 @@ def hold_out(
     validation = set(parts[held_out])
     share, found = shares[held_out], len(validation) / len(pairs)
     if recipe.group_by is not None and abs(found - share) > share / 2:
+        count = f"{len(validation)} of {counted(len(pairs), 'image')}"
         warnings.warn(
-            f"{len(validation)} of {len(pairs)} images are held out, {found:.0%} instead of "
-            f"{share:.0%}, because each group of `group_by` stays in one part. For another share, "
-            "pass validation images of your own (--val-images, --val-labels).",
+            f"{count} are held out, {found:.0%} instead of {share:.0%}, because each group of "
+            "`group_by` stays in one part. For another share, pass validation images of "
+            "your own (--val-images, --val-labels).",
             stacklevel=2,
         )
     return (

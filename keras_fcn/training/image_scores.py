@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from keras_fcn.spelling import counted
+
 _RESAMPLES_AT_ONCE = 200
 
 
@@ -113,7 +115,7 @@ def paired_bootstrap(
     if not scores.has_images_of(baseline):
         raise ValueError(
             "`scores` and `baseline` must be of the same images. Received: "
-            f"{len(scores.names)} and {len(baseline.names)} images."
+            f"{len(scores.names)} and {counted(len(baseline.names), 'image')}."
         )
     rng, num_images = np.random.default_rng(seed), len(scores.names)
     differences: list[float] = []

@@ -11,6 +11,7 @@ from PIL import Image
 from keras_fcn.inference import predict
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.models.multitask import models_of_tasks
+from keras_fcn.spelling import counted
 from keras_fcn.training.contradicted_regions import ClassThresholds, Contradictions, Region
 from keras_fcn.training.progress import progress_bar
 from keras_fcn.training.run import Run
@@ -88,8 +89,8 @@ class LabelErrors:
     def as_text(self) -> str:
         """Returns everything but the pictures as a table."""
         lines = [
-            f"{self.num_held_out + self.num_trained_on} images, {self.num_held_out} of them held "
-            f"out; {self.num_contradicted} have a region that the model contradicts"
+            f"{counted(self.num_held_out + self.num_trained_on, 'image')}, {self.num_held_out} of "
+            f"them held out; {self.num_contradicted} have a region that the model contradicts"
         ]
         if self.num_trained_on:
             lines.append(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spelling import counted
 from keras_fcn.training.evaluate import SCORE_NAMES, score_title
 from keras_fcn.training.recipe import PATHS, SETTINGS, Recipe
 from keras_fcn.training.run import MODEL, Run
@@ -158,7 +159,7 @@ def _example(recipe, address):
 def _images(recipe):
     if recipe.modalities == ("image",):
         channels = recipe.channels
-        kind = "RGB images" if channels == 3 else f"images of {channels} channels"
+        kind = "RGB images" if channels == 3 else f"images of {counted(channels, 'channel')}"
         return f"{kind} of every size in\n[0, 255]"
     ranges = {"image": "RGB in [0, 255]", "depth": "depth in millimetres", "hha": "HHA in [0, 255]"}
     return f"images of every size:\n{' and '.join(ranges[name] for name in recipe.modalities)}"

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_fcn.data import evaluation_batches, label_space_of, load
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.spec import output_stride
+from keras_fcn.spelling import counted
 from keras_fcn.training.evaluate import Scores, evaluate, score_title
 from keras_fcn.training.progress import progress_bar, say
 from keras_fcn.weights import PublishedWeights, find_published
@@ -106,14 +107,14 @@ class Reproduction:
                 )
         experiment = self.experiment
         lines += [
-            f"Measured: {experiment.data}, {experiment.split}, {self.num_images} images at their "
-            "own size;",
+            f"Measured: {experiment.data}, {experiment.split}, "
+            f"{counted(self.num_images, 'image')} at their own size;",
             "each score is computed from one confusion matrix without void pixels.",
             f"Published: {experiment.source}; difference: measured minus published.",
         ]
         if self.num_images != experiment.num_images:
             lines.append(
-                f"The published scores are of {experiment.num_images} images, these of "
+                f"The published scores are of {counted(experiment.num_images, 'image')}, these of "
                 f"{self.num_images}: they cannot be compared."
             )
         return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_fcn.backends import backend
 from keras_fcn.data import load
+from keras_fcn.spelling import counted
 from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import PATHS, Recipe, as_settings, replace
 from keras_fcn.training.recipes import find_recipe
@@ -104,12 +105,12 @@ class Retraining:
         ]
         lines.append(
             f"Expected: {self.experiment.source}; obtained: {self.experiment.data}, "
-            f"{self.experiment.split}, {self.num_images} images at their own size."
+            f"{self.experiment.split}, {counted(self.num_images, 'image')} at their own size."
         )
         if self.num_images != self.experiment.num_images:
             lines.append(
-                f"The expected scores are of {self.experiment.num_images} images, these of "
-                f"{self.num_images}: they cannot be compared."
+                f"The expected scores are of {counted(self.experiment.num_images, 'image')}, these "
+                f"of {self.num_images}: they cannot be compared."
             )
         if self.changes:
             changes = ", ".join(f"{name}={value}" for name, value in self.changes.items())
@@ -224,7 +225,7 @@ def expected_hours(steps: Sequence[Step]) -> str:
         cells = [_hours(time, step.recipe) for step in steps]
         lines.append(f"{title:<34}" + "".join(f"{cell:>{width}}" for cell in cells))
     lines += [
-        f"From {time.seconds:g} s for a step of {time.batch_size} images of 500x500 on "
+        f"From {time.seconds:g} s for a step of {counted(time.batch_size, 'image')} of 500x500 on "
         f"{time.card}, {time.backend} ({SOURCE})."
         for time in times
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_fcn.spelling import counted
 from keras_fcn.training.environment import slow_precision
 from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import SETTINGS, Recipe
@@ -35,7 +36,8 @@ def check_enough_images(num_images: int, world_size: int) -> None:
     if num_images < world_size:
         raise ValueError(
             f"The training images must be at least as many as the processes, {world_size}: each "
-            f"trains on its own. Received: {num_images} training images. Start fewer processes."
+            f"trains on its own. Received: {counted(num_images, 'training image')}. Start fewer "
+            "processes."
         )
 
 

@@ -361,7 +361,7 @@ class TestFiles:
             grey = Image.open(data / "images" / f"{name}.png").convert("L")
             grey.save(data / "images" / f"{name}.png")
         assert self.predict(data, str(data / "grey.keras")) == 1
-        assert "d.png must hold the 1 channels that the model takes" in error_of(capsys)
+        assert "d.png must hold the 1 channel that the model takes" in error_of(capsys)
         assert not (data / "out").exists()
 
     @pytest.mark.parametrize("batch_size", ["1", "4"])

@@ -13,6 +13,7 @@ from keras_fcn.inference import (
     predict_images,
     predict_label_map,
     predict_label_maps,
+    predict_scores,
     predict_tiles,
 )
 from keras_fcn.training.evaluate import evaluate
@@ -53,6 +54,15 @@ def resized(array, height, width):
         for channel in range(array.shape[-1])
     ]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def batch_for(model, image):
+    """A batch of one image in the data format of the model."""
+    return (image.transpose(2, 0, 1) if model.data_format == "channels_first" else image)[None]
+
+
+def label_map_for(image):
+    return np.empty(image.shape[:2], "uint8")
 
 
 def test_label_map_is_the_largest_logit_at_the_size_of_the_image(model):
@@ -237,11 +247,37 @@ class TestModelsAroundAnFCN:
 
 
 def test_an_image_of_four_channels_is_refused(model):
-    with pytest.raises(ValueError, match=r"3 channels.*image.shape=\(9, 8, 4\)"):
+    with pytest.raises(ValueError, match=r"`image` .* 3 channels .*: \(9, 8, 4\) as height"):
         predict_label_map(model, np.zeros((9, 8, 4)))
 
 
 class TestImagesThatAreRefused:
+    @pytest.mark.any_backend
+    @pytest.mark.parametrize(
+        ("called", "function"),
+        [
+            ("`image`", lambda model, image: predict(model, image)),
+            ("`image`", lambda model, image: predict_label_map(model, image)),
+            ("Each of `images`", lambda model, image: next(predict_images(model, [image]))),
+            ("`images`", lambda model, image: predict_label_maps(model, batch_for(model, image))),
+            ("`source`", lambda model, image: predict_tiles(model, image, label_map_for(image))),
+        ],
+        ids=["predict", "label_map", "images", "label_maps", "tiles"],
+    )
+    def test_errors_name_the_argument(self, model, called, function):
+        wrong = {"finite": IMAGE.astype("float32"), "real": IMAGE.astype(complex)}
+        wrong["finite"][0, 0] = np.nan
+        if called != "`source`":  # Its shape is checked before there are windows.
+            wrong |= {"pixels": IMAGE[:0], "channels": IMAGE.repeat(2, axis=2)}
+        for word, image in wrong.items():
+            with pytest.raises(ValueError, match=f"^{called} must .*{word}"):
+                function(model, image)
+
+    @pytest.mark.any_backend
+    def test_scores_are_of_a_batch(self, model):
+        with pytest.raises(ValueError, match=r"^`images` must be an array, .* Received: ndarray"):
+            predict_scores(model, IMAGE)
+
     @pytest.mark.parametrize("shape", [(0, 23, 3), (37, 0, 3)])
     def test_an_image_without_pixels(self, model, shape):
         with pytest.raises(ValueError, match=f"height={shape[0]}, width={shape[1]}"):

@@ -244,7 +244,7 @@ MUTANTS = (
     Mutant(
         "a window of NaN is predicted",
         "inference/staged.py",
-        "        check_pixels(pixels)\n",
+        '        check_pixels(pixels, "`source`")\n',
         "",
         "inference/test_tiles.py",
         "jax",

@@ -146,7 +146,7 @@ class TestBodies:
         status, headers, answer, _ = ask(app, [b"x"] * 1000, pause=0.05)
         assert status == 408
         assert headers["connection"] == "close"
-        assert answer["error"] == "The body must arrive within 0.2 seconds."
+        assert answer["error"] == "The body must arrive within 0.2 s."
         assert time.monotonic() - started < 5
 
     def test_of_refused_requests_are_read_so_that_the_client_gets_the_answer(self, served):
@@ -274,7 +274,7 @@ class TestQueue:
                 return third, health, answers
 
         third, health, answers = asyncio.run(run())
-        assert refusal(third, 429) == "At most 2 requests are served at a time. Try again later."
+        assert refusal(third, 429) == "At most 2 requests at a time. Try again later."
         assert int(third.headers["retry-after"]) >= 1
         assert health.status_code == 200
         assert [answer.status_code for answer in answers] == [200, 200, 200]
@@ -298,7 +298,7 @@ class TestQueue:
                 return slow, next_one, last
 
         slow, next_one, last = asyncio.run(run())
-        assert "must end within 0.3 seconds" in refusal(slow, 503)
+        assert "must end within 0.3 s" in refusal(slow, 503)
         refusal(next_one, 429)
         assert last.status_code == 200
 

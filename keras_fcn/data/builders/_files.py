@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_fcn.data.examples import check_same_size
 from keras_fcn.data.formats.classes import read_lines
+from keras_fcn.spelling import counted
 
 
 def read_names(path: Path) -> list[str]:
@@ -37,8 +38,8 @@ def check_files(paths: Iterable[Path], listed_in: str) -> None:
     paths = list(paths)
     if missing := [path for path in paths if not path.is_file()]:
         raise FileNotFoundError(
-            f"{listed_in} must name existing files. Received: {len(paths)} files, of which "
-            f"{missing[0]} is missing"
+            f"{listed_in} must name existing files. Received: {counted(len(paths), 'file')}, of "
+            f"which {missing[0]} is missing"
             + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
             + ". Replace the data with a complete copy."
         )

@@ -20,6 +20,7 @@ from keras_fcn.data.formats.source import (
     stem,
     with_background,
 )
+from keras_fcn.spelling import counted
 
 # Names of columns in Kaggle's competitions, in lower case without "_".
 _IMAGE_COLUMNS = (
@@ -91,7 +92,7 @@ def rle_csv(
     for number, (image, label, runs) in enumerate(rows, start=2):
         found = files.get(unicodedata.normalize("NFC", image), [])
         if len(found) != 1:
-            count = f"{len(found)} files" if found else "no file"
+            count = counted(len(found), "file") if found else "no file"
             raise FileNotFoundError(
                 f"{path}, row {number} names the image {image!r}, for which there is {count} in "
                 f"{folder}. Pass the folder of the images (--images)."

@@ -18,6 +18,7 @@ from keras_fcn.data.formats.orientation import draw_upright, read_geometry
 from keras_fcn.data.formats.source import Item, Source, one_per_name
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.spelling import counted
 
 _DESCRIPTION, CLASSES = "import.json", "classes.toml"
 _SHOWN_AS = {
@@ -61,7 +62,7 @@ class ImportReport:
     def as_text(self) -> str:
         """Returns everything as lines."""
         lines = [
-            f"{name}: {count} pairs" if name else f"{count} pairs"
+            f"{name}: {counted(count, 'pair')}" if name else counted(count, "pair")
             for name, count in self.num_pairs.items()
         ]
         if complete := sum(self.num_pairs.values()) - self.written:
@@ -70,7 +71,7 @@ class ImportReport:
         ignored = "" if space.ignore_class is None else f"; {space.ignore_class} is ignored"
         names = [f"{class_id} {name}" for class_id, name in enumerate(space.class_names)]
         shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        lines.append(f"{len(names)} classes: {shown}{ignored}")
+        lines.append(f"{counted(len(names), 'class')}: {shown}{ignored}")
         lines += [f"left out: {count} {what}" for what, count in self.left_out.items()]
         return "\n".join([*lines, f"label space: {self.out / CLASSES}"])
 
