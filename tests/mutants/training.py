@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     Mutant(
         "a run is lost for a picture",
-        "training/run.py",
+        "training/run_writer.py",
         "    except Exception as error:",
         "    except ZeroDivisionError as error:",
         "training/test_trainer.py",
@@ -260,8 +260,8 @@ MUTANTS = (
     Mutant(
         "a resumed run is a new run of MLflow",
         "training/trackers/mlflow.py",
-        "if self.tracked.id is not None:",
-        "if False:",
+        "if self.tracked.id is not None:\n            self._client.update_run",
+        "if False:\n            self._client.update_run",
         "training/test_trackers.py",
     ),
     Mutant(
