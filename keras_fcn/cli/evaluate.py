@@ -1,10 +1,8 @@
 """`keras-fcn evaluate`: scores a trained model on a data set."""
 
 import argparse
-import contextlib
 import json
 import math
-import sys
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
@@ -66,9 +64,7 @@ def run(options: argparse.Namespace) -> None:
     trained = open_model(
         options.model, **shared.model_options(options), takes_files=pairs is not None
     )
-    # TFDS prints its progress.
-    with contextlib.redirect_stdout(sys.stderr):
-        batches, names, space = _evaluation_data(options, pairs, trained.model, trained.label_space)
+    batches, names, space = _evaluation_data(options, pairs, trained.model, trained.label_space)
     with progress_bar("evaluating", len(names)) as advance:
         scores = evaluate(
             trained.model,

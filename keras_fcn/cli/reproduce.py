@@ -1,9 +1,7 @@
 """`keras-fcn reproduce`: scores released or retrained models and compares with published scores."""
 
 import argparse
-import contextlib
 import json
-import sys
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli import recipe_options
@@ -62,9 +60,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--out, --tolerance and --set must be given with --train.")
     from keras_fcn.training.reproduce import reproduce
 
-    # TFDS prints its progress.
-    with contextlib.redirect_stdout(sys.stderr):
-        report = reproduce(options.experiment, models=options.models, **places)
+    report = reproduce(options.experiment, models=options.models, **places)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
     return 0
 
@@ -72,14 +68,13 @@ def run(options: argparse.Namespace) -> int:
 def _retrain(options, places):
     from keras_fcn.training.retrain import TOLERANCE, retrain
 
-    with contextlib.redirect_stdout(sys.stderr):
-        report = retrain(
-            options.experiment,
-            options.out or _OUT,
-            models=options.models,
-            changes=recipe_options.of_set(options),
-            tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
-            **places,
-        )
+    report = retrain(
+        options.experiment,
+        options.out or _OUT,
+        models=options.models,
+        changes=recipe_options.of_set(options),
+        tolerance=TOLERANCE if options.tolerance is None else options.tolerance,
+        **places,
+    )
     print(json.dumps(report.as_dict(), indent=2) if options.json else report.as_text())
     return 0 if report.is_reproduced else 1

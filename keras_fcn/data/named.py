@@ -5,11 +5,13 @@ Void is always 255, and class ids are those of the data set's label space, whate
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import operator
 import os
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,7 +179,8 @@ def _prepare(name, builder, manual_dir, download, in_tfds):
     # Google hosts copies of built data sets, but none of this package's.
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=in_tfds)
     try:
-        builder.download_and_prepare(download_config=config)
+        with contextlib.redirect_stdout(sys.stderr):  # TFDS prints its progress.
+            builder.download_and_prepare(download_config=config)
     except AssertionError as error:
         if not in_tfds:
             raise

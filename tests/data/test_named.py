@@ -68,6 +68,12 @@ class TestOurs:
         assert space.ignore_class == 255
         assert space.class_names == label_spaces.CAMVID.class_names
 
+    def test_what_tfds_says_of_building_is_no_result(self, camvid, tmp_path, capsys):
+        load_named("camvid", "train", data_dir=tmp_path, manual_dir=camvid)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert "preparing dataset" in printed.err
+
     def test_examples_are_an_image_and_a_label_map_of_two_dimensions(self, camvid, tmp_path):
         dataset = load_named("camvid", "train", data_dir=tmp_path, manual_dir=str(camvid))
         assert dataset.element_spec == {
