@@ -34,4 +34,4 @@ def counted(number: int, noun: str) -> str:
         ('1 image', '2 label maps', '0 classes')
     """
     plural = "es" if noun.endswith("s") else "s"
-    return f"{number} {noun}{plural * (number != 1)}"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{plural}"

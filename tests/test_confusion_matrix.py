@@ -93,9 +93,9 @@ class TestConfusionMatrixInNumPy:
             ValueError, match=r"class ids 0 to 2 or `ignore_class`=255. Received: 3 "
         ):
             metrics.confusion_matrix([0, 3, 3, -1, 255], [0] * 5, 3, ignore_class=255)
-        with pytest.raises(ValueError, match=r"-1 \(1 pixels\), 3 \(2 pixels\)$"):
+        with pytest.raises(ValueError, match=r"-1 \(1 pixel\), 3 \(2 pixels\)$"):
             metrics.confusion_matrix([0, 3, 3, -1, 255], [0] * 5, 3, ignore_class=255)
-        with pytest.raises(ValueError, match=r"`label_map` must hold .* 0.5 \(1 pixels\)"):
+        with pytest.raises(ValueError, match=r"`label_map` must hold .* 0.5 \(1 pixel\)"):
             metrics.confusion_matrix([0.5, 1.0], [0, 1], 3)
 
     def test_other_predictions_are_named(self):

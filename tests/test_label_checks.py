@@ -188,13 +188,13 @@ class TestMetrics:
     def test_a_label_that_is_no_class_is_an_error(self, label, dtype, ignore_class):
         metric = MeanIoU(3, ignore_class)
         metric.update_state(with_label(label, dtype, fill=1), logits_of_zero())
-        with pytest.raises(ValueError, match="Received: 1 pixels with other values"):
+        with pytest.raises(ValueError, match="Received: 1 pixel with other values"):
             metric.result()
 
     def test_a_weight_of_0_does_not_hide_it(self):
         metric = MeanIoU(3)
         metric.update_state(with_label(7, "int32"), logits_of_zero(), np.zeros(2))
-        with pytest.raises(ValueError, match=r"7 \(1 pixels\)"):
+        with pytest.raises(ValueError, match=r"7 \(1 pixel\)"):
             metric.result()
 
 

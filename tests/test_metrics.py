@@ -309,7 +309,7 @@ class TestInTraining:
         label_map[0, 0, 0] = 7
         model = copying_model(3, [MeanIoU(3, 255)], jit_compile=jit_compile)
         for run in (model.evaluate, model.fit):
-            with pytest.raises(ValueError, match=r"Received: 1 pixels .*: 7 \(1 pixels\)"):
+            with pytest.raises(ValueError, match=r"Received: 1 pixel .*: 7 \(1 pixel\)"):
                 run(one_hot_logits(prediction), label_map, verbose=0)
 
     @traced_steps_only
@@ -347,7 +347,7 @@ class TestErrors:
         message = (
             r"`label_map` must hold class ids 0 to 2 or `ignore_class`=255\. "
             r"Received: 5 pixels with other values: "
-            r"below 0 \(1 pixels\), 11 \(2 pixels\), 254 \(1 pixels\), above 255 \(1 pixels\)"
+            r"below 0 \(1 pixel\), 11 \(2 pixels\), 254 \(1 pixel\), above 255 \(1 pixel\)"
         )
         for read in (metric.result, metric.confusion_matrix):
             with pytest.raises(ValueError, match=message):
@@ -361,7 +361,7 @@ class TestErrors:
 
     def test_many_invalid_labels_are_cut_short(self):
         label_map = np.arange(8).reshape(1, 2, 4)
-        with pytest.raises(ValueError, match=r"Received: 6 pixels .* 6 \(1 pixels\), \.\.\.$"):
+        with pytest.raises(ValueError, match=r"Received: 6 pixels .* 6 \(1 pixel\), \.\.\.$"):
             update(PixelAccuracy(2), label_map, PREDICTION % 2).result()
 
     @pytest.mark.parametrize("label", [0.5, 254.9, 255.5, np.nan, np.inf, -np.inf, 1e20])
@@ -369,11 +369,11 @@ class TestErrors:
         label_map = LABEL_MAP.astype("float32")
         label_map[0, 0, 0] = label
         metric = update(MeanIoU(3, ignore_class=255), label_map, PREDICTION)
-        with pytest.raises(ValueError, match="Received: 1 pixels with other values"):
+        with pytest.raises(ValueError, match="Received: 1 pixel with other values"):
             metric.result()
 
     def test_label_255_is_not_ignored_by_itself(self):
-        with pytest.raises(ValueError, match=r"class ids 0 to 2\. Received: .* 255 \(1 pixels\)"):
+        with pytest.raises(ValueError, match=r"class ids 0 to 2\. Received: .* 255 \(1 pixel\)"):
             update(MeanIoU(3), LABEL_MAP, PREDICTION).result()
 
     @pytest.mark.parametrize("num_classes", [1, 0, -3, 2.5, "3", None])

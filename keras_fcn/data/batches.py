@@ -110,14 +110,14 @@ def training_batches(
     if world_size > 1 and not per_shard:
         raise ValueError(
             "`examples` must hold at least one example per shard, and their number must be known. "
-            f"Received: {source.num_examples} of them, {shard=}. Set the number of a dataset with "
+            f"Received: {source.num_examples} examples, {shard=}. Set the number of a dataset with "
             "`dataset.apply(tf.data.experimental.assert_cardinality(number))`."
         )
     steps = None if per_shard is None or on_error == "skip" else batching.steps(per_shard)
     if steps == 0:
         raise ValueError(
             "`batch_size` must be at most the number of examples of a shard if `drop_remainder` is "
-            f"True. Received: {batch_size=}, {per_shard} of them."
+            f"True. Received: {batch_size=}, {per_shard} examples."
         )
     epochs = _Epochs(first_epoch, steps)
 

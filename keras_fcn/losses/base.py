@@ -49,7 +49,7 @@ class SegmentationLoss(PreciseLoss):
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(
                 f"`class_weights` must hold one weight for each of the {num_classes} classes. "
-                f"Received: {counted(len(self.class_weights), 'weight')}."
+                f"Received: {len(self.class_weights)} weights."
             )
         logits = ops.reshape(ops.moveaxis(y_pred, self.axis, -1), (-1, num_classes))
         truth = ops.one_hot(ops.reshape(ids, (-1,)), num_classes, dtype=logits.dtype)

@@ -74,8 +74,8 @@ def check_prediction_memory(
         return
     raise ValueError(
         f"A prediction must fit in the free memory. Received: {counted(num_images, 'image')} of "
-        f"{height}x{width} pixels at scale {scale:g}, which need about {needed / 2**30:.1f} GiB; "
-        f"{free / 2**30:.1f} GiB are free. Predict in tiles or in smaller ones "
+        f"{height}x{width} pixels at scale {scale:g}, for which about {needed / 2**30:.1f} GiB is "
+        f"needed; {free / 2**30:.1f} GiB are free. Predict in tiles or in smaller ones "
         "(`keras_fcn.inference.predict_tiles`, or --tile on the command line), or at scales below "
         "1 (`scales`, or --test-scales on the command line)."
     )

@@ -75,7 +75,7 @@ class TestChannels:
     @pytest.mark.parametrize("channels", [1, 4])
     def test_colours_for_a_model_of_other_channels_are_refused(self, tmp_path, channels):
         Image.fromarray(FOUR[..., :3]).save(tmp_path / "a.png")
-        with pytest.raises(ValueError, match=f"the {channels} channels .* Received: 3"):
+        with pytest.raises(ValueError, match=f"the {channels} channels? .* Received: 3"):
             read_image(tmp_path / "a.png", channels=channels)
 
     def test_an_alpha_channel_is_announced_unless_it_is_opaque(self, tmp_path):

@@ -76,7 +76,7 @@ class TestFindPairs:
         with pytest.raises(ValueError, match=r"`images` must be a folder of .*\.png.*no files"):
             find_pairs(empty, labels)
         (empty / "list.txt").write_text("")
-        with pytest.raises(ValueError, match=r"1 other files: list\.txt"):
+        with pytest.raises(ValueError, match=r"1 other file: list\.txt"):
             find_pairs(empty, labels)
 
     def test_does_not_take_jpeg_files_for_label_maps(self, tmp_path):

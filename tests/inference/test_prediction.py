@@ -234,7 +234,7 @@ class TestModelsAroundAnFCN:
         with pytest.raises(ValueError, match=r"functional keras.Model.*Received: a Subclassed"):
             predict(Subclassed(), IMAGE)
         with pytest.raises(
-            ValueError, match=r"keras.Model, functional or Seq.*Received: a Subclassed"
+            ValueError, match=r"keras.Model, functional or Seq.*Received: Subclassed"
         ):
             predict_tiles(Subclassed(), IMAGE, np.empty(IMAGE.shape[:2], "uint8"))
         with pytest.raises(ValueError, match="Received: a Sequential"):

@@ -235,9 +235,9 @@ def many_classes():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.nan, "`image` must hold finite values"),
-        (np.inf, "`image` must hold finite values"),
-        (np.array("1", object), "`image` must hold real numbers"),
+        (np.nan, "`source` must hold finite values"),
+        (np.inf, "`source` must hold finite values"),
+        (np.array("1", object), "`source` must hold real numbers"),
     ],
     ids=str,
 )
@@ -281,7 +281,7 @@ class TestRefused:
             predict_tiles(many_classes, source, np.zeros((9, 8), "uint16"))
 
     def test_a_model_without_layers(self):
-        with pytest.raises(ValueError, match=r"`model` must be a keras.Model.*a function"):
+        with pytest.raises(ValueError, match=r"`model` must be a keras.Model.*Received: function"):
             predict_tiles(lambda image: image, self.IMAGE, np.zeros((9, 8), "uint8"))
 
     def test_a_sink_that_is_the_source(self, many_classes, tmp_path):

@@ -22,7 +22,9 @@ def model():
 def test_an_image_that_does_not_fit_is_refused_in_one_sentence(model, monkeypatch):
     monkeypatch.setattr(prediction_memory, "free_memory", lambda: 1000)
     monkeypatch.setattr(prediction_memory.backend, "computes_on_cpu", lambda: True)
-    with pytest.raises(ValueError, match=r"1 image\(s\) of 30x40 pixels .* need about .* are free"):
+    with pytest.raises(
+        ValueError, match=r"1 image of 30x40 pixels .* about .* is needed; .* are free"
+    ):
         predict_label_map(model, np.zeros((30, 40, 3), "uint8"))
     monkeypatch.setattr(prediction_memory.backend, "computes_on_cpu", lambda: False)
     assert predict_label_map(model, np.zeros((30, 40, 3), "uint8")).shape == (30, 40)
