@@ -180,34 +180,48 @@ def _ratio(xp, part, whole):
 
 
 @functools.cache
-def _compiled_count(num_classes, ignore_class, axis):
-    """Returns a function of a label map, logits and sample weights (or `None`): the sum of the
-    weights, or the number of pixels, in each bin of the matrix and of `_STRAY_LABELS`.
+def _compiled_update(num_classes, ignore_class, axis):
+    """Returns a function of a label map, logits, sample weights (or `None`) and the state: the
+    state after the sums of the weights, or the numbers of pixels, have been added.
+    """
+
+    def update(label_map, logits, sample_weight, low, high, fraction):
+        counts = _count(num_classes, ignore_class, axis, label_map, logits, sample_weight)
+        if sample_weight is not None:
+            sums = counts + ops.cast(fraction, counts.dtype)
+            counts = ops.floor(sums)
+            fraction = ops.cast(sums - counts, "float32")
+        # Divided before the cast: sums of weights may exceed int32.
+        limbs = ops.floor_divide(counts, _LIMB)
+        low = low + ops.cast(counts - limbs * _LIMB, low.dtype)
+        high = high + ops.cast(limbs, high.dtype) + ops.floor_divide(low, _LIMB)
+        return ops.mod(low, _LIMB), high, fraction
+
+    return backend.compiled(update)
+
+
+def _count(num_classes, ignore_class, axis, label_map, logits, sample_weight):
+    """Returns the sum of the weights, or the number of pixels, in each bin of the matrix and of
+    `_STRAY_LABELS`.
     """
     num_bins = _num_bins(num_classes)
-
-    def count(label_map, logits, sample_weight):
-        labels, is_class, is_ignored = read_labels(
-            label_map, logits, axis, ignore_class, num_classes
-        )
-        prediction = ops.cast(backend.argmax(logits, axis), "int32")
-        stray = num_classes**2 + 1 + ops.cast(ops.clip(labels, -1, 256), "int32")
-        if keras.backend.is_float_dtype(labels.dtype):
-            stray = ops.where(labels == ops.floor(labels), stray, num_bins - 1)
-        bins = ops.where(
-            is_class,
-            ops.cast(labels, "int32") * num_classes + prediction,
-            ops.where(is_ignored, num_bins, stray),
-        )
-        bins = ops.reshape(bins, [-1])
-        if sample_weight is None:
-            return backend.histogram(bins, num_bins + 1)[:-1]
-        weights = pixel_weights(sample_weight, tuple(logits.shape), axis, backend.float_dtype)
-        # An invalid label is an error, also with a weight of 0.
-        weights = ops.reshape(ops.where(is_class, weights, 1), [-1])
-        return backend.weighted_histogram(bins, weights, num_bins + 1)[:-1]
-
-    return backend.compiled(count)
+    labels, is_class, is_ignored = read_labels(label_map, logits, axis, ignore_class, num_classes)
+    prediction = ops.cast(backend.argmax(logits, axis), "int32")
+    stray = num_classes**2 + 1 + ops.cast(ops.clip(labels, -1, 256), "int32")
+    if keras.backend.is_float_dtype(labels.dtype):
+        stray = ops.where(labels == ops.floor(labels), stray, num_bins - 1)
+    bins = ops.where(
+        is_class,
+        ops.cast(labels, "int32") * num_classes + prediction,
+        ops.where(is_ignored, num_bins, stray),
+    )
+    bins = ops.reshape(bins, [-1])
+    if sample_weight is None:
+        return backend.histogram(bins, num_bins + 1)[:-1]
+    weights = pixel_weights(sample_weight, tuple(logits.shape), axis, backend.float_dtype)
+    # An invalid label is an error, also with a weight of 0.
+    weights = ops.reshape(ops.where(is_class, weights, 1), [-1])
+    return backend.weighted_histogram(bins, weights, num_bins + 1)[:-1]
 
 
 def _num_bins(num_classes):
@@ -252,23 +266,12 @@ class _ConfusionMatrixMetric(keras.Metric):
         """
         logits = ops.convert_to_tensor(logits)
         self._check_classes(tuple(logits.shape))
-        count = _compiled_count(self.num_classes, self.ignore_class, self.axis)
-        counts = count(label_tensor(label_map), logits, sample_weight)
-        if sample_weight is not None:
-            counts = self._whole(counts)
-        # Divided before the cast: sums of weights may exceed int32.
-        high = ops.floor_divide(counts, _LIMB)
-        low = ops.cast(counts - high * _LIMB, backend.integer_dtype) + self._low
-        carry = ops.cast(high, backend.integer_dtype) + ops.floor_divide(low, _LIMB)
-        self._high.assign(self._high + carry)
-        self._low.assign(ops.mod(low, _LIMB))
-
-    def _whole(self, sums):
-        """Returns the integer part of sums of weights; carries the fraction to the next update."""
-        sums = sums + ops.cast(self._fraction, sums.dtype)
-        whole = ops.floor(sums)
-        self._fraction.assign(ops.cast(sums - whole, "float32"))
-        return whole
+        update = _compiled_update(self.num_classes, self.ignore_class, self.axis)
+        variables = (self._low, self._high, self._fraction)
+        state = (ops.convert_to_tensor(variable) for variable in variables)
+        after = update(label_tensor(label_map), logits, sample_weight, *state)
+        for variable, value in zip(variables, after, strict=True):
+            variable.assign(value)
 
     def result(self):
         """Returns the score so far, a scalar tensor; 0 before the first pixel.

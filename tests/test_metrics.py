@@ -249,6 +249,30 @@ class TestLargeSets:
         metric.update_state(np.zeros((1, 1, pixels), "uint8"), logits)
         assert metric.confusion_matrix().tolist() == [[0, pixels], [0, 0]]
 
+    @pytest.mark.parametrize("weight", [None, 0.5])
+    def test_a_shape_that_returns(self, weight, monkeypatch):
+        runs = []
+
+        def count(*arguments):
+            runs.append(arguments)
+            return counted_as_before(*arguments)
+
+        counted_as_before = metrics._count
+        monkeypatch.setattr(metrics, "_count", count)
+        # A number of classes that no other test has, whose programs are still to be compiled.
+        metric, expected = MeanIoU(23, ignore_class=255), np.zeros((23, 23))
+        for seed in range(12):
+            label_map, prediction = random_maps(seed, num_classes=23)
+            weights = weight and np.full(len(label_map), weight, "float32")
+            metric.update_state(label_map, one_hot_logits(prediction, 23), weights)
+            valid = label_map != 255
+            pixels = sklearn_confusion_matrix(
+                label_map[valid], prediction[valid], labels=range(23)
+            )
+            expected += pixels * (weight or 1)
+        np.testing.assert_array_equal(metric.confusion_matrix(), expected)
+        assert len(runs) == {"tensorflow": 8 + 1, "jax": 1, "torch": 12}[BACKEND]
+
     def test_one_update_near_two_to_the_31(self, monkeypatch):
         pixels = 2**31 - 1
 
@@ -257,7 +281,7 @@ class TestLargeSets:
 
         monkeypatch.setattr(metrics.backend, "histogram", histogram)
         # Without the cache, which would hold the function for other tests.
-        monkeypatch.setattr(metrics, "_compiled_count", metrics._compiled_count.__wrapped__)
+        monkeypatch.setattr(metrics, "_compiled_update", metrics._compiled_update.__wrapped__)
         metric = PixelAccuracy(3)
         for updates in range(1, 4):
             update(metric, LABEL_MAP, PREDICTION)
