@@ -266,9 +266,7 @@ class TestLargeSets:
             weights = weight and np.full(len(label_map), weight, "float32")
             metric.update_state(label_map, one_hot_logits(prediction, 23), weights)
             valid = label_map != 255
-            pixels = sklearn_confusion_matrix(
-                label_map[valid], prediction[valid], labels=range(23)
-            )
+            pixels = sklearn_confusion_matrix(label_map[valid], prediction[valid], labels=range(23))
             expected += pixels * (weight or 1)
         np.testing.assert_array_equal(metric.confusion_matrix(), expected)
         assert len(runs) == {"tensorflow": 8 + 1, "jax": 1, "torch": 12}[BACKEND]

@@ -90,7 +90,9 @@ class Backend(base.Backend):
             if not (tf.executing_eagerly() and self.computes_on_cpu()):
                 return function(*arguments)
             tensors = [None if arg is None else tf.convert_to_tensor(arg) for arg in arguments]
-            shapes = tuple(tensor is not None and (tensor.shape, tensor.dtype) for tensor in tensors)
+            shapes = tuple(
+                tensor is not None and (tensor.shape, tensor.dtype) for tensor in tensors
+            )
             calls[shapes] += 1
             is_frequent = calls[shapes] > _CALLS_BEFORE_COMPILATION
             return (program(shapes) if is_frequent else function)(*tensors)

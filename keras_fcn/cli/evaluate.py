@@ -51,7 +51,6 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints the scores of a trained model."""
     from keras_fcn.data.files import files_of
-    from keras_fcn.export import open_model
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
 
@@ -61,9 +60,7 @@ def run(options: argparse.Namespace) -> None:
     pairs = _checked_pairs(options)
     if options.confusion:
         check_plot("--confusion", options.confusion, files_of(pairs or ()))
-    trained = open_model(
-        options.model, **shared.model_options(options), takes_files=pairs is not None
-    )
+    trained = shared.open_predictor(options, takes_files=pairs is not None)
     batches, names, space = _evaluation_data(options, pairs, trained.model, trained.label_space)
     with progress_bar("evaluating", len(names)) as advance:
         scores = evaluate(

@@ -14,7 +14,7 @@ def add_parser(subparsers: shared.Subparsers) -> None:
     parser = shared.add_command(
         subparsers, "export", run, help="write a model in the format of another runtime"
     )
-    shared.add_trained_model(parser, takes_exported=False)
+    shared.add_trained_model(parser, predicts=False)
     parser.add_argument(
         "--format",
         choices=EXPORT_FORMATS,
@@ -128,13 +128,13 @@ def _print_scores(file, pairs, trained):
     import numpy as np
 
     from keras_fcn.data import evaluation_batches
-    from keras_fcn.export.child import in_float32
     from keras_fcn.metrics import mean_iou
+    from keras_fcn.models.precision import in_precision
     from keras_fcn.training.evaluate import evaluate
     from keras_fcn.training.progress import progress_bar
 
     space = trained.label_space
-    models = file, in_float32(trained.model)
+    models = file, in_precision(trained.model, "float32")
     matrices = [np.zeros((space.num_classes, space.num_classes), "int64") for _ in models]
     equal = pixels = 0
     batches = evaluation_batches(pairs, data_format=file.data_format, **_classes(trained))

@@ -33,19 +33,39 @@ def add_command(
     return parser
 
 
-def add_trained_model(parser: argparse.ArgumentParser, *, takes_exported: bool = True) -> None:
-    """Adds MODEL, see `keras_fcn.export.open_model`, --at-once and --task."""
-    exported = _EXPORTED_HELP if takes_exported else ""
+def add_trained_model(parser: argparse.ArgumentParser, *, predicts: bool = True) -> None:
+    """Adds MODEL, see `keras_fcn.export.open_model`, --at-once, --task and, where the model
+    predicts, --precision.
+    """
+    exported = _EXPORTED_HELP if predicts else ""
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP + exported)
     add_at_once(parser, "MODEL, a .pth or .npz file,")
     parser.add_argument(
         "--task", help="label map of a MODEL of several tasks; by default that of the first"
     )
+    if predicts:
+        parser.add_argument(
+            "--precision",
+            choices=SETTINGS["precision"].choices,
+            help="dtype policy in which MODEL computes; by default that of its training",
+        )
+
+
+def open_predictor(options: argparse.Namespace, **keywords: Any) -> "TrainedModel":
+    """Returns MODEL, see `keras_fcn.export.open_model`, and warns if its precision is slow here."""
+    from keras_fcn.export import ExportedModel, open_model
+    from keras_fcn.training.environment import warn_of_slow_precision
+
+    trained = open_model(options.model, **model_options(options), **keywords)
+    if not isinstance(trained.model, ExportedModel):
+        warn_of_slow_precision(trained.model.dtype_policy.name)
+    return trained
 
 
 def model_options(options: argparse.Namespace) -> dict[str, Any]:
     """Returns what `open_model` takes of the options of `add_trained_model`."""
-    return {"at_once": options.at_once, "task": options.task}
+    names = ("at_once", "task", "precision")
+    return {name: getattr(options, name) for name in names if name in options}
 
 
 def add_at_once(parser: argparse.ArgumentParser, subject: str) -> None:

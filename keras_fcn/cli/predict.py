@@ -95,7 +95,6 @@ def add_parser(subparsers: shared.Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Writes what is predicted for images and videos; returns 1 if an image is damaged, else 0."""
     from keras_fcn.data.image_files import read_size
-    from keras_fcn.export import open_model
     from keras_fcn.models.prediction_memory import check_prediction_memory
 
     # Headers only: a file that is no image is found before the model is loaded.
@@ -125,9 +124,8 @@ def run(options: argparse.Namespace) -> int:
         from keras_fcn.polygons import check_rasterio
 
         check_rasterio()
-    trained = open_model(
-        options.model,
-        **shared.model_options(options),
+    trained = shared.open_predictor(
+        options,
         needs_probabilities=bool(options.probabilities or options.confidence),
     )
     space, views = shared.shown_space(options, trained), shared.views(options, trained)

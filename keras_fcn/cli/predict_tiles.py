@@ -65,7 +65,6 @@ def predict_tiles_of_images(
     Returns:
         Why images were left out, one error for each damaged one.
     """
-    from keras_fcn.export import open_model
     from keras_fcn.inference import predict_tiles
     from keras_fcn.inference.rasters import DamagedImageError, import_rasterio, open_raster
 
@@ -73,7 +72,7 @@ def predict_tiles_of_images(
     import_rasterio()
     for image in outputs:
         os.stat(image)
-    trained = open_model(options.model, **shared.model_options(options))
+    trained = shared.open_predictor(options)
     views = shared.views(options, trained)
     if views != {"scales": (1.0,), "flip": False}:
         raise ValueError(

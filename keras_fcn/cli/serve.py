@@ -76,11 +76,10 @@ def run(options: argparse.Namespace) -> None:
 
 def _served(options):
     """Returns the `ServedModel` that the options describe."""
-    from keras_fcn.export import open_model
     from keras_fcn.serve.segmentation import ServedModel
     from keras_fcn.weights import find_published
 
-    trained = open_model(options.model, **shared.model_options(options), needs_probabilities=True)
+    trained = shared.open_predictor(options, needs_probabilities=True)
     published = find_published(options.model)
     return ServedModel(
         # Strangers need not know the folder.

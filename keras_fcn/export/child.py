@@ -19,8 +19,7 @@ from keras_fcn.export.formats import FORMATS, Run
 from keras_fcn.export.metadata import Metadata
 from keras_fcn.export.request import Request
 from keras_fcn.export.traced import Traced
-from keras_fcn.layers.inside import with_layers_inside
-from keras_fcn.models.base import BaseFCN
+from keras_fcn.models.precision import in_precision
 
 # Fractions of the largest logit. Weights in float16 change logits by less than 1e-3; what int8 may
 # change depends on the model: its labels are compared instead.
@@ -34,7 +33,7 @@ def convert(request: Request) -> dict[str, Any]:
     Raises:
         ValueError: If the file does not compute what the model does.
     """
-    model = in_float32(keras.saving.load_model(request.model, compile=False))
+    model = in_precision(keras.saving.load_model(request.model, compile=False), "float32")
     metadata = request.metadata
     traced = Traced(model, metadata, lambda: calibration_images(request.calibration, metadata))
     format = FORMATS[request.format]
@@ -54,27 +53,6 @@ def convert(request: Request) -> dict[str, Any]:
                 f"model's label; found {result['agreement']:.1%}"
             )
     return result
-
-
-def in_float32(model: BaseFCN) -> BaseFCN:
-    """Returns the model, rebuilt in float32 if it computes in another precision."""
-    if all(layer.dtype_policy.name == "float32" for layer in with_layers_inside(model)):
-        return model
-    config = _with_float32(model.get_config()) | {"dtype": "float32", "layer_dtypes": {}}
-    rebuilt = type(model).from_config(config)
-    rebuilt.set_weights(model.get_weights())
-    return rebuilt
-
-
-def _with_float32(config):
-    """Returns a configuration in which every dtype policy is float32."""
-    if isinstance(config, (list, tuple)):
-        return [_with_float32(value) for value in config]
-    if not isinstance(config, dict):
-        return config
-    if config.get("class_name") == "DTypePolicy":
-        return config | {"config": {"name": "float32"}}
-    return {key: _with_float32(value) for key, value in config.items()}
 
 
 def calibration_images(paths: tuple[Path, ...], metadata: Metadata) -> Iterator[np.ndarray]:

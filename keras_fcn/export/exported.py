@@ -126,6 +126,7 @@ def open_model(
     *,
     at_once: bool = False,
     task: str | None = None,
+    precision: str | None = None,
     needs_probabilities: bool = False,
     takes_files: bool = True,
 ) -> TrainedModel:
@@ -136,6 +137,7 @@ def open_model(
             Hugging Face Hub.
         at_once: As there.
         task: As there; an exported file has one.
+        precision: As there; an exported file has its own.
         needs_probabilities: Whether a file that returns only labels is an error.
         takes_files: Whether a model of images that files cannot hold is an error, see
             `keras_fcn.training.trained.check_takes_files`.
@@ -144,25 +146,29 @@ def open_model(
         ValueError: If a file of labels should give probabilities, or the model takes no images of
             files; and as there and as `ExportedModel`.
     """
-    opened = _opened(name, at_once, task, needs_probabilities)
+    opened = _opened(name, at_once, task, precision, needs_probabilities)
     if takes_files:
         trained.check_takes_files(opened.model, name)
     return opened
 
 
-def _opened(name, at_once, task, needs_probabilities):
+def _opened(name, at_once, task, precision, needs_probabilities):
     if hub.is_address(name) and hub.HubFile.of(name).name.lower().endswith(
         tuple(SUFFIXES.values())
     ):
         name = hub.download(name)
     if find_format(Path(name)) is None:
-        return trained.open_model(name, at_once=at_once, task=task)
+        return trained.open_model(name, at_once=at_once, task=task, precision=precision)
     if at_once:
         raise ValueError(f"--at-once must be used with a .pth or .npz file. Received: {name}.")
     if task is not None:
         raise ValueError(
             f"--task must be used with a model of several tasks, not an exported one. Received: "
             f"{name}."
+        )
+    if precision is not None:
+        raise ValueError(
+            f"--precision must be used with a model that is not exported. Received: {name}."
         )
     model = ExportedModel(name)
     if needs_probabilities and model.metadata.output == "labels":

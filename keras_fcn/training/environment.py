@@ -3,6 +3,7 @@
 import importlib
 import os
 import platform
+import warnings
 import zlib
 from pathlib import Path
 
@@ -40,21 +41,21 @@ def code_of_package() -> str:
     return f"keras_fcn {total:08x}, keras {parts['keras']}, {parts['backend']}"
 
 
-def slow_precision(precision: str) -> str | None:
-    """Returns a warning if a precision is several times slower than float32 on this machine.
+def warn_of_slow_precision(precision: str) -> None:
+    """Warns in one line if a precision is several times slower than float32 on this machine.
 
     Args:
-        precision: Precision of a recipe, such as `"mixed_bfloat16"` for mixed precision.
+        precision: Dtype policy of a model, such as `"mixed_bfloat16"` for mixed precision.
     """
     flags = _cpuinfo("flags")
     has_units = flags is None or "avx512bw" in flags.split()
     is_slow = backend.bfloat16_needs_avx512 and not has_units and not backend.gpu_names()
-    if precision == "float32" or not is_slow:
-        return None
-    return (
-        f"precision={precision} is slow on this CPU, which has no AVX-512: a step takes several "
-        "times as long as in float32. Train with --precision float32."
-    )
+    if precision != "float32" and is_slow:
+        warnings.warn(
+            f"precision={precision} is slow on this CPU, which has no AVX-512: it takes several "
+            "times as long as float32. Pass --precision float32.",
+            stacklevel=3,
+        )
 
 
 def _cpu_model():

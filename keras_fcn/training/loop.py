@@ -15,7 +15,7 @@ from keras_fcn.distribution import data_parallel, processes
 from keras_fcn.models.multitask import models_of_tasks
 from keras_fcn.training.checkpoint import NotFiniteError, read_facts, restore_state
 from keras_fcn.training.early_stopping import has_lost_patience
-from keras_fcn.training.environment import code_of_package
+from keras_fcn.training.environment import code_of_package, warn_of_slow_precision
 from keras_fcn.training.final_report import FinalScores, write_final_report
 from keras_fcn.training.moved_data import check_data
 from keras_fcn.training.moving_average import MovingAverage
@@ -42,7 +42,6 @@ from keras_fcn.training.start_checks import (
     print_mean_loss_rate,
     settings_of_checkpoint,
     warn_of_bad_start,
-    warn_of_slow_precision,
 )
 from keras_fcn.training.steps import Steps
 from keras_fcn.training.trackers import open_trackers, tracking
@@ -146,7 +145,7 @@ class Training:
             training.compile()
         if processes.rank() == 0:
             warn_of_bad_start(model, recipe.learning_rate)
-            warn_of_slow_precision(recipe)
+            warn_of_slow_precision(recipe.precision)
             print_mean_loss_rate(recipe, train_split)
         training.check_processes(gradients)
         return training

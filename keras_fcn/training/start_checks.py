@@ -1,4 +1,4 @@
-"""Before the first training step: errors of settings; warnings of rate, precision and weights."""
+"""Before the first training step: errors of settings; warnings of rate and weights."""
 
 import warnings
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from keras_fcn.spelling import counted
-from keras_fcn.training.environment import slow_precision
 from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import SETTINGS, Recipe
 from keras_fcn.training.run import Run
@@ -98,12 +97,6 @@ def print_mean_loss_rate(recipe: Recipe, split: Split) -> None:
         f"{recipe.mean_loss_rate(height, width):.3g} for the mean over the pixels, at {height}x"
         f"{width}."
     )
-
-
-def warn_of_slow_precision(recipe: Recipe) -> None:
-    """Warns in one line if this machine computes many times slower in the recipe's precision."""
-    if sentence := slow_precision(recipe.precision):
-        warnings.warn(sentence, stacklevel=3)
 
 
 def warn_of_bad_start(model: keras.Model, learning_rate: float) -> None:

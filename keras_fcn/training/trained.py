@@ -16,6 +16,7 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.fcn import FCN8s, FCN16s, FCN32s
 from keras_fcn.models.from_file import model_from_file
 from keras_fcn.models.multitask import MultitaskFCN, MultitaskFCN8s
+from keras_fcn.models.precision import in_precision
 from keras_fcn.spec import SEMANTIC, TASKS
 from keras_fcn.spelling import proposal
 from keras_fcn.training.run import MODEL, Run, load_fcn
@@ -63,7 +64,11 @@ def open_run(path: str | os.PathLike) -> Run:
 
 
 def open_model(
-    name: str | os.PathLike, *, at_once: bool = False, task: str | None = None
+    name: str | os.PathLike,
+    *,
+    at_once: bool = False,
+    task: str | None = None,
+    precision: str | None = None,
 ) -> TrainedModel:
     """Returns a trained model; that of a run with the test-time augmentation of its recipe.
 
@@ -73,6 +78,8 @@ def open_model(
             published weights, which selects their finest output stride.
         at_once: See `keras_fcn.models.from_file.model_from_file`.
         task: Which task's label map a network of several returns; by default its first.
+        precision: Dtype policy in which the model computes, see
+            `keras_fcn.models.precision.in_precision`; by default that of the file.
 
     Raises:
         FileNotFoundError: If it is none of these.
@@ -81,6 +88,13 @@ def open_model(
         OSError: If published weights or a file of the Hub cannot be downloaded.
         ValueError: If the file is damaged or holds another model, or the model has no such task.
     """
+    opened = _opened(name, at_once, task)
+    if precision is None:
+        return opened
+    return dataclasses.replace(opened, model=in_precision(opened.model, precision))
+
+
+def _opened(name, at_once, task):
     name = weights.local_file(name)
     is_bare_file = Path(name).is_file() and not str(name).lower().endswith(".keras")
     if at_once and not is_bare_file:

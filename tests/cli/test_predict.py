@@ -17,6 +17,28 @@ from keras_fcn.training.trained import open_model
 from keras_fcn.visualization import outline
 
 
+def test_the_precision_is_that_of_the_option_or_of_the_model(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype="uint8")
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    place, expected = str(tmp_path / "model.keras"), {}
+    for precision in ("float32", "mixed_bfloat16"):
+        model = FCN32s(3, **NARROW, dtype=precision)
+        randomize(model, seed=0)
+        expected[precision] = inference.predict(model, photo).probabilities
+        model.save(place)
+    assert np.abs(expected["float32"] - expected["mixed_bfloat16"]).max() > 1e-4
+    for options, precision in (
+        ([], "mixed_bfloat16"),
+        (["--precision", "float32"], "float32"),
+        (["--precision", "mixed_bfloat16"], "mixed_bfloat16"),
+    ):
+        out = tmp_path / "out"
+        options = [*options, "--probabilities", "npz", "--out", str(out)]
+        assert main(["predict", place, str(tmp_path / "photo.png"), *options]) == 0
+        with np.load(out / "photo_probabilities.npz") as file:
+            np.testing.assert_allclose(file["probabilities"], expected[precision], atol=1e-6)
+
+
 class TestOutputs:
     """What `--probabilities` and others write beside the label map and the overlay."""
 

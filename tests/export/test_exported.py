@@ -94,3 +94,5 @@ def test_damaged_and_foreign_files_are_refused(pair, tmp_path):
         ExportedModel(tmp_path / "absent.onnx")
     with pytest.raises(ValueError, match="--at-once must be used with"):
         open_model(path, at_once=True)
+    with pytest.raises(ValueError, match="--precision must be used with a model that is not exp"):
+        open_model(path, precision="float32")

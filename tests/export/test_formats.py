@@ -3,10 +3,8 @@
 import json
 import zipfile
 
-import keras
 import numpy as np
 import pytest
-from helpers import randomize
 from PIL import Image
 
 from keras_fcn import FCN8s, FCN32s
@@ -177,30 +175,6 @@ def test_calibration_keeps_the_colours_where_a_fourth_channel_is_0(tmp_path):
     )
     (images,) = child.calibration_images((tmp_path / "a.png",), metadata)
     np.testing.assert_array_equal(images, np.full((1, 3, 4, 4), (200, 100, 50, 0)))
-
-
-def test_a_model_in_mixed_precision_is_exported_in_float32(narrow):
-    model = narrow(FCN32s, dtype="mixed_bfloat16", padding="same")
-    copy = child.in_float32(model)
-    assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
-    expected = narrow(FCN32s, padding="same").predict_on_batch(images_of((9, 8)))
-    np.testing.assert_allclose(copy.predict_on_batch(images_of((9, 8))), expected, rtol=1e-4)
-
-
-@pytest.mark.gate
-def test_a_backbone_in_mixed_precision_is_exported_in_float32():
-    def model(policy):
-        keras.utils.set_random_seed(0)
-        x = inputs = keras.Input((None, None, 3))
-        for _ in range(5):
-            x = keras.layers.Conv2D(4, 3, strides=2, padding="same", dtype=policy)(x)
-        built = FCN32s(3, backbone=keras.Model(inputs, x), fc_units=4)
-        randomize(built, seed=0)
-        return built
-
-    copy, images = child.in_float32(model("mixed_bfloat16")), images_of((37, 45))
-    expected = model("float32").predict_on_batch(images)
-    np.testing.assert_allclose(copy.predict_on_batch(images), expected, rtol=1e-4)
 
 
 def test_other_folders_and_files_are_no_exports(tmp_path):
