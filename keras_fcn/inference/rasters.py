@@ -104,6 +104,8 @@ class RasterImage:
                 f"{path} must hold 8 or 16 bits per channel, and black as 0. Received: "
                 f"{structure}. Save it as 8-bit RGB."
             )
+        if "LAB" in (space := structure.get("SOURCE_COLOR_SPACE", "")):
+            raise ValueError(f"{path} must hold RGB or grey. Received: {space}. Save it as RGB.")
 
 
 def _colours(dataset, channels):
@@ -135,7 +137,8 @@ def open_raster(path: str | os.PathLike, channels: int) -> Iterator[RasterImage]
             with _without_georeference_warnings():
                 dataset = stack.enter_context(rasterio.open(path))
         except rasterio.errors.RasterioIOError as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}.") from None
+            reason = str(error).rstrip(".")
+            raise ValueError(f"{path} cannot be read as an image: {reason}.") from None
         yield RasterImage(dataset, channels)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_fcn.data.image_files import read_image
-from keras_fcn.inference.rasters import open_raster
+from keras_fcn.data.image_files import read_image, read_size
+from keras_fcn.inference.rasters import DamagedImageError, open_raster
 
 # Formats that are decoded as a whole: reading a window of them decodes all rows above it.
 _DECODED_AS_A_WHOLE = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -47,6 +47,7 @@ def open_source(source: Any, channels: int | None) -> Iterator[Source]:
     Raises:
         FileNotFoundError: If it is a path and there is no such file.
         ImportError: If it needs rasterio and that is not installed.
+        DamagedImageError: If it is a PNG, JPEG, WebP or BMP that is truncated or damaged.
         ValueError: If it is no image, or does not hold these channels.
     """
     if not isinstance(source, (str, os.PathLike)):
@@ -54,11 +55,34 @@ def open_source(source: Any, channels: int | None) -> Iterator[Source]:
         yield _sliced(source, functools.partial(_description_of_array, source))
         return
     description = functools.partial(_description_of_file, source)
-    if os.path.splitext(source)[1].lower() in _DECODED_AS_A_WHOLE:
-        yield _sliced(read_image(source, channels or 3), description)
+    if _is_decoded_as_a_whole(source):
+        check_header(source, channels or 3)
+        try:
+            image = read_image(source, channels or 3)
+        except ValueError as error:
+            raise DamagedImageError(str(error)) from None
+        yield _sliced(image, description)
     else:
         with open_raster(source, channels or 3) as raster:
             yield Source(raster.shape, raster.read, description, raster.georeference)
+
+
+def check_header(path: str | os.PathLike, channels: int) -> None:
+    """Raises what `open_source` does for the header of an image file, without decoding the pixels.
+
+    Args:
+        path: The file.
+        channels: Number of channels that the model takes.
+    """
+    if _is_decoded_as_a_whole(path):
+        read_size(path, channels)
+    else:
+        with open_raster(path, channels):
+            pass
+
+
+def _is_decoded_as_a_whole(path):
+    return os.path.splitext(path)[1].lower() in _DECODED_AS_A_WHOLE
 
 
 def _sliced(array, description):

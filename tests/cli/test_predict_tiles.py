@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cli.command_line import error_of
 from helpers import NARROW_FILTERS, randomize
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_fcn import FCN32s, MultitaskFCN32s
 from keras_fcn.cli import main
@@ -191,6 +191,31 @@ class TestDamagedImages:
         assert f"error: {images[1]} is truncated or damaged: " in errors[0]
         assert sorted(path.name for path in (tmp_path / "out").glob("*.tif")) == ["a.tif", "c.tif"]
         check(place, tmp_path / "out" / "c.tif")
+
+    def test_png_and_jpeg_are_read_as_without_tiles(self, place, tmp_path, capsys):
+        pixels, folder, out = IMAGE[:60], tmp_path / "images", tmp_path / "out"
+        folder.mkdir()
+        rotated = Image.Exif()
+        rotated[ExifTags.Base.Orientation] = 6
+        Image.fromarray(pixels).save(folder / "a.png")
+        Image.fromarray(pixels).save(folder / "rotated.png", exif=rotated)
+        Image.fromarray(pixels).convert("1").save(folder / "two_colours.png")
+        for name in ("cut.png", "cut.jpg"):
+            Image.fromarray(pixels).save(folder / name)
+            os.truncate(folder / name, (folder / name).stat().st_size - 500)
+        (folder / "cut.jpg").rename(folder / "z.jpg")
+        command = ["predict", str(place / "model.keras"), str(folder), "--out"]
+        assert main([*command, str(out / "whole")]) == 1
+        assert main([*command, str(out / "tiles"), "--tile", "330"]) == 1
+        errors = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+        for name, error in zip(["cut.png", "z.jpg"] * 2, errors, strict=True):
+            assert f"{folder / name} cannot be read as an image: image file is trunc" in error
+        names = ["a", "rotated", "two_colours"]
+        assert [path.stem for path in sorted((out / "tiles").iterdir())] == names
+        for name in names:
+            with rasterio.open(out / "tiles" / f"{name}.tif") as file:
+                label_map = np.asarray(Image.open(out / "whole" / f"{name}.png"))
+                np.testing.assert_array_equal(file.read(1), label_map)
 
     def test_every_header_is_read_before_the_first_image_is_predicted(
         self, place, tmp_path, capsys

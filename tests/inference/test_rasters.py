@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from PIL import Image
+from PIL import Image, ImageCms
 
 from keras_fcn.inference import predict, predict_tiles
 from keras_fcn.label_spaces import LabelSpace, generic
@@ -254,9 +254,16 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"stored upright. Received: EXIF orientation 6"):
             predict_tiles(model, path, tmp_path / "labels.tif")
 
+    def test_lab(self, model, tmp_path):
+        path = tmp_path / "lab.tif"
+        lab = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        ImageCms.profileToProfile(Image.fromarray(IMAGE), *lab[::-1], outputMode="LAB").save(path)
+        with pytest.raises(ValueError, match=r"lab.tif must hold RGB or grey. Received: CIELAB."):
+            predict_tiles(model, path, tmp_path / "labels.tif")
+
     def test_what_is_no_image(self, model, tmp_path):
         (tmp_path / "text.tif").write_text("text")
-        with pytest.raises(ValueError, match=r"text.tif cannot be read as an image"):
+        with pytest.raises(ValueError, match=r"text.tif cannot be read as an image: .*[^.]\.$"):
             predict_tiles(model, tmp_path / "text.tif", tmp_path / "labels.tif")
         with pytest.raises(FileNotFoundError):
             predict_tiles(model, tmp_path / "none.tif", tmp_path / "labels.tif")
