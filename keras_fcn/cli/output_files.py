@@ -28,9 +28,12 @@ def check_file(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()
 
 
 def check_folder(option: str, path: str | os.PathLike) -> None:
-    """Raises a ValueError if the folder for files, which need not exist yet, is a file."""
+    """Raises a ValueError unless files can be written in a folder, which need not exist yet."""
     if Path(path).exists() and not Path(path).is_dir():
         raise ValueError(f"{option} must be a folder. Received: {path}, a file.")
+    parent = next(place for place in (Path(path), *Path(path).absolute().parents) if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{option} must be a folder that can be written. Received: {path}.")
 
 
 def check_plot(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()) -> None:

@@ -1,6 +1,7 @@
 """Atomic writes: whoever opens a file finds the old one or the new one, never a part of it."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 UNFINISHED = ".unfinished-"
 """Start of the names of temporary files and folders."""
 _DAY = 24 * 60 * 60
+# Of a full disk, an exhausted quota and a file that is too large, Python names no file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -33,14 +36,19 @@ def atomic_write(path: str | os.PathLike, *, sync: bool = True) -> Iterator[Path
         OSError: If the folder cannot be written, or the body wrote nothing.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(
-        prefix=UNFINISHED, dir=path.parent, ignore_cleanup_errors=True
-    ) as folder:
-        temporary = Path(folder, path.name)
-        yield temporary
-        if sync and temporary.is_file():
-            _sync(temporary)
-        os.replace(temporary, path)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=UNFINISHED, dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            temporary = Path(folder, path.name)
+            yield temporary
+            if sync and temporary.is_file():
+                _sync(temporary)
+            os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

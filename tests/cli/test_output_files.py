@@ -1,5 +1,8 @@
 """What can be wrong with a file to write is found before the work of a command."""
 
+import os
+from pathlib import Path
+
 import pytest
 from cli.command_line import error_of, without_duplicates
 
@@ -96,6 +99,18 @@ def test_a_file_is_no_folder(option, data, capsys):
     file.write_text("")
     assert main([*command, option, str(file)]) == 1
     assert f"{option} must be a folder. Received: {file}, a file." in error_of(capsys)
+    assert main([*command, option, str(file / "a" / "b")]) == 1
+    assert f"{option} must be a folder that can be written. Received: {file}" in error_of(capsys)
+
+
+def test_a_folder_without_permission_is_found_before_the_model(data, capsys, monkeypatch):
+    # A superuser, as in containers, may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != data)
+    command = ["predict", str(data / "absent"), str(data / "images"), "--out"]
+    for out in (data, data / "a" / "b"):
+        assert main([*command, str(out)]) == 1
+        reason = f"--out must be a folder that can be written. Received: {out}."
+        assert reason in error_of(capsys)
 
 
 @pytest.mark.parametrize(

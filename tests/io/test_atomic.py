@@ -1,5 +1,6 @@
 """Atomic writes: the old file or the new one, and nothing else in the folder."""
 
+import errno
 import os
 import threading
 import time
@@ -43,6 +44,17 @@ class TestAtomicWrite:
             fail()
         assert path.read_text() == "old"
         assert list(path.parent.iterdir()) == [path]
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
+    def test_a_full_disk_is_an_error_that_names_the_file(self, path, code):
+        with pytest.raises(OSError, match=rf"{os.strerror(code)}: '{path}'"), atomic_write(path):
+            raise OSError(code, os.strerror(code))  # As `write` raises it, without a name.
+        assert path.read_text() == "old"
+
+    def test_an_error_of_another_kind_stays_as_it_is(self, path):
+        with pytest.raises(ConnectionResetError) as raised, atomic_write(path):
+            raise OSError(errno.ECONNRESET, "reset")
+        assert raised.value.filename is None
 
     def test_success_leaves_the_new_file_alone(self, path):
         with atomic_write(path) as temporary:
