@@ -115,13 +115,12 @@ def read_timed_frames(
             raise ValueError(f"{path} cannot be read as a video: {reason}.")
         if damage.lost:
             warnings.warn(
-                f"{path} is damaged: {damage.lost} of its frames are left out, the first one after "
-                f"{counted(damage.before, 'frame')}. Those that follow may be wrong.",
+                f"{path} is damaged and is read without {counted(damage.lost, 'frame')}, the first "
+                f"one after {counted(damage.before, 'frame')}. Those that follow may be wrong.",
                 stacklevel=3,
             )
-            return
         seconds = None if start is None or end is None else end - start
-        _warn_if_truncated(path, container, count, seconds)
+        _warn_if_truncated(path, container, count, damage.lost, seconds)
 
 
 @dataclasses.dataclass
@@ -189,10 +188,10 @@ def _upright(pixels, frame):
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _warn_if_truncated(path, container, count, seconds):
+def _warn_if_truncated(path, container, count, lost, seconds):
     """Warns if both the frames and the seconds from the first to the last are too few."""
     info = _info(container)
-    missing = info.num_frames - count
+    missing = info.num_frames - count - lost
     if missing <= max(1, 0.05 * info.num_frames):
         return
     expected = (container.duration or 0) / 1e6

@@ -1,5 +1,6 @@
 """Videos, written and read by OpenCV, which is not the library that the package uses."""
 
+import os
 import re
 import struct
 import sys
@@ -67,10 +68,31 @@ def test_damaged_frames_are_left_out_with_a_warning(tmp_path, frames):
     data = path.read_bytes()
     starts = [found.start() for found in re.finditer(b"\xff\xd8\xff", data)]
     path.write_bytes(data[: starts[4]] + bytes(starts[5] - starts[4] - 16) + data[starts[5] - 16 :])
-    with pytest.warns(UserWarning, match=r"a\.avi is damaged: 1 of its frames .* after 4 frames"):
+    with pytest.warns(
+        UserWarning, match=r"a\.avi is damaged and is read without 1 frame, the .* 4 fr"
+    ):
         found = list(video.read_frames(path))
     grey = [round(frame[40, 40, 1] / 20) - 1 for frame in found]
     assert grey == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_a_truncated_video_whose_last_frame_is_cut_is_both(tmp_path, frames):
+    path = str(tmp_path / "a.mp4")  # As a download that stopped: the header is complete.
+    with av.open(path, "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.options = {"bf": "0"}
+        noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), "uint8")
+        for pixels in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    os.truncate(path, os.path.getsize(path) // 2)
+    with pytest.warns() as warned:
+        count = len(list(video.read_frames(path)))
+    assert 10 < count < 30
+    damaged, truncated = (str(warning.message) for warning in warned)
+    assert f"is damaged and is read without 1 frame, the first one after {count} frames" in damaged
+    assert f"truncated: {count} of the 40 frames" in truncated
 
 
 def test_a_video_of_damaged_frames_alone_is_one_sentence(tmp_path, frames):
