@@ -247,6 +247,9 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """
     data_format = image_layout(model)
     check_batch(images)
+    if not len(images):  # TensorFlow has no convolution for 0 images on CPUs.
+        one = np.zeros((1, *images.shape[1:]), "float32")
+        return predict_scores(model, one)[:0]
     scores = model.predict_on_batch(images)
     shape = getattr(scores, "shape", ())
     first = 2 if data_format == "channels_first" else 1
@@ -263,7 +266,8 @@ def _is_logits(model, scores, class_axis):
     if isinstance(model, BaseFCN):
         return model.classifier_activation is None
     # Another model does not state its last activation; the values show it.
-    return scores.min() < 0 or abs(scores.sum(axis=class_axis) - 1).max() > 1e-2
+    sums = scores.sum(axis=class_axis)
+    return scores.min(initial=0) < 0 or abs(sums - 1).max(initial=0) > 1e-2
 
 
 _last_shape = threading.local()

@@ -131,6 +131,11 @@ def _check_arguments(model, source, outputs, tile):
             "receptive field; for an exported file, that from which it was exported. Received: "
             f"{type(model).__name__}."
         )
+    if len(model.outputs) != 1:
+        raise ValueError(
+            "`model` must return one map of logits. Received: one that returns "
+            f"{', '.join(model.output_names)}; make a keras.Model of one of its outputs."
+        )
 
 
 def _is_file(place):

@@ -245,6 +245,25 @@ class TestModelsAroundAnFCN:
         with pytest.raises(ValueError, match="must return one map of logits of the height"):
             predict_label_map(around, IMAGE)
 
+    def test_several_outputs_are_refused(self, model):
+        doubled = keras.layers.Rescaling(2.0, name="doubled")(model.output)
+        two = keras.Model(model.input, [model.output, doubled])
+        with pytest.raises(ValueError, match=r"one map of logits .* Received: an output of a l"):
+            predict_label_map(two, IMAGE)
+        with pytest.raises(ValueError, match=r"one map of logits. Received: .* head, doubled; "):
+            predict_tiles(two, IMAGE, np.empty(IMAGE.shape[:2], "uint8"))
+
+
+@pytest.mark.parametrize("views", [{}, {"scales": (0.5, 1.0), "flip": True}], ids=str)
+def test_no_image_has_no_label_map(model, views):
+    is_first = model.data_format == "channels_first"
+    softmax = keras.layers.Softmax(axis=1 if is_first else -1)(model.output)
+    none = np.zeros((0, 3, 9, 8) if is_first else (0, 9, 8, 3), "uint8")
+    for each in (model, keras.Model(model.input, softmax)):
+        found = predict_label_maps(each, none, **views)
+        assert (found.shape, found.dtype) == ((0, 9, 8), "int32")
+    assert list(predict_images(model, [])) == []
+
 
 def test_an_image_of_four_channels_is_refused(model):
     with pytest.raises(ValueError, match=r"`image` .* 3 channels .*: \(9, 8, 4\) as height"):
