@@ -1,5 +1,6 @@
 """Estimates the peak memory of a prediction and compares it with the free memory."""
 
+import math
 from typing import Any
 
 import keras
@@ -35,8 +36,9 @@ def prediction_bytes(model: keras.Model, num_images: int, height: int, width: in
     if first is None or len(outputs) != 1:
         return None
     itemsize = 2 if first.compute_dtype in ("float16", "bfloat16") else 4
-    shape = outputs[0].shape
-    classes = min(size for size in (shape[1], shape[-1]) if size is not None)
+    classes = outputs[0].shape[1 if _is_channels_first(model) else -1]
+    if classes is None:  # No map of logits, which the prediction refuses.
+        return None
     maps = backend.block1_maps * itemsize * first.filters
     # The maps of block 1 are freed before the scores are computed, so only the larger counts.
     per_pixel = max(maps, backend.score_maps * 4 * classes) + _BYTES_OF_REST
@@ -79,6 +81,13 @@ def check_prediction_memory(
         "(`keras_fcn.inference.predict_tiles`, or --tile on the command line), or at scales below "
         "1 (`scales`, or --test-scales on the command line)."
     )
+
+
+def _is_channels_first(model):
+    if hasattr(model, "data_format"):
+        return model.data_format == "channels_first"
+    shape = model.inputs[0].shape  # Of a model around an FCN.
+    return (shape[1] or math.inf) < (shape[-1] or math.inf)
 
 
 def _find(model, name):

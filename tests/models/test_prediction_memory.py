@@ -59,6 +59,18 @@ def test_the_estimate_is_near_what_was_measured():
     assert prediction_bytes(sequential, 2, 100, 50) == prediction_bytes(model, 2, 100, 50)
 
 
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_all_classes_count_also_if_a_fixed_size_is_smaller(data_format):
+    size = (3, 8, 12) if data_format == "channels_first" else (8, 12, 3)
+    options = {"filters": NARROW_FILTERS, "fc_units": 4, "padding": "same"}
+    model = FCN8s(151, **options, input_shape=size, data_format=data_format)
+    around = keras.Model(model.input, keras.layers.Activation("linear")(model.output))
+    of_any_size = FCN8s(151, **options, data_format=data_format)
+    expected = prediction_bytes(of_any_size, 2, 8, 12)
+    assert expected > 2 * 8 * 12 * 151 * 4
+    assert prediction_bytes(model, 2, 8, 12) == prediction_bytes(around, 2, 8, 12) == expected
+
+
 @pytest.mark.any_backend
 @pytest.mark.parametrize(("limit", "free"), [("3221225472", 2 * GIB), ("max", 8 * GIB)])
 def test_the_limit_of_the_container_counts(limit, free, tmp_path, monkeypatch):
