@@ -1,6 +1,7 @@
 """Runs the application on a socket until a signal stops it."""
 
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -72,4 +73,10 @@ def run(app: ASGIApp, listening: socket.socket, patience: float) -> None:
         ws="none",
         timeout_graceful_shutdown=max(1, round(patience)),
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _is_no_cancellation(record):
+    """A second signal cancels the requests, and each of them would print its traceback."""
+    return "CancelledError" not in f"{record.getMessage()} {record.exc_info}"

@@ -1,8 +1,12 @@
 """`keras-fcn serve` as a process: what it prints, serves and leaves behind."""
 
+import contextlib
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import httpx2
@@ -107,3 +111,41 @@ class TestProcess:
             _, complaints = process.communicate(timeout=30)
         assert process.returncode == 130
         assert complaints == "Ctrl-C stops the server.\nkeras-fcn: interrupted\n"
+
+
+def test_a_second_interrupt_ends_requests_without_their_tracebacks():
+    program = """
+import contextlib
+from starlette.applications import Starlette
+from starlette.routing import Route
+from keras_fcn.serve import server
+
+async def read(request):
+    print("reading", flush=True)
+    await request.body()
+
+listening = server.listen("127.0.0.1", 0)
+print(listening.getsockname()[1], flush=True)
+with contextlib.suppress(KeyboardInterrupt):
+    server.run(Starlette(routes=[Route("/", read, methods=["POST"])]), listening, patience=60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it starts in the background ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    port = int(process.stdout.readline())
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
+        assert process.stdout.readline() == "reading\n"
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(ConnectionRefusedError):  # The first one closes the port.
+            while True:
+                socket.create_connection(("127.0.0.1", port)).close()
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=30)
+    assert "Traceback" not in complaints
