@@ -269,8 +269,9 @@ def visible_files(
 ) -> list[Path]:
     """Returns the files in a folder, sorted, without hidden files and folders.
 
-    Symbolic links are followed. Every folder is searched once: under its own name if it lies in
-    `folder`, otherwise under the name of the first link.
+    Symbolic links are followed; one that leads nowhere counts as a file, so that reading it raises
+    an error. Every folder is searched once: under its own name if it lies in `folder`, otherwise
+    under the name of the first link.
     """
     # Links come last, when all folders inside `folder` are known by their own names.
     found, waiting = [], [(False, Path(folder))]
@@ -283,7 +284,7 @@ def visible_files(
         for path in parent.iterdir():
             if path.name.startswith("."):
                 continue
-            if path.is_file():
+            if path.is_file() or (path.is_symlink() and not path.exists()):
                 found.append(path)
             elif recursive and path.is_dir():
                 heapq.heappush(waiting, (path.is_symlink(), path))

@@ -341,6 +341,13 @@ class TestFiles:
         assert "d.png cannot be read as an image" in error_of(capsys)
         assert not (data / "out").exists()
 
+    def test_a_link_that_leads_nowhere_is_found_before_the_model_is_loaded(self, data, capsys):
+        link = data / "images" / "lost.png"
+        link.symlink_to(data / "unmounted" / "lost.png")
+        assert self.predict(data, str(data / "absent")) == 1
+        assert error_of(capsys).endswith(f"No such file or directory: '{link}'")
+        assert not (data / "out").exists()
+
     def test_further_pages_of_a_tiff_are_a_warning(self, data, model, capsys):
         pages = [Image.new("RGB", (9, 8), shade) for shade in ("red", "blue")]
         photo, out = str(data / "pages.tif"), str(data / "out")

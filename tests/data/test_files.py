@@ -157,6 +157,12 @@ class TestSubfolders:
         pairs = find_pairs(tmp_path / "all" / "i", tmp_path / "all" / "l", recursive=True)
         assert len(pairs) == 6
 
+    def test_a_link_that_leads_nowhere_is_not_passed_over(self, tmp_path, folders):
+        images, labels = folders
+        (images / "lost.png").symlink_to(tmp_path / "unmounted" / "lost.png")
+        with pytest.raises(ValueError, match=r"have no label map in .*: .*lost\.png"):
+            find_pairs(images, labels)
+
     @pytest.mark.parametrize("recursive", [False, True])
     def test_a_folder_inside_the_other_belongs_to_itself(self, tmp_path, recursive):
         touch_all(tmp_path, "0.png", "1.png", "inner/0.png", "inner/1.png")
