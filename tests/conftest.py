@@ -1,14 +1,24 @@
 import gc
 import importlib.metadata
 import os
+import sys
 from pathlib import Path
+
+import pytest
+
+CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache"
 
 # Set before the backends are imported, and for the processes that tests start, too.
 #
+# Many tests start Python. Where it may not write byte code (as in many containers), each process
+# would compile the 4000 files of TensorFlow and Keras again, which takes longer than their import.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if sys.pycache_prefix is None:
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(CACHE / "pycache")
 # Many tests compile the same networks. JAX keeps them on disk, from one run to the next.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
-)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
 os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
@@ -23,9 +33,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
 
-import keras
-import pytest
-
 
 @pytest.fixture(scope="session")
 def shared():
@@ -39,6 +46,8 @@ def shared():
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     """A network of few units may draw weights at which all of them are dead."""
+    import keras  # Not at the top: the process that starts the workers needs no backend.
+
     keras.utils.set_random_seed(0)
 
 
@@ -46,6 +55,8 @@ def same_random_numbers():
 def release_memory():
     """JAX keeps what it compiled for every shape: gigabytes over the whole suite."""
     yield
+    import keras
+
     if keras.backend.backend() == "jax":
         import jax
 

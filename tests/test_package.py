@@ -1,6 +1,8 @@
 import ast
 import importlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -52,6 +54,20 @@ def test_importing_the_package_imports_no_backend():
 def test_help_imports_no_backend():
     script = "from keras_fcn.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert imported_by(script, "keras", "tensorflow", "numpy") == []
+
+
+@pytest.mark.any_backend
+def test_what_starts_the_tests_workers_imports_no_backend():
+    conftest = Path(__file__).with_name("conftest.py")
+    script = f"import runpy; runpy.run_path({str(conftest)!r})"
+    assert imported_by(script, "pytest", "keras", "tensorflow", "jax", "torch") == ["pytest"]
+
+
+@pytest.mark.any_backend
+def test_processes_of_tests_keep_their_byte_code_on_disk():
+    """Without it, the import of Keras would take two to three times as long in each."""
+    script = "import sys; sys.exit(sys.dont_write_bytecode)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 @pytest.mark.gate
