@@ -298,9 +298,10 @@ def test_a_damaged_model_file_is_one_line(tmp_path, capsys):
 class TestFiles:
     """What is read, how often, and what is left when a file cannot be used."""
 
-    @pytest.fixture
-    def model(self, data):
-        path = data / "model.keras"
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, tmp_path_factory):
+        path = tmp_path_factory.mktemp("model") / "model.keras"
         FCN32s(3, **NARROW, padding="same", data_format="channels_last").save(path)
         return str(path)
 
@@ -364,17 +365,20 @@ class TestFiles:
             assert (image.n_frames, image.tag_v2[254]) == (2, 1)
         assert main(["predict", model, photo, "--out", out]) == 0  # A warning is an error here.
 
-    @pytest.mark.parametrize("name", ["moving.png", "moving.webp", "moving.gif", "phone.jpg"])
-    def test_further_frames_of_an_animation_are_a_warning(self, name, data, model, capsys):
+    def test_further_frames_of_an_animation_are_a_warning(self, data, model, capsys):
         shown = [Image.new("RGB", (9, 8), shade) for shade in ("red", "blue", "green")]
-        photo, options = str(data / name), {"save_all": True, "append_images": shown[1:]}
-        # A phone's JPEG holds further pictures, such as a depth map, which are no frames.
-        shown[0].save(photo, "MPO" if name == "phone.jpg" else None, **options)
+        photos = [str(data / name) for name in ("a.png", "b.webp", "c.gif", "phone.jpg")]
+        for photo in photos:
+            # A phone's JPEG holds further pictures, such as a depth map, which are no frames.
+            format = "MPO" if photo.endswith("phone.jpg") else None
+            shown[0].save(photo, format, save_all=True, append_images=shown[1:])
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            assert main(["predict", model, photo, "--out", str(data / "out")]) == 0
-        warning = f"Only the first frame of {photo} is predicted. Received: 3 frames."
-        assert (warning in capsys.readouterr().err) == (name != "phone.jpg")
+            assert main(["predict", model, *photos, "--out", str(data / "out")]) == 0
+        printed = capsys.readouterr().err
+        for photo in photos:
+            warning = f"Only the first frame of {photo} is predicted. Received: 3 frames."
+            assert (warning in printed) == (not photo.endswith("phone.jpg"))
 
     def test_other_channels_are_found_before_the_first_prediction(self, data, capsys):
         model = FCN32s(
