@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import warnings
 
 import mlflow
@@ -58,6 +59,21 @@ class Fake(Tracker):
 
     def close(self, is_finished):
         self._add("close", is_finished)
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """A database without runs; MLflow takes a second for the tables of each."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def database(empty_database, tmp_path, monkeypatch):
+    """A database of its own for each test."""
+    path = shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
 
 
 class TestEveryTracker:
@@ -180,9 +196,8 @@ class TestEveryTracker:
         ("is_new", "method"), [(True, "log_batch"), (False, "get_metric_history")]
     )
     def test_a_run_of_mlflow_that_cannot_be_opened_does_not_stay_running(
-        self, run, tmp_path, monkeypatch, is_new, method, error
+        self, run, database, monkeypatch, is_new, method, error
     ):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
         if not is_new:
             first = MLflowTracker(run.path)
             first.on_train_begin()
@@ -206,8 +221,7 @@ class TestEveryTracker:
         assert status() == "KILLED"
 
     @pytest.mark.parametrize("name", ["..", "a//b", "road/", "/road", ".", "x" * 300])
-    def test_a_class_name_that_is_no_path_of_mlflow(self, run, tmp_path, monkeypatch, name):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    def test_a_class_name_that_is_no_path_of_mlflow(self, run, database, name):
         tracker = MLflowTracker(run.path)
         tracker.on_train_begin()
         run.write_history([{"epoch": 1, "loss": 0.5, f"val_iou/{name}": 0.25}])
@@ -215,9 +229,8 @@ class TestEveryTracker:
         metrics = mlflow.MlflowClient().get_run(tracker.tracked.id).data.metrics
         assert sorted(metrics.values()) == [0.25, 0.5]
 
-    def test_a_class_name_that_mlflow_refuses(self, run, tmp_path, monkeypatch):
+    def test_a_class_name_that_mlflow_refuses(self, run, database, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
         names = [f"val_iou/{name}" for name in ("sign symbol", "wall (brick)", "나무", "x+y")]
         run.write_history([{"epoch": 1, "loss": 1.0, **dict.fromkeys(names, 0.5)}])
         tracker = MLflowTracker(run.path)
@@ -254,10 +267,11 @@ class TestTrainings:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def interrupted(cls, folder, three_layers, blank_plots):
+    def interrupted(cls, folder, empty_database, three_layers, blank_plots):
         """What `trackers.json` held when a run of two epochs was interrupted in the second."""
         patch = pytest.MonkeyPatch()
         patch.chdir(folder)
+        shutil.copy(empty_database, folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
