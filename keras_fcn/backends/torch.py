@@ -128,6 +128,16 @@ class Backend(base.Backend):
         kwargs = {**kwargs, "dynamic_shapes": dict.fromkeys(unknown, Dim.DYNAMIC)}
         return (2, *(_TRACED_SIZE if size is None else size for size in shape[1:])), kwargs
 
+    @contextlib.contextmanager
+    def traced_for_export(self):
+        # In a trace the number of channels is a tensor, which ONNX does not take for this shape.
+        default = functional.layer_norm
+        functional.layer_norm = lambda x, shape, *args: default(x, [*map(int, shape)], *args)
+        try:
+            yield
+        finally:
+            functional.layer_norm = default
+
     # On GPUs the step would wait for numbers of the device. On CPUs Keras's updates read and write
     # memory several times as often.
 

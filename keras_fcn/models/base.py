@@ -13,7 +13,7 @@ from keras_fcn.backends import backend, keras_compat
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import FCNConv2DTranspose
 from keras_fcn.layers.inside import with_layers_inside
-from keras_fcn.models.exports import check_inputs, export_arguments
+from keras_fcn.models.exports import check_inputs, export_arguments, traced_for_onnx
 
 
 class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
@@ -134,8 +134,7 @@ class BaseFCN(backend.trainer(), keras.Model):  # type: ignore[misc]
                     for name, tensor in self.input.items()
                 }
             ]
-        is_onnx = format == "onnx"
-        with backend.traced_for_export() if is_onnx else contextlib.nullcontext():
+        with traced_for_onnx(self) if format == "onnx" else contextlib.nullcontext():
             super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
 
     def blank(self, num_classes: int, fc_units: int, **options: Any) -> "BaseFCN":

@@ -1,10 +1,14 @@
 """Arguments that `keras.Model.export` needs for a model of unknown height and width."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_fcn.backends import backend
+from keras_fcn.layers.inside import with_layers_inside
 
 # Keras's names of formats that `keras_fcn.export` writes under its own.
 _OWN_NAMES = {"tf_saved_model": "saved_model"}
@@ -44,6 +48,29 @@ def check_inputs(format: str) -> None:
             f"{reason}. Build it with stacked=True and weights=model, for one image of all "
             "channels, and export that."
         )
+
+
+@contextlib.contextmanager
+def traced_for_onnx(model: keras.Model) -> Iterator[None]:
+    """Returns the context in which Keras traces a model for ONNX.
+
+    A `Normalization` layer has NumPy's arrays there, which are constants of every trace: its
+    tensors become further inputs of the file on TensorFlow.
+    """
+    found = [
+        layer
+        for layer in with_layers_inside(model)
+        if isinstance(layer, keras.layers.Normalization)
+    ]
+    tensors = [(layer.mean, layer.variance) for layer in found]
+    with backend.traced_for_export():
+        try:
+            for layer, values in zip(found, tensors, strict=True):
+                layer.mean, layer.variance = map(ops.convert_to_numpy, values)
+            yield
+        finally:
+            for layer, values in zip(found, tensors, strict=True):
+                layer.mean, layer.variance = values
 
 
 def _check(model, format, shape):

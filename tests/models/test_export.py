@@ -315,21 +315,48 @@ def test_gelu_and_groups_are_exported_to_onnx(groups, tmp_path):
         np.testing.assert_allclose(found, expected, atol=1e-4 * abs(expected).max())
 
 
-@pytest.mark.gate
-@pytest.mark.any_backend
-def test_the_constants_of_normalization_are_in_the_onnx_file(tmp_path):
-    """As of ConvNeXt and EfficientNetV2, whose networks begin with this layer."""
-    image = keras.Input((None, None, 2))
-    x = keras.layers.Normalization(mean=[20.0, 50.0], variance=[4.0, 100.0])(image)
+def _with_one_pixel_pools(normalization, channels):
+    """An FCN-32s that scores every 32nd pixel of the image, normalized."""
+    image = keras.Input((None, None, channels))
+    x = normalization(image)
     for number in range(5):
         x = keras.layers.AveragePooling2D(1, 2, name=f"pool{number}", data_format="channels_last")(
             x
         )
     model = keras_fcn.FCN32s(
-        2, backbone=keras.Model(image, x), head=None, input_shape=(None, None, 2)
+        2, backbone=keras.Model(image, x), head=None, input_shape=(None, None, channels)
     )
-    model.get_layer("score_fr").set_weights([np.eye(2)[None, None], np.zeros(2)])
-    export(model, tmp_path / "model.onnx", format="onnx")
+    kernel = np.eye(channels)[None, None, :, :2]
+    model.get_layer("score_fr").set_weights([kernel, np.zeros(2)])
+    return model
+
+
+@pytest.mark.gate
+@pytest.mark.any_backend
+def test_the_constants_of_normalization_are_in_the_onnx_file(tmp_path):
+    """As of ConvNeXt and EfficientNetV2, whose networks begin with this layer."""
+    layer = keras.layers.Normalization(mean=[20.0, 50.0], variance=[4.0, 100.0])
+    model = _with_one_pixel_pools(layer, channels=2)
+    export(model, tmp_path / "checked.onnx", format="onnx")
+    names = ["checked.onnx"]
+    if "onnx" in FORMATS:
+        model.export(tmp_path / "model.onnx", "onnx", verbose=False)
+        names.append("model.onnx")
     pixels = np.full((1, 33, 40, 2), (26.0, 20.0), "float32")
-    found = _onnx(tmp_path / "model.onnx")(pixels)
-    np.testing.assert_allclose(found[0, 16, 16], [(26 - 20) / 2, (20 - 50) / 10], atol=1e-4)
+    expected = [(26 - 20) / 2, (20 - 50) / 10]
+    for name in names:
+        found = _onnx(tmp_path / name)(pixels)
+        np.testing.assert_allclose(found[0, 16, 16], expected, atol=1e-4)
+    np.testing.assert_allclose(model.predict_on_batch(pixels)[0, 16, 16], expected, atol=1e-4)
+
+
+@pytest.mark.gate
+@pytest.mark.skipif("onnx" not in FORMATS, reason="Keras writes no ONNX file on this backend")
+def test_layer_normalization_is_exported_to_onnx(tmp_path):
+    """As in ConvNeXt."""
+    model = _with_one_pixel_pools(keras.layers.LayerNormalization(epsilon=0.0), channels=3)
+    model.export(tmp_path / "model.onnx", "onnx", verbose=False)
+    found = _onnx(tmp_path / "model.onnx")(np.full((2, 33, 40, 3), (1.0, 2.0, 6.0), "float32"))
+    deviation = np.sqrt(((1 - 3) ** 2 + (2 - 3) ** 2 + (6 - 3) ** 2) / 3)
+    expected = [(1 - 3) / deviation, (2 - 3) / deviation]
+    np.testing.assert_allclose(found[1, 16, 16], expected, atol=1e-4)
