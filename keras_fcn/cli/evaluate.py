@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     pairs = _checked_pairs(options)
     if options.confusion:
         check_plot("--confusion", options.confusion, files_of(pairs or ()))
-    trained = shared.open_predictor(options, takes_files=pairs is not None)
+    trained = shared.open_model(options, takes_files=pairs is not None)
     batches, names, space = _evaluation_data(options, pairs, trained.model, trained.label_space)
     with progress_bar("evaluating", len(names)) as advance:
         scores = evaluate(

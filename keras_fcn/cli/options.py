@@ -4,9 +4,11 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_fcn import label_spaces
+from keras_fcn.cli.quiet_imports import import_tensorflow
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.training.recipe import SETTINGS
 
@@ -51,21 +53,30 @@ def add_trained_model(parser: argparse.ArgumentParser, *, predicts: bool = True)
         )
 
 
-def open_predictor(options: argparse.Namespace, **keywords: Any) -> "TrainedModel":
-    """Returns MODEL, see `keras_fcn.export.open_model`, and warns if its precision is slow here."""
-    from keras_fcn.export import ExportedModel, open_model
-    from keras_fcn.training.environment import warn_of_slow_precision
-
-    trained = open_model(options.model, **model_options(options), **keywords)
-    if not isinstance(trained.model, ExportedModel):
-        warn_of_slow_precision(trained.model.dtype_policy.name)
-    return trained
-
-
 def model_options(options: argparse.Namespace) -> dict[str, Any]:
     """Returns what `open_model` takes of the options of `add_trained_model`."""
     names = ("at_once", "task", "precision")
     return {name: getattr(options, name) for name in names if name in options}
+
+
+def open_model(options: argparse.Namespace, **wishes: Any) -> "TrainedModel":
+    """Returns what `keras_fcn.export.open_model` opens with the options of `add_trained_model`;
+    warns if its precision is slow on this machine.
+
+    Args:
+        options: With the path `model`.
+        **wishes: Further arguments of `keras_fcn.export.open_model`.
+    """
+    from keras_fcn import export
+    from keras_fcn.export.formats import find_format
+    from keras_fcn.training.environment import warn_of_slow_precision
+
+    if (find_format(Path(options.model)) or ("",))[0] == "saved_model":
+        import_tensorflow()  # It runs the file on every backend.
+    trained = export.open_model(options.model, **model_options(options), **wishes)
+    if not isinstance(trained.model, export.ExportedModel):
+        warn_of_slow_precision(trained.model.dtype_policy.name)
+    return trained
 
 
 def add_at_once(parser: argparse.ArgumentParser, subject: str) -> None:

@@ -124,9 +124,8 @@ def run(options: argparse.Namespace) -> int:
         from keras_fcn.polygons import check_rasterio
 
         check_rasterio()
-    trained = shared.open_predictor(
-        options,
-        needs_probabilities=bool(options.probabilities or options.confidence),
+    trained = shared.open_model(
+        options, needs_probabilities=bool(options.probabilities or options.confidence)
     )
     space, views = shared.shown_space(options, trained), shared.views(options, trained)
     sizes = {path: read_size(path, trained.model.num_channels) for path in outputs}

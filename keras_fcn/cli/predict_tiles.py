@@ -66,14 +66,13 @@ def predict_tiles_of_images(
         Why images were left out, one error for each damaged one.
     """
     from keras_fcn.inference import predict_tiles
-    from keras_fcn.inference.rasters import DamagedImageError, import_rasterio
-    from keras_fcn.inference.sources import check_header
+    from keras_fcn.inference.rasters import DamagedImageError, import_rasterio, open_raster
 
     # What is missing is found before the model is loaded.
     import_rasterio()
     for image in outputs:
         os.stat(image)
-    trained = shared.open_predictor(options)
+    trained = shared.open_model(options)
     views = shared.views(options, trained)
     if views != {"scales": (1.0,), "flip": False}:
         raise ValueError(
@@ -81,8 +80,8 @@ def predict_tiles_of_images(
             f"--no-test-flip. Received: scales {views['scales']}, flip {views['flip']}."
         )
     for image in outputs:
-        # The header of the last image is checked before the hours of the first one.
-        check_header(image, trained.model.num_channels)
+        with open_raster(image, trained.model.num_channels):
+            pass  # The header of the last image is checked before the hours of the first one.
     damaged: list[Exception] = []
     for image, paths in outputs.items():
         label_map = paths["label map"]

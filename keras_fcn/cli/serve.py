@@ -79,7 +79,7 @@ def _served(options):
     from keras_fcn.serve.segmentation import ServedModel
     from keras_fcn.weights import find_published
 
-    trained = shared.open_predictor(options, needs_probabilities=True)
+    trained = shared.open_model(options, needs_probabilities=True)
     published = find_published(options.model)
     return ServedModel(
         # Strangers need not know the folder.

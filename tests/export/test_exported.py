@@ -1,6 +1,9 @@
 """Exported files as models of `keras-fcn predict` and `keras-fcn evaluate`."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -61,6 +64,28 @@ class TestCommands:
         monkeypatch.setattr("keras_fcn.export.exported.ExportedModel", lambda name: model)
         assert main(["predict", str(path), photo, "--confidence"]) == 1
         assert "MODEL must return logits or probabilities" in error_of(capsys)
+
+
+@pytest.mark.gate
+def test_a_saved_model_prints_nothing_of_tensorflows_start(pair, tmp_path):
+    """TensorFlow runs it on every backend; a damaged one ends after TensorFlow's start."""
+    folder = tmp_path / "served"
+    (folder / "assets.extra").mkdir(parents=True)
+    metadata = ExportedModel(pair[1]).metadata.as_strings()
+    (folder / "assets.extra" / "keras_fcn.json").write_text(json.dumps(metadata))
+    (folder / "saved_model.pb").write_bytes(b"damaged")
+    Image.fromarray(photo_of()).save(tmp_path / "photo.png")
+    command = ["predict", str(folder), str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_fcn", *command],
+        capture_output=True,
+        text=True,
+        env=environment | {"KERAS_BACKEND": "jax"},
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"keras-fcn: error: {folder} must be a whole file")
 
 
 def test_a_file_of_one_size_names_it(pair):

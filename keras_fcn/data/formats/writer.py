@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,7 +73,7 @@ class ImportReport:
         names = [f"{class_id} {name}" for class_id, name in enumerate(space.class_names)]
         shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
         lines.append(f"{counted(len(names), 'class')}: {shown}{ignored}")
-        lines += [f"left out: {count} {what}" for what, count in self.left_out.items()]
+        lines += [f"left out: {_counted(what, count)}" for what, count in self.left_out.items()]
         return "\n".join([*lines, f"label space: {self.out / CLASSES}"])
 
 
@@ -107,7 +108,7 @@ def write(
     """
     out, items = Path(out), one_per_name(source.items)
     if not items:
-        reasons = ", ".join(f"{count} {what}" for what, count in source.left_out.items())
+        reasons = ", ".join(_counted(what, count) for what, count in source.left_out.items())
         raise ValueError(
             f"The source must hold at least one image with labels. Received: {reasons or 'none'}."
         )
@@ -132,6 +133,12 @@ def write(
     _write_label_space(out / CLASSES, space)
     left_out = {what: count for what, count in source.left_out.items() if count}
     return ImportReport(out, space, num_pairs, written, left_out)
+
+
+def _counted(what, count):
+    """Returns a count and what it counts, the first plural word in the singular after 1."""
+    name = re.sub(r"s\b", "", what, count=1) if count == 1 else what
+    return f"{count} {name}"
 
 
 def _begin(out, description):

@@ -114,7 +114,7 @@ class TestOutput:
         assert report.as_text().splitlines() == [
             "3 pairs",
             "2 classes: 0 background, 1 class 1",
-            "left out: 1 images without a mask",
+            "left out: 1 image without a mask",
             f"label space: {masks / 'out' / 'classes.toml'}",
         ]
 
