@@ -67,11 +67,14 @@ class BackboneParts:
             strides = tuple(32 >> number for number in range(len(pools) + 1))
             features = feature_pyramid(backbone, strides, skips)
         self._plan = aligned(features)
-        if isinstance(preprocessing, dict):
+        if isinstance(backbone, dict):
             self._preprocessing = keras.saving.deserialize_keras_object(preprocessing)
-        elif isinstance(backbone, dict):
-            self._preprocessing = None
         else:
+            if not (preprocessing is None or callable(preprocessing)):
+                raise ValueError(
+                    "`preprocessing` must be a layer or a function of an image, or None. Received: "
+                    f"{preprocessing=}."
+                )
             self._preprocessing = preprocessing_of(backbone, preprocessing, self.data_format)
         self._head, self._freeze_batch_norm = head, freeze_batch_norm
         for layer in features.layers:

@@ -6,12 +6,22 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+
 from keras_fcn import weights as weight_files
 from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import HEADS
 from keras_fcn.models.config import DEFAULTS, num_channels
 from keras_fcn.spec import ALEXNET_FILTERS, VGG16_FILTERS
 from keras_fcn.spelling import proposal
+
+_BOOLEANS = {
+    "trainable_upsampling",
+    "include_preprocessing",
+    "gradient_checkpointing",
+    "freeze_batch_norm",
+    "stacked",
+}
 
 
 def check_keywords(model: object, keywords: Mapping[str, Any]) -> None:
@@ -141,8 +151,16 @@ def check_alexnet(config: Mapping[str, Any]) -> None:
 def _check_common(config):
     _require(config, _is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
     _require(config, _is_count(config["fc_units"]), "fc_units", "a positive integer")
-    rate = "at least 0 and less than 1"
-    _require(config, 0 <= config["dropout_rate"] < 1, "dropout_rate", rate)
+    rate = config["dropout_rate"]
+    is_rate = isinstance(rate, numbers.Real) and 0 <= rate < 1
+    _require(config, is_rate, "dropout_rate", "a number of at least 0 and less than 1")
+    check_booleans(config)
+    _require(
+        config,
+        _is_activation(config.get("classifier_activation")),
+        "classifier_activation",
+        "the name of one of Keras's activations, or None",
+    )
     _require(
         config,
         config["data_format"] in ("channels_last", "channels_first"),
@@ -152,10 +170,33 @@ def _check_common(config):
     label_space = config["label_space"]
     _require(
         config,
-        label_space is None or len(label_space["class_names"]) == config["num_classes"],
+        label_space is None or len(label_space.get("class_names", ())) == config["num_classes"],
         "label_space",
         "`None` or a label space of `num_classes` classes",
     )
+
+
+def check_booleans(arguments: Mapping[str, Any]) -> None:
+    """Raises a ValueError if one of the arguments that are switches is not `True` or `False`."""
+    for name in _BOOLEANS & arguments.keys():
+        _require(arguments, isinstance(arguments[name], bool), name, "True or False")
+
+
+def check_dictionary(argument: str, value: Any, contents: str) -> None:
+    """Raises a ValueError if an optional argument is no dictionary of these contents."""
+    if not isinstance(value, (Mapping, type(None))):
+        raise ValueError(
+            f"`{argument}` must be a dictionary {contents}, or None. Received: "
+            f"{argument}={value!r}."
+        )
+
+
+def _is_activation(identifier):
+    try:
+        keras.activations.get(identifier)
+    except ValueError:
+        return False
+    return True
 
 
 def _require(config, condition, argument, rule):

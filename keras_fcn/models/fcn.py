@@ -16,7 +16,9 @@ from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.block_by_block import BlockByBlock
 from keras_fcn.models.checks import (
     check_backbone,
+    check_booleans,
     check_config,
+    check_dictionary,
     check_input_shape,
     check_keywords,
     check_without_backbone,
@@ -175,8 +177,15 @@ class FCN(BaseFCN):
         }
         config = _with_defaults(config, published, channels)
         check_config(config, weights)
+        check_booleans(
+            {
+                "gradient_checkpointing": gradient_checkpointing,
+                "freeze_batch_norm": freeze_batch_norm,
+            }
+        )
         if backbone is not None:
             check_backbone(config, weights, head, gradient_checkpointing)
+            check_dictionary("skips", skips, "such as {'stride16': 'NAME_OF_LAYER'}")
             parts = BackboneParts(
                 backbone, self.skips, skips, preprocessing, head, freeze_batch_norm, channels
             )

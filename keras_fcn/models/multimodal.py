@@ -13,7 +13,7 @@ from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
 from keras_fcn.models.base import BaseFCN
-from keras_fcn.models.checks import check_config, check_keywords
+from keras_fcn.models.checks import check_config, check_dictionary, check_keywords
 from keras_fcn.models.config import DEFAULTS, as_json, as_tuple, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN32s
@@ -230,7 +230,7 @@ class MultimodalFCN32s(BaseFCN):
         if isinstance(weights, keras.Model):
             same = isinstance(weights, MultimodalFCN32s) and weights.modalities == self.modalities
             return same and weights.get_config()["fusion"] == self._config["fusion"]
-        if not os.path.isfile(weights):
+        if not isinstance(weights, (str, os.PathLike)) or not os.path.isfile(weights):
             return False
         with weight_files.open_file(weights) as contents:
             score = contents.entries.get((f"score_fr{suffixes[0]}", "kernel"))
@@ -317,6 +317,7 @@ def _check_modalities(modalities, fusion, means):
         )
     if fusion not in ("early", "late"):
         raise ValueError(f"`fusion` must be 'early' or 'late'. Received: {fusion=}.")
+    check_dictionary("means", means, "from modalities to their means")
     for modality, mean in (means or {}).items():
         channels = MODALITIES.get(modality, 0)
         if modality not in modalities or len(mean) != channels:

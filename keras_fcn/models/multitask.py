@@ -12,7 +12,7 @@ from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.base import BaseFCN
-from keras_fcn.models.checks import check_config, check_keywords
+from keras_fcn.models.checks import check_config, check_dictionary, check_keywords
 from keras_fcn.models.config import DEFAULTS, as_json, as_tuple, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
@@ -108,6 +108,7 @@ class MultitaskFCN(BaseFCN):
                 "mean": PASCAL_VOC_MEAN if mean is None else as_tuple("mean", mean),
             }
         )
+        check_dictionary("label_spaces", label_spaces, "from tasks to their LabelSpace")
         spaces = {task: label_space_config(space) for task, space in (label_spaces or {}).items()}
         if unknown := sorted(spaces.keys() - num_classes.keys()):
             raise ValueError(

@@ -306,6 +306,9 @@ class TestChannels:
         ({"padding": "same"}, "`padding` must keep its default with `backbone`"),
         ({"weights": "imagenet"}, "`weights` must keep its default"),
         ({"head": "dense"}, "`head` must be one of"),
+        ({"skips": ["pool4"]}, r"`skips` must be a dictionary .* Received: skips=\['pool4'\]"),
+        ({"preprocessing": "caffe"}, "`preprocessing` must be a layer or .*='caffe'"),
+        ({"freeze_batch_norm": "no"}, "`freeze_batch_norm` must be True or False"),
         ({"fc6_kernel_size": 3}, "`fc6_kernel_size` must keep its default"),
     ],
 )

@@ -172,7 +172,10 @@ class TestModalities:
             ({"modalities": "image"}, "`modalities` must be different ones of image"),
             ({"fusion": "middle"}, "`fusion` must be 'early' or 'late'"),
             ({"means": {"hha": (1, 2)}}, "`means` must have 3 numbers for 'hha'"),
+            ({"means": [1, 2, 3]}, r"`means` must be a dictionary .* Received: means=\[1, 2, 3\]"),
+            ({"stacked": 1}, "`stacked` must be True or False"),
             ({"weights": {"image": "imagenet"}}, "`weights` must be a dictionary of all"),
+            ({"weights": 2.5}, "`weights` must be a name, a path or a model"),
             ({"weights": "nyudv2_hha"}, r"into MultimodalFCN32s\(modalities=\('hha',\)\)"),
         ],
     )

@@ -114,6 +114,7 @@ class TestTasks:
             ({0: 2}, {}, "must have names of tasks as keys.*Received: 0"),
             ({"semantic": 1}, {}, "`num_classes` must be an integer of at least 2"),
             ({"semantic": 21}, {"label_spaces": {"voc": PASCAL_VOC}}, "must have keys among"),
+            ({"semantic": 5}, {"label_spaces": "voc"}, "`label_spaces` must be a dictionary"),
             ({"semantic": 5}, {"label_spaces": {"semantic": PASCAL_VOC}}, "`label_space` must be"),
         ],
     )
