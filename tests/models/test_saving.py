@@ -1,3 +1,4 @@
+import copy
 import importlib.util
 import os
 import subprocess
@@ -119,6 +120,13 @@ def test_a_clone_computes_the_same():
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     np.testing.assert_array_equal(logits_of(clone), logits_of(model))
+
+
+def test_a_copy_keeps_what_a_clone_loses():
+    """When a clone is an FCN, docs/guides/memory.md need not tell them apart."""
+    model = FCN8s(**SMALL, gradient_checkpointing=True)
+    assert copy.deepcopy(model).get_config() == model.get_config()
+    assert not isinstance(keras.models.clone_model(model), FCN8s)
 
 
 def test_a_compiled_model_comes_back_compiled(tmp_path):
