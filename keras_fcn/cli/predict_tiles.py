@@ -66,7 +66,8 @@ def predict_tiles_of_images(
         Why images were left out, one error for each damaged one.
     """
     from keras_fcn.inference import predict_tiles
-    from keras_fcn.inference.rasters import DamagedImageError, import_rasterio, open_raster
+    from keras_fcn.inference.rasters import DamagedImageError, import_rasterio
+    from keras_fcn.inference.sources import check_header
 
     # What is missing is found before the model is loaded.
     import_rasterio()
@@ -80,8 +81,8 @@ def predict_tiles_of_images(
             f"--no-test-flip. Received: scales {views['scales']}, flip {views['flip']}."
         )
     for image in outputs:
-        with open_raster(image, trained.model.num_channels):
-            pass  # The header of the last image is checked before the hours of the first one.
+        # The header of the last image is checked before the hours of the first one.
+        check_header(image, trained.model.num_channels)
     damaged: list[Exception] = []
     for image, paths in outputs.items():
         label_map = paths["label map"]
