@@ -73,9 +73,13 @@ class Backend(base.Backend):
         )
         if not has_bias_and_relu:
             return default(inputs)
+        inputs = ops.convert_to_tensor(inputs)
+        if inputs.dtype == torch.bfloat16 and self.computes_on_cpu():
+            # With AMX, oneDNN's convolutions take a third of the time so, or less.
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         kernel = ops.convert_to_tensor(layer.kernel).permute(3, 2, 0, 1)
         bias, padding = ops.convert_to_tensor(layer.bias), layer.kernel_size[0] // 2
-        outputs = functional.conv2d(ops.convert_to_tensor(inputs), kernel, bias, padding=padding)
+        outputs = functional.conv2d(inputs, kernel, bias, padding=padding)
         return functional.relu_(outputs)
 
     def max_pool(self, default, inputs, data_format):

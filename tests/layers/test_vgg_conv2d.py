@@ -151,3 +151,12 @@ def test_bias_and_activation_make_no_tensors_of_their_own():
         layer(image)
     assert {"conv2d", "relu_"} <= set(names)
     assert not {"add", "relu", "__add__"} & set(names)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="Others choose the layout themselves.")
+def test_bfloat16_has_channels_last_in_memory():
+    import torch
+
+    for policy, is_last in (("mixed_bfloat16", True), ("float32", False)):
+        features = model(VGGConv2D, 3, policy, "channels_first")(np.ones((1, 3, 5, 6), "float32"))
+        assert features.is_contiguous(memory_format=torch.channels_last) == is_last

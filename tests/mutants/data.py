@@ -315,8 +315,8 @@ MUTANTS = (
     Mutant(
         "an atomic write writes in place",
         "io/atomic.py",
-        "        yield temporary\n        if sync",
-        "        yield path\n        temporary = path\n        if sync",
+        "            yield temporary\n            if sync",
+        "            yield path\n            temporary = path\n            if sync",
         "io/test_atomic.py training/test_run.py",
     ),
     Mutant(
