@@ -267,11 +267,12 @@ class _ConfusionMatrixMetric(keras.Metric):
         logits = ops.convert_to_tensor(logits)
         self._check_classes(tuple(logits.shape))
         update = _compiled_update(self.num_classes, self.ignore_class, self.axis)
-        variables = (self._low, self._high, self._fraction)
-        state = (ops.convert_to_tensor(variable) for variable in variables)
-        after = update(label_tensor(label_map), logits, sample_weight, *state)
-        for variable, value in zip(variables, after, strict=True):
-            variable.assign(value)
+        state = map(ops.convert_to_tensor, (self._low, self._high, self._fraction))
+        low, high, fraction = update(label_tensor(label_map), logits, sample_weight, *state)
+        self._low.assign(low)
+        self._high.assign(high)
+        if sample_weight is not None:  # Else it is the variable's own value.
+            self._fraction.assign(fraction)
 
     def result(self):
         """Returns the score so far, a scalar tensor; 0 before the first pixel.
