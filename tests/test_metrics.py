@@ -304,6 +304,16 @@ class TestInTraining:
                 exact_scores(expected)[metric.name], rel=1e-6
             )
 
+    @pytest.mark.skipif(BACKEND != "tensorflow", reason="of tf.distribute")
+    def test_replicas_have_variables_of_their_own(self):
+        import tensorflow as tf
+
+        with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+            model = copying_model(3, [MeanIoU(3, ignore_class=255)])
+        images = one_hot_logits(PREDICTION, 3)
+        scores = model.evaluate(images, LABEL_MAP, verbose=0, return_dict=True)
+        assert scores["mean_iou"] == pytest.approx(MATRIX_SCORES["mean_iou"], rel=1e-6)
+
     def test_fit_scores_training_and_validation_apart(self):
         label_map, prediction = random_maps(5, num_classes=3)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
