@@ -19,8 +19,8 @@ from keras_fcn.backends import base, keras_compat
 _PART = 64
 _LEAST_PARTS = 4
 
-# Calls with arguments of the same shapes after which compiling the function has cost less time
-# than it saves, and the number of programs that are kept.
+# Calls with arguments of the same shapes before a function is compiled for them, and the number of
+# programs that are kept.
 _CALLS_BEFORE_COMPILATION = 8
 _MOST_PROGRAMS = 32
 
