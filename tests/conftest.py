@@ -1,6 +1,7 @@
 import gc
 import importlib.metadata
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,9 +18,10 @@ if sys.dont_write_bytecode:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if sys.pycache_prefix is None:
         sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(CACHE / "pycache")
-# Many tests compile the same networks. JAX keeps them on disk, from one run to the next.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
-os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
+# Many tests compile the same networks. JAX keeps them on disk, from one run to the next. Were it
+# told a largest size, it would read the whole folder whenever it adds a program.
+PROGRAMS = CACHE / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # Most of the time goes into compiling what then runs once; JAX's own tests are compiled so, too.
@@ -32,6 +34,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores: each gets one, as the small networks of the tests want.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput") or not PROGRAMS.is_dir():
+        return
+    if sum(entry.stat().st_size for entry in os.scandir(PROGRAMS)) > 2**30:
+        shutil.rmtree(PROGRAMS)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from browser.visits import visitor
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60_000  # Milliseconds; other tests may keep the machine busy.
@@ -92,4 +93,12 @@ def tab(new_tab, root_url):
         return page
 
     yield open_page
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def visit(new_tab, root_url):
+    """Opens a page of the site once, for all tests of it."""
+    page = new_tab()
+    yield visitor(page, root_url)
     page.context.close()

@@ -12,7 +12,7 @@ import httpx2
 import numpy as np
 import pytest
 from browser.conftest import PATIENCE
-from browser.test_site import ANIMATIONS_END, DESKTOP, PALETTES, PHONE, serious
+from browser.visits import ANIMATIONS_END, DESKTOP, PALETTES, PHONE, serious
 from PIL import Image
 from serve.process import serving
 from serve.serving import png_chunk
