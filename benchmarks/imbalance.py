@@ -1,12 +1,14 @@
 """What helps rare classes: FCN-8s on CamVid for a fixed time, with one change per variant.
 
     python -m benchmarks.imbalance --data CAMVID --seconds 1200 --out imbalance.json
-    python -m benchmarks.imbalance --out imbalance.json --table
+    python -m benchmarks.imbalance --data CAMVID --steps 865 --seed 1 --out seed-1.json
+    python -m benchmarks.imbalance --table seed-0.json seed-1.json seed-2.json
 
 Every variant starts from the same weights and trains for the same seconds: a few steps of all
 variants are timed first, on an otherwise idle machine, and the numbers of steps follow. Whatever
-runs on the machine afterwards changes no score. The learning rate falls to 0 at the end. Results
-are written as soon as a variant is validated: a second call measures only the missing ones.
+runs on the machine afterwards changes no score. --steps sets the number of steps itself, for
+further seeds. The learning rate falls to 0 at the end. Results are written as soon as a variant is
+validated: a second call measures only the missing ones.
 FILE.md, beside FILE.json, holds the table.
 
 CAMVID holds train/, trainannot/, val/ and valannot/, as SegNet prepared them: images of 480x360
@@ -16,6 +18,7 @@ and label maps of the same names, class ids 0 to 10 and 11 for ignored pixels.
 import argparse
 import dataclasses
 import json
+import statistics
 import time
 from pathlib import Path
 
@@ -125,15 +128,35 @@ def _train(recipe, split, steps):
     raise ValueError("`--data` must hold training images.")
 
 
-def table(results: dict, timings: dict) -> str:
-    """Returns the IoU of the rare classes and the mean IoU of each variant, in Markdown."""
-    head = ["variant", *SHOWN, "mean IoU", "steps", "seconds per step"]
+def table(*measured: tuple[dict, dict]) -> str:
+    """Returns the IoU of the rare classes and the mean IoU of each variant, in Markdown.
+
+    Args:
+        measured: The results and the timings of each seed. Of several seeds, the mean and, in
+            brackets, the smallest and the largest value.
+    """
+    head = ["variant", *SHOWN, "mean IoU", "seeds", "steps", "seconds per step"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for variant, result in results.items():
-        values = [f"{result['iou'][name]:.3f}" for name in SHOWN]
-        values += [f"{result['mean_iou']:.3f}", str(result["steps"]), f"{timings[variant]:.2f}"]
-        lines.append(f"| {variant} | {' | '.join(values)} |")
+    for variant in VARIANTS:
+        each = [results[variant] for results, _ in measured if variant in results]
+        if not each:
+            continue
+        scores = [[result["iou"][name] for result in each] for name in SHOWN]
+        scores.append([result["mean_iou"] for result in each])
+        steps = sorted({result["steps"] for result in each})
+        seconds = [f"{timings[variant]:.2f}" for _, timings in measured if variant in timings]
+        values = [*map(_spread, scores), len(each), *map(_joined, (steps, seconds))]
+        lines.append(f"| {variant} | {' | '.join(map(str, values))} |")
     return "\n".join(lines)
+
+
+def _spread(values):
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _joined(values):
+    return ", ".join(map(str, values))
 
 
 def _read(path, settings):
@@ -145,7 +168,7 @@ def _read(path, settings):
         there, results, timings = (kept[key] for key in ("settings", "results", "timings"))
     except (ValueError, TypeError, KeyError):
         raise SystemExit(
-            f"--out must be a new file or one written by this command. Received: {path}"
+            f"FILE.json must be a new file or one written by this command. Received: {path}"
         ) from None
     if settings is not None and there != settings:
         different = ", ".join(name for name in settings if there.get(name) != settings[name])
@@ -164,9 +187,17 @@ def main():
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of CamVid")
-    parser.add_argument("--seconds", type=float, default=1800, help="of training, per variant")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    parser.add_argument("--table", action="store_true", help="print the results in --out alone")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=1800, help="of training, per variant")
+    length.add_argument("--steps", type=int, help="the same for each variant, in place of seconds")
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        nargs="+",
+        metavar="FILE.json",
+        help="print results, of one seed per file",
+    )
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--weights", default="imagenet", help="a name or a file")
     parser.add_argument("--fc-units", type=int, default=1024)
@@ -177,21 +208,21 @@ def main():
     parser.add_argument("--images", type=int, help="the first of each split alone, for a trial")
     options = parser.parse_args()
     if options.table:
-        print(table(*_read(options.out, None)))
+        print(table(*(_read(path, None) for path in options.table)))
         return
-    if options.data is None:
-        parser.error("--data must be given, but for --table")
-    names = ("seconds", "weights", "fc_units", "batch_size", "precision", "seed", "images")
+    if options.data is None or options.out is None:
+        parser.error("--data and --out must be given, but for --table")
+    names = ("seconds", "steps", "weights", "fc_units", "batch_size", "precision", "seed", "images")
     settings = {name: getattr(options, name) for name in names} | {"crop": list(options.crop)}
     results, timings = _read(options.out, settings)
 
     def write():
         kept = {"settings": settings, "timings": timings, "results": results}
         _write(options.out, json.dumps(kept, indent=1))
-        _write(options.out.with_suffix(".md"), table(results, timings) + "\n")
+        _write(options.out.with_suffix(".md"), table((results, timings)) + "\n")
 
     for variant in options.only:
-        if variant not in timings:
+        if options.steps is None and variant not in timings:
             timings[variant] = seconds_per_step(variant, options)
             print(f"{variant}: {timings[variant]:.3f} s per step", flush=True)
             write()
@@ -199,11 +230,11 @@ def main():
         if variant in results:
             continue
         print(f"{variant}:", flush=True)
-        steps = max(1, round(options.seconds / timings[variant]))
+        steps = options.steps or max(1, round(options.seconds / timings[variant]))
         results[variant] = measure(variant, steps, options)
         results = {name: results[name] for name in VARIANTS if name in results}
         write()
-    print(table(results, timings))
+    print(table((results, timings)))
 
 
 if __name__ == "__main__":

@@ -292,12 +292,26 @@ class TestImbalance:
         self.call(monkeypatch, *arguments)
         assert measured == [*list(imbalance.VARIANTS)[:3], *list(imbalance.VARIANTS)[2:]]
         table = out.with_suffix(".md").read_text()
-        assert "| class weights | 0.020 | 0.250 | 0.250 | 0.250 | 0.500 | 8 | 8.00 |" in table
+        assert "| class weights | 0.020 | 0.250 | 0.250 | 0.250 | 0.500 | 1 | 8 | 8.00 |" in table
         capsys.readouterr()
-        self.call(monkeypatch, "--table", "--out", out)
+        self.call(monkeypatch, "--table", out)
         assert capsys.readouterr().out == table
         with pytest.raises(SystemExit, match="holds results of another seconds"):
             self.call(monkeypatch, "--data", tmp_path, "--seconds", 61, "--out", out)
+
+    def test_seeds_have_their_mean_and_spread(self, monkeypatch, tmp_path, capsys):
+        for seed, value in enumerate((0.25, 0.5, 0.375)):
+            result = {
+                "iou": dict.fromkeys(imbalance.SHOWN, value), "mean_iou": value / 2, "steps": 9
+            }  # fmt: skip
+            monkeypatch.setattr(imbalance, "measure", lambda *_, result=result: result)
+            arguments = ("--data", tmp_path, "--steps", 9, "--seed", seed, "--only", "plain")
+            self.call(monkeypatch, *arguments, "--out", tmp_path / f"{seed}.json")
+        capsys.readouterr()
+        self.call(monkeypatch, "--table", *sorted(tmp_path.glob("*.json")))
+        of_all, mean = "0.375 (0.250 to 0.500)", "0.188 (0.125 to 0.250)"
+        row = f"| plain | {' | '.join([of_all] * 4)} | {mean} | 3 | 9 |  |"
+        assert capsys.readouterr().out.splitlines()[2:] == [row]
 
     def test_every_variant_is_a_recipe(self, monkeypatch, tmp_path):
         options = argparse.Namespace(
