@@ -15,6 +15,8 @@ from keras_fcn.spelling import counted
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 # Lossless formats only: JPEG compression changes class ids.
 LABEL_MAP_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+# Of image files that are not searched for.
+_OTHER_SUFFIXES = (".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl")
 
 # Folders of images and of label maps in the folder of a data set.
 _LAYOUTS = (
@@ -62,9 +64,9 @@ def find_pairs(
 
     Names are compared without suffix: `images/street.jpg` and `labels/street.png` are a pair.
     Letters with accents are equal in Unicode's composed and decomposed form. Hidden files and files
-    of other formats are skipped. Symbolic links are followed; a folder or pair that several links
-    lead to counts once. Every image needs a label map. Label maps without an image, such as those
-    of other splits, are left out with a warning.
+    that are no images are skipped, images of other formats with a warning. Symbolic links are
+    followed; a folder or pair that several links lead to counts once. Every image needs a label
+    map. Label maps without an image, such as those of other splits, are left out with a warning.
 
     Args:
         images: Folder of PNG, JPEG, WebP, TIFF or BMP files.
@@ -250,6 +252,8 @@ def files_by_name(
 ) -> dict[str, list[Path]]:
     """Returns the files of a folder by their relative path, without suffix and in Unicode's NFC.
 
+    Images of other formats are left out with a warning.
+
     Args:
         folder: The folder.
         suffixes: Suffixes of the files to return, in lower case.
@@ -257,10 +261,19 @@ def files_by_name(
         without: Subfolders that are not searched.
     """
     found: dict[str, list[Path]] = {}
+    others = []
     for path in visible_files(folder, recursive=recursive, without=without):
         if path.suffix.lower() in suffixes:
             name = name_in(folder, path.with_name(path.stem))
             found.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+        elif path.suffix.lower() in _OTHER_SUFFIXES:
+            others.append(name_in(folder, path))
+    if others:
+        warnings.warn(
+            f"{counted(len(others), 'image')} in {folder} left out: {first_few(others)}. Formats "
+            f"must be {', '.join(suffixes)}: save the images as PNG.",
+            stacklevel=2,
+        )
     return found
 
 

@@ -109,6 +109,12 @@ class TestFindPairs:
             pairs = find_pairs(images, labels)
         assert [pair.image.stem for pair in pairs] == ["0", "2", "3", "4"]
 
+    @pytest.mark.parametrize(("place", "name"), [(0, "phone.HEIC"), (1, "0_mask.gif")])
+    def test_warns_of_images_of_other_formats_and_leaves_them_out(self, folders, place, name):
+        touch(folders[place] / name)
+        with pytest.warns(UserWarning, match=rf"1 image in .* left out: {name}\. Formats must be"):
+            assert len(find_pairs(*folders)) == 5
+
     def test_refuses_two_files_of_one_name(self, folders):
         images, labels = folders
         touch(images / "0.png")
