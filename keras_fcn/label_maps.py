@@ -1,6 +1,5 @@
-"""Validates label maps, sample weights and integer arguments of losses and metrics."""
+"""Validates the label maps and sample weights of losses and metrics."""
 
-import numbers
 from typing import Any
 
 import keras
@@ -8,27 +7,6 @@ import numpy as np
 from keras import ops
 
 from keras_fcn.backends import backend
-
-
-def integer(argument: str, value: Any, least: int | None = None) -> int:
-    """Returns `value`, also one of NumPy's integers, as an `int`.
-
-    Raises:
-        ValueError: If `value` is no integer or less than `least`.
-
-    Examples:
-        >>> integer("axis", np.int64(1))
-        1
-    """
-    if not isinstance(value, numbers.Integral) or (least is not None and value < least):
-        rule = "an integer" if least is None else f"an integer of at least {least}"
-        raise ValueError(f"`{argument}` must be {rule}. Received: {argument}={value!r}.")
-    return int(value)
-
-
-def optional_integer(argument: str, value: Any) -> int | None:
-    """Returns `None` or what `integer` returns."""
-    return None if value is None else integer(argument, value)
 
 
 def check_shapes(label_map: tuple, logits: tuple, axis: int) -> None:

@@ -13,14 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_fcn.arguments import MOST_CLASSES, integer, optional_integer, wrong
 from keras_fcn.backends import backend
-from keras_fcn.label_maps import (
-    integer,
-    label_tensor,
-    optional_integer,
-    pixel_weights,
-    read_labels,
-)
+from keras_fcn.label_maps import label_tensor, pixel_weights, read_labels
 from keras_fcn.spelling import counted
 
 # A count is high * _LIMB + low, exact up to 2^51 pixels. The limb is so small that the sum of `low`
@@ -82,9 +77,12 @@ def confusion_matrix(
         ignore_class: Label of ignored pixels.
 
     Raises:
-        ValueError: If the shapes differ or a value is neither a class id nor `ignore_class`.
+        ValueError: If the shapes differ, a value is neither a class id nor `ignore_class`, or
+            `num_classes` is no integer from 1 to 46340.
     """
-    label_map, prediction = np.asarray(label_map), np.asarray(prediction)
+    label_map, prediction = _numbers("label_map", label_map), _numbers("prediction", prediction)
+    num_classes = integer("num_classes", num_classes, 1, MOST_CLASSES)
+    ignore_class = optional_integer("ignore_class", ignore_class)
     if label_map.shape != prediction.shape:
         raise ValueError(
             "`label_map` and `prediction` must have the same shape. Received: "
@@ -119,14 +117,19 @@ def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
         Boolean array of the shape of `label_map`.
 
     Raises:
-        ValueError: If `width` is no integer of at least 1.
+        ValueError: If `width` is no integer of at least 1, or `label_map` has less than two axes.
 
     Examples:
         >>> boundary_band(np.array([[0, 0, 0, 1, 1]]), 2).tolist()
         [[False, True, True, True, True]]
     """
     width = integer("width", width, least=1)
-    label_map = np.asarray(label_map)
+    label_map = _numbers("label_map", label_map)
+    if label_map.ndim < 2:
+        raise ValueError(
+            "`label_map` must be (height, width) or (batch, height, width). Received: shape "
+            f"{label_map.shape}."
+        )
     band = np.zeros(label_map.shape, bool)
     for axis in (-2, -1):
         differs = np.diff(label_map.astype("int64"), axis=axis) != 0
@@ -142,6 +145,20 @@ def boundary_band(label_map: np.ndarray, width: int) -> np.ndarray:
         after = np.take(counts, np.minimum(places + width, size), axis=axis)
         band = after > np.take(counts, np.maximum(places - width + 1, 0), axis=axis)
     return band
+
+
+def _numbers(argument, values):
+    """Returns an array of NumPy; raises a ValueError if it does not hold real numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # Rows of different lengths.
+        array = np.empty(0, object)
+    if array.dtype.kind not in "buif":
+        raise ValueError(
+            f"`{argument}` must be an array of real numbers. Received: a {type(values).__name__} "
+            f"of dtype {array.dtype}."
+        )
+    return array
 
 
 def _stray_labels_error(argument, num_classes, ignore_class, found):
@@ -160,7 +177,12 @@ def _stray_labels_error(argument, num_classes, ignore_class, found):
 def _pixels_of_each_class(matrix):
     """Returns the array module, and per class the pixels of intersection, truth and union."""
     xp = _array_module(matrix)
-    matrix = xp.array(matrix)
+    matrix = _numbers("matrix", matrix) if xp is np else matrix
+    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(
+            "`matrix` must be (num_classes, num_classes), as from `confusion_matrix`. Received: "
+            f"shape {tuple(matrix.shape)}."
+        )
     right, truth = xp.diagonal(matrix), xp.sum(matrix, axis=1)
     return xp, right, truth, truth + xp.sum(matrix, axis=0) - right
 
@@ -244,10 +266,14 @@ class _ConfusionMatrixMetric(keras.Metric):
         name: str | None = None,
         dtype: str | None = None,
     ):
+        if not isinstance(name, str | None):
+            raise wrong("name", "a text or None", name)
         super().__init__(name=name or self._score.__name__, dtype=dtype)
-        self.num_classes = integer("num_classes", num_classes, least=2)
+        self.num_classes = integer("num_classes", num_classes, 2, MOST_CLASSES)
         self.ignore_class = optional_integer("ignore_class", ignore_class)
         self.axis = integer("axis", axis)
+        if not keras.backend.is_float_dtype(self.dtype):
+            raise wrong("dtype", "a floating-point dtype, as scores are fractions", dtype)
         self._direction = "up"  # For Keras's callbacks: larger is better.
         shape = (_num_bins(self.num_classes),)
         self._low = self.add_variable(shape, "zeros", backend.integer_dtype, name="low")
@@ -353,7 +379,7 @@ class MeanIoU(_ConfusionMatrixMetric):
     and raises an error for labels that are neither a class nor `ignore_class`.
 
     Args:
-        num_classes: Number of classes.
+        num_classes: Number of classes, at most 46340.
         ignore_class: Label of ignored pixels, such as 255; may be a class id.
         axis: Axis of the logits that holds the classes; 1 for `channels_first`.
         name: Name of the metric; `mean_iou` by default.

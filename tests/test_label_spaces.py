@@ -54,8 +54,8 @@ class TestLabelSpace:
             (("a", "b"), ((0, 0, 0), (0, 0, 256)), None, r"from 0 to 255.*\(0, 0, 256\)"),
             (("a", "b"), ((0, 0, 0), (0, 0)), None, r"three integers.*\(0, 0\)"),
             (("a", "b"), ((0, 0, 0), (0, 0, 0.5)), None, r"three integers.*\(0, 0, 0.5\)"),
-            (("a", "b"), BLACK_AND_WHITE, 2.5, "`ignore_class` must be an integer or None"),
-            (("a", "b"), BLACK_AND_WHITE, True, "`ignore_class` must be an integer or None"),
+            (("a", "b"), BLACK_AND_WHITE, 2.5, "`ignore_class` must be an integer"),
+            (("a", "b"), BLACK_AND_WHITE, True, "`ignore_class` must be an integer"),
         ],
     )
     def test_refuses_what_does_not_fit(self, names, palette, ignore_class, message):
@@ -203,7 +203,7 @@ class TestFromFile:
                 "`palette` must be a list",
             ),
             ("a.json", '{"class_names": ["a", "b"], "palette": [[1, 2, 3]]}', "one colour per cl"),
-            ("a.toml", TOML + 'ignore_class = "void"', "`ignore_class` must be an integer or None"),
+            ("a.toml", TOML + 'ignore_class = "void"', "`ignore_class` must be an integer"),
         ],
     )
     def test_names_the_file_and_what_is_wrong(self, tmp_path, name, text, message):

@@ -167,10 +167,12 @@ class TestArguments:
 
     @pytest.mark.parametrize("threshold", [0, 1.1, float("nan")])
     def test_a_threshold_is_a_probability(self, threshold):
-        with pytest.raises(ValueError, match="`threshold` must be greater than 0 and at most 1"):
+        with pytest.raises(
+            ValueError, match=r"`threshold` must be (greater than 0 and at|a finite)"
+        ):
             OHEM(threshold)
 
     @pytest.mark.parametrize("min_kept", [-0.1, 1.1, float("nan")])
     def test_what_is_kept_is_a_fraction(self, min_kept):
-        with pytest.raises(ValueError, match="`min_kept` must be from 0 to 1"):
+        with pytest.raises(ValueError, match="`min_kept` must be a number from 0 to 1"):
             OHEM(min_kept=min_kept)

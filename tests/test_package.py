@@ -17,6 +17,7 @@ PACKAGE = Path(keras_fcn.__file__).parent
 ROOMS = (
     "spec",
     "spelling",
+    "arguments",
     "io",
     "label_spaces",
     "backends",

@@ -182,7 +182,9 @@ class TestTraining:
     def test_wrong_weights_are_refused(self, name):
         logits, label_map = example()
         for wrong in ([1, -1], [1, float("nan")], [1, float("inf")], 2, "balanced"):
-            with pytest.raises(ValueError, match="`class_weights` must hold a finite number"):
+            with pytest.raises(
+                ValueError, match="`class_weights` must hold finite numbers of at least 0"
+            ):
                 LOSSES[name](class_weights=wrong)
         with pytest.raises(ValueError, match=r"each of the 4 classes\. Received: 2"):
             LOSSES[name](ignore_class=IGNORED, class_weights=[1, 1])(label_map, logits)
@@ -230,7 +232,7 @@ class TestWeightedSum:
                 WeightedSum(losses, [1] * len(losses))
         with pytest.raises(ValueError, match=r"each of the 2 losses\. Received: weights=\[1\.0\]"):
             WeightedSum([Dice(), Focal()], [1])
-        with pytest.raises(ValueError, match="`weights` must be at least 0"):
+        with pytest.raises(ValueError, match="`weights` must hold finite numbers of at least 0"):
             WeightedSum([Dice(), Focal()], [1, -1])
 
 

@@ -6,6 +6,7 @@ import keras
 
 from keras_fcn.alignment.maps import IMAGE, CoordinateMap, FeatureMap
 from keras_fcn.alignment.rules import UnreadableLayerError, output_map
+from keras_fcn.arguments import integers, one_of, wrong
 from keras_fcn.backends import keras_compat
 
 
@@ -64,9 +65,16 @@ def maps_of_calls(
 
     Args and errors are those of `coordinate_maps`.
     """
-    if misaligned not in ("raise", "first"):
-        raise ValueError(f"`misaligned` must be 'raise' or 'first'. Received: {misaligned=}.")
-    return _read(model, known or {}, misaligned, image_size).maps
+    one_of("misaligned", misaligned, ("raise", "first"))
+    known = {} if known is None else known
+    are_maps = isinstance(known, Mapping) and all(
+        isinstance(found, CoordinateMap | None) for found in known.values()
+    )
+    if not are_maps:
+        raise wrong("known", "a dictionary from layers' names to a CoordinateMap or None", known)
+    if len(integers("image_size", image_size, least=1)) != 2:
+        raise wrong("image_size", "(height, width)", image_size)
+    return _read(model, known, misaligned, image_size).maps
 
 
 def misaligned_layers(model: keras.Model) -> list[str]:

@@ -9,8 +9,10 @@ Keras.
 
 import dataclasses
 import math
+import numbers
 from fractions import Fraction
 
+from keras_fcn.arguments import as_tuple, integer, wrong
 from keras_fcn.spec import VGG16_CONVOLUTIONS
 
 
@@ -38,6 +40,14 @@ class CoordinateMap:
         for name in ("first", "last"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.offset)
+        for name, value in vars(self).items():
+            if not isinstance(value, numbers.Real) or math.isnan(value):
+                raise wrong(name, "a number", value)
+        if not 0 < self.stride < math.inf or math.isinf(self.offset):
+            raise ValueError(
+                "`stride` must be finite and greater than 0, and `offset` finite. Received: "
+                f"stride={self.stride}, offset={self.offset}."
+            )
 
     @property
     def receptive_field(self) -> int | float:
@@ -103,7 +113,10 @@ def convolution(
         padding: Pixels of padding before the first pixel.
         dilation: Dilation rate.
     """
-    reach = Fraction(dilation * (kernel_size - 1))
+    kernel_size = integer("kernel_size", kernel_size, least=1)
+    stride = integer("stride", stride, least=1)
+    padding = integer("padding", padding)
+    reach = Fraction(integer("dilation", dilation, least=1) * (kernel_size - 1))
     return CoordinateMap(Fraction(stride), reach / 2 - padding, -Fraction(padding), reach - padding)
 
 
@@ -132,12 +145,15 @@ def crop_offset(upsampled: CoordinateMap, reference: CoordinateMap) -> int:
     Raises:
         ValueError: If the two differ in stride, or by a fraction of a pixel.
     """
+    for name, found in (("upsampled", upsampled), ("reference", reference)):
+        if not isinstance(found, CoordinateMap):
+            raise wrong(name, "a CoordinateMap", found)
     if upsampled.stride != reference.stride:
         raise ValueError(
             "`upsampled` and `reference` must have the same stride. "
             f"Received: {upsampled.stride} and {reference.stride}."
         )
-    offset = (upsampled.offset - reference.offset) / reference.stride
+    offset = Fraction(upsampled.offset - reference.offset) / Fraction(reference.stride)
     if offset.denominator != 1:
         raise ValueError(
             "`upsampled` and `reference` must lie a whole number of pixels apart. "
@@ -153,7 +169,7 @@ def vgg16_pool_maps(input_padding: int) -> dict[str, CoordinateMap]:
         input_padding: Zero padding around the image in pixels, in addition to the 1 pixel of
             padding of every convolution.
     """
-    path = CoordinateMap(Fraction(1), Fraction(-input_padding))
+    path = CoordinateMap(Fraction(1), Fraction(-integer("input_padding", input_padding, least=0)))
     maps = {}
     for block, convolutions in enumerate(VGG16_CONVOLUTIONS, start=1):
         for _ in range(convolutions):
@@ -184,6 +200,11 @@ def fcn_crop_offsets(
         (5, 9, 31)
     """
     pools = vgg16_pool_maps(input_padding)
+    skips = as_tuple("skips", skips)
+    if skips != ("pool4", "pool3", "pool2", "pool1")[: len(skips)]:
+        raise wrong("skips", "the first of ('pool4', 'pool3', 'pool2', 'pool1')", skips)
+    fc6_kernel_size = integer("fc6_kernel_size", fc6_kernel_size, least=1)
+    fc6_padding = integer("fc6_padding", fc6_padding, least=0)
     scores = pools["pool5"].then(convolution(fc6_kernel_size, padding=fc6_padding))
     offsets = []
     for skip in skips:

@@ -1,12 +1,22 @@
 """Turns examples into batches of images and label maps, as `keras.Model.fit` takes them."""
 
+import inspect
 import os
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras_fcn.data.arguments import integer_of_at_least
+from keras_fcn.arguments import (
+    DATA_FORMATS,
+    MOST_CLASSES,
+    as_tuple,
+    boolean,
+    integer,
+    one_of,
+    optional_integer,
+    wrong,
+)
 from keras_fcn.data.files import Pair
 from keras_fcn.data.label_map_files import Palette
 from keras_fcn.data.padding import PadTo, batched, check_pad_to
@@ -14,7 +24,7 @@ from keras_fcn.data.shards import Shard, checked_shard
 from keras_fcn.data.sources import DatasetSource, PairsSource
 from keras_fcn.data.transforms import MixingTransform, Transform, random_flip
 
-_DATA_FORMATS = ("channels_last", "channels_first")
+_MOST = 2**63 - 1  # int64.
 # Larger than the place of any transform, so that seeds differ.
 _SECOND = 2**20
 
@@ -95,13 +105,14 @@ def training_batches(
         tensorflow.errors.InvalidArgumentError: While iterating, if a file cannot be used; the
             message names it. `check_pairs` finds such files beforehand.
     """
-    integer_of_at_least("seed", seed, 0)
-    integer_of_at_least("first_epoch", first_epoch, 0)
+    integer("seed", seed, 0, _MOST)
+    integer("first_epoch", first_epoch, 0, _MOST)
     if first_step is not None:
-        integer_of_at_least("first_step", first_step, 0)
-    integer_of_at_least("shuffle_buffer", shuffle_buffer, 1)
+        integer("first_step", first_step, 0)
+    integer("shuffle_buffer", shuffle_buffer, 1)
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format)
     rank, world_size = checked_shard(shard)
+    transforms = _functions(transforms)
     mixes = any(isinstance(transform, MixingTransform) for transform in transforms)
     if on_error == "skip":
         _check_skipping(shard, world_size, mixes)
@@ -209,6 +220,7 @@ def evaluation_batches(
     """
     batching = _Batching(num_classes, ignore_class, batch_size, pad_to, False, data_format)
     rank, world_size = checked_shard(shard)
+    transforms = _functions(transforms)
     if mixing := [t.__name__ for t in transforms if isinstance(t, MixingTransform)]:
         raise ValueError(
             f"`transforms` must not mix two examples in an evaluation. Received: {mixing}."
@@ -230,14 +242,12 @@ class _Batching:
     """Callable that turns a dataset of (image, label_map) into a dataset of batches."""
 
     def __init__(self, num_classes, ignore_class, batch_size, pad_to, drop_remainder, data_format):
-        integer_of_at_least("num_classes", num_classes, 2)
-        integer_of_at_least("batch_size", batch_size, 1)
-        if data_format not in _DATA_FORMATS:
-            raise ValueError(
-                f"`data_format` must be one of {_DATA_FORMATS}. Received: {data_format=}."
-            )
-        self.num_classes, self.ignore_class, self.batch_size = num_classes, ignore_class, batch_size
-        self._drop_remainder, self._data_format = drop_remainder, data_format
+        integer("num_classes", num_classes, 2, MOST_CLASSES)
+        integer("batch_size", batch_size, 1)
+        self.num_classes, self.batch_size = num_classes, batch_size
+        self.ignore_class = optional_integer("ignore_class", ignore_class)
+        self._drop_remainder = boolean("drop_remainder", drop_remainder)
+        self._data_format = one_of("data_format", data_format, DATA_FORMATS)
         self._pad_to = check_pad_to(pad_to, ignore_class)
 
     def steps(self, num_examples):
@@ -291,6 +301,21 @@ class _Epochs:
         return batches.enumerate().map(count)
 
 
+def _functions(transforms):
+    """Returns transforms as a tuple; raises a ValueError if one of them is no function."""
+    transforms = as_tuple("transforms", transforms)
+    for function in transforms:
+        number = 5 if isinstance(function, MixingTransform) else 3
+        try:
+            inspect.signature(function).bind(*range(number))
+        except TypeError:  # Not called yet, such as `random_scale` for `random_scale(0.5, 2)`.
+            rule = "functions of (image, label_map, seed), such as random_scale(0.5, 2)"
+            raise wrong("transforms", rule, transforms) from None
+        except ValueError:  # A function of C, which does not show its parameters.
+            continue
+    return transforms
+
+
 def _check_skipping(shard, world_size, mixes):
     """Raises a ValueError if `on_error="skip"` does not go with the shards or the transforms."""
     if world_size > 1:
@@ -317,6 +342,7 @@ def _source(examples, batching, transforms, palette, channels, on_error, cache):
                 "files, such as `load`."
             )
         return DatasetSource(examples, **classes, channels=channels, cache=cache)
+    examples = as_tuple("examples", examples)
     rules = {**classes, "palette": palette, "channels": channels}
     source = PairsSource(examples, **rules, on_error=on_error, cache=cache)
     # Only the user knows whether other transforms make the sizes equal.

@@ -83,7 +83,7 @@ def find_data_set(name: str) -> DataSet:
     Raises:
         ValueError: If there is no such data set.
     """
-    if name not in _DATA_SETS:
+    if not isinstance(name, str) or name not in _DATA_SETS:
         raise ValueError(
             f"`name` must be one of {', '.join(_DATA_SETS)}. Received: {name=}."
             + proposal(str(name), _DATA_SETS)
@@ -94,7 +94,7 @@ def find_data_set(name: str) -> DataSet:
 def _task(name, task):
     data_set = find_data_set(name)
     tasks = {SEMANTIC: ("label_map", data_set.label_space), **data_set.tasks}
-    if task not in tasks:
+    if not isinstance(task, str) or task not in tasks:
         raise ValueError(f"`task` must be a task of {name}: {', '.join(tasks)}. Received: {task=}.")
     return tasks[task]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_fcn.arguments import MOST_CLASSES, as_tuple, integer, optional_integer, wrong
 from keras_fcn.data.files import Pair
 from keras_fcn.data.image_files import read_image
 from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
@@ -124,6 +125,11 @@ def check_pairs(
     Raises:
         FileNotFoundError, ValueError: As `read_example`, for the first bad pair.
     """
+    pairs = as_tuple("pairs", pairs)
+    num_classes = integer("num_classes", num_classes, 1, MOST_CLASSES)
+    ignore_class = optional_integer("ignore_class", ignore_class)
+    if pixels is not None and getattr(pixels, "shape", None) != (num_classes + 1,):
+        raise wrong("pixels", f"an array of {num_classes + 1} integers", pixels)
 
     def size_and_pixels(pair):
         label_map = read_example(pair, num_classes, ignore_class, palette, channels)["label_map"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_fcn.arguments import as_path, as_tuple, boolean
 from keras_fcn.spelling import counted
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -44,7 +45,7 @@ class Pair:
         if isinstance(paths, cls):
             return paths
         try:
-            image, label_map = paths
+            image, label_map = as_tuple("paths", paths)
             return cls(Path(image), Path(label_map))
         except (TypeError, ValueError):
             raise ValueError(
@@ -84,7 +85,9 @@ def find_pairs(
         ValueError: If the two are the same folder, a name occurs twice in a folder, no names match,
             or an image has no label map.
     """
-    images, labels = Path(images), Path(labels)
+    images, labels = as_path("images", images), as_path("labels", labels)
+    without = [as_path("without", folder) for folder in as_tuple("without", without)]
+    recursive = boolean("recursive", recursive)
     for argument, folder in (("images", images), ("labels", labels)):
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -180,7 +183,7 @@ def read_pairs_file(path: str | os.PathLike) -> list[Pair]:
         ValueError: If a line does not hold two names, repeats an image of an earlier line, or if
             there is no pair.
     """
-    path = Path(path)
+    path = as_path("path", path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

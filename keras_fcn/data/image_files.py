@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from keras_fcn.arguments import as_path, integer
 from keras_fcn.spelling import counted
 
 GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -72,6 +73,7 @@ def read_image(path: str | os.PathLike | BinaryIO, channels: int = 3) -> np.ndar
         ValueError: If the file is no image, is truncated, holds floating-point values, or has
             another number of channels.
     """
+    integer("channels", channels, least=1)
     image, raw_mode = decode(path)
     _check_channels(path, image, raw_mode, channels)
     if channels in (1, 3) and _is_transparent(image):
@@ -216,6 +218,8 @@ def decode(
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read as an image, or is too large.
     """
+    if not isinstance(path, bytes) and not hasattr(path, "read"):
+        as_path("path", path)
     try:
         with Image.open(path) as image:
             if isinstance(image, TiffImagePlugin.TiffImageFile):

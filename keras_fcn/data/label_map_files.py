@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
+from keras_fcn.arguments import MOST_CLASSES, integer, optional_integer, wrong
 from keras_fcn.data.files import first_few
 from keras_fcn.data.image_files import GREY_16_BIT_MODES, decode
 from keras_fcn.label_spaces.label_space import Colour, check_colour
@@ -49,6 +50,7 @@ def read_label_map(path: str | os.PathLike, palette: Palette | None = None) -> n
         ValueError: If the file is no image, is truncated, is a JPEG, or holds colours that are not
             in `palette`.
     """
+    check_palette(palette)
     image, raw_mode = decode(path)
     if image.mode not in _LABEL_MAP_MODES and (palette is None or not is_colour(image)):
         raise ValueError(
@@ -87,6 +89,21 @@ def is_grey(palette: Palette) -> bool:
     return all(len(set(colour)) == 1 for colour in palette)
 
 
+def check_palette(palette: Palette | None) -> None:
+    """Raises a ValueError if a palette is none, or holds no colours or no class ids."""
+    if palette is None:
+        return
+    if not isinstance(palette, Collection) or not len(palette):
+        raise wrong(
+            "palette", "at least one colour, or a dictionary from colours to class ids", palette
+        )
+    for colour in palette:
+        check_colour(colour)
+    if isinstance(palette, Mapping):
+        for colour, class_id in palette.items():
+            integer(f"palette[{colour}]", class_id)
+
+
 def check_label_map(
     path: str | os.PathLike, label_map: np.ndarray, num_classes: int, ignore_class: int | None
 ) -> None:
@@ -102,17 +119,25 @@ def check_label_map(
         ValueError: If there is another value. The message names the file, the value and its first
             position.
     """
-    wrong = (label_map < 0) | (label_map >= num_classes)
+    num_classes = integer("num_classes", num_classes, 1, MOST_CLASSES)
+    ignore_class = optional_integer("ignore_class", ignore_class)
+    label_map = np.asarray(label_map)
+    if label_map.ndim != 2 or label_map.dtype.kind not in "bui":
+        raise ValueError(
+            "`label_map` must be integers, (height, width). Received: an array of shape "
+            f"{label_map.shape} and dtype {label_map.dtype}."
+        )
+    is_other = (label_map < 0) | (label_map >= num_classes)
     if ignore_class is not None:
-        wrong &= label_map != ignore_class
-    if not wrong.any():
+        is_other &= label_map != ignore_class
+    if not is_other.any():
         return
-    row, column = (int(index) for index in np.argwhere(wrong)[0])
+    row, column = (int(index) for index in np.argwhere(is_other)[0])
     value = int(label_map[row, column])
     allowed = f"0 to {num_classes - 1}"
     if ignore_class is not None:
         allowed += f" and {ignore_class} (`ignore_class`)"
-    others = [str(other) for other in np.unique(label_map[wrong]) if other != value]
+    others = [str(other) for other in np.unique(label_map[is_other]) if other != value]
     raise ValueError(
         f"{path} holds the value {value} at row {row}, column {column}"
         + (f" (elsewhere also {first_few(others)})" if others else "")
@@ -170,14 +195,11 @@ def _colour_table(palette):
     """Returns the sorted packed colours and their class ids."""
     table = {}
     for colour, class_id in _pairs(palette):
-        check_colour(colour)
         if table.setdefault(tuple(colour), class_id) != class_id:
             raise ValueError(
                 "`palette` must map each colour to one class id. Received: the colour "
                 f"{tuple(colour)} for {table[tuple(colour)]} and {class_id}."
             )
-    if not table:
-        raise ValueError(f"`palette` must hold at least one colour. Received: {palette=}.")
     colours = _packed(np.array(list(table), "uint8"))
     order = np.argsort(colours)
     return colours[order], np.array(list(table.values()), "int32")[order]

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import tensorflow as tf
 
+from keras_fcn.arguments import as_path, as_tuple, boolean, wrong
 from keras_fcn.data.catalog import data_set_names, label_map_feature
 from keras_fcn.data.files import Pair, find_pairs, layouts, split_folders
 from keras_fcn.data.label_map_files import Palette, is_grey
@@ -14,6 +14,7 @@ from keras_fcn.data.reader import Reader
 from keras_fcn.data.shards import Shard, check_enough, checked_shard
 from keras_fcn.data.unread import parts, read_later
 from keras_fcn.label_spaces import LabelSpace
+from keras_fcn.label_spaces.label_space import check_label_space
 from keras_fcn.spec import SEMANTIC
 
 
@@ -70,14 +71,23 @@ def load(
             none of the layouts, or if the data set is missing and cannot be downloaded.
         ValueError: As in `find_pairs`, or if the data set has no such split or task.
     """
-    has_more = tuple(tasks) != (SEMANTIC,)
-    if not tasks or (has_more and name_or_directory not in data_set_names()):
+    tasks, modalities = as_tuple("tasks", tasks), as_tuple("modalities", modalities)
+    name = next((name for name in data_set_names() if name == name_or_directory), None)
+    if not tasks or (name is None and tasks != (SEMANTIC,)):
         raise ValueError(
             "`tasks` must be one or more tasks of a data set by name, such as ('semantic', "
             f"'geometric') of 'sift_flow'. Received: {name_or_directory=}, {tasks=}."
         )
-    if name_or_directory not in data_set_names():
-        images, labels = _find_folders(Path(name_or_directory), split, data_set_names())
+    if not modalities or (name is None and modalities != ("image",)):
+        raise ValueError(
+            "`modalities` must be one or more features of a data set by name, such as ('image', "
+            f"'depth') of 'nyudv2'. Received: {name_or_directory=}, {modalities=}."
+        )
+    if not isinstance(split, str | None):
+        raise wrong("split", "a name, such as 'train', or None", split)
+    if name is None:
+        folder = as_path("name_or_directory", name_or_directory)
+        images, labels = _find_folders(folder, split, data_set_names())
         return from_directory(
             images,
             labels,
@@ -99,16 +109,16 @@ def load(
             "`split` must be given for a data set by name, such as 'train'. "
             f"Received: {name_or_directory=}, {split=}."
         )
-    features = {task: label_map_feature(name_or_directory, task) for task in tasks}
+    features = {task: label_map_feature(name, task) for task in tasks}
     more = {*modalities, *features.values()} - {"image", "label_map"}
     elements, read = parts(
         load_named(
-            name_or_directory,
+            name,
             split,
             features=tuple(sorted(more)),
             data_dir=data_dir,
             manual_dir=manual_dir,
-            download=download,
+            download=boolean("download", download),
             shard=shard,
         )
     )
@@ -211,12 +221,9 @@ def from_pairs(
         tensorflow.errors.InvalidArgumentError: While iterating, if a file cannot be used; the
             message names it.
     """
-    pairs, (rank, world_size) = list(pairs), checked_shard(shard)
-    if not isinstance(label_space, LabelSpace | None):
-        raise ValueError(
-            "`label_space` must be None or a LabelSpace, such as "
-            f"keras_fcn.label_spaces.choose('camvid'). Received: {label_space=}."
-        )
+    pairs, (rank, world_size) = as_tuple("pairs", pairs), checked_shard(shard)
+    if label_space is not None:
+        check_label_space(label_space)
     if world_size > 1:
         check_enough(len(pairs), (rank, world_size))
     pairs = pairs[rank::world_size]

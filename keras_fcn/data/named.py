@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_fcn.arguments import as_path
 from keras_fcn.data.catalog import VOID, find_data_set
 from keras_fcn.data.shards import Shard, check_enough, checked_shard
 
@@ -67,7 +68,7 @@ def load_named(
         OSError: If the data are not built yet and `data_dir` cannot be written.
     """
     data_set, shard = find_data_set(name), checked_shard(shard)
-    manual_dir = None if manual_dir is None else Path(manual_dir).expanduser()
+    manual_dir = None if manual_dir is None else as_path("manual_dir", manual_dir).expanduser()
     _check_split(name, split, data_set.splits)
     if data_set.caveat:
         warnings.warn(f"{name}: {data_set.caveat}", stacklevel=2)
@@ -154,7 +155,9 @@ def _check_features(name, features, builder):
 
 def _builder(data_set, data_dir):
     # TFDS expands ~ for some of its files only.
-    data_dir = None if data_dir is None else os.path.expanduser(data_dir)
+    if data_dir is not None:
+        as_path("data_dir", data_dir)
+        data_dir = os.path.expanduser(data_dir)
     if data_set.in_tfds:
         import tensorflow_datasets as tfds
 

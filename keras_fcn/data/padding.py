@@ -1,11 +1,14 @@
 """Pads images of different sizes into batches of a bounded number of shapes."""
 
+import math
 import numbers
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from keras_fcn.arguments import integers, wrong
 
 PadTo = int | tuple[int, int] | Sequence[tuple[int, int]] | None
 """A multiple, a size (height, width), several sizes, or `None` for the largest of the batch."""
@@ -23,18 +26,15 @@ def check_pad_to(pad_to: PadTo, ignore_class: int | None) -> PadTo:
         raise ValueError(
             f"`pad_to` must be None without an `ignore_class` for the padding. Received: {pad_to=}."
         )
-    if isinstance(pad_to, numbers.Integral):
-        valid, result = pad_to >= 1, cast("PadTo", int(pad_to))
-    else:
-        sizes: list[Any] = [pad_to] if _is_size(pad_to) else list(cast("Any", pad_to))
-        valid = bool(sizes) and all(_is_size(size) for size in sizes)
-        result = sorted(map(tuple, sizes), key=np.prod) if valid else None
-    if not valid:
-        raise ValueError(
-            "`pad_to` must be an integer of at least 1, a size (height, width) or a list of sizes. "
-            f"Received: {pad_to=}."
-        )
-    return result
+    if isinstance(pad_to, numbers.Integral) and _are_lengths([pad_to]):
+        return int(pad_to)
+    if isinstance(pad_to, Sequence):
+        sizes: list[Any] = [pad_to] if _is_size(pad_to) else list(pad_to)
+        if sizes and all(map(_is_size, sizes)):
+            return sorted(map(tuple, sizes), key=math.prod)
+    raise wrong(
+        "pad_to", "an integer of at least 1, a size (height, width) or a list of sizes", pad_to
+    )
 
 
 def batched(
@@ -84,11 +84,14 @@ def batched(
 
 
 def _is_size(value):
-    return (
-        isinstance(value, Sequence)
-        and len(value) == 2
-        and all(isinstance(length, numbers.Integral) and length >= 1 for length in value)
-    )
+    return isinstance(value, Sequence) and len(value) == 2 and _are_lengths(value)
+
+
+def _are_lengths(values):
+    try:
+        return bool(integers("pad_to", values, least=1))
+    except ValueError:
+        return False
 
 
 def _next_multiple(multiple):

@@ -6,15 +6,15 @@ import os
 import warnings
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
+from keras_fcn.arguments import as_path, integer, one_of
 from keras_fcn.data.examples import read_example
 from keras_fcn.data.files import Pair
-from keras_fcn.data.label_map_files import Palette
+from keras_fcn.data.label_map_files import Palette, check_palette
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
 
 ON_ERROR = ("raise", "skip")
@@ -48,8 +48,9 @@ class Reader:
     ):
         if not pairs:
             raise ValueError("`pairs` must hold at least one pair. Received: pairs=[].")
-        if on_error not in ON_ERROR:
-            raise ValueError(f"`on_error` must be one of {ON_ERROR}. Received: {on_error=}.")
+        one_of("on_error", on_error, ON_ERROR)
+        integer("channels", channels, least=1)
+        check_palette(palette)
         self._pairs = [Pair.of(pair) for pair in pairs]
         self._skip = on_error == "skip"
         self._iterations = itertools.count(1)
@@ -66,7 +67,7 @@ class Reader:
         elif cache == "memory":
             self._read = _cached_in_memory(read)
         else:
-            self._read = _cached_on_disk(read, Path(cache), rules)
+            self._read = _cached_on_disk(read, as_path("cache", cache), rules)
 
     def __call__(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the dataset of (index, image, label_map) of these pairs, in their order."""

@@ -1,8 +1,6 @@
 """Sharding: the examples that one of several processes takes."""
 
-import numbers
-from typing import cast
-
+from keras_fcn.arguments import integers
 from keras_fcn.spelling import counted
 
 Shard = tuple[int, int] | str | None
@@ -25,10 +23,9 @@ def checked_shard(shard: Shard) -> tuple[int, int]:
         processes.check_joined()
         return processes.shard()
     try:
-        rank, world_size = cast("tuple[int, int]", shard)
-        are_integers = all(isinstance(number, numbers.Integral) for number in shard)
-        valid = are_integers and 0 <= rank < world_size
-    except (TypeError, ValueError):
+        rank, world_size = integers("shard", shard)
+        valid = 0 <= rank < world_size
+    except ValueError:
         valid = False
     if not valid:
         raise ValueError(

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from keras_fcn.arguments import as_path, integer
 from keras_fcn.data.files import Pair
 from keras_fcn.data.label_map_files import Palette, check_label_map, read_label_map
 from keras_fcn.data.reader import Reader
@@ -93,6 +93,7 @@ class DatasetSource:
         channels: int,
         cache: str | os.PathLike | None,
     ):
+        integer("channels", channels, least=1)
         number = int(dataset.cardinality())
         if number == 0:
             raise ValueError("`examples` must hold at least one example. Received: none.")
@@ -119,6 +120,8 @@ class DatasetSource:
         # with its own seed, and would otherwise use the user's global seed.
         tf.random.set_seed(1)
         order_seed = tf.random.stateless_uniform((), (seed, epoch), None, None, tf.int64)
+        # TensorFlow allocates the buffer before it reads. A larger one gives the same order.
+        shuffle_buffer = min(shuffle_buffer, self.num_examples or shuffle_buffer)
         return self._elements.shuffle(
             shuffle_buffer, seed=order_seed, reshuffle_each_iteration=False
         )
@@ -173,7 +176,7 @@ def _cached(dataset, cache):
         return dataset
     if cache == "memory":
         return dataset.cache()
-    folder = Path(cache, "examples")
+    folder = as_path("cache", cache) / "examples"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder.parent)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_fcn.arguments import integer
 from keras_fcn.backends.host_memory import return_freed_memory
 from keras_fcn.inference.checks import (
     check_batch,
@@ -18,7 +19,6 @@ from keras_fcn.inference.checks import (
     checked_scales,
     image_layout,
 )
-from keras_fcn.label_maps import integer
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.prediction_memory import check_prediction_memory
 

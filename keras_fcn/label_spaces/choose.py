@@ -1,5 +1,8 @@
 """Chooses a label space by name, file or number of classes."""
 
+import os
+
+from keras_fcn.arguments import wrong
 from keras_fcn.label_spaces import known
 from keras_fcn.label_spaces.ade20k import ADE20K
 from keras_fcn.label_spaces.files import from_file
@@ -14,7 +17,7 @@ NAMES = tuple(sorted(_KNOWN))
 
 
 def choose(
-    label_space: str | None = None,
+    label_space: str | os.PathLike | None = None,
     num_classes: int | None = None,
     ignore_class: int | None = None,
 ) -> LabelSpace:
@@ -45,6 +48,9 @@ def choose(
             "`label_space` (--label-space) must be used without `num_classes` and `ignore_class`. "
             f"Received: {label_space=}, {num_classes=}, {ignore_class=}."
         )
+    if not isinstance(label_space, (str, os.PathLike)):
+        raise wrong("label_space", "a name, such as 'camvid', or a file", label_space)
+    label_space = os.fspath(label_space)
     if label_space in _KNOWN:
         return _KNOWN[label_space]
     if not label_space.endswith((".toml", ".json")):

@@ -5,7 +5,8 @@ import functools
 import itertools
 from typing import Any
 
-from keras_fcn.label_spaces.label_space import LabelSpace
+from keras_fcn.arguments import integer
+from keras_fcn.label_spaces.label_space import LabelSpace, check_label_space
 
 OKABE_ITO = (
     (0, 0, 0),
@@ -50,11 +51,11 @@ _LEVELS = range(0, 256, 51)
 
 def in_colour_blind_palette(label_space: LabelSpace) -> LabelSpace:
     """Returns the label space in the colours of `colour_blind_palette`."""
+    check_label_space(label_space)
     palette = colour_blind_palette(label_space.num_classes)
     return dataclasses.replace(label_space, palette=palette, ignore_colour=None)
 
 
-@functools.cache
 def colour_blind_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     """Returns colours that differ for people with a colour vision deficiency, too.
 
@@ -67,12 +68,17 @@ def colour_blind_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
         num_classes: Number of colours, at most 223.
 
     Raises:
-        ValueError: If there are more classes.
+        ValueError: If there are more classes, or `num_classes` is no integer of at least 0.
 
     Examples:
         >>> colour_blind_palette(9)[7:]
         ((204, 121, 167), (153, 51, 255))
     """
+    return _palette(integer("num_classes", num_classes, least=0))
+
+
+@functools.cache
+def _palette(num_classes):
     import numpy as np
 
     candidates = sorted(set(itertools.product(_LEVELS, repeat=3)) - set(OKABE_ITO))

@@ -3,9 +3,9 @@
 import json
 import os
 import tomllib
-from pathlib import Path
 from typing import Any
 
+from keras_fcn.arguments import as_path
 from keras_fcn.label_spaces.label_space import LabelSpace, voc_palette
 
 _LOADERS = {".toml": tomllib.loads, ".json": json.loads}
@@ -36,7 +36,7 @@ def from_file(path: str | os.PathLike) -> LabelSpace:
         ValueError: If the file is neither TOML nor JSON, lacks `class_names`, has unknown keys, or
             holds invalid arguments of `LabelSpace`. The message names the file.
     """
-    path = Path(path)
+    path = as_path("path", path)
     content = _read(path)
     if unknown := sorted(content.keys() - set(_KEYS)):
         raise ValueError(f"{path} must hold only {', '.join(_KEYS)}. Received: {unknown}.")

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fcn.arguments import integers, wrong
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class Bilinear(keras.initializers.Initializer):
@@ -29,12 +31,11 @@ class Bilinear(keras.initializers.Initializer):
     """
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Any:
-        height, width, outputs, inputs = shape
-        if height != width or outputs != inputs:
-            raise ValueError(
-                "`shape` must be (size, size, channels, channels) for a bilinear kernel. "
-                f"Received: shape={tuple(shape)}."
-            )
+        sizes = integers("shape", shape, least=1)
+        if len(sizes) != 4 or sizes[0] != sizes[1] or sizes[2] != sizes[3]:
+            rule = "(size, size, channels, channels) for a bilinear kernel"
+            raise wrong("shape", rule, tuple(shape))
+        height, _, outputs, _ = sizes
         kernel = np.zeros(shape, "float32")
         diagonal = np.arange(outputs)
         kernel[:, :, diagonal, diagonal] = _bilinear_weights(height)[:, :, None]

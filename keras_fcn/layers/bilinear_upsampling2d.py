@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fcn.arguments import integers
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class BilinearUpSampling2D(keras.layers.UpSampling2D):
@@ -37,6 +39,7 @@ class BilinearUpSampling2D(keras.layers.UpSampling2D):
         self, size: int | tuple[int, int] = 2, data_format: str | None = None, **kwargs: Any
     ):
         super().__init__(size, data_format, interpolation="bilinear", **kwargs)
+        self.size = tuple(integers("size", self.size, least=1))  # type: ignore[has-type]
 
     def call(self, inputs):
         first = 1 if self.data_format == "channels_last" else 2

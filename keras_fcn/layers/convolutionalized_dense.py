@@ -1,14 +1,14 @@
 """A classifier's fully connected layer, applied as a sliding window (convolutionalized)."""
 
-import numbers
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_fcn.arguments import integer
 from keras_fcn.backends import backend
-from keras_fcn.label_maps import integer
+from keras_fcn.layers.data_format import checked_data_format
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -62,18 +62,17 @@ class ConvolutionalizedDense(keras.layers.Layer):
         self.units = integer("units", units, least=1)
         if padding not in ("valid", "same"):
             raise ValueError(f"`padding` must be 'valid' or 'same'. Received: {padding=}.")
-        is_positive = isinstance(kernel_size, numbers.Integral) and kernel_size >= 1
-        if not is_positive or (padding == "same" and kernel_size % 2 == 0):
+        self.kernel_size = integer("kernel_size", kernel_size, least=1)
+        if padding == "same" and self.kernel_size % 2 == 0:
             raise ValueError(
-                "`kernel_size` must be a positive integer, odd for padding='same'. "
+                "`kernel_size` must be odd for padding='same'. "
                 f"Received: {kernel_size=}, {padding=}."
             )
-        self.kernel_size = int(kernel_size)
         self.padding = padding
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = checked_data_format(data_format)
 
     def build(self, input_shape):
         channels = input_shape[-1 if self.data_format == "channels_last" else 1]

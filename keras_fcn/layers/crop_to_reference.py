@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_fcn.label_maps import integer
+from keras_fcn.arguments import integer
+from keras_fcn.layers.data_format import checked_data_format
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -38,7 +39,7 @@ class CropToReference(keras.layers.Layer):
     def __init__(self, offset: int, data_format: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.offset = integer("offset", offset, least=0)
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = checked_data_format(data_format)
 
     def call(self, inputs):
         feature_map, reference = inputs

@@ -5,6 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fcn.arguments import integer
+from keras_fcn.layers.data_format import checked_data_format
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class EmptyBorder(keras.layers.Layer):
@@ -40,10 +43,10 @@ class EmptyBorder(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.input_padding = input_padding
-        self.stride = stride
-        self.size = size
-        self.data_format = data_format or keras.config.image_data_format()
+        self.input_padding = integer("input_padding", input_padding, least=0)
+        self.stride = integer("stride", stride, least=1)
+        self.size = integer("size", size, least=1)
+        self.data_format = checked_data_format(data_format)
 
     def call(self, inputs):
         return ops.zeros(self._shape(ops.shape(inputs)), dtype=self.compute_dtype)

@@ -5,6 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fcn.arguments import integer, number
+from keras_fcn.layers.data_format import checked_data_format
+
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class LocalResponseNormalization(keras.layers.Layer):
@@ -46,10 +49,11 @@ class LocalResponseNormalization(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if size < 1 or size % 2 == 0:
+        self.size = integer("size", size, least=1)
+        if self.size % 2 == 0:
             raise ValueError(f"`size` must be a positive odd integer. Received: {size=}.")
-        self.size, self.alpha, self.beta = size, alpha, beta
-        self.data_format = data_format or keras.config.image_data_format()
+        self.alpha, self.beta = number("alpha", alpha), number("beta", beta)
+        self.data_format = checked_data_format(data_format)
 
     def call(self, inputs):
         axis = 3 if self.data_format == "channels_last" else 1

@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_fcn.label_maps import integer
+from keras_fcn.arguments import integer
+from keras_fcn.layers.data_format import checked_data_format
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -36,7 +37,7 @@ class PadToStride(keras.layers.Layer):
         super().__init__(**kwargs)
         self.stride = integer("stride", stride, least=1)
         self.padding = integer("padding", padding, least=0)
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = checked_data_format(data_format)
 
     def call(self, inputs):
         first = self._rows_axis

@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fcn.arguments import integer, optional_integer
 from keras_fcn.backends import backend
+from keras_fcn.layers.data_format import checked_data_format
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -48,12 +50,12 @@ class Surround(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.input_padding = input_padding
-        self.stride = stride
-        self.reach = reach
-        self.origin = origin
-        self.margin = margin
-        self.data_format = data_format or keras.config.image_data_format()
+        self.input_padding = integer("input_padding", input_padding, least=0)
+        self.stride = integer("stride", stride, least=1)
+        self.reach = integer("reach", reach)
+        self.origin = integer("origin", origin)
+        self.margin = optional_integer("margin", margin)
+        self.data_format = checked_data_format(data_format)
 
     @property
     def start(self) -> int:

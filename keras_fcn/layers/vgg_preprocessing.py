@@ -1,9 +1,11 @@
 """The preprocessing of VGG-16: BGR channel order and mean subtraction."""
 
-import math
 from typing import Any
 
 import keras
+
+from keras_fcn.arguments import boolean, finite_numbers
+from keras_fcn.layers.data_format import checked_data_format
 
 PASCAL_VOC_MEAN = (104.00699, 116.66877, 122.67892)
 
@@ -58,13 +60,11 @@ class VGGPreprocessing(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
-        self.mean = tuple(float(value) for value in mean)
-        if not self.mean or not all(map(math.isfinite, self.mean)):
-            raise ValueError(
-                f"`mean` must have one finite value per channel. Received: mean={mean}."
-            )
-        self.data_format = data_format or keras.config.image_data_format()
-        self.reverse_channels = reverse_channels
+        self.mean = tuple(finite_numbers("mean", mean))
+        if not self.mean:
+            raise ValueError(f"`mean` must have one value per channel. Received: {mean=}.")
+        self.data_format = checked_data_format(data_format)
+        self.reverse_channels = boolean("reverse_channels", reverse_channels)
 
     def call(self, inputs):
         channel_axis = -1 if self.data_format == "channels_last" else 1

@@ -1,6 +1,5 @@
 """What the losses share: labels, ignored pixels and weights."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_fcn.arguments import finite_numbers, integer, optional_integer
 from keras_fcn.backends import backend
-from keras_fcn.label_maps import integer, optional_integer, pixel_weights, read_labels
+from keras_fcn.label_maps import pixel_weights, read_labels
 
 
 class PreciseLoss(keras.losses.Loss):
@@ -76,16 +76,7 @@ def _checked_weights(class_weights):
     """Returns a list of the weights."""
     if isinstance(class_weights, Mapping):
         class_weights = _in_order(class_weights)
-    try:
-        weights = [float(weight) for weight in class_weights]
-    except (TypeError, ValueError):
-        weights = None
-    if weights is None or not all(0 <= weight < math.inf for weight in weights):
-        raise ValueError(
-            "`class_weights` must hold a finite number of at least 0 for each class. "
-            f"Received: {class_weights=}."
-        )
-    return weights
+    return finite_numbers("class_weights", class_weights, least=0)
 
 
 def _in_order(class_weights):

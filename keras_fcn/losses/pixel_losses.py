@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import keras
 from keras import ops
 
+from keras_fcn.arguments import boolean, integer, number, optional_integer
 from keras_fcn.backends import backend
-from keras_fcn.label_maps import integer, optional_integer
 from keras_fcn.losses.base import PreciseLoss, SegmentationLoss, read
 
 
@@ -48,6 +48,7 @@ class SparseCategoricalCrossentropy(PreciseLoss, keras.losses.SparseCategoricalC
         dtype: str | keras.DTypePolicy | None = None,
     ):
         ignore_class = optional_integer("ignore_class", ignore_class)
+        from_logits = boolean("from_logits", from_logits)
         super().__init__(from_logits, ignore_class, reduction=reduction, name=name, dtype=dtype)
         self.ignore_class = ignore_class  # Keras 3.16 does not store it.
         self.axis = integer("axis", axis)
@@ -119,9 +120,7 @@ class Focal(SegmentationLoss):
         dtype: str | keras.DTypePolicy | None = None,
     ):
         super().__init__(ignore_class, class_weights, axis, name, dtype)
-        if not gamma >= 0:
-            raise ValueError(f"`gamma` must be at least 0. Received: {gamma=}.")
-        self.gamma = float(gamma)
+        self.gamma = number("gamma", gamma, least=0)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
         log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)
@@ -179,13 +178,12 @@ class OHEM(SegmentationLoss):
         dtype: str | keras.DTypePolicy | None = None,
     ):
         super().__init__(ignore_class, class_weights, axis, name, dtype)
-        if not 0 < threshold <= 1:
+        self.threshold = number("threshold", threshold)
+        if not 0 < self.threshold <= 1:
             raise ValueError(
                 f"`threshold` must be greater than 0 and at most 1. Received: {threshold=}."
             )
-        if not 0 <= min_kept <= 1:
-            raise ValueError(f"`min_kept` must be from 0 to 1. Received: {min_kept=}.")
-        self.threshold, self.min_kept = float(threshold), float(min_kept)
+        self.min_kept = number("min_kept", min_kept, least=0, most=1)
 
     def _loss(self, logits, truth, weights, counted, class_weights):
         log_p, pixels = _cross_entropies(logits, truth, weights, class_weights)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_fcn.arguments import as_tuple, finite_numbers
 from keras_fcn.losses.base import PreciseLoss
 
 
@@ -41,7 +42,8 @@ class WeightedSum(PreciseLoss):
         dtype: str | keras.DTypePolicy | None = None,
     ):
         super().__init__(name=name, reduction=None, dtype=dtype)
-        self.losses, self.weights = list(losses), [float(weight) for weight in weights]
+        self.losses = list(as_tuple("losses", losses))
+        self.weights = finite_numbers("weights", weights, least=0)
         if not self.losses or not all(isinstance(loss, keras.losses.Loss) for loss in self.losses):
             raise ValueError(
                 "`losses` must be one or more instances of keras.losses.Loss. "
@@ -52,8 +54,6 @@ class WeightedSum(PreciseLoss):
                 f"`weights` must hold one weight for each of the {len(self.losses)} losses. "
                 f"Received: weights={self.weights}."
             )
-        if not all(weight >= 0 for weight in self.weights):
-            raise ValueError(f"`weights` must be at least 0. Received: weights={self.weights}.")
 
     # Not `call`, which does not receive sample weights: Keras multiplies them by its sum.
     def __call__(self, y_true, y_pred, sample_weight=None):

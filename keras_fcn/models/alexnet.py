@@ -8,13 +8,14 @@ from keras import layers
 
 from keras_fcn import weights as weight_files
 from keras_fcn.alignment import IMAGE, coordinate_maps
+from keras_fcn.arguments import as_tuple
 from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import GroupedConv2D, LocalResponseNormalization, VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.checks import check_alexnet, check_keywords
-from keras_fcn.models.config import as_json, as_tuple, label_space_config
+from keras_fcn.models.config import as_json, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.layout import change_layout, output_layers
 from keras_fcn.models.upsampling import bilinear_upsampling

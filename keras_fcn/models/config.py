@@ -27,18 +27,6 @@ def num_channels(input_shape: Sequence[int | None], data_format: str) -> Any:
     return input_shape[0 if data_format == "channels_first" else -1]
 
 
-def as_tuple(name: str, values: Any) -> tuple:
-    """Returns the values of an argument as a tuple.
-
-    Raises:
-        ValueError: If it is a single value.
-    """
-    try:
-        return tuple(values)
-    except TypeError:
-        raise ValueError(f"`{name}` must be a tuple. Received: {name}={values!r}.") from None
-
-
 def label_space_config(label_space: LabelSpace | Mapping[str, Any] | None) -> Any:
     """Returns a JSON-serializable dictionary; `from_config` passes one already.
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_fcn import weights as weight_files
+from keras_fcn.arguments import as_tuple
 from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
@@ -23,7 +24,7 @@ from keras_fcn.models.checks import (
     check_keywords,
     check_without_backbone,
 )
-from keras_fcn.models.config import DEFAULTS, as_json, as_tuple, label_space_config, num_channels
+from keras_fcn.models.config import DEFAULTS, as_json, label_space_config, num_channels
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.features import vgg16_features
 from keras_fcn.models.layout import at_original_size, change_layout, enlarge, output_layers

@@ -7,13 +7,14 @@ from typing import Any
 import keras
 
 from keras_fcn import weights as weight_files
+from keras_fcn.arguments import as_tuple
 from keras_fcn.backends import backend
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.layers import VGGPreprocessing
 from keras_fcn.layers.vgg_preprocessing import PASCAL_VOC_MEAN
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.checks import check_config, check_dictionary, check_keywords
-from keras_fcn.models.config import DEFAULTS, as_json, as_tuple, label_space_config
+from keras_fcn.models.config import DEFAULTS, as_json, label_space_config
 from keras_fcn.models.decoder import Decoder
 from keras_fcn.models.fcn import FCN, FCN8s, FCN16s, FCN32s
 from keras_fcn.models.features import vgg16_features

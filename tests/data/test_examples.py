@@ -75,6 +75,11 @@ class TestCheckPairs:
     def test_counts_the_sizes(self, folders):
         assert check_pairs(find_pairs(*folders), 3, None) == {(8, 12): 3, (9, 12): 2}
 
+    @pytest.mark.parametrize("pixels", [[0] * 4, np.zeros(3, int)])
+    def test_pixels_are_counted_in_an_array_of_one_more_than_the_classes(self, folders, pixels):
+        with pytest.raises(ValueError, match="`pixels` must be an array of 4 integers"):
+            check_pairs(find_pairs(*folders), 3, 255, pixels=pixels)
+
     def test_reports_progress_after_every_pair(self, folders):
         seen = []
         check_pairs(find_pairs(*folders), 3, None, progress=lambda *done: seen.append(done))

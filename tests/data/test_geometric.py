@@ -78,7 +78,7 @@ class TestRandomRotation:
         # Four standard errors of the mean of 120 numbers, even in an interval of length 90.
         assert abs(np.mean(angles) - 15) < 4 * 90 / np.sqrt(12 * 120)
 
-    @pytest.mark.parametrize("angles", [(1, 0), (-181, 0), (0, 181), (float("nan"), 0)])
+    @pytest.mark.parametrize("angles", [(1, 0), (-181, 0), (0, 181)])
     def test_refuses_angles_out_of_order(self, angles):
         with pytest.raises(ValueError, match="`minimum` must be at least -180 and at most"):
             random_rotation(*angles, 255)
@@ -135,7 +135,7 @@ class TestRandomResizedCrop:
             ({"smallest_area": 0}, "`smallest_area` must be greater than 0"),
             ({"largest_area": 1.1}, "`smallest_area` must be greater than 0"),
             ({"smallest_area": 0.9, "largest_area": 0.5}, "at most `largest_area`"),
-            ({"stretch": 0.9}, "`stretch` must be at least 1"),
+            ({"stretch": 0.9}, "`stretch` must be a finite number of at least 1"),
         ],
     )
     def test_refuses_what_is_no_part(self, arguments, message):

@@ -248,6 +248,20 @@ class TestCheckLabelMap:
     def test_takes_class_ids_and_the_ignore_class(self, values, ignore):
         check_label_map("a.png", np.array([values], "int32"), 3, ignore)
 
+    @pytest.mark.parametrize(
+        ("label_map", "num_classes", "ignore_class", "name"),
+        [
+            (np.full((2, 2), np.nan), 3, None, "label_map"),
+            (np.zeros(2, int), 3, None, "label_map"),
+            (np.zeros((2, 2), int), float("nan"), None, "num_classes"),
+            (np.zeros((2, 2), int), [3], None, "num_classes"),
+            (np.full((2, 2), 9), 3, "9", "ignore_class"),
+        ],
+    )
+    def test_wrong_arguments_are_named(self, label_map, num_classes, ignore_class, name):
+        with pytest.raises(ValueError, match=f"^`{name}` must be"):
+            check_label_map("a.png", label_map, num_classes, ignore_class)
+
     def test_names_file_value_and_first_place(self):
         label_map = np.zeros((4, 5), "int32")
         label_map[2, 3] = label_map[3, 0] = 7

@@ -105,9 +105,29 @@ class TestFromDirectory:
 
     def test_a_name_in_place_of_a_label_space_is_one_sentence(self, folders):
         with pytest.raises(
-            ValueError, match=r"must be None or a LabelSpace.* Received: label_space='camvid'"
+            ValueError, match=r"must be a LabelSpace.* Received: label_space='camvid'"
         ):
             from_directory(*folders, "camvid")
+
+    @pytest.mark.parametrize(
+        ("options", "name"),
+        [
+            ({"modalities": ("image", "depth")}, "modalities"),
+            ({"modalities": "image"}, "modalities"),
+            ({"tasks": None}, "tasks"),
+            ({"split": 5}, "split"),
+        ],
+    )
+    def test_load_names_what_a_folder_does_not_have(self, folders, options, name):
+        with pytest.raises(ValueError, match=f"^`{name}` must be"):
+            load(folders[0], **options)
+
+    @pytest.mark.parametrize("value", [5, None])
+    def test_what_is_no_path_is_named(self, folders, value):
+        with pytest.raises(ValueError, match=r"^`labels` must be a path"):
+            from_directory(folders[0], value)
+        with pytest.raises(ValueError, match=r"^`name_or_directory` must be a path"):
+            load(value)
 
     def test_from_pairs_keeps_the_order_of_the_pairs(self, folders):
         assert_holds(from_pairs(find_pairs(*folders)[::-1]), indices=(2, 1, 0))

@@ -79,7 +79,7 @@ class TestGaussianBlur:
             np.testing.assert_array_equal(result[0], image)
             np.testing.assert_array_equal(result[1], label_map)
 
-    @pytest.mark.parametrize("limits", [(-0.1, 0.1), (2, 1), (1, float("inf"))])
+    @pytest.mark.parametrize("limits", [(-0.1, 0.1), (2, 1)])
     def test_refuses_deviations_out_of_order(self, limits):
         with pytest.raises(ValueError, match="`minimum` must be at least 0 and at most `maximum`"):
             gaussian_blur(*limits)

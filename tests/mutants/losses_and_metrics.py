@@ -150,4 +150,25 @@ MUTANTS = (
         "kept = counted * ops.cast(ops.logical_or(p < self.threshold, p <= last), counted.dtype)",
         "test_ohem.py",
     ),
+    Mutant(
+        "a boolean is taken for an integer",
+        "arguments.py",
+        "elif not isinstance(value, bool) and (",
+        "elif (",
+        "test_arguments.py",
+    ),
+    Mutant(
+        "an integer that int32 does not hold is taken",
+        "arguments.py",
+        "if abs(found) > most:",
+        "if False:",
+        "test_arguments.py",
+    ),
+    Mutant(
+        "a text is taken for a number",
+        "arguments.py",
+        "float(value) if is_scalar else math.nan",
+        "float(value)",
+        "test_arguments.py",
+    ),
 )

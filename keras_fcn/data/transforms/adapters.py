@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_fcn.data.arguments import integer, integer_of_at_least
+from keras_fcn.arguments import MOST_CLASSES, integer
 from keras_fcn.data.transforms.geometric import Transform
 
 
@@ -70,7 +70,7 @@ def as_transform(
     """
     allowed = [] if ignore_class is None else [integer("ignore_class", ignore_class)]
     if num_classes is not None:
-        allowed += range(integer_of_at_least("num_classes", num_classes, 1))
+        allowed += range(integer("num_classes", num_classes, 1, MOST_CLASSES))
     name = getattr(augmenter, "__name__", type(augmenter).__name__)
     call = _call_of(augmenter, name)
 
@@ -100,7 +100,13 @@ def _call_of(augmenter, name):
         return _call_of_layer(augmenter, keras)
     if not callable(augmenter):
         raise ValueError(f"`augmenter` must be callable. Received: {augmenter!r}.")
-    parameters = inspect.signature(augmenter).parameters.values()
+    try:
+        parameters = inspect.signature(augmenter).parameters.values()
+    except ValueError:  # Written in C, such as `max`.
+        raise ValueError(
+            "`augmenter` must show its parameters: write a function that calls it. Received: "
+            f"{augmenter!r}."
+        ) from None
     names = [p.name for p in parameters]
     positional = [
         p.name

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from keras_fcn.data.arguments import fraction, integer, integer_of_at_least
+from keras_fcn.arguments import integer, integers, number
 from keras_fcn.data.transforms.pixels import as_type, sampled
 
 Transform = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -55,6 +55,7 @@ def random_scale(minimum: float, maximum: float) -> Transform:
         >>> tuple(image.shape)
         (3, 4, 3)
     """
+    minimum, maximum = number("minimum", minimum), number("maximum", maximum)
     if not 0 < minimum <= maximum:
         raise ValueError(
             "`minimum` must be greater than 0 and at most `maximum`. "
@@ -92,7 +93,7 @@ def resize_keeping_aspect(*, shorter: int | None = None, longer: int | None = No
             f"One of `shorter` and `longer` must be given. Received: {shorter=}, {longer=}."
         )
     name, length = ("longer", longer) if shorter is None else ("shorter", shorter)
-    length = integer_of_at_least(name, length, 1)
+    length = integer(name, length, 1)
 
     def resize(image, label_map, seed):
         size = tf.shape(label_map)
@@ -144,10 +145,10 @@ def random_crop(
     References:
         - [Isensee et al., 2021](https://doi.org/10.1038/s41592-020-01008-z), nnU-Net
     """
-    window = integer_of_at_least("height", height, 1), integer_of_at_least("width", width, 1)
+    window = integer("height", height, 1), integer("width", width, 1)
     ignore_class = integer("ignore_class", ignore_class)
-    rare = [integer_of_at_least("classes", class_id, 0) for class_id in classes]
-    share = fraction("share", share)
+    rare = integers("classes", classes, least=0)
+    share = number("share", share, least=0, most=1)
 
     def crop(image, label_map, seed):
         channels = image.shape[-1]
@@ -209,14 +210,15 @@ def random_resized_crop(
     References:
         - [Szegedy et al., 2015](https://arxiv.org/abs/1409.4842), section 6
     """
-    window = integer_of_at_least("height", height, 1), integer_of_at_least("width", width, 1)
+    window = integer("height", height, 1), integer("width", width, 1)
+    smallest_area = number("smallest_area", smallest_area)
+    largest_area = number("largest_area", largest_area)
     if not 0 < smallest_area <= largest_area <= 1:
         raise ValueError(
             "`smallest_area` must be greater than 0 and at most `largest_area`, which must be at "
             f"most 1. Received: {smallest_area=}, {largest_area=}."
         )
-    if not 1 <= stretch < math.inf:
-        raise ValueError(f"`stretch` must be at least 1. Received: {stretch=}.")
+    stretch = number("stretch", stretch, least=1)
 
     def crop(image, label_map, seed):
         size = tf.shape(label_map)
@@ -264,6 +266,7 @@ def random_rotation(minimum: float, maximum: float, ignore_class: int) -> Transf
         >>> label_map.numpy().tolist()
         [[2, 4], [1, 3]]
     """
+    minimum, maximum = number("minimum", minimum), number("maximum", maximum)
     if not -180 <= minimum <= maximum <= 180:
         raise ValueError(
             "`minimum` must be at least -180 and at most `maximum`, which must be at most 180. "
@@ -311,7 +314,7 @@ def _place_of_class(label_map, window, seed, classes, share, otherwise):
 
 def _scaled(size, factor):
     scaled = tf.round(tf.cast(size, tf.float64) * tf.cast(factor, tf.float64))
-    return tf.maximum(tf.cast(scaled, tf.int32), 1)
+    return tf.maximum(tf.saturate_cast(scaled, tf.int32), 1)
 
 
 def _resize(image, label_map, size):

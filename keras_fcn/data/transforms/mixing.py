@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from keras_fcn.data.arguments import fraction, integer, integer_of_at_least
+from keras_fcn.arguments import integers, number, optional_integer, wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,10 @@ class MixingTransform:
     """
 
     function: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+
+    def __post_init__(self):
+        if not callable(self.function):
+            raise wrong("function", "a function", self.function)
 
     def __call__(
         self,
@@ -75,15 +79,14 @@ def class_mix(
     References:
         - [Olsson et al., 2021](https://arxiv.org/abs/2007.07936)
     """
-    probability = fraction("probability", probability)
+    probability = number("probability", probability, least=0, most=1)
     if classes is not None:
-        classes = [integer_of_at_least("classes", class_id, 0) for class_id in classes]
+        classes = integers("classes", classes, least=0)
     if classes == []:
         raise ValueError(
             f"`classes` must hold at least one class id, or be None. Received: {classes=}."
         )
-    if ignore_class is not None:
-        ignore_class = integer("ignore_class", ignore_class)
+    ignore_class = optional_integer("ignore_class", ignore_class)
 
     def paste_classes(image, label_map, seed, other_image, other_label_map):
         of_pasting, of_classes = tf.unstack(tf.random.split(seed, 2))

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from keras_fcn.data.arguments import integer, integer_of_at_least
+from keras_fcn.arguments import integer, number, optional_integer
 from keras_fcn.data.transforms.geometric import Transform
 from keras_fcn.data.transforms.pixels import as_type
 
@@ -27,13 +27,13 @@ def photometric_jitter(
         ValueError: If an argument is less than 0 or more than 1, or 0.5 for `hue`.
     """
     limits = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
-    for name, value in limits.items():
-        most = 0.5 if name == "hue" else 1
-        if not 0 <= value <= most:
-            raise ValueError(f"`{name}` must be from 0 to {most}. Received: {name}={value}.")
+    largest = [
+        number(name, value, least=0, most=0.5 if name == "hue" else 1)
+        for name, value in limits.items()
+    ]
 
     def jitter(image, label_map, seed):
-        draws = tf.random.stateless_uniform((4,), seed, -1, 1) * list(limits.values())
+        draws = tf.random.stateless_uniform((4,), seed, -1, 1) * largest
         changed = tf.cast(image, tf.float32) / 255 + draws[0]
         changed = tf.image.adjust_contrast(changed, 1 + draws[1])
         if saturation or hue:
@@ -60,6 +60,7 @@ def gaussian_noise(minimum: float, maximum: float) -> Transform:
     Raises:
         ValueError: If the arguments are not as described.
     """
+    minimum, maximum = number("minimum", minimum), number("maximum", maximum)
     if not 0 <= minimum <= maximum <= 1:
         raise ValueError(
             "`minimum` must be at least 0 and at most `maximum`, which must be at most 1. "
@@ -93,10 +94,10 @@ def gaussian_blur(minimum: float, maximum: float) -> Transform:
     Raises:
         ValueError: If the arguments are not as described.
     """
-    if not 0 <= minimum <= maximum < math.inf:
+    minimum, maximum = number("minimum", minimum), number("maximum", maximum)
+    if not 0 <= minimum <= maximum:
         raise ValueError(
-            "`minimum` must be at least 0 and at most `maximum`, which must be finite. "
-            f"Received: {minimum=}, {maximum=}."
+            f"`minimum` must be at least 0 and at most `maximum`. Received: {minimum=}, {maximum=}."
         )
     radius = math.ceil(3 * maximum)
     offsets = tf.range(-radius, radius + 1)
@@ -147,9 +148,9 @@ def cutout(
     References:
         - [DeVries and Taylor, 2017](https://arxiv.org/abs/1708.04552)
     """
-    sides = integer_of_at_least("height", height, 1), integer_of_at_least("width", width, 1)
-    number = integer_of_at_least("number", number, 1)
-    new_label = None if ignore_class is None else integer("ignore_class", ignore_class)
+    sides = integer("height", height, 1), integer("width", width, 1)
+    number = integer("number", number, 1)
+    new_label = optional_integer("ignore_class", ignore_class)
 
     def erase(image, label_map, seed):
         size = tf.shape(label_map)
