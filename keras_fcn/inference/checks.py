@@ -25,9 +25,10 @@ def image_layout(model: keras.Model) -> str:
             "`model` must take one image. Received: one that takes "
             f"{' and '.join(model.input)}; call `model.predict` with a dictionary."
         )
-    if hasattr(model, "data_format"):
+    is_model = hasattr(model, "predict_on_batch")  # An exported file has it, too.
+    if is_model and hasattr(model, "data_format"):
         return model.data_format
-    shape = getattr(model, "input_shape", None)
+    shape = getattr(model, "input_shape", None) if is_model else None
     if shape is None:
         raise ValueError(
             "`model` must be a functional keras.Model, or a Sequential one with a keras.Input, "

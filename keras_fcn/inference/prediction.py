@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.arguments import integer
+from keras_fcn.arguments import boolean, integer, wrong
 from keras_fcn.backends.host_memory import return_freed_memory
 from keras_fcn.inference.checks import (
     check_batch,
@@ -133,6 +133,8 @@ def predict_images(
         [(5, 9), (5, 9), (7, 4)]
     """
     batch_size = integer("batch_size", batch_size, least=1)
+    if not isinstance(images, Iterable):
+        raise wrong("images", "a sequence or an iterator of images", images)
     argument = "Each of `images`"
     for _, of_one_shape in itertools.groupby(images, np.shape):
         while batch := list(itertools.islice(of_one_shape, batch_size)):
@@ -214,7 +216,7 @@ def _scores_of_views(model, images, scales, flip, argument):
 
     Those of several views are the mean of their probabilities. Errors call the images `argument`.
     """
-    scales = checked_scales(scales)
+    scales, flip = checked_scales(scales), boolean("flip", flip)
     check_images(model, images, argument)
     first = 2 if image_layout(model) == "channels_first" else 1
     height, width = images.shape[first : first + 2]
@@ -222,7 +224,7 @@ def _scores_of_views(model, images, scales, flip, argument):
     is_single = scales == (1.0,) and not flip
     _return_memory_of_another_size(images.shape)
     if is_single:
-        scores = predict_scores(model, images)
+        scores = _scores(model, images)
     else:
         views = [(scale, mirrored) for scale in scales for mirrored in {False, flip}]
         scores = sum(_probabilities(model, images, *view) for view in views)
@@ -242,14 +244,19 @@ def predict_scores(model: keras.Model, images: np.ndarray) -> np.ndarray:
         Output of the model: (batch, height, width, num_classes), or with the classes first.
 
     Raises:
-        ValueError: If `images` is no batch, or the output is not one map of the height and width of
-            the images.
+        ValueError: If `images` is no batch of images that the model takes, or the output is not
+            one map of the height and width of the images.
     """
-    data_format = image_layout(model)
     check_batch(images)
+    check_images(model, images, "`images`")
+    return _scores(model, images)
+
+
+def _scores(model, images):
+    data_format = image_layout(model)
     if not len(images):  # TensorFlow has no convolution for 0 images on CPUs.
         one = np.zeros((1, *images.shape[1:]), "float32")
-        return predict_scores(model, one)[:0]
+        return _scores(model, one)[:0]
     scores = model.predict_on_batch(images)
     shape = getattr(scores, "shape", ())
     first = 2 if data_format == "channels_first" else 1
@@ -292,7 +299,7 @@ def _probabilities(model, images, scale, mirrored):
         view = ops.image.resize(view, scaled_size, **options)
     if mirrored:
         view = ops.flip(view, axis=first + 1)
-    scores = predict_scores(model, ops.convert_to_numpy(view))
+    scores = _scores(model, ops.convert_to_numpy(view))
     is_logits = _is_logits(model, scores, -1 if channels_last else 1)
     scores = ops.convert_to_tensor(scores)
     if is_logits:

@@ -35,6 +35,7 @@ class Sink:
 
 
 def open_sink(
+    argument: str,
     sink: Any,
     shape: tuple[int, ...],
     label_space: LabelSpace,
@@ -44,6 +45,7 @@ def open_sink(
     """Returns the sink of a path or an array, see `predict_tiles`.
 
     Args:
+        argument: What `predict_tiles` calls the sink.
         sink: The path or array.
         shape: (height, width) of a label map, or (height, width, num_classes) of probabilities.
         label_space: `LabelSpace` of the classes.
@@ -57,15 +59,15 @@ def open_sink(
         ValueError: If the array or the suffix of the path does not fit.
     """
     if not isinstance(sink, (str, os.PathLike)):
-        return _ArraySink(sink, shape, label_space.num_classes)
+        return _ArraySink(sink, shape, label_space.num_classes, argument)
     path = Path(sink)
     if path.suffix.lower() not in _SUFFIXES[len(shape)]:
         raise ValueError(
-            f"`sink` must end in {', '.join(_SUFFIXES[len(shape)])} for this output. Received: "
-            f"{sink=}."
+            f"`{argument}` must end in {', '.join(_SUFFIXES[len(shape)])} for this output. "
+            f"Received: {argument}={sink!r}."
         )
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"`sink` must lie in an existing folder. Received: {path}.")
+        raise FileNotFoundError(f"`{argument}` must lie in an existing folder. Received: {path}.")
     if path.suffix.lower() in _GEOTIFF:
         import_rasterio()
     dtype = "float32"
@@ -78,17 +80,19 @@ def open_sink(
 class _ArraySink(Sink):
     """An array of the caller, which does not show what an earlier call has finished."""
 
-    def __init__(self, array: Any, shape: tuple[int, ...], num_classes: int):
+    def __init__(self, array: Any, shape: tuple[int, ...], num_classes: int, argument: str):
         found, dtype = getattr(array, "shape", None), np.dtype(getattr(array, "dtype", "V"))
         if found is None or tuple(found) != shape:
             raise ValueError(
-                f"`sink` must be a path, or an array of shape {shape}. Received: a "
+                f"`{argument}` must be a path, or an array of shape {shape}. Received: a "
                 f"{type(array).__name__} of shape {found}."
             )
         holds_ids = dtype.kind in "iu" and np.iinfo(dtype).max >= num_classes - 1
         if not (holds_ids if len(shape) == 2 else dtype.kind == "f"):
             values = f"the ids of {num_classes} classes" if len(shape) == 2 else "probabilities"
-            raise ValueError(f"`sink` must have a dtype that holds {values}. Received: {dtype}.")
+            raise ValueError(
+                f"`{argument}` must have a dtype that holds {values}. Received: {dtype}."
+            )
         self._array = array
         self.finished = set()
 

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_fcn.arguments import wrong
 from keras_fcn.inference.checks import image_layout
 from keras_fcn.inference.prediction import Prediction, predict_called
 from keras_fcn.inference.sinks import open_sink
@@ -24,6 +25,7 @@ from keras_fcn.inference.sources import Source, open_source
 from keras_fcn.inference.staged import StagedNetwork
 from keras_fcn.inference.windows import Window, windows
 from keras_fcn.label_spaces import LabelSpace, generic
+from keras_fcn.label_spaces.label_space import check_label_space
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.models.prediction_memory import check_prediction_memory
 from keras_fcn.models.split import split
@@ -96,7 +98,12 @@ def predict_tiles(
     tile = int(tile)  # NumPy's integers are written into no JSON.
     class_axis = 1 if image_layout(model) == "channels_first" else -1
     channels, num_classes = model.input_shape[class_axis], model.output_shape[class_axis]
-    label_space = label_space or getattr(model, "label_space", None) or generic(num_classes)
+    if label_space is None:
+        label_space = getattr(model, "label_space", None) or generic(num_classes)
+    check_label_space(label_space)
+    if label_space.num_classes < (num_classes or 0):
+        rule = f"a label space of the model's {num_classes} classes"
+        raise wrong("label_space", rule, label_space)
     with open_source(source, channels) as image:
         network = _network(model, image, tile)
         first = (*network.stages, network.windows)[0][0]
@@ -104,7 +111,14 @@ def predict_tiles(
         describe = functools.cache(lambda: _description(model, image, network))
         shapes = {"label_map": image.shape[:2], "probabilities": (*image.shape[:2], num_classes)}
         sinks = {
-            name: open_sink(place, shapes[name], label_space, image.georeference, describe)
+            name: open_sink(
+                "sink" if name == "label_map" else name,
+                place,
+                shapes[name],
+                label_space,
+                image.georeference,
+                describe,
+            )
             for name, place in outputs.items()
         }
         _predict_windows(network, sinks, describe, progress or (lambda done, total: None))
@@ -123,7 +137,7 @@ def _check_arguments(model, source, outputs, tile):
         raise ValueError(
             f"`probabilities` must be another file than `sink`. Received: {files[0]} for both."
         )
-    if not isinstance(tile, numbers.Integral) or tile < 1:
+    if not isinstance(tile, numbers.Integral) or isinstance(tile, bool) or tile < 1:
         raise ValueError(f"`tile` (--tile) must be an integer of at least 1. Received: {tile=}.")
     if not isinstance(model, keras.Model) or not hasattr(model, "input_shape"):
         raise ValueError(

@@ -265,6 +265,25 @@ def test_no_image_has_no_label_map(model, views):
     assert list(predict_images(model, [])) == []
 
 
+@pytest.mark.parametrize("flip", ["False", None, 1])
+def test_what_is_neither_true_nor_false_does_not_flip(model, flip):
+    with pytest.raises(ValueError, match="`flip` must be True or False"):
+        predict_label_map(model, IMAGE, flip=flip)
+
+
+def test_scores_of_images_of_other_channels_are_refused(model):
+    images = np.zeros((1, 8, 9, 2) if model.data_format == "channels_last" else (1, 2, 8, 9))
+    with pytest.raises(ValueError, match="`images` must have the 3 channels that the model takes"):
+        predict_scores(model, images)
+
+
+def test_a_layer_is_no_model_and_a_number_no_images(model):
+    with pytest.raises(ValueError, match=r"`model` must be a functional keras\.Model"):
+        predict_label_map(keras.layers.Conv2D(2, 1), IMAGE)
+    with pytest.raises(ValueError, match="`images` must be a sequence or an iterator"):
+        list(predict_images(model, 5))
+
+
 def test_an_image_of_four_channels_is_refused(model):
     with pytest.raises(ValueError, match=r"`image` .* 3 channels .*: \(9, 8, 4\) as height"):
         predict_label_map(model, np.zeros((9, 8, 4)))

@@ -10,6 +10,7 @@ from keras import layers
 from keras_fcn import FCN8s, FCN16s, FCN32s, MultimodalFCN32s
 from keras_fcn.inference import predict, predict_tiles
 from keras_fcn.inference.windows import windows
+from keras_fcn.label_spaces import generic
 from keras_fcn.layers import CropToReference
 from keras_fcn.models import prediction_memory
 from keras_fcn.models.fcn import FCN4s
@@ -270,7 +271,7 @@ class TestRefused:
         array = np.zeros((9, 8, 300), "int32")
         with pytest.raises(ValueError, match=r"holds probabilities. Received: int32"):
             predict_tiles(many_classes, self.IMAGE, probabilities=array)
-        with pytest.raises(ValueError, match=r"must end in .tif, .tiff, .npy for this output"):
+        with pytest.raises(ValueError, match=r"`probabilities` must end in .tif, .tiff, .npy for"):
             predict_tiles(many_classes, self.IMAGE, probabilities="p.png")
 
     @pytest.mark.parametrize(
@@ -283,6 +284,12 @@ class TestRefused:
     def test_a_model_without_layers(self):
         with pytest.raises(ValueError, match=r"`model` must be a keras.Model.*Received: function"):
             predict_tiles(lambda image: image, self.IMAGE, np.zeros((9, 8), "uint8"))
+
+    @pytest.mark.parametrize("label_space", ["camvid", {}, generic(299)])
+    def test_a_label_space_that_does_not_fit(self, many_classes, label_space):
+        array = np.zeros((9, 8), "uint16")
+        with pytest.raises(ValueError, match=r"^`label_space` must be a"):
+            predict_tiles(many_classes, self.IMAGE, array, label_space=label_space)
 
     def test_a_sink_that_is_the_source(self, many_classes, tmp_path):
         (tmp_path / "scene.tif").write_text("image")
@@ -312,7 +319,7 @@ class TestRefused:
         with pytest.raises(ValueError, match="`sink` or `probabilities` must be given"):
             predict_tiles(many_classes, self.IMAGE)
 
-    @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32.5}])
+    @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 32.5}, {"tile": True}])
     def test_wrong_options(self, many_classes, options):
         (name,) = options
         with pytest.raises(ValueError, match=rf"`{name}` \(--{name}\) must be"):
