@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_fcn import weights as weight_files
+from keras_fcn.arguments import MOST_CLASSES, integer
 from keras_fcn.layers.vgg_preprocessing import default_mean
 from keras_fcn.models.backbone import HEADS
 from keras_fcn.models.config import DEFAULTS, num_channels
@@ -149,7 +150,7 @@ def check_alexnet(config: Mapping[str, Any]) -> None:
 
 
 def _check_common(config):
-    _require(config, _is_count(config["num_classes"], 2), "num_classes", "an integer of at least 2")
+    integer("num_classes", config["num_classes"], 2, MOST_CLASSES)
     _require(config, _is_count(config["fc_units"]), "fc_units", "a positive integer")
     rate = config["dropout_rate"]
     is_rate = isinstance(rate, numbers.Real) and 0 <= rate < 1
@@ -210,6 +211,5 @@ def _are_numbers(values, count):
     return len(is_number) == count and all(is_number)
 
 
-def _is_count(value, minimum=1):
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_integer and value >= minimum
+def _is_count(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1

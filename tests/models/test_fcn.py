@@ -89,6 +89,7 @@ class TestArguments:
         ("arguments", "message"),
         [
             ({"num_classes": 1}, "`num_classes` must be an integer of at least 2"),
+            ({"num_classes": 10**12}, "`num_classes` must be an integer from 2 to 46340"),
             ({"padding": "valid"}, "`padding` must be 'paper' or 'same'"),
             ({"filters": (8, 8, 8, 16)}, "`filters` must be five positive integers"),
             ({"filters": (8, 8, 0, 16, 16)}, "`filters` must be five positive integers"),
