@@ -120,6 +120,14 @@ class TestTrainingOrder:
         assert indices(first) == indices(second)
         assert flips(first) == flips(second)
 
+    def test_a_buffer_for_more_than_the_examples_takes_no_memory_and_keeps_the_order(self, pairs):
+        """TensorFlow would allocate 48 GiB for the second one."""
+        orders = [
+            indices(epoch(train(from_pairs(pairs), shuffle_buffer=size)))
+            for size in (len(pairs), 2**31 - 1)
+        ]
+        assert orders[0] == orders[1]
+
     def test_about_half_of_the_examples_are_flipped(self, unbroken):
         count = sum(sum(flips(seen).values()) for seen in unbroken[to_pairs])
         # Four standard deviations, sqrt(90) / 2, either way.
