@@ -57,8 +57,10 @@ def _upsample(x, axis, factor):
         return x
     before = [slice(None)] * axis
     first, last = x[(*before, slice(None, 1))], x[(*before, slice(-1, None))]
-    previous = ops.concatenate([first, x[(*before, slice(None, -1))]], axis)
-    following = ops.concatenate([x[(*before, slice(1, None))], last], axis)
+    # Slices of the enlarged map, as those of a single pixel would be empty: ONNX Runtime and
+    # OpenVINO fail where the transposition of an empty map of one channel became a reshape.
+    enlarged = ops.concatenate([first, x, last], axis)
+    previous, following = enlarged[(*before, slice(None, -2))], enlarged[(*before, slice(2, None))]
     pixels = []
     for index in range(factor):
         # Distance to the centre of the input pixel, in its width.

@@ -10,6 +10,7 @@ from helpers import NARROW_FILTERS, randomize
 
 import keras_fcn
 from keras_fcn.export import export
+from keras_fcn.layers import BilinearUpSampling2D
 
 BACKEND = keras.backend.backend()
 
@@ -214,6 +215,24 @@ def test_the_releases_other_networks_are_exported(network, format, tmp_path):
     for ours, theirs in zip(expected, found, strict=True):
         assert np.abs(ours).max() > 1
         np.testing.assert_allclose(np.asarray(theirs), ours, atol=1e-4 * np.abs(ours).max())
+
+
+@pytest.mark.gate
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="its converters merge the transposition")
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_single_pixel_of_one_channel_is_enlarged(format, tmp_path):
+    image = keras.Input((1, None, None))
+    pixels = keras.layers.Permute((2, 3, 1))(image)
+    enlarge = BilinearUpSampling2D(2, data_format="channels_last")
+    path = str(tmp_path / f"model{SUFFIXES[format]}")
+    signature = [keras.InputSpec(dtype="float32", shape=(None, 1, None, None), name="image")]
+    keras.Model(image, enlarge(pixels)).export(
+        path, format=format, verbose=False, input_signature=signature
+    )
+    run = RUNTIMES[format](path)
+    for row, expected in (([3], [3, 3]), ([0, 4], [0, 1, 3, 4])):
+        found = run(np.array(row, "float32")[None, None, None])
+        np.testing.assert_allclose(found[0, :, :, 0], [expected, expected], atol=1e-6)
 
 
 def test_a_model_that_was_never_called_is_exported(tmp_path):

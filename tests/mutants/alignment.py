@@ -134,8 +134,8 @@ MUTANTS = (
     Mutant(
         "the image is enlarged with its edge pixels left out",
         "layers/bilinear_upsampling2d.py",
-        "previous = ops.concatenate([first, x",
-        "previous = ops.concatenate([last, x",
+        "enlarged = ops.concatenate([first, x, last]",
+        "enlarged = ops.concatenate([last, x, first]",
         "layers/test_bilinear_upsampling2d.py",
     ),
     Mutant(
