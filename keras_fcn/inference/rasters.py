@@ -54,11 +54,14 @@ class RasterImage:
 
         Raises:
             DamagedImageError: If the file is truncated or damaged.
+            OSError: If the file is gone, as when a network is down.
         """
         place = (rows.start, rows.stop), (columns.start, columns.stop)
         try:
             bands = self._dataset.read(window=place)
         except import_rasterio().errors.RasterioIOError as error:
+            with open(self._dataset.name, "rb") as file:
+                file.read(1)  # What may come back is no damage.
             reason = str(error.__cause__ or error).rstrip(".")  # The error itself names none.
             raise DamagedImageError(
                 f"{self._dataset.name} is truncated or damaged: {reason}."

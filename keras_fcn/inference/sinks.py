@@ -33,6 +33,9 @@ class Sink:
     def close(self) -> None:
         """Finishes the result when all windows are there."""
 
+    def fail(self, *, can_continue: bool) -> None:
+        """Removes what no later call continues; `can_continue` is whether windows would help it."""
+
 
 def open_sink(
     argument: str,
@@ -122,6 +125,10 @@ class _FileSink(Sink):
         with atomic_write(self._path) as temporary:
             self._save(temporary)
         self._unfinished.remove()
+
+    def fail(self, *, can_continue):
+        if not (can_continue and self._unfinished.has_parts()):
+            self._unfinished.remove()
 
     def _save(self, path):
         array = self._unfinished

@@ -20,7 +20,8 @@ from keras import ops
 from keras_fcn.arguments import wrong
 from keras_fcn.inference.checks import image_layout
 from keras_fcn.inference.prediction import Prediction, predict_called
-from keras_fcn.inference.sinks import open_sink
+from keras_fcn.inference.rasters import DamagedImageError
+from keras_fcn.inference.sinks import Sink, open_sink
 from keras_fcn.inference.sources import Source, open_source
 from keras_fcn.inference.staged import StagedNetwork
 from keras_fcn.inference.windows import Window, windows
@@ -52,7 +53,7 @@ def predict_tiles(
 
     A sink that is a path is written to a folder `PATH.unfinished` window by window and is renamed
     when it is whole. If the process ends earlier, the same call continues after the last finished
-    window.
+    window. The folder is removed if no window is finished, or the image is damaged.
 
     Args:
         model: As in `predict`: a network whose receptive field is bounded.
@@ -110,18 +111,18 @@ def predict_tiles(
         check_prediction_memory(model, first.rows.stop, first.columns.stop)
         describe = functools.cache(lambda: _description(model, image, network))
         shapes = {"label_map": image.shape[:2], "probabilities": (*image.shape[:2], num_classes)}
-        sinks = {
-            name: open_sink(
-                "sink" if name == "label_map" else name,
-                place,
-                shapes[name],
-                label_space,
-                image.georeference,
-                describe,
-            )
-            for name, place in outputs.items()
-        }
-        _predict_windows(network, sinks, describe, progress or (lambda done, total: None))
+        sinks: dict[str, Sink] = {}
+        try:
+            for name, place in outputs.items():
+                argument = "sink" if name == "label_map" else name
+                sinks[name] = open_sink(
+                    argument, place, shapes[name], label_space, image.georeference, describe
+                )
+            _predict_windows(network, sinks, describe, progress or (lambda done, total: None))
+        except BaseException as error:
+            for target in sinks.values():
+                target.fail(can_continue=not isinstance(error, DamagedImageError))
+            raise
         for target in sinks.values():
             target.close()
 

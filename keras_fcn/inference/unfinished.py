@@ -97,6 +97,10 @@ class UnfinishedArray:
         # A map of its own each time, so that what was read does not stay in memory.
         return np.array(np.load(self.file, mmap_mode="r")[rows, columns])
 
+    def has_parts(self) -> bool:
+        """Returns whether a part of it, or of what it is computed from, is on the disk."""
+        return any(file.read_text().count("\n") > 1 for file in self.folder.rglob(_FINISHED))
+
     def remove(self) -> None:
         """Removes the folder."""
         self._release()

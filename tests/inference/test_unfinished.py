@@ -15,6 +15,7 @@ from keras import layers
 
 from keras_fcn import FCN8s
 from keras_fcn.inference import predict, predict_tiles
+from keras_fcn.inference.rasters import DamagedImageError
 
 pytestmark = pytest.mark.any_backend
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), "uint8")
@@ -45,6 +46,17 @@ def until(windows):
             raise KeyboardInterrupt
 
     return progress
+
+
+def write_tiff(path, image):
+    """Writes an image in strips of a few rows, from top to bottom."""
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "photometric": "RGB"}
+    with (
+        warnings.catch_warnings(action="ignore"),
+        rasterio.open(path, "w", height=64, width=48, blockysize=4, **profile) as file,
+    ):
+        file.write(image.transpose(2, 0, 1))
 
 
 def begin(model, sink, image=IMAGE, windows=5):
@@ -163,25 +175,51 @@ class TestOfSomethingElse:
         self.check(tmp_path, model, tile=TILE + 5)
 
     def test_file(self, model, tmp_path):
-        rasterio = pytest.importorskip("rasterio")
         folder = tmp_path / "out"
         folder.mkdir()
-
-        def write(image):
-            profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "photometric": "RGB"}
-            with (
-                warnings.catch_warnings(action="ignore"),
-                rasterio.open(tmp_path / "image.tif", "w", height=64, width=48, **profile) as file,
-            ):
-                file.write(image.transpose(2, 0, 1))
-
-        write(IMAGE)
+        write_tiff(tmp_path / "image.tif", IMAGE)
         begin(model, folder / "labels.npy", tmp_path / "image.tif")
-        write(255 - IMAGE)
+        write_tiff(tmp_path / "image.tif", 255 - IMAGE)
         os.utime(tmp_path / "image.tif", (0, 0))
         with pytest.warns(UserWarning, match="is of another image"):
             assert first_count(model, folder / "labels.npy", tmp_path / "image.tif") == 0
         np.testing.assert_array_equal(np.load(folder / "labels.npy"), 255 - IMAGE[..., 0] > 100)
+
+
+class TestNothingToContinue:
+    """Leaves no file."""
+
+    def test_no_window_is_finished(self, model, tmp_path):
+        places = {"sink": tmp_path / "a.npy", "probabilities": tmp_path / "b.npy"}
+        with pytest.raises(KeyboardInterrupt):
+            predict_tiles(model, IMAGE, **places, tile=TILE, progress=until(0))
+        assert not list(tmp_path.iterdir())
+
+    def test_the_second_file_cannot_be_written(self, model, tmp_path):
+        places = {"sink": tmp_path / "a.npy", "probabilities": tmp_path / "absent" / "b.npy"}
+        with pytest.raises(FileNotFoundError):
+            predict_tiles(model, IMAGE, **places, tile=TILE)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_the_image_is_damaged_or_gone(self, is_there, model, tmp_path):
+        """Only the finished windows of one that may come back are kept."""
+        image, sink = tmp_path / "image.tif", tmp_path / "labels.tif"
+        write_tiff(image, IMAGE)
+        finished = []
+
+        def progress(done, total):
+            finished.append(done)
+            if done == 2:
+                os.truncate(image, image.stat().st_size // 2)
+                if not is_there:
+                    image.rename(tmp_path / "unmounted")
+
+        with pytest.raises(DamagedImageError if is_there else FileNotFoundError):
+            predict_tiles(model, image, sink, tile=TILE, progress=progress)
+        assert finished[-1] >= 2
+        left = ["image.tif"] if is_there else ["labels.tif.unfinished", "unmounted"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 SCRIPT = """
