@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from keras_fcn.io.links import check_links
+
 
 def check_file(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()) -> None:
     """Raises an error unless a file can be written.
@@ -28,7 +30,13 @@ def check_file(option: str, path: str | os.PathLike, inputs: Iterable[Path] = ()
 
 
 def check_folder(option: str, path: str | os.PathLike) -> None:
-    """Raises a ValueError unless files can be written in a folder, which need not exist yet."""
+    """Raises an error unless files can be written in a folder, which need not exist yet.
+
+    Raises:
+        FileNotFoundError: As `check_links`.
+        ValueError: If it cannot.
+    """
+    check_links(path)
     if Path(path).exists() and not Path(path).is_dir():
         raise ValueError(f"{option} must be a folder. Received: {path}, a file.")
     parent = next(place for place in (Path(path), *Path(path).absolute().parents) if place.exists())

@@ -5,11 +5,12 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras_fcn.cli import options as shared
 from keras_fcn.cli.frame_sequences import FrameSequence
+from keras_fcn.io.links import check_links
 
 # The options of `predict` that a prediction in tiles takes; --test-scales and --test-flip must be
 # those of one view.
@@ -72,7 +73,7 @@ def predict_tiles_of_images(
     # What is missing is found before the model is loaded.
     import_rasterio()
     for image in outputs:
-        os.stat(image)
+        check_links(image)
     trained = shared.open_model(options)
     views = shared.views(options, trained)
     if views != {"scales": (1.0,), "flip": False}:
@@ -86,9 +87,8 @@ def predict_tiles_of_images(
     damaged: list[Exception] = []
     for image, paths in outputs.items():
         label_map = paths["label map"]
-        os.makedirs(label_map.parent, exist_ok=True)
         try:
-            with contextlib.ExitStack() as stack:
+            with _folder(label_map.parent), contextlib.ExitStack() as stack:
                 predict_tiles(
                     trained.model,
                     image,
@@ -103,6 +103,19 @@ def predict_tiles_of_images(
     if len(damaged) < len(outputs):
         print(f"Label maps: {options.out}")
     return damaged
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Makes a folder, and removes what it made if it is empty at the end."""
+    made = [place for place in (path, *path.parents) if not place.exists()]
+    os.makedirs(path, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # It holds the result.
+            for place in made:
+                place.rmdir()
 
 
 def _progress(stack: contextlib.ExitStack) -> Callable[[int, int], None]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from keras_fcn.arguments import as_path, integer
+from keras_fcn.io.links import check_links
 from keras_fcn.spelling import counted
 
 GREY_16_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -237,6 +238,8 @@ def decode(
                 ImageOps.exif_transpose(image, in_place=True)
                 image.load()
     except FileNotFoundError:
+        if isinstance(path, str | os.PathLike):
+            check_links(path)
         raise
     except Image.DecompressionBombError as error:
         raise ValueError(

@@ -20,6 +20,7 @@ from keras_fcn.export.metadata import Metadata
 from keras_fcn.export.packages import check_packages
 from keras_fcn.export.request import Request
 from keras_fcn.io.atomic import atomic_write
+from keras_fcn.io.links import check_links
 from keras_fcn.models.base import BaseFCN
 from keras_fcn.spec import EXPORT_OUTPUTS
 from keras_fcn.training.trained import check_takes_files, open_model
@@ -161,6 +162,7 @@ def _check_format(format, path, output, quantize, calibration):
             "`calibration` must be a folder of images for quantize='int8', and None otherwise. "
             f"Received: {quantize=}, {calibration=}."
         )
+    check_links(path)
     suffix = SUFFIXES.get(format)
     if suffix is not None and path.suffix.lower() != suffix:
         raise ValueError(f"`path` must end in {suffix} for {format}. Received: {path}.")

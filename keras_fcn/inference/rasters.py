@@ -13,6 +13,7 @@ from PIL import Image
 from keras_fcn.data.image_files import TRANSPARENCY_IS_DROPPED
 from keras_fcn.inference.unfinished import UnfinishedArray
 from keras_fcn.io.extras import check_installed
+from keras_fcn.io.links import check_links
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.spelling import counted
 
@@ -133,6 +134,7 @@ def open_raster(path: str | os.PathLike, channels: int) -> Iterator[RasterImage]
         ValueError: If the file is no image, or as `RasterImage`.
     """
     rasterio = import_rasterio()
+    check_links(path)
     os.stat(path)  # Raises an error that is clearer than rasterio's.
     _check_orientation(path)
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), contextlib.ExitStack() as stack:

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_fcn.backends import backend
 from keras_fcn.data import load
+from keras_fcn.io.links import check_links
 from keras_fcn.spelling import counted
 from keras_fcn.training.progress import say
 from keras_fcn.training.recipe import PATHS, Recipe, as_settings, replace
@@ -155,6 +156,7 @@ def retrain(
     """
     if not 0 <= tolerance <= 1:
         raise ValueError(f"`tolerance` must be from 0 to 1. Received: {tolerance=}.")
+    check_links(out)
     if Path(out).exists() and not Path(out).is_dir():
         raise FileExistsError(f"`out` must be a folder. Received: {out}, a file.")
     experiment = find_experiment(name)

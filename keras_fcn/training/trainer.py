@@ -10,6 +10,7 @@ import keras
 
 from keras_fcn.backends import backend
 from keras_fcn.distribution import processes
+from keras_fcn.io.links import check_links
 from keras_fcn.models.applications import plain_name
 from keras_fcn.training.augmentation import Augmenter
 from keras_fcn.training.failures import (
@@ -266,6 +267,7 @@ def _join_processes(devices, gradients):
 
 
 def _check_absent(out):
+    check_links(out)
     if Path(out).exists():
         raise FileExistsError(
             f"`out` must not exist yet, so that no run is overwritten. Received: {out}. Remove it, "

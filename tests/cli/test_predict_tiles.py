@@ -192,6 +192,15 @@ class TestDamagedImages:
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "c.tif"]
         check(place, tmp_path / "out" / "c.tif")
 
+    def test_nothing_is_left_if_all_are_damaged(self, place, tmp_path):
+        scene, folder = (place / "scene.tif").read_bytes(), tmp_path / "images" / "sub"
+        folder.mkdir(parents=True)
+        (folder / "a.tif").write_bytes(scene[: len(scene) // 2])
+        images, out = str(tmp_path / "images"), str(tmp_path / "out" / "here")
+        command = ["predict", str(place / "model.keras"), images, "--out", out, "--tile", "330"]
+        assert main(command) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
     def test_png_and_jpeg_are_read_as_without_tiles(self, place, tmp_path, capsys):
         pixels, folder, out = IMAGE[:60], tmp_path / "images", tmp_path / "out"
         folder.mkdir()

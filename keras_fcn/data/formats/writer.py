@@ -18,6 +18,7 @@ from keras_fcn.data.files import IMAGE_SUFFIXES
 from keras_fcn.data.formats.orientation import draw_upright, read_geometry
 from keras_fcn.data.formats.source import Item, Source, one_per_name
 from keras_fcn.io.atomic import atomic_write, remove_leftovers
+from keras_fcn.io.links import check_links
 from keras_fcn.label_spaces import LabelSpace
 from keras_fcn.spelling import counted
 
@@ -151,6 +152,7 @@ def _begin(out, description):
                 "folder, or remove this one."
             )
         return
+    check_links(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} must be an empty folder or one of an earlier import.")
     out.mkdir(parents=True, exist_ok=True)
