@@ -45,6 +45,14 @@ def differences(traced: "Traced", run: Run) -> dict[str, float]:
     return found
 
 
+def reason(error: Exception) -> str:
+    """Returns the line of a runtime's error that states why, without full stop."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    # OpenVINO first names places in its source code.
+    lines = [line for line in lines if line and not line.startswith("Exception from ")]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def difference(scores: np.ndarray, output: np.ndarray, traced: "Traced") -> float:
     """Returns the difference of one output, infinite if its shape differs, see `differences`."""
     class_axis = 1 if traced.metadata.data_format == "channels_first" else -1

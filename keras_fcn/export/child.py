@@ -103,8 +103,7 @@ def main(request: Path, result: Path) -> None:
     try:
         found = convert(Request.read(request))
     except Exception as error:  # One sentence for the process that asked.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        found = {"error": lines[0]}
+        found = {"error": check.reason(error)}
     result.write_text(json.dumps(found))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_fcn.export import check
 from keras_fcn.export.formats import FORMATS, SUFFIXES, find_format
 from keras_fcn.export.metadata import Metadata
 from keras_fcn.io import hub
@@ -47,9 +48,9 @@ class ExportedModel:
         except (ImportError, FileNotFoundError):
             raise
         except Exception as error:  # Each runtime has its own.
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"{path} must be a whole file written by keras_fcn.export. Received: {reason}."
+                f"{path} must be a whole file written by keras_fcn.export. Received: "
+                f"{check.reason(error)}."
             ) from error
 
     @property

@@ -275,6 +275,7 @@ def _in_child(request):
         raise ChildProcessError(f"The conversion to {request.format} ended with {reason}.{last}")
     result = json.loads(places[1].read_text())
     if "error" in result:
-        error = result["error"].rstrip(".")
-        raise ValueError(f"The export to {request.format} failed and left no file: {error}.")
+        raise ValueError(
+            f"The export to {request.format} failed and left no file: {result['error']}."
+        )
     return result

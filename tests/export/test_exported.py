@@ -101,7 +101,7 @@ def test_damaged_and_foreign_files_are_refused(pair, tmp_path):
     _, path = pair
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"damaged\.onnx must be a whole file written by"):
+    with pytest.raises(ValueError, match=r"damaged\.onnx must be a whole file written by.*[^.]\.$"):
         open_model(damaged)
     foreign = onnx.load(path)
     del foreign.metadata_props[:]
@@ -111,6 +111,12 @@ def test_damaged_and_foreign_files_are_refused(pair, tmp_path):
     (tmp_path / "foreign.tflite").write_bytes(b"TFL3")
     with pytest.raises(ValueError, match=r"no archive with keras_fcn\.json follows"):
         open_model(tmp_path / "foreign.tflite")
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "model.xml").write_text("<net")
+    with pytest.raises(
+        ValueError, match=r"written by keras_fcn\.export\. Received: Unable to read"
+    ):
+        open_model(tmp_path / "openvino")
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "saved_model.pb").touch()
     with pytest.raises(ValueError, match=r"it has no assets\.extra"):
