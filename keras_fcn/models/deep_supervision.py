@@ -1,11 +1,15 @@
 """Deep supervision: trains an FCN jointly with the coarser heads that it contains."""
 
+import contextlib
+import os
+
 import keras
 
 from keras_fcn.alignment import fcn_crop_offsets
 from keras_fcn.backends import backend
 from keras_fcn.models.config import paddings
 from keras_fcn.models.decoder import Decoder
+from keras_fcn.models.exports import export_arguments, traced_for_onnx
 from keras_fcn.models.fcn import FCN
 from keras_fcn.models.layout import at_original_size, output_layers
 from keras_fcn.spec import output_stride
@@ -66,6 +70,14 @@ class _WithCoarserHeads(backend.trainer(), keras.Model):  # type: ignore[misc]
         )
         self.dtype_policy = fcn.dtype_policy
         self.data_format = fcn.data_format
+
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """As `keras_fcn.models.base.BaseFCN.export`."""
+        input_signature, kwargs = export_arguments(self, format, input_signature, kwargs)
+        with traced_for_onnx(self) if format == "onnx" else contextlib.nullcontext():
+            super().export(os.fspath(filepath), format, verbose, input_signature, **kwargs)
 
     def get_config(self):
         raise NotImplementedError(

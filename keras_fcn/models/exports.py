@@ -100,5 +100,7 @@ def _remedy(model, format):
     if format == "torch":
         return "Save the model as a .keras file, load it with KERAS_BACKEND=torch, and export it"
     own = _OWN_NAMES.get(format, format)
-    network = "model.as_fcn(task)" if isinstance(model.output, dict) else "model"
-    return f"Use keras_fcn.export.export({network}, path, format={own!r}), which takes every size"
+    network = {dict: "model.as_fcn(task)", list: "fcn"}.get(type(model.output), "model")
+    of_heads = " of the FCN with these heads" if network == "fcn" else ""
+    call = f"keras_fcn.export.export({network}, path, format={own!r})"
+    return f"Use {call}{of_heads}, which takes every size"
