@@ -15,6 +15,7 @@ import keras
 import keras_fcn
 from keras_fcn import weights
 from keras_fcn.data.files import IMAGE_SUFFIXES, files_by_name
+from keras_fcn.data.image_files import read_image
 from keras_fcn.export.formats import FORMATS, SUFFIXES
 from keras_fcn.export.metadata import Metadata
 from keras_fcn.export.packages import check_packages
@@ -113,6 +114,8 @@ def export(
     model = _opened(model_or_file)
     if images:
         check_takes_files(model, model_or_file if isinstance(model_or_file, str) else model.name)
+    for image in images:
+        read_image(image, model.num_channels)  # A damaged one is found before the conversion.
     _check_output(model, output)
     size = _size_of(model, size)
     metadata = Metadata.of(

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from PIL import Image
 
 from keras_fcn import FCN32s, MultimodalFCN32s, MultitaskFCN16s
 from keras_fcn.export import export, exporting, published_license
@@ -53,6 +54,21 @@ class TestArguments:
         with pytest.raises(ValueError, match="a folder with none"):
             export(model, tmp_path / "a.onnx", calibration=tmp_path, **int8)
         assert temporary_files(tmp_path) == []
+
+    def test_a_calibration_image_must_fit_the_model(self, model, tmp_path, monkeypatch):
+        monkeypatch.setattr(exporting, "_in_child", lambda request: pytest.fail("converted"))
+        image = tmp_path / "images" / "a.png"
+        image.parent.mkdir()
+        int8 = {"format": "onnx", "quantize": "int8", "calibration": image.parent}
+        Image.effect_noise((9, 8), 9).save(image)
+        image.write_bytes(image.read_bytes()[:60])
+        with pytest.raises(ValueError, match=rf"^{image} cannot be read as an image"):
+            export(model, tmp_path / "a.onnx", **int8)
+        grey = FCN32s(2, **SMALL, input_shape=(None, None, 1))
+        Image.new("RGB", (9, 8)).save(image)
+        with pytest.raises(ValueError, match=rf"^{image} must hold the 1 channel"):
+            export(grey, tmp_path / "a.onnx", **int8)
+        assert temporary_files(tmp_path) == ["images"]
 
     def test_a_model_must_return_what_is_asked_for(self, tmp_path):
         softmax = FCN32s(2, **SMALL, classifier_activation="softmax")
