@@ -170,9 +170,11 @@ def _read(path, settings):
         raise SystemExit(
             f"FILE.json must be a new file or one written by this command. Received: {path}"
         ) from None
-    if settings is not None and there != settings:
-        different = ", ".join(name for name in settings if there.get(name) != settings[name])
-        raise SystemExit(f"{path} holds results of another {different}. Pass another --out.")
+    # Files of before `--steps` do not hold it.
+    if different := [name for name in settings or () if there.get(name) != settings[name]]:
+        raise SystemExit(
+            f"{path} holds results of another {', '.join(different)}. Pass another --out."
+        )
     return results, timings
 
 
@@ -208,10 +210,14 @@ def main():
     parser.add_argument("--images", type=int, help="the first of each split alone, for a trial")
     options = parser.parse_args()
     if options.table:
+        if missing := [str(path) for path in options.table if not path.is_file()]:
+            parser.error(f"--table must name files of results. Received: {', '.join(missing)}")
         print(table(*(_read(path, None) for path in options.table)))
         return
     if options.data is None or options.out is None:
         parser.error("--data and --out must be given, but for --table")
+    if options.steps is not None and options.steps < 1:
+        parser.error(f"--steps must be at least 1. Received: {options.steps}")
     names = ("seconds", "steps", "weights", "fc_units", "batch_size", "precision", "seed", "images")
     settings = {name: getattr(options, name) for name in names} | {"crop": list(options.crop)}
     results, timings = _read(options.out, settings)

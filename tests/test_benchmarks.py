@@ -296,8 +296,19 @@ class TestImbalance:
         capsys.readouterr()
         self.call(monkeypatch, "--table", out)
         assert capsys.readouterr().out == table
-        with pytest.raises(SystemExit, match="holds results of another seconds"):
+        with pytest.raises(SystemExit, match=r"holds results of another seconds\."):
             self.call(monkeypatch, "--data", tmp_path, "--seconds", 61, "--out", out)
+        kept = json.loads(out.read_text())
+        del kept["settings"]["steps"]  # As the published file, which is older.
+        out.write_text(json.dumps(kept))
+        self.call(monkeypatch, *arguments)
+        assert len(measured) == 6
+
+    @pytest.mark.parametrize("arguments", [("--table", "absent.json"), ("--steps", 0)])
+    def test_no_file_and_no_step_are_usage_errors(self, arguments, monkeypatch, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            self.call(monkeypatch, "--data", tmp_path, "--out", tmp_path / "a.json", *arguments)
+        assert f"error: {arguments[0]} must" in capsys.readouterr().err
 
     def test_seeds_have_their_mean_and_spread(self, monkeypatch, tmp_path, capsys):
         for seed, value in enumerate((0.25, 0.5, 0.375)):
